@@ -1,0 +1,243 @@
+"""What a model folder's ``config.toml`` holds, as frozen dataclasses validated once.
+
+Knows no file format but TOML and no package above it. Unknown keys, missing keys and wrong types are refused
+by their full name, for example ``encoder.layers: expected int, got str``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from streamasr.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontendConfig:
+    """Samples to log-mel frames (see ``streamasr.frontend.mel``)."""
+
+    sample_rate: int = 16_000
+    """Hz; audio of any other rate is resampled to it."""
+    n_fft: int = 400
+    """Length of the analysis window and of the Fourier transform, in samples."""
+    hop: int = 160
+    """Samples between two frames."""
+    n_mels: int = 80
+    """Mel bands, Slaney scale and normalisation, 0 Hz to half the sample rate."""
+    floor_log10: float = -6.5
+    """Smallest log10 mel power; a fixed floor where Whisper uses the utterance's maximum minus eight."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "sample_rate", "n_fft", "hop", "n_mels")
+        if self.n_fft < self.hop:
+            raise ConfigError(f"frontend.n_fft must be at least frontend.hop ({self.hop}), got {self.n_fft}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhisperEncoderConfig:
+    """The Whisper encoder under a chunk-causal mask (see ``streamasr.acoustic.whisper``)."""
+
+    family: Literal["whisper"] = "whisper"
+    n_mels: int = 80
+    dim: int = 512
+    """Width of the residual stream."""
+    heads: int = 8
+    layers: int = 6
+    left_context_frames: int = 256
+    """Encoder frames before a chunk that its attention may look at, in every layer."""
+    position_period_frames: int = 1500
+    """The sinusoidal positions repeat exactly after so many encoder frames, so they never run out."""
+    chunk_frames: tuple[int, ...] = (8, 16, 32, 64)
+    """Chunk sizes the model was trained for, in encoder frames; a session picks one of them."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "n_mels", "dim", "heads", "layers", "left_context_frames", "position_period_frames")
+        if self.dim % self.heads:
+            raise ConfigError(f"encoder.dim ({self.dim}) must be a multiple of encoder.heads ({self.heads})")
+        if not self.chunk_frames or any(c <= 0 for c in self.chunk_frames):
+            raise ConfigError("encoder.chunk_frames must list at least one positive size")
+        if tuple(sorted(set(self.chunk_frames))) != self.chunk_frames:
+            raise ConfigError("encoder.chunk_frames must rise, without repeats")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """The prefix beam search (see ``streamasr.decoding``). The defaults are pyctcdecode's but for the beam."""
+
+    beam_width: int = 48
+    beam_prune_log_prob: float = -10.0
+    """A beam this far below the best one is dropped (natural log)."""
+    token_min_log_prob: float = -5.0
+    """Tokens less probable than this in a frame are not tried there, the best one excepted (natural log)."""
+    alpha: float = 0.5
+    """Weight of the language model."""
+    beta: float = 1.5
+    """Bonus for every finished word."""
+    unk_score_offset: float = -10.0
+    """Added to the score of a word that the unigram list does not hold (log10)."""
+    hotword_weight: float = 10.0
+    """Boost of a hotword that names no weight of its own."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "beam_width")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointConfig:
+    """When an utterance ends, on audio time (the rules of Kaldi's ``online-endpoint.h``, in milliseconds)."""
+
+    silence_ms: int = 800
+    """Trailing non-speech after words have been heard that ends the utterance."""
+    start_silence_ms: int = 5_000
+    """Non-speech from the start with no word heard that ends (and silently drops) the utterance."""
+    max_utterance_ms: int = 20_000
+    """An utterance longer than this ends at the next pause between words …"""
+    max_overrun_ms: int = 3_000
+    """… and at the latest this much later, even inside a word."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "silence_ms", "start_silence_ms", "max_utterance_ms", "max_overrun_ms")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The whole of a model folder's ``config.toml``."""
+
+    name: str
+    language: str = "en"
+    sample_delay: int = 0
+    """Samples by which the frames lag the sound they describe; word times are corrected by it."""
+    frontend: FrontendConfig = field(default_factory=FrontendConfig)
+    encoder: WhisperEncoderConfig = field(default_factory=WhisperEncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    endpointing: EndpointConfig = field(default_factory=EndpointConfig)
+
+    def __post_init__(self) -> None:
+        if self.encoder.n_mels != self.frontend.n_mels:
+            raise ConfigError(
+                f"encoder.n_mels ({self.encoder.n_mels}) must equal frontend.n_mels ({self.frontend.n_mels})"
+            )
+
+
+def _positive(config: object, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) <= 0:
+            raise ConfigError(f"{name} must be positive, got {getattr(config, name)}")
+
+
+def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
+    """Build the dataclass ``cls`` from nested mappings, strictly.
+
+    Args:
+        cls: a dataclass type; nested dataclasses, tuples, literals and optionals are followed.
+        mapping: the values, as TOML or JSON gives them.
+        where: the name of this part, put in front of every name in an error.
+
+    Raises:
+        ConfigError: an unknown or missing key, or a value of the wrong type or out of range.
+    """
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(f"{where or 'the configuration'}: expected a table, got {type(mapping).__name__}")
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in mapping.items():
+        path = f"{where}.{key}" if where else key
+        if key not in fields:
+            known = ", ".join(fields)
+            raise ConfigError(f"{path}: unknown field; known fields are {known}")
+        values[key] = _convert(hints[key], value, path)
+    for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in values:
+            raise ConfigError(f"{where + '.' if where else ''}{name}: missing")
+    try:
+        return cls(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error.message}" if where else error.message) from None
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    origin = typing.get_origin(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_mapping(hint, value, path)
+    if origin is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise ConfigError(f"{path}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        args = [a for a in typing.get_args(hint) if a is not type(None)]
+        if value is None and len(args) < len(typing.get_args(hint)):
+            return None
+        return _convert(args[0], value, path)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{path}: expected a list, got {type(value).__name__}")
+        element = typing.get_args(hint)[0]
+        return tuple(_convert(element, v, f"{path}[{i}]") for i, v in enumerate(value))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{path}: expected {hint.__name__}, got {type(value).__name__}")
+    return value
+
+
+def load_toml(cls: type[T], path: Path) -> T:
+    """Read a TOML file into the dataclass ``cls``.
+
+    Raises:
+        ConfigError: the file is missing, not TOML, or does not fit ``cls``; the message names the file.
+    """
+    try:
+        with path.open("rb") as file:
+            mapping = tomllib.load(file)
+        return from_mapping(cls, mapping)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.message}") from None
+
+
+def to_toml(config: object) -> str:
+    """Write a (nested) dataclass as TOML; :func:`load_toml` reads it back to an equal value."""
+    lines: list[str] = []
+    _write_table(config, "", lines)
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _write_table(config: object, path: str, lines: list[str]) -> None:
+    nested = []
+    if path:
+        lines.append(f"\n[{path}]")
+    for f in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            nested.append((f.name, value))
+        elif value is not None:
+            lines.append(f"{f.name} = {_toml_value(value)}")
+    for name, value in nested:
+        _write_table(value, f"{path}.{name}" if path else name, lines)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (str, Path)):
+        escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    return repr(value)

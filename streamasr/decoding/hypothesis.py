@@ -1,0 +1,72 @@
+"""What a decoder says: words with times and confidences, in encoder frames since the stream began."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A recognised word. Frames are half-open, ``[start_frame, end_frame)``, counted over the whole stream."""
+
+    text: str
+    start_frame: int
+    end_frame: int
+    confidence: float
+    """Estimated probability that the word is right, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One reading of an utterance. ``score`` is the beam's total log score (natural log, LM included)."""
+
+    words: tuple[Word, ...]
+    score: float
+
+    @property
+    def text(self) -> str:
+        """The words, one space between."""
+        return " ".join(word.text for word in self.words)
+
+    @property
+    def confidence(self) -> float:
+        """The mean of the words' confidences; 0 where there is no word."""
+        if not self.words:
+            return 0.0
+        return sum(word.confidence for word in self.words) / len(self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class Hotword:
+    """A word or phrase to listen for. ``boost`` is in natural-log units, as pyctcdecode's hotword weight."""
+
+    text: str
+    boost: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """The first word of an utterance began at ``frame``."""
+
+    frame: int
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """The utterance so far: the first ``committed_words`` words never change again, the rest may."""
+
+    utterance: int
+    hypothesis: Hypothesis
+    committed_words: int
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """A finished utterance; ``alternatives`` holds further readings, best first, the text itself left out."""
+
+    utterance: int
+    hypothesis: Hypothesis
+    alternatives: tuple[Hypothesis, ...]
+
+
+UtteranceEvent = SpeechStarted | Partial | Final

@@ -1,0 +1,77 @@
+"""Every error streamasr raises on purpose. Each says whose fault it was, and what would be right."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Fault = Literal["client", "server"]
+
+
+class StreamasrError(Exception):
+    """Base class.
+
+    Attributes:
+        code: a stable, lower-case identifier that goes over the wire (``bad_audio``, ``overloaded`` …).
+        message: one sentence for a person: what was wrong and what would be right.
+        fault: who must change something, the ``client`` or the ``server``.
+        retry_after_ms: when trying again may help, in milliseconds; ``None`` where it will not.
+    """
+
+    code: str = "internal"
+    fault: Fault = "server"
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+        self.retry_after_ms = retry_after_ms
+
+
+class ProtocolError(StreamasrError):
+    """The client sent something the protocol does not allow."""
+
+    code = "bad_message"
+    fault: Fault = "client"
+
+
+class AudioError(StreamasrError):
+    """The audio bytes cannot be what the session said they are."""
+
+    code = "bad_audio"
+    fault: Fault = "client"
+
+
+class OverloadedError(StreamasrError):
+    """No room for this now; ``retry_after_ms`` says when to come back."""
+
+    code = "overloaded"
+    fault: Fault = "server"
+
+
+class EngineError(StreamasrError):
+    """A step of the engine failed; the sessions that were in it end, the engine goes on."""
+
+    code = "engine_failed"
+    fault: Fault = "server"
+
+
+class ConfigError(StreamasrError, ValueError):
+    """A configuration (file, flag or argument) is not usable."""
+
+    code = "bad_config"
+    fault: Fault = "client"
+
+
+class ModelError(StreamasrError, ValueError):
+    """A model folder is missing, incomplete or of another version."""
+
+    code = "bad_model"
+    fault: Fault = "server"
+
+
+class DataError(StreamasrError, ValueError):
+    """A manifest, an audio file or a text corpus is not usable."""
+
+    code = "bad_data"
+    fault: Fault = "client"

@@ -1,0 +1,20 @@
+"""Conversions between milliseconds, samples and frames. Audio time is counted in samples, never by a clock."""
+
+from __future__ import annotations
+
+MS_PER_SECOND = 1000
+
+
+def ms_to_samples(ms: float, sample_rate: int) -> int:
+    """Nearest whole number of samples in ``ms`` milliseconds at ``sample_rate`` Hz."""
+    return round(ms * sample_rate / MS_PER_SECOND)
+
+
+def samples_to_ms(samples: int, sample_rate: int) -> int:
+    """Nearest whole millisecond of ``samples`` samples at ``sample_rate`` Hz."""
+    return round(samples * MS_PER_SECOND / sample_rate)
+
+
+def ceil_div(numerator: int, denominator: int) -> int:
+    """Integer division rounded up."""
+    return -(-numerator // denominator)
