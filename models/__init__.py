@@ -1,0 +1,1 @@
+"""Model folders that travel with the package."""

@@ -1,0 +1,49 @@
+"""``streamasr …``: one module a command, imported only when that command runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from streamasr import __version__
+from streamasr.errors import StreamasrError
+
+COMMANDS = {
+    "serve": "run the captions daemon",
+    "listen": "live captions of a microphone in this terminal",
+    "transcribe": "recognise audio files",
+    "train": "train or fine-tune a model",
+    "evaluate": "measure a model on a manifest",
+    "lm": "build language models",
+    "model": "look into model folders",
+    "bench": "measure a running daemon",
+}
+"""Command name to one line of help. ``streamasr/cli/<name>.py`` has ``EXAMPLE``, ``add_arguments`` and ``run``."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser = argparse.ArgumentParser(prog="streamasr", description="Streaming speech recognition for live captions.")
+    parser.add_argument("--version", action="version", version=f"streamasr {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((word for word in argv if word in COMMANDS), None)
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(
+            name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if name == chosen:
+            module = importlib.import_module(f"streamasr.cli.{name}")
+            sub.epilog = "example:\n  " + module.EXAMPLE.replace("\n", "\n  ")
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    try:
+        return int(args.run(args))
+    except StreamasrError as error:
+        print(f"streamasr {args.command}: {error.message}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130

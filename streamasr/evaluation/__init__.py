@@ -1,0 +1,1 @@
+"""streamasr.evaluation"""
