@@ -1,1 +1,49 @@
-"""streamasr.acoustic"""
+"""Encoders: log-mel frames in, CTC log-probs out, with a rolling state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+from streamasr.acoustic.base import State, StepOutput, StreamingEncoder
+from streamasr.acoustic.whisper import WhisperEncoder
+from streamasr.config import WhisperEncoderConfig
+from streamasr.errors import ModelError
+
+__all__ = ["State", "StepOutput", "StreamingEncoder", "build_encoder", "load_encoder", "save_encoder"]
+
+
+def build_encoder(config: WhisperEncoderConfig, vocab_size: int) -> WhisperEncoder:
+    """An encoder of the family that ``config`` names, with random weights."""
+    return WhisperEncoder(config, vocab_size)
+
+
+def load_encoder(
+    config: WhisperEncoderConfig, path: Path, vocab_size: int, device: torch.device | str = "cpu"
+) -> WhisperEncoder:
+    """The encoder with the weights of a safetensors file, in float32, ready to run.
+
+    Raises:
+        ModelError: the file is missing, damaged, or holds weights of other names or sizes.
+    """
+    try:
+        weights = safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; a model folder needs its weights") from None
+    except safetensors.SafetensorError as error:
+        raise ModelError(f"{path}: not a readable safetensors file: {error}") from None
+    encoder = build_encoder(config, vocab_size)
+    try:
+        encoder.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    except RuntimeError as error:
+        raise ModelError(f"{path}: the weights do not fit the configuration: {error}") from None
+    return encoder.to(device).eval().requires_grad_(False)
+
+
+def save_encoder(encoder: torch.nn.Module, path: Path) -> None:
+    """Write the weights as float16 safetensors."""
+    weights = {name: tensor.half().contiguous().cpu() for name, tensor in encoder.state_dict().items()}
+    safetensors.torch.save_file(weights, path, metadata={"format": "streamasr"})

@@ -1,1 +1,1 @@
-"""streamasr.frontend"""
+"""Bytes to samples to log-mel frames."""

@@ -1,0 +1,228 @@
+"""The Whisper encoder (Radford et al. 2022) as a chunked causal CTC encoder with a rolling state.
+
+Three things differ from Whisper, see docs/architecture.md: the convolution stem is causal, attention sees its own
+chunk and a limited left context, and the sinusoidal positions are exactly periodic so that they never run out.
+
+Shape suffixes: B batch, T frames, M mel bands, D model width, L layers, H heads, K head width, C cached frames,
+V tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from streamasr.acoustic.base import StepOutput
+from streamasr.config import WhisperEncoderConfig
+
+_STEM_KERNEL = 3
+_LONGEST_WAVELENGTH = 10_000.0
+
+
+class WhisperState(NamedTuple):
+    """What a stream remembers. Batch is dim 0 of every leaf."""
+
+    mel_tail_BTM: Tensor
+    """The last two mel frames, for the stem's first convolution."""
+    stem_tail_BTD: Tensor
+    """The last frame between the stem's two convolutions."""
+    keys_BLHCK: Tensor
+    values_BLHCK: Tensor
+    """The left context of every layer, newest last."""
+    cached_B: Tensor
+    """How many of the C cached frames are real."""
+    position_B: Tensor
+    """Index of the next frame in the periodic position table."""
+
+
+class Block(nn.Module):
+    """Pre-norm transformer layer. A key bias would cancel in the softmax, so one projection serves all three."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp_in = nn.Linear(dim, 4 * dim)
+        self.mlp_out = nn.Linear(4 * dim, dim)
+
+    def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the layer's input, each [B, H, T, K]."""
+        B, T, _ = x_BTD.shape
+        qkv = self.qkv(self.attention_norm(x_BTD)).view(B, T, 3, self.heads, -1)
+        q_BHTK, k_BHTK, v_BHTK = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return q_BHTK, k_BHTK, v_BHTK
+
+    def attend(self, x_BTD: Tensor, q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, visible: Tensor | None) -> Tensor:
+        """The layer's output; ``visible`` broadcasts to [B, H, T, S], true where a query sees a key."""
+        context_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, attn_mask=visible)
+        x_BTD = x_BTD + self.out(context_BHTK.transpose(1, 2).flatten(2))
+        return x_BTD + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x_BTD))))
+
+
+class WhisperEncoder(nn.Module):
+    """Implements :class:`streamasr.acoustic.base.StreamingEncoder`.
+
+    Args:
+        config: sizes and chunking.
+        vocab_size: tokens V, the blank included.
+    """
+
+    positions_PD: Tensor
+    subsampling = 2
+
+    def __init__(self, config: WhisperEncoderConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.vocab_size = vocab_size
+        self.chunk_frames = config.chunk_frames
+        self.conv1 = nn.Conv1d(config.n_mels, config.dim, _STEM_KERNEL)
+        self.conv2 = nn.Conv1d(config.dim, config.dim, _STEM_KERNEL, stride=self.subsampling)
+        self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.layers))
+        self.final_norm = nn.LayerNorm(config.dim)
+        self.head = nn.Linear(config.dim, vocab_size)
+        table_PD = periodic_positions(config.position_period_frames, config.dim)
+        self.register_buffer("positions_PD", table_PD, persistent=False)
+
+    def initial_state(self, batch: int) -> WhisperState:
+        """The state of ``batch`` streams that have heard nothing; see the Protocol."""
+        c = self.config
+        like = self.head.weight
+        cache = (batch, c.layers, c.heads, c.left_context_frames, c.dim // c.heads)
+        return WhisperState(
+            mel_tail_BTM=like.new_zeros(batch, _STEM_KERNEL - 1, c.n_mels),
+            stem_tail_BTD=like.new_zeros(batch, 1, c.dim),
+            keys_BLHCK=like.new_zeros(cache),
+            values_BLHCK=like.new_zeros(cache),
+            cached_B=torch.zeros(batch, dtype=torch.long, device=like.device),
+            position_B=torch.zeros(batch, dtype=torch.long, device=like.device),
+        )
+
+    def step(self, state: WhisperState, mel_BTM: Tensor, lengths_B: Tensor) -> StepOutput:
+        """One chunk of each stream; see the Protocol. ``mel_BTM`` has an even number of frames."""
+        x_BTD, mel_tail, stem_tail = self._stem(mel_BTM, state.mel_tail_BTM, state.stem_tail_BTD, lengths_B)
+        frames_B = lengths_B // self.subsampling
+        T, C = x_BTD.shape[1], self.config.left_context_frames
+        x_BTD = x_BTD + self._positions(state.position_B, T)
+
+        # Cached keys count from the newest backwards, fresh ones from the first on.
+        age_C = torch.arange(C, 0, -1, device=x_BTD.device)
+        fresh_T = torch.arange(T, device=x_BTD.device)
+        visible_BS = torch.cat((age_C <= state.cached_B[:, None], fresh_T < frames_B[:, None].clamp(min=1)), dim=1)
+        visible_BHTS = visible_BS[:, None, None, :]
+
+        keys, values = [], []
+        for layer, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            q_BHTK, k_BHTK, v_BHTK = block.project(x_BTD)
+            k_BHSK = torch.cat((state.keys_BLHCK[:, layer], k_BHTK), dim=2)
+            v_BHSK = torch.cat((state.values_BLHCK[:, layer], v_BHTK), dim=2)
+            x_BTD = block.attend(x_BTD, q_BHTK, k_BHSK, v_BHSK, visible_BHTS)
+            keys.append(_newest(k_BHSK, frames_B, C))
+            values.append(_newest(v_BHSK, frames_B, C))
+        new_state = WhisperState(
+            mel_tail_BTM=mel_tail,
+            stem_tail_BTD=stem_tail,
+            keys_BLHCK=torch.stack(keys, dim=1),
+            values_BLHCK=torch.stack(values, dim=1),
+            cached_B=(state.cached_B + frames_B).clamp(max=C),
+            position_B=(state.position_B + frames_B) % self.config.position_period_frames,
+        )
+        return StepOutput(new_state, self.log_probs(self.final_norm(x_BTD)), frames_B)
+
+    def forward(
+        self, mel_BTM: Tensor, lengths_B: Tensor, chunk_frames: int | Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Whole utterances under the streaming mask; see the Protocol.
+
+        ``chunk_frames`` may also be a tensor [B]: a chunk size for every row.
+        """
+        hidden_BTD, frames_B = self.encode(mel_BTM, lengths_B, chunk_frames)
+        return self.log_probs(hidden_BTD), frames_B
+
+    def encode(
+        self,
+        mel_BTM: Tensor,
+        lengths_B: Tensor,
+        chunk_frames: int | Tensor | None,
+        position_B: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states [B, T, D] before the CTC head, and their lengths; ``position_B`` sets the first positions."""
+        B, _, _ = mel_BTM.shape
+        state = self.initial_state(B)
+        mel_tail = state.mel_tail_BTM.to(mel_BTM.dtype)
+        x_BTD, _, _ = self._stem(mel_BTM, mel_tail, state.stem_tail_BTD, lengths_B)
+        frames_B = lengths_B // self.subsampling
+        T = x_BTD.shape[1]
+        x_BTD = x_BTD + self._positions(state.position_B if position_B is None else position_B, T)
+        visible_BHTS = streaming_mask(frames_B, T, chunk_frames, self.config.left_context_frames)
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            x_BTD = block.attend(x_BTD, *block.project(x_BTD), visible_BHTS)
+        return self.final_norm(x_BTD), frames_B
+
+    def log_probs(self, hidden_BTD: Tensor) -> Tensor:
+        """Natural-log token probabilities [B, T, V] of hidden states, always in float32."""
+        return F.log_softmax(self.head(hidden_BTD).float(), dim=-1)
+
+    def _stem(
+        self, mel_BTM: Tensor, mel_tail_BTM: Tensor, stem_tail_BTD: Tensor, lengths_B: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        heard_BTM = torch.cat((mel_tail_BTM, mel_BTM), dim=1)
+        middle_BDT = F.gelu(self.conv1(heard_BTM.transpose(1, 2)))
+        middle_BTD = torch.cat((stem_tail_BTD.to(middle_BDT.dtype), middle_BDT.transpose(1, 2)), dim=1)
+        x_BTD = F.gelu(self.conv2(middle_BTD.transpose(1, 2))).transpose(1, 2)
+        return x_BTD, _newest(heard_BTM, lengths_B, _STEM_KERNEL - 1), _newest(middle_BTD, lengths_B, 1)
+
+    def _positions(self, first_B: Tensor, frames: int) -> Tensor:
+        index_BT = first_B[:, None] + torch.arange(frames, device=first_B.device)
+        return self.positions_PD[index_BT % self.config.position_period_frames]
+
+
+def periodic_positions(period: int, dim: int) -> Tensor:
+    """Whisper's sinusoids [period, dim], every frequency rounded to a whole number of turns in ``period`` frames.
+
+    The rounding makes the table wrap around without a seam; frequencies below half a turn become constant.
+    """
+    half = dim // 2
+    inverse_D = torch.exp(-math.log(_LONGEST_WAVELENGTH) / (half - 1) * torch.arange(half, dtype=torch.float64))
+    turns_D = torch.round(inverse_D * period / (2 * math.pi))
+    phase_PD = torch.arange(period, dtype=torch.float64)[:, None] * turns_D * (2 * math.pi / period)
+    return torch.cat((phase_PD.sin(), phase_PD.cos()), dim=1).float()
+
+
+def streaming_mask(lengths_B: Tensor, frames: int, chunk_frames: int | Tensor | None, left_context: int) -> Tensor:
+    """Which frames a frame may look at when streaming: [B, 1, T, T], true where query (row) sees key (column).
+
+    A frame sees its own chunk and ``left_context`` frames before that chunk, nothing beyond its row's length (every
+    frame sees itself, so that no row of the softmax is empty). ``chunk_frames=None`` lifts the chunk limits.
+    """
+    device = lengths_B.device
+    time_T = torch.arange(frames, device=device)
+    visible = time_T[None, None, :] < lengths_B[:, None, None]
+    if chunk_frames is not None:
+        chunk_B = torch.as_tensor(chunk_frames, device=device).expand(lengths_B.shape)
+        first_BT = torch.div(time_T, chunk_B[:, None], rounding_mode="floor") * chunk_B[:, None]
+        key = time_T[None, None, :]
+        inside = (key >= first_BT[:, :, None] - left_context) & (key < (first_BT + chunk_B[:, None])[:, :, None])
+        visible = visible & inside
+    return (visible | torch.eye(frames, dtype=torch.bool, device=device)).unsqueeze(1)
+
+
+def _newest(x: Tensor, lengths_B: Tensor, count: int) -> Tensor:
+    """The last ``count`` real frames along dim -2 of ``x``, whose rows hold ``count`` old frames, then new ones.
+
+    Of the new frames the first ``lengths_B`` are real.
+    """
+    new = x.shape[-2] - count
+    if bool((lengths_B == new).all()):
+        return x[..., new:, :]
+    index_BC = lengths_B[:, None] + torch.arange(count, device=x.device)
+    shape = (x.shape[0],) + (1,) * (x.dim() - 3) + (count, 1)
+    return x.gather(-2, index_BC.view(shape).expand(*x.shape[:-2], count, x.shape[-1]))

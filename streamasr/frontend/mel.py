@@ -1,0 +1,77 @@
+"""Samples to log-mel frames, causally: a frame's window ends where its hop ends.
+
+Knows no session and no file. Shape suffixes: B batch, S samples, T frames, M mel bands, W window samples.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torchaudio
+from torch import Tensor, nn
+
+from streamasr.config import FrontendConfig
+
+_SMALLEST_POWER = 1e-10
+
+
+class MelState(NamedTuple):
+    """The samples that the next frames' windows still reach back to."""
+
+    tail_BS: Tensor
+
+
+class LogMel(nn.Module):
+    """Whisper's log-mel spectrogram with two changes that make it streamable.
+
+    The window of frame ``t`` covers samples ``[hop * (t + 1) - n_fft, hop * (t + 1))`` instead of being centred, and
+    the dynamic range is cut at a fixed floor (``FrontendConfig.floor_log10``) instead of the utterance's own maximum.
+    What lies before the first sample is digital silence.
+    """
+
+    window_W: Tensor
+    filters_FM: Tensor
+
+    def __init__(self, config: FrontendConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("window_W", torch.hann_window(config.n_fft), persistent=False)
+        filters_FM = torchaudio.functional.melscale_fbanks(
+            n_freqs=config.n_fft // 2 + 1,
+            f_min=0.0,
+            f_max=config.sample_rate / 2,
+            n_mels=config.n_mels,
+            sample_rate=config.sample_rate,
+            norm="slaney",
+            mel_scale="slaney",
+        )
+        self.register_buffer("filters_FM", filters_FM, persistent=False)
+
+    def initial_state(self, batch: int) -> MelState:
+        """The state of ``batch`` streams that have heard nothing: digital silence."""
+        tail = self.config.n_fft - self.config.hop
+        return MelState(torch.zeros(batch, tail, device=self.window_W.device))
+
+    def step(self, state: MelState, pcm_BS: Tensor) -> tuple[MelState, Tensor]:
+        """Frames of the next samples of each stream.
+
+        Args:
+            state: what :meth:`initial_state` or the last call gave.
+            pcm_BS: float32 samples in -1..1, a whole number of hops.
+
+        Returns:
+            The new state and ``mel_BTM`` with ``T = S / hop``.
+        """
+        if pcm_BS.shape[1] % self.config.hop:
+            raise ValueError(f"pcm must be whole hops of {self.config.hop} samples, got {pcm_BS.shape[1]}")
+        heard_BS = torch.cat((state.tail_BS, pcm_BS), dim=1)
+        windows_BTW = heard_BS.unfold(1, self.config.n_fft, self.config.hop) * self.window_W
+        power_BTF = torch.fft.rfft(windows_BTW).abs().square()
+        mel_BTM = (power_BTF @ self.filters_FM).clamp(min=_SMALLEST_POWER).log10()
+        tail_BS = heard_BS[:, heard_BS.shape[1] - state.tail_BS.shape[1] :]
+        return MelState(tail_BS), (mel_BTM.clamp(min=self.config.floor_log10) + 4.0) / 4.0
+
+    def forward(self, pcm_BS: Tensor) -> Tensor:
+        """``mel_BTM`` of whole utterances; the samples must be padded to whole hops, see :meth:`step`."""
+        return self.step(self.initial_state(pcm_BS.shape[0]), pcm_BS)[1]
