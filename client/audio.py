@@ -1,0 +1,169 @@
+"""What every source of audio looks like, and sources made from sound files.
+
+Knows sample formats and soundfile; knows no socket and no microphone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from streamasr.units import MS_PER_SECOND, ms_to_samples, samples_to_ms
+from streamasr_client.errors import MediaError
+
+Encoding = Literal["pcm_s16le", "pcm_f32le"]
+
+BLOCK_MS = 50
+"""Audio travels in blocks of about this long."""
+SILENCE_DBFS = -90.0
+"""What the level of digital silence is shown as."""
+
+_INTEGER_SUBTYPES = frozenset({"PCM_U8", "PCM_S8", "PCM_16", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM"})
+"""Sample formats of soundfile that 16 bits hold without loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFormat:
+    """What the bytes of a source are; goes into the ``start`` message."""
+
+    sample_rate: int
+    """Hz."""
+    channels: int = 1
+    encoding: Encoding = "pcm_s16le"
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one sample of every channel."""
+        return self.channels * (2 if self.encoding == "pcm_s16le" else 4)
+
+    def ms(self, size: int) -> int:
+        """Milliseconds of audio in ``size`` bytes."""
+        return samples_to_ms(size // self.frame_bytes, self.sample_rate)
+
+    def size(self, ms: float) -> int:
+        """Bytes of ``ms`` milliseconds of audio, whole frames."""
+        return ms_to_samples(ms, self.sample_rate) * self.frame_bytes
+
+
+class AudioSource(Protocol):
+    """Audio as it comes. The microphone and :class:`PacedFile` are sources; so is any test's."""
+
+    format: AudioFormat
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Blocks of whole frames until the audio ends or :meth:`stop` is called."""
+        ...
+
+    def stop(self) -> None:
+        """End the audio soon; blocks already captured still come."""
+        ...
+
+
+class SoundFile:
+    """A sound file as PCM blocks, as fast as they are asked for.
+
+    Files of up to 16 bits a sample travel as ``pcm_s16le``, all others as ``pcm_f32le``, so that nothing is
+    lost on the way; more than two channels are mixed down here.
+
+    Raises:
+        MediaError: missing, or not a format that libsndfile reads.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with soundfile.SoundFile(path) as file:
+                self.frames: int = file.frames
+                channels: int = file.channels
+                subtype: str = file.subtype
+                sample_rate: int = file.samplerate
+        except (soundfile.LibsndfileError, OSError) as error:
+            if not path.exists():
+                raise MediaError(f"{path}: no such file") from None
+            raise MediaError(
+                f"{path}: not a sound file that can be read ({error}); WAV, FLAC, Ogg, Opus and MP3 can"
+            ) from None
+        encoding: Encoding = "pcm_s16le" if subtype in _INTEGER_SUBTYPES else "pcm_f32le"
+        self.format = AudioFormat(sample_rate, channels if channels <= 2 else 1, encoding)
+
+    @property
+    def duration_ms(self) -> int:
+        """Length in milliseconds."""
+        return samples_to_ms(self.frames, self.format.sample_rate)
+
+    def blocks(self, block_ms: int = BLOCK_MS) -> Iterator[bytes]:
+        """The whole file in blocks of ``block_ms``, the last one shorter."""
+        frames = ms_to_samples(block_ms, self.format.sample_rate)
+        dtype = "int16" if self.format.encoding == "pcm_s16le" else "float32"
+        wire_dtype = "<i2" if self.format.encoding == "pcm_s16le" else "<f4"
+        mix_down = self.format.channels == 1
+        try:
+            for block in soundfile.blocks(self.path, blocksize=frames, dtype=dtype, always_2d=True):
+                samples = block.mean(axis=1) if mix_down and block.shape[1] > 1 else block
+                yield samples.astype(wire_dtype).tobytes()
+        except soundfile.LibsndfileError as error:
+            raise MediaError(f"{self.path}: damaged: {error}") from None
+
+
+class PacedFile:
+    """A sound file played at the speed of sound, as a microphone would hear it.
+
+    Args:
+        path: the file.
+        clock: seconds, rising; the event loop's by default.
+        sleep: waits so many seconds; ``asyncio.sleep`` by default.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float] | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._file = SoundFile(path)
+        self.format = self._file.format
+        self._clock = clock
+        self._sleep = sleep
+        self._stopped = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Each block comes when its last sample would have been heard."""
+        clock = self._clock or asyncio.get_running_loop().time
+        due = clock()
+        for block in self._file.blocks():
+            due += len(block) / self.format.frame_bytes / self.format.sample_rate
+            await self._sleep(max(0.0, due - clock()))
+            if self._stopped:
+                return
+            yield block
+
+    def stop(self) -> None:
+        """See :class:`AudioSource`."""
+        self._stopped = True
+
+
+def level_dbfs(pcm: bytes, encoding: Encoding) -> float:
+    """The root mean square of a block in decibels below full scale, at least :data:`SILENCE_DBFS`."""
+    samples: npt.NDArray[np.float64]
+    if encoding == "pcm_s16le":
+        samples = np.frombuffer(pcm, "<i2").astype(np.float64) / 32_768
+    else:
+        samples = np.frombuffer(pcm, "<f4").astype(np.float64)
+    if not samples.size:
+        return SILENCE_DBFS
+    power = float(np.mean(np.square(samples)))
+    return max(SILENCE_DBFS, 10 * np.log10(power)) if power > 0 else SILENCE_DBFS
+
+
+def seconds(ms: int) -> str:
+    """``83250`` as ``1:23.2``, for people."""
+    whole, rest = divmod(ms, MS_PER_SECOND)
+    return f"{whole // 60}:{whole % 60:02d}.{rest // 100}"

@@ -1,0 +1,202 @@
+"""One session over one websocket, and how long to wait before the next try.
+
+Knows websockets and the protocol's messages; knows nothing of where audio comes from or where captions go.
+:mod:`streamasr_client.live` builds an unbroken stream of captions from sessions that may break.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+
+from streamasr.errors import ConfigError, Fault, ProtocolError
+from streamasr.protocol.codec import encode, parse_server_message
+from streamasr.protocol.messages import ClientMessage, Done, Error, Ready, ServerMessage, Start, Stop
+from streamasr.units import MS_PER_SECOND
+from streamasr_client.errors import ConnectionFailed, DaemonError
+
+DEFAULT_URL = "ws://127.0.0.1:8765/v1/stream"
+OPEN_TIMEOUT_S = 10.0
+"""Longest wait for the handshake and for the daemon's ``ready``."""
+CLOSE_TIMEOUT_S = 5.0
+"""Longest wait for the daemon's side of the closing handshake."""
+AUDIO_MESSAGE_BYTES = 16_384
+"""Audio is cut into messages of at most this size, well under the daemon's limit."""
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Exponential waiting times with jitter, in milliseconds.
+
+    Each time is drawn evenly from the upper half of a window that doubles from ``first_ms`` to ``max_ms``,
+    so that clients which lost the same daemon do not all come back at once. A daemon's own
+    ``retry_after_ms`` is a floor.
+    """
+
+    first_ms: int = 500
+    max_ms: int = 20_000
+    uniform: Callable[[float, float], float] = field(default=random.uniform)
+    tries: int = 0
+
+    def next_ms(self, retry_after_ms: int | None = None) -> int:
+        """The time to wait now."""
+        window = min(self.max_ms, self.first_ms * 2 ** min(self.tries, 30))
+        self.tries += 1
+        jittered = round(self.uniform(window / 2, window))
+        return jittered if retry_after_ms is None else retry_after_ms + jittered - window // 2
+
+    def reset(self) -> None:
+        """A session has opened: the next failure starts from ``first_ms``."""
+        self.tries = 0
+
+
+class Session:
+    """An open session: ``ready`` has come, audio may be sent. Made by :func:`open_session`."""
+
+    def __init__(self, socket: ClientConnection, ready: Ready) -> None:
+        self._socket = socket
+        self.ready = ready
+
+    async def send_audio(self, pcm: bytes) -> None:
+        """Send audio in the encoding of the ``start`` message; waits while the socket's buffers are full.
+
+        Raises:
+            ConnectionFailed: the connection is gone.
+        """
+        try:
+            for begin in range(0, len(pcm), AUDIO_MESSAGE_BYTES):
+                await self._socket.send(pcm[begin : begin + AUDIO_MESSAGE_BYTES])
+        except ConnectionClosed as error:
+            raise ConnectionFailed(_why_closed(error)) from None
+
+    async def send(self, message: ClientMessage) -> None:
+        """Send a control message; errors as :meth:`send_audio`."""
+        try:
+            await self._socket.send(encode(message))
+        except ConnectionClosed as error:
+            raise ConnectionFailed(_why_closed(error)) from None
+
+    async def stop(self) -> None:
+        """Say that no more audio comes; the last finals and ``done`` follow in :meth:`messages`."""
+        await self.send(Stop())
+
+    async def close(self) -> None:
+        """Leave without waiting for finals; :meth:`messages` then raises."""
+        await self._socket.close()
+
+    async def messages(self) -> AsyncIterator[ServerMessage]:
+        """All messages after ``ready``, up to and including ``done``.
+
+        Raises:
+            DaemonError: the daemon sent an ``error``.
+            ConnectionFailed: the connection ended before ``done``.
+        """
+        while True:
+            message = await _receive(self._socket)
+            yield message
+            if isinstance(message, Done):
+                return
+
+
+@asynccontextmanager
+async def open_session(
+    url: str, start: Start, *, open_timeout_s: float = OPEN_TIMEOUT_S
+) -> AsyncIterator[Session]:
+    """Connect, send ``start`` and wait for ``ready``; closes the socket on the way out.
+
+    Raises:
+        ConfigError: ``url`` is not a websocket address.
+        ConnectionFailed: nobody answers there, or not in time.
+        DaemonError: the daemon refused the session.
+    """
+    try:
+        socket = await connect(
+            url,
+            open_timeout=open_timeout_s,
+            close_timeout=CLOSE_TIMEOUT_S,
+            compression=None,  # speech samples hardly deflate; it would only cost time
+            proxy=None if _is_loopback(url) else True,
+        )
+    except (InvalidURI, ValueError) as error:
+        raise ConfigError(f"{url}: not a websocket address ({error}); one looks like {DEFAULT_URL}") from None
+    except InvalidStatus as error:
+        raise _refused(url, error) from None
+    except InvalidHandshake as error:
+        raise ConnectionFailed(f"{url} answers, but is no streamasr daemon: {error}") from None
+    except TimeoutError:
+        raise ConnectionFailed(f"{url} did not answer within {open_timeout_s:g} s") from None
+    except OSError as error:
+        hint = "; start one with `streamasr serve`" if _is_loopback(url) else ""
+        reason = error.strerror or str(error)
+        raise ConnectionFailed(f"no daemon at {url} ({reason}){hint}") from None
+    async with socket:
+        try:
+            async with asyncio.timeout(open_timeout_s):
+                await socket.send(encode(start))
+                ready = await _receive(socket)
+        except ConnectionClosed as error:
+            raise ConnectionFailed(_why_closed(error)) from None
+        except TimeoutError:
+            raise ConnectionFailed(f"{url} gave no `ready` within {open_timeout_s:g} s") from None
+        if not isinstance(ready, Ready):
+            raise ProtocolError(f"expected `ready` from {url}, got `{ready.type}`; is it a streamasr daemon?")
+        yield Session(socket, ready)
+
+
+async def _receive(socket: ClientConnection) -> ServerMessage:
+    try:
+        text = await socket.recv(decode=True)
+    except ConnectionClosed as error:
+        raise ConnectionFailed(_why_closed(error)) from None
+    message = parse_server_message(str(text))
+    if isinstance(message, Error):
+        raise DaemonError(
+            message.message, code=message.code, fault=message.fault, retry_after_ms=message.retry_after_ms
+        )
+    return message
+
+
+def _why_closed(error: ConnectionClosed) -> str:
+    if error.rcvd is None:
+        return "the connection to the daemon broke"
+    reason = f": {error.rcvd.reason}" if error.rcvd.reason else ""
+    if error.rcvd.code == 1001:
+        return f"the daemon is shutting down{reason}"
+    return f"the daemon closed the connection ({error.rcvd.code}{reason})"
+
+
+def _refused(url: str, error: InvalidStatus) -> DaemonError:
+    status = error.response.status_code
+    body = (error.response.body or b"").decode("utf-8", "replace").strip().partition("\n")[0][:200]
+    retry_after = error.response.headers.get("Retry-After", "")
+    retry_after_ms = int(retry_after) * MS_PER_SECOND if retry_after.isdigit() else None
+    code, hint = {
+        401: ("unauthorized", "; give the daemon's token with --token"),
+        403: ("unauthorized", "; give the daemon's token with --token"),
+        404: ("not_found", "; the path is /v1/stream"),
+        503: ("overloaded", ""),
+    }.get(status, ("refused", ""))
+    fault: Fault = "server" if status >= 500 else "client"
+    said = f": {body}" if body else ""
+    return DaemonError(
+        f"{url} refused the connection (HTTP {status}{said}){hint}",
+        code=code,
+        fault=fault,
+        retry_after_ms=retry_after_ms,
+    )
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,195 @@
+"""Finished utterances to plain text, SRT, WebVTT and JSON.
+
+Cues hold at most two lines of 42 characters and last at most seven seconds, the customary limits of broadcast
+subtitles; they break between words, at pauses where there is a choice. Pure functions; ``web/subtitles.js``
+is the same algorithm and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from streamasr.protocol.messages import Final, WordTiming
+from streamasr.units import MS_PER_SECOND
+
+
+@dataclass(frozen=True, kw_only=True)
+class CueLimits:
+    """What a cue may be."""
+
+    line_chars: int = 42
+    """Characters of one line, of which a cue has at most two; a longer word has a line of its own."""
+    cue_ms: int = 7_000
+    """Longest time a cue stands; a longer word has a cue of its own."""
+    min_cue_ms: int = 1_000
+    """A shorter cue stands this long where the next one leaves room."""
+    pause_ms: int = 700
+    """A pause this long between words is as good a place to break as an even split of the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """Lines shown from ``start_ms`` to ``end_ms``."""
+
+    start_ms: int
+    end_ms: int
+    lines: tuple[str, ...]
+
+
+DEFAULT_LIMITS = CueLimits()
+
+
+def cues(finals: Iterable[Final], limits: CueLimits = DEFAULT_LIMITS) -> list[Cue]:
+    """Split utterances, in order of time, into cues that do not overlap."""
+    found = [cue for final in finals for cue in _utterance_cues(_words(final), limits)]
+    for index, cue in enumerate(found):
+        end_ms = max(cue.end_ms, cue.start_ms + limits.min_cue_ms)
+        if index + 1 < len(found):
+            end_ms = max(cue.start_ms, min(end_ms, found[index + 1].start_ms))
+        found[index] = dataclasses.replace(cue, end_ms=end_ms)
+    return found
+
+
+def to_srt(finals: Iterable[Final], limits: CueLimits = DEFAULT_LIMITS) -> str:
+    """SubRip: numbered cues, commas before the milliseconds."""
+    return "".join(srt_cue(number, cue) for number, cue in enumerate(cues(finals, limits), start=1))
+
+
+def srt_cue(number: int, cue: Cue) -> str:
+    """One cue of SubRip, with the empty line that ends it."""
+    times = f"{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}"
+    return "\n".join([str(number), times, *cue.lines, "", ""])
+
+
+VTT_HEADER = "WEBVTT\n\n"
+
+
+def to_vtt(finals: Iterable[Final], limits: CueLimits = DEFAULT_LIMITS) -> str:
+    """WebVTT (https://www.w3.org/TR/webvtt1/)."""
+    return VTT_HEADER + "".join(vtt_cue(cue) for cue in cues(finals, limits))
+
+
+def vtt_cue(cue: Cue) -> str:
+    """One cue of WebVTT, with the empty line that ends it."""
+    lines = (line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for line in cue.lines)
+    return "\n".join([f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}", *lines, "", ""])
+
+
+def to_text(finals: Iterable[Final]) -> str:
+    """One utterance a line."""
+    return "".join(f"{final.text}\n" for final in finals if final.text)
+
+
+def to_json(finals: Iterable[Final], **also: object) -> str:
+    """One line: the whole ``text``, every utterance as the daemon sent it, and what is in ``also`` first."""
+    utterances = [dataclasses.asdict(final) for final in finals]
+    text = " ".join(utterance["text"] for utterance in utterances if utterance["text"])
+    return json.dumps({**also, "text": text, "utterances": utterances}, ensure_ascii=False) + "\n"
+
+
+def _words(final: Final) -> Sequence[WordTiming]:
+    """The utterance's words; where the daemon sent no times, even shares of the utterance by length."""
+    if final.words:
+        return final.words
+    texts = final.text.split()
+    total = sum(len(text) + 1 for text in texts)
+    span = final.end_ms - final.start_ms
+    words, before = [], 0
+    for text in texts:
+        after = before + len(text) + 1
+        start_ms, end_ms = (final.start_ms + span * part // total for part in (before, after))
+        words.append(WordTiming(word=text, start_ms=start_ms, end_ms=end_ms, confidence=final.confidence))
+        before = after
+    return words
+
+
+def _utterance_cues(words: Sequence[WordTiming], limits: CueLimits) -> list[Cue]:
+    """The fewest cues; among those the most even ones, a pause of ``pause_ms`` worth one line's characters
+    squared.
+
+    Dynamic programming over the words from the last to the first: ``best[i]`` is the cheapest way to split
+    ``words[i:]``, as (cues, cost, end of the first cue, its lines).
+    """
+    count = len(words)
+    best: list[tuple[int, int, int, tuple[str, ...]]] = [(0, 0, count, ())] * (count + 1)
+    for begin in reversed(range(count)):
+        options = []
+        for end in range(begin + 1, count + 1):
+            lines = _wrap([word.word for word in words[begin:end]], limits)
+            too_long = words[end - 1].end_ms - words[begin].start_ms > limits.cue_ms
+            if end > begin + 1 and (lines is None or too_long):
+                break
+            lines = lines or (words[begin].word,)
+            cost = sum(map(len, lines)) ** 2
+            if end < count:
+                pause_ms = min(limits.pause_ms, max(0, words[end].start_ms - words[end - 1].end_ms))
+                cost -= limits.line_chars**2 * pause_ms // limits.pause_ms
+            rest = best[end]
+            options.append((1 + rest[0], cost + rest[1], end, lines))
+        best[begin] = min(options, key=lambda option: option[:3])
+    found, begin = [], 0
+    while begin < count:
+        _, _, end, lines = best[begin]
+        found.append(Cue(words[begin].start_ms, words[end - 1].end_ms, lines))
+        begin = end
+    return found
+
+
+def _wrap(texts: Sequence[str], limits: CueLimits) -> tuple[str, ...] | None:
+    """The words on one line, or on two whose lengths differ least; ``None`` where they do not fit."""
+    whole = " ".join(texts)
+    if len(whole) <= limits.line_chars:
+        return (whole,)
+    breaks = ((" ".join(texts[:at]), " ".join(texts[at:])) for at in range(1, len(texts)))
+    fitting = [pair for pair in breaks if max(map(len, pair)) <= limits.line_chars]
+    return min(fitting, key=lambda pair: abs(len(pair[0]) - len(pair[1]))) if fitting else None
+
+
+def _clock(ms: int, mark: str) -> str:
+    seconds, rest = divmod(ms, MS_PER_SECOND)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{mark}{rest:03d}"
+
+
+class SubtitleFile:
+    """Writes captions while they come: after every final the file is whole and ends with that final.
+
+    The last utterance's cues are written anew when the next one comes, since how long a short cue may stand
+    depends on it.
+    """
+
+    def __init__(self, file: IO[str], form: str, limits: CueLimits = DEFAULT_LIMITS) -> None:
+        self._file = file
+        self._form = form
+        self._limits = limits
+        self._last: Final | None = None
+        self._number = 1
+        if form == "vtt":
+            file.write(VTT_HEADER)
+        self._mark = file.tell()
+
+    def add(self, final: Final) -> None:
+        """Append one utterance and flush."""
+        if self._form == "txt":
+            self._file.write(to_text([final]))
+        else:
+            self._rewrite_with(final)
+        self._file.flush()
+
+    def _rewrite_with(self, final: Final) -> None:
+        self._file.seek(self._mark)
+        self._file.truncate()
+        before = _utterance_cues(_words(self._last), self._limits) if self._last else []
+        found = cues([self._last, final] if self._last else [final], self._limits)
+        self._write(found[: len(before)])
+        self._mark = self._file.tell()
+        self._number += len(before)
+        self._write(found[len(before) :])
+        self._last = final
+
+    def _write(self, found: Sequence[Cue]) -> None:
+        for number, cue in enumerate(found, start=self._number):
+            self._file.write(srt_cue(number, cue) if self._form == "srt" else vtt_cue(cue))
