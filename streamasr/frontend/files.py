@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
 from streamasr.errors import DataError
 from streamasr.frontend.pcm import Samples
+from streamasr.frontend.resample import Resampler
 
 BLOCK_FRAMES = 65_536
 """Frames read at a time, so that a file of hours needs no more memory than one of seconds."""
@@ -27,14 +27,10 @@ def read_blocks(path: Path, sample_rate: int) -> Iterator[Samples]:
     """
     try:
         with soundfile.SoundFile(path) as file:
-            resample = None
-            if file.samplerate != sample_rate:
-                resample = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32")
+            resampler = Resampler(file.samplerate, sample_rate)
             for block_SC in file.blocks(blocksize=BLOCK_FRAMES, dtype="float32", always_2d=True):
-                block_S = block_SC.mean(axis=1, dtype=np.float32)
-                yield block_S if resample is None else resample.resample_chunk(block_S)
-            if resample is not None:
-                yield resample.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+                yield resampler.feed(block_SC.mean(axis=1, dtype=np.float32))
+            yield resampler.flush()
     except soundfile.LibsndfileError as error:
         if not path.exists():
             raise DataError(f"{path}: no such file") from None

@@ -8,34 +8,20 @@ from __future__ import annotations
 import numpy as np
 import soxr
 
-from streamasr.errors import AudioError
 from streamasr.frontend.pcm import Samples
-
-MIN_RATE, MAX_RATE = 8_000, 48_000
-"""Sample rates that are taken, in Hz, both included."""
 
 
 class Resampler:
     """One stream's resampler (soxr, high quality). Any split of the samples gives the same output.
 
-    soxr holds some 20 ms back until more comes or :meth:`flush` is called. Its state is opaque and of fixed size.
-
-    Args:
-        source_rate: Hz of what comes in, ``MIN_RATE`` to ``MAX_RATE``.
-        target_rate: Hz of what goes out.
-
-    Raises:
-        AudioError: the source rate is out of range.
+    soxr holds some 20 ms back until more comes or :meth:`flush` is called; its state is opaque and of fixed
+    size. Where both rates (in Hz) are equal the samples pass through.
     """
 
     def __init__(self, source_rate: int, target_rate: int) -> None:
-        if not MIN_RATE <= source_rate <= MAX_RATE:
-            raise AudioError(f"sample_rate must be {MIN_RATE} to {MAX_RATE} Hz, got {source_rate}")
-        self._soxr = (
-            None
-            if source_rate == target_rate
-            else soxr.ResampleStream(source_rate, target_rate, 1, dtype="float32")
-        )
+        self._soxr: soxr.ResampleStream | None = None
+        if source_rate != target_rate:
+            self._soxr = soxr.ResampleStream(source_rate, target_rate, 1, dtype="float32")
 
     def feed(self, samples_S: Samples) -> Samples:
         """What can be said at the target rate after these samples; empty where none came in."""

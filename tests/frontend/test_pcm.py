@@ -26,7 +26,7 @@ def test_mulaw_known_codes() -> None:
 
 
 def test_alaw_known_codes() -> None:
-    # G.711: 0xD5 and 0x55 are the smallest steps, 0xAA the largest positive (4032 of 13 bits), 0x2A its negative.
+    # G.711: 0xD5 and 0x55 are the smallest, 0xAA the largest positive (4032 of 13 bits), 0x2A its negative.
     got = decode_pcm(bytes([0xD5, 0x55, 0xAA, 0x2A]), "alaw", 1) * 32768
     assert got.tolist() == [8, -8, 32256, -32256]
 
