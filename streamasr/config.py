@@ -85,9 +85,16 @@ class DecoderConfig:
     """Added to the score of a word that the unigram list does not hold (log10)."""
     hotword_weight: float = 10.0
     """Boost of a hotword that names no weight of its own."""
+    prune_history: bool = False
+    """Keep only the best of the beams that the language model can no longer tell apart: faster, fewer alternatives."""
+    lm_cache_entries: int = 65_536
+    """Word scores kept from the language model, shared by all sessions; the oldest go first."""
 
     def __post_init__(self) -> None:
-        _positive(self, "beam_width")
+        _positive(self, "beam_width", "lm_cache_entries")
+        for name in ("beam_prune_log_prob", "token_min_log_prob"):
+            if getattr(self, name) >= 0:
+                raise ConfigError(f"{name} must be negative (a natural log), got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +109,11 @@ class EndpointConfig:
     """An utterance longer than this ends at the next pause between words …"""
     max_overrun_ms: int = 3_000
     """… and at the latest this much later, even inside a word."""
+    pause_ms: int = 200
+    """Non-speech that counts as such a pause where no separator between words has been heard."""
 
     def __post_init__(self) -> None:
-        _positive(self, "silence_ms", "start_silence_ms", "max_utterance_ms", "max_overrun_ms")
+        _positive(self, "silence_ms", "start_silence_ms", "max_utterance_ms", "max_overrun_ms", "pause_ms")
 
 
 @dataclass(frozen=True, kw_only=True)
