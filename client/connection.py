@@ -28,6 +28,8 @@ OPEN_TIMEOUT_S = 10.0
 """Longest wait for the handshake and for the daemon's ``ready``."""
 CLOSE_TIMEOUT_S = 5.0
 """Longest wait for the daemon's side of the closing handshake."""
+PING_TIMEOUT_S = 20.0
+"""A daemon that answers no ping for so long is taken for gone."""
 AUDIO_MESSAGE_BYTES = 16_384
 """Audio is cut into messages of at most this size, well under the daemon's limit."""
 
@@ -108,9 +110,16 @@ class Session:
 
 @asynccontextmanager
 async def open_session(
-    url: str, start: Start, *, open_timeout_s: float = OPEN_TIMEOUT_S
+    url: str,
+    start: Start,
+    *,
+    open_timeout_s: float = OPEN_TIMEOUT_S,
+    ping_timeout_s: float | None = PING_TIMEOUT_S,
 ) -> AsyncIterator[Session]:
     """Connect, send ``start`` and wait for ``ready``; closes the socket on the way out.
+
+    ``ping_timeout_s`` is how long the daemon may leave a ping unanswered; ``None`` waits for ever, right
+    for a sender that fills every buffer, behind which a ping may have to queue for minutes.
 
     Raises:
         ConfigError: ``url`` is not a websocket address.
@@ -122,6 +131,7 @@ async def open_session(
             url,
             open_timeout=open_timeout_s,
             close_timeout=CLOSE_TIMEOUT_S,
+            ping_timeout=ping_timeout_s,
             compression=None,  # speech samples hardly deflate; it would only cost time
             proxy=None if _is_loopback(url) else True,
         )

@@ -1,0 +1,143 @@
+"""What ``streamasr listen`` does once its flags are read: run a live stream and show it.
+
+In a terminal the picture of :mod:`streamasr_client.render` is drawn over and over; anywhere else finals are
+printed one a line, and everything that is not text goes to standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.live import Live
+
+from streamasr.protocol.messages import Final, Start, Warning
+from streamasr_client.audio import AudioSource, level_dbfs
+from streamasr_client.live import AudioLost, Link, LiveEvent, LiveStream
+from streamasr_client.render import CaptionState, lost_note, overrun_note, render, update
+from streamasr_client.subtitles import SubtitleFile
+
+REFRESH_PER_SECOND = 12
+
+
+class View(Protocol):
+    """Where a live stream is shown."""
+
+    def show(self, event: LiveEvent) -> None:
+        """Something happened."""
+        ...
+
+    def hear(self, level: float, overruns: int) -> None:
+        """A block of ``level`` dBFS was captured; ``overruns`` blocks have been lost so far."""
+        ...
+
+
+class PlainView:
+    """Finals one a line on ``out``; news about the connection on ``err``."""
+
+    def __init__(self, out: Console, err: Console) -> None:
+        self._out = out
+        self._err = err
+        self._overruns = 0
+
+    def show(self, event: LiveEvent) -> None:
+        """See :class:`View`."""
+        match event:
+            case Final() if event.text:
+                self._out.print(event.text, markup=False, highlight=False, soft_wrap=True)
+            case Link(state="waiting"):
+                self._say(f"{event.message}; next try in {event.retry_ms / 1000:.1f} s")
+            case Warning():
+                self._say(event.message)
+            case AudioLost():
+                self._say(lost_note(event))
+
+    def hear(self, level: float, overruns: int) -> None:
+        """See :class:`View`."""
+        if overruns > self._overruns:
+            self._overruns = overruns
+            self._say(overrun_note(overruns))
+
+    def _say(self, text: str) -> None:
+        self._err.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class TerminalView:
+    """The picture at the foot of the terminal; finished utterances scroll up above it and stay."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._state = CaptionState()
+
+    def show(self, event: LiveEvent) -> None:
+        """See :class:`View`."""
+        if isinstance(event, Final) and event.text:
+            self._live.console.print(event.text, markup=False, highlight=False)
+        self._draw(update(self._state, event))
+
+    def hear(self, level: float, overruns: int) -> None:
+        """See :class:`View`."""
+        self._draw(dataclasses.replace(self._state, level_dbfs=level, overruns=overruns))
+
+    def _draw(self, state: CaptionState) -> None:
+        self._state = state
+        self._live.update(render(state))
+
+
+@contextmanager
+def open_view(out: Console, err: Console) -> Iterator[View]:
+    """A picture where ``out`` is a terminal, plain lines elsewhere."""
+    if not out.is_terminal:
+        yield PlainView(out, err)
+        return
+    with Live(console=out, refresh_per_second=REFRESH_PER_SECOND) as live:
+        yield TerminalView(live)
+
+
+async def listen(
+    url: str,
+    start: Start,
+    source: AudioSource,
+    view: View,
+    *,
+    save: SubtitleFile | None = None,
+    overruns: Callable[[], int] = lambda: 0,
+) -> None:
+    """Show the captions of ``source`` until it ends or the first Ctrl-C, which still waits for the last
+    finals.
+
+    Raises:
+        StreamasrError: as :meth:`LiveStream.events`.
+    """
+
+    def on_audio(block: bytes) -> None:
+        view.hear(level_dbfs(block, source.format.encoding), overruns())
+
+    stream = LiveStream(url, start, source, on_audio=on_audio)
+    async with stop_on_interrupt(source.stop), aclosing(stream.events()) as events:
+        async for event in events:
+            view.show(event)
+            if save is not None and isinstance(event, Final):
+                save.add(event)
+
+
+@contextlib.asynccontextmanager
+async def stop_on_interrupt(stop: Callable[[], None]) -> AsyncIterator[None]:
+    """The first SIGINT calls ``stop``; the second interrupts as ever."""
+    loop = asyncio.get_running_loop()
+
+    def first() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        stop()
+
+    loop.add_signal_handler(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)

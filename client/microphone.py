@@ -1,0 +1,179 @@
+"""The microphone as a source of audio, through PortAudio.
+
+The only module that knows sounddevice, which it imports late: everything else works on a machine without
+PortAudio. PortAudio's callback runs on its own thread; a bounded queue hands its blocks to the event loop,
+and what does not fit is counted, never lost silently.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from streamasr.units import ms_to_samples
+from streamasr_client.audio import BLOCK_MS, AudioFormat
+from streamasr_client.errors import MicrophoneError
+
+PREFERRED_RATE = 16_000
+"""Hz; what the models hear. A device that cannot is opened at its own rate and the daemon resamples."""
+QUEUE_BLOCKS = 100
+"""Blocks of 50 ms between the callback and the event loop: five seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that records."""
+
+    index: int
+    name: str
+    channels: int
+    sample_rate: int
+    is_default: bool
+
+    def __str__(self) -> str:
+        mark = "*" if self.is_default else " "
+        return f"{mark} {self.index:>3}  {self.name}  ({self.channels} ch, {self.sample_rate} Hz)"
+
+
+def load_portaudio() -> ModuleType:
+    """Import sounddevice.
+
+    Raises:
+        MicrophoneError: it or PortAudio itself is not installed; the message says what to install.
+    """
+    try:
+        import sounddevice
+    except ImportError:
+        raise MicrophoneError(
+            "recording needs the Python package sounddevice: pip install sounddevice"
+        ) from None
+    except OSError:
+        raise MicrophoneError(
+            "recording needs the PortAudio library, which is not installed; "
+            "on Debian or Ubuntu: sudo apt install libportaudio2"
+        ) from None
+    module: ModuleType = sounddevice
+    return module
+
+
+def list_devices(portaudio: Any) -> list[Device]:
+    """All devices that record, in PortAudio's order."""
+    default = portaudio.default.device[0]
+    return [
+        Device(
+            index=index,
+            name=info["name"],
+            channels=info["max_input_channels"],
+            sample_rate=round(info["default_samplerate"]),
+            is_default=index == default,
+        )
+        for index, info in enumerate(portaudio.query_devices())
+        if info["max_input_channels"] > 0
+    ]
+
+
+def choose_device(devices: list[Device], wanted: str | None) -> Device:
+    """The device with that index, or the only one with that text in its name; ``None`` is the default one.
+
+    Raises:
+        MicrophoneError: there is none, or the text fits several; the message lists what there is.
+    """
+    if not devices:
+        raise MicrophoneError(
+            "no recording device found; plug in a microphone, or play a file: streamasr listen --file FILE"
+        )
+    if wanted is None:
+        return next((device for device in devices if device.is_default), devices[0])
+    if wanted.isdigit():
+        found = [device for device in devices if device.index == int(wanted)]
+    else:
+        found = [device for device in devices if wanted.casefold() in device.name.casefold()]
+    if len(found) == 1:
+        return found[0]
+    problem = f"no recording device fits {wanted!r}" if not found else f"{wanted!r} fits several devices"
+    listing = "\n".join(map(str, found or devices))
+    raise MicrophoneError(f"{problem}; choose one by its number or a part of its name:\n{listing}")
+
+
+class Microphone:
+    """A recording device as an :class:`~streamasr_client.audio.AudioSource`, mono ``pcm_s16le``.
+
+    Args:
+        wanted: device number or part of its name; ``None`` for the default device.
+        queue_blocks: blocks that may wait for the event loop.
+        portaudio: the sounddevice module, or what stands in for it.
+
+    Raises:
+        MicrophoneError: no PortAudio, no such device.
+    """
+
+    def __init__(
+        self, wanted: str | None = None, *, queue_blocks: int = QUEUE_BLOCKS, portaudio: Any = None
+    ) -> None:
+        self._portaudio = portaudio if portaudio is not None else load_portaudio()
+        self.device = choose_device(list_devices(self._portaudio), wanted)
+        self.format = AudioFormat(self._rate())
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._queue_blocks = queue_blocks
+        self._stopped = False
+        self.overruns = 0
+        """Blocks lost so far: the event loop was late, or the device told of an overflow."""
+
+    def _rate(self) -> int:
+        try:
+            self._portaudio.check_input_settings(
+                device=self.device.index, channels=1, dtype="int16", samplerate=PREFERRED_RATE
+            )
+        except self._portaudio.PortAudioError:
+            return self.device.sample_rate
+        return PREFERRED_RATE
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Record until :meth:`stop`.
+
+        Raises:
+            MicrophoneError: the device cannot be opened, or went away.
+        """
+        loop = asyncio.get_running_loop()
+
+        def on_block(data: Any, frames: int, time: Any, status: Any) -> None:
+            """Runs on PortAudio's thread."""
+            loop.call_soon_threadsafe(self._put, bytes(data), bool(status and status.input_overflow))
+
+        try:
+            stream = self._portaudio.RawInputStream(
+                device=self.device.index,
+                channels=1,
+                dtype="int16",
+                samplerate=self.format.sample_rate,
+                blocksize=ms_to_samples(BLOCK_MS, self.format.sample_rate),
+                callback=on_block,
+                finished_callback=lambda: loop.call_soon_threadsafe(self._queue.put_nowait, None),
+            )
+            stream.start()
+        except self._portaudio.PortAudioError as error:
+            raise MicrophoneError(
+                f"cannot record from {self.device.name!r}: {error}; is another program using it?"
+            ) from None
+        try:
+            while (block := await self._queue.get()) is not None:
+                yield block
+        finally:
+            stream.close()
+        if not self._stopped:
+            raise MicrophoneError(f"the device {self.device.name!r} stopped recording; was it unplugged?")
+
+    def stop(self) -> None:
+        """End the recording; blocks already captured still come."""
+        self._stopped = True
+        self._queue.put_nowait(None)
+
+    def _put(self, block: bytes, overflowed: bool) -> None:
+        self.overruns += overflowed
+        if self._queue.qsize() >= self._queue_blocks:
+            self.overruns += 1
+        elif not self._stopped:
+            self._queue.put_nowait(block)

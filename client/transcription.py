@@ -1,0 +1,107 @@
+"""A whole sound file through the daemon, as fast as the daemon reads.
+
+Flow control is the socket's own: sending waits while its buffers are full. Knows no live sound and no
+output form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+
+from streamasr.protocol.messages import Final, Start
+from streamasr.units import MS_PER_SECOND
+from streamasr_client.audio import SoundFile
+from streamasr_client.connection import Backoff, Session, open_session
+from streamasr_client.errors import ConnectionFailed, DaemonError
+
+TRIES = 5
+"""A file is begun again so often when the daemon has no room, or goes away in the middle."""
+BLOCK_MS = 500
+"""Length of the blocks that are sent."""
+
+
+async def transcribe_file(
+    url: str,
+    start: Start,
+    file: SoundFile,
+    *,
+    tries: int = TRIES,
+    backoff: Backoff | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[Final]:
+    """The finals of one file.
+
+    Args:
+        url: the daemon's stream.
+        start: the ``start`` message; its audio fields are replaced by the file's format.
+        file: what to send.
+        tries: times the file is begun in all, while the failure is one that may pass.
+        backoff: waiting times between tries.
+        on_progress: called with the milliseconds of audio sent so far.
+
+    Raises:
+        DaemonError: the daemon refuses the session, for good or ``tries`` times.
+        ConnectionFailed: the daemon could not be reached or kept ``tries`` times.
+        MediaError: the file is damaged.
+    """
+    backoff = backoff or Backoff()
+    start = dataclasses.replace(
+        start,
+        sample_rate=file.format.sample_rate,
+        channels=file.format.channels,
+        encoding=file.format.encoding,
+        partials=False,
+    )
+    for left in reversed(range(tries)):
+        try:
+            return await _attempt(url, start, file, on_progress)
+        except DaemonError as error:
+            if not left or not error.may_retry:
+                raise
+            wait_ms = backoff.next_ms(error.retry_after_ms)
+        except ConnectionFailed:
+            if not left:
+                raise
+            wait_ms = backoff.next_ms()
+        await asyncio.sleep(wait_ms / MS_PER_SECOND)
+    raise ValueError(f"tries must be positive, got {tries}")
+
+
+async def _attempt(
+    url: str, start: Start, file: SoundFile, on_progress: Callable[[int], None] | None
+) -> list[Final]:
+    async with open_session(url, start, ping_timeout_s=None) as session:
+        sender = asyncio.create_task(_send(session, file, on_progress))
+        receiver = asyncio.create_task(_finals(session))
+        try:
+            await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_EXCEPTION)
+            whole = sender.result() if sender.done() else False
+            finals = await receiver
+        finally:
+            sender.cancel()
+            receiver.cancel()
+            await asyncio.gather(sender, receiver, return_exceptions=True)
+    if not whole:
+        raise ConnectionFailed("the daemon is shutting down; it stopped in the middle of the file")
+    return finals
+
+
+async def _send(session: Session, file: SoundFile, on_progress: Callable[[int], None] | None) -> bool:
+    """Whether all could be sent; if not, the receiver knows better why."""
+    sent = 0
+    try:
+        for block in file.blocks(BLOCK_MS):
+            await session.send_audio(block)
+            sent += len(block)
+            if on_progress is not None:
+                on_progress(file.format.ms(sent))
+        await session.stop()
+    except ConnectionFailed:
+        return False
+    return True
+
+
+async def _finals(session: Session) -> list[Final]:
+    return [message async for message in session.messages() if isinstance(message, Final)]

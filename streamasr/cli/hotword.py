@@ -1,0 +1,34 @@
+"""``TEXT[:BOOST]`` on the command line."""
+
+from __future__ import annotations
+
+import argparse
+
+from streamasr.protocol.limits import DEFAULT_LIMITS
+from streamasr.protocol.messages import HotwordSpec
+
+
+def parse_hotword(argument: str) -> HotwordSpec:
+    """``Scheveningen`` or ``Scheveningen:12``; what follows the last colon is the boost where it is a number.
+
+    Raises:
+        ArgumentTypeError: empty, too long, or a boost out of range.
+    """
+    text, colon, number = argument.rpartition(":")
+    boost = None
+    if colon:
+        try:
+            boost = float(number)
+        except ValueError:
+            text = argument
+    else:
+        text = argument
+    text = text.strip()
+    if not text or len(text) > DEFAULT_LIMITS.hotword_chars:
+        raise argparse.ArgumentTypeError(
+            f"{argument!r}: expected TEXT or TEXT:BOOST, TEXT of 1 to {DEFAULT_LIMITS.hotword_chars}
+            characters"
+        )
+    if boost is not None and boost not in DEFAULT_LIMITS.boost:
+        raise argparse.ArgumentTypeError(f"{argument!r}: the boost must be {DEFAULT_LIMITS.boost}")
+    return HotwordSpec(text=text, boost=boost)
