@@ -33,8 +33,12 @@ class View(Protocol):
         """Something happened."""
         ...
 
-    def hear(self, level: float, overruns: int) -> None:
-        """A block of ``level`` dBFS was captured; ``overruns`` blocks have been lost so far."""
+    def hear(self, dbfs: float) -> None:
+        """A block of that level was captured."""
+        ...
+
+    def overrun(self, blocks: int) -> None:
+        """So many blocks have been lost so far, more than before."""
         ...
 
 
@@ -44,7 +48,6 @@ class PlainView:
     def __init__(self, out: Console, err: Console) -> None:
         self._out = out
         self._err = err
-        self._overruns = 0
 
     def show(self, event: LiveEvent) -> None:
         """See :class:`View`."""
@@ -58,11 +61,12 @@ class PlainView:
             case AudioLost():
                 self._say(lost_note(event))
 
-    def hear(self, level: float, overruns: int) -> None:
+    def hear(self, dbfs: float) -> None:
+        """See :class:`View`: lines have no meter."""
+
+    def overrun(self, blocks: int) -> None:
         """See :class:`View`."""
-        if overruns > self._overruns:
-            self._overruns = overruns
-            self._say(overrun_note(overruns))
+        self._say(overrun_note(blocks))
 
     def _say(self, text: str) -> None:
         self._err.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -81,9 +85,13 @@ class TerminalView:
             self._live.console.print(event.text, markup=False, highlight=False)
         self._draw(update(self._state, event))
 
-    def hear(self, level: float, overruns: int) -> None:
+    def hear(self, dbfs: float) -> None:
         """See :class:`View`."""
-        self._draw(dataclasses.replace(self._state, level_dbfs=level, overruns=overruns))
+        self._draw(dataclasses.replace(self._state, level_dbfs=dbfs))
+
+    def overrun(self, blocks: int) -> None:
+        """See :class:`View`."""
+        self._draw(dataclasses.replace(self._state, overruns=blocks))
 
     def _draw(self, state: CaptionState) -> None:
         self._state = state
@@ -116,8 +124,14 @@ async def listen(
         StreamasrError: as :meth:`LiveStream.events`.
     """
 
+    told = 0
+
     def on_audio(block: bytes) -> None:
-        view.hear(level_dbfs(block, source.format.encoding), overruns())
+        nonlocal told
+        view.hear(level_dbfs(block, source.format.encoding))
+        if (count := overruns()) > told:
+            told = count
+            view.overrun(count)
 
     stream = LiveStream(url, start, source, on_audio=on_audio)
     async with stop_on_interrupt(source.stop), aclosing(stream.events()) as events:

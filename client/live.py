@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -128,7 +128,7 @@ class LiveStream:
         self._fell_behind = False
         self._heard_ms = 0
 
-    async def events(self) -> AsyncIterator[LiveEvent]:
+    async def events(self) -> AsyncGenerator[LiveEvent, None]:
         """Everything that happens, until the source has ended and the daemon has said ``done``.
 
         Close the generator (``contextlib.aclosing``) to give up early.

@@ -139,7 +139,7 @@ class Microphone:
         """
         loop = asyncio.get_running_loop()
 
-        def on_block(data: Any, frames: int, time: Any, status: Any) -> None:
+        def on_block(data: Any, _frames: int, _time: Any, status: Any) -> None:
             """Runs on PortAudio's thread."""
             loop.call_soon_threadsafe(self._put, bytes(data), bool(status and status.input_overflow))
 

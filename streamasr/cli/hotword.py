@@ -26,8 +26,8 @@ def parse_hotword(argument: str) -> HotwordSpec:
     text = text.strip()
     if not text or len(text) > DEFAULT_LIMITS.hotword_chars:
         raise argparse.ArgumentTypeError(
-            f"{argument!r}: expected TEXT or TEXT:BOOST, TEXT of 1 to {DEFAULT_LIMITS.hotword_chars}
-            characters"
+            f"{argument!r}: expected TEXT or TEXT:BOOST, "
+            f"TEXT of 1 to {DEFAULT_LIMITS.hotword_chars} characters"
         )
     if boost is not None and boost not in DEFAULT_LIMITS.boost:
         raise argparse.ArgumentTypeError(f"{argument!r}: the boost must be {DEFAULT_LIMITS.boost}")

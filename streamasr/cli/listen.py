@@ -48,8 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a word or phrase to listen for; may be repeated",
     )
     parser.add_argument(
-        "--save", type=Path, metavar="FILE", help="write the captions too; .srt, .vtt or .txt, replaced if
-        there"
+        "--save",
+        type=Path,
+        metavar="FILE",
+        help="write the captions too; .srt, .vtt or .txt, replaced if it is there",
     )
 
 
@@ -82,8 +84,8 @@ def run(args: argparse.Namespace) -> int:
 def _open_save(path: Path, stack: contextlib.ExitStack) -> SubtitleFile:
     form = path.suffix.removeprefix(".").lower()
     if form not in SAVE_FORMS:
-        raise ConfigError(f"--save {path}: the name must end in {', '.join('.' + form for form in
-        SAVE_FORMS)}")
+        endings = ", ".join(f".{form}" for form in SAVE_FORMS)
+        raise ConfigError(f"--save {path}: the name must end in one of {endings}")
     try:
         file = stack.enter_context(path.open("w", encoding="utf-8"))
     except OSError as error:
