@@ -1,0 +1,7 @@
+"""``python -m streamasr.cli``."""
+
+import sys
+
+from streamasr.cli import main
+
+sys.exit(main())

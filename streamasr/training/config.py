@@ -1,0 +1,124 @@
+"""A training recipe as frozen dataclasses; ``streamasr train RECIPE.toml`` reads it, unknown names are refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streamasr.config import DecoderConfig, EndpointConfig, FrontendConfig, WhisperEncoderConfig
+from streamasr.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What is heard, in which order and in rows of which length."""
+
+    manifests: tuple[Path, ...]
+    """JSON-lines manifests of transcribed speech."""
+    noise_manifests: tuple[Path, ...] = ()
+    """Manifests of sounds to mix under the speech; transcripts are ignored."""
+    dev_manifests: tuple[Path, ...] = ()
+    """Measured while training, never trained on."""
+    row_seconds: float = 16.0
+    """Short utterances are strung together, with pauses, into rows of about this length."""
+    max_gap_seconds: float = 1.0
+    """Longest pause between two utterances of a row, and before the first."""
+    rows_per_batch: int = 16
+    cache: Path | None = None
+    """Where decoded samples are kept between runs; by default beside the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """What is done to the sound; every probability is per row, except ``speeds``, drawn per batch."""
+
+    speeds: tuple[float, ...] = (0.9, 0.95, 1.0, 1.0, 1.05, 1.1)
+    noise_probability: float = 0.4
+    noise_snr_db: tuple[float, ...] = (0.0, 25.0)
+    """Lowest and highest signal-to-noise ratio."""
+    babble_probability: float = 0.1
+    """Other rows of the batch as noise."""
+    room_probability: float = 0.3
+    room_rt60_seconds: tuple[float, ...] = (0.1, 0.7)
+    """Shortest and longest reverberation time."""
+    band_probability: float = 0.15
+    """Telephone: 300–3400 Hz and eight-bit mu-law."""
+    tilt_db: float = 6.0
+    """Largest random spectral tilt from 0 to 8 kHz, as different microphones have."""
+    level_db: tuple[float, ...] = (-24.0, 6.0)
+    """Range of the gain."""
+    frequency_masks: int = 2
+    frequency_mask_bands: int = 20
+    time_masks_per_second: float = 0.8
+    time_mask_frames: int = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the parts of the loss."""
+
+    consistency: float = 0.2
+    """CR-CTC (Yao et al. 2024): two augmented views agree; 0 trains on one view."""
+    distillation: float = 0.0
+    """The full-context pretrained encoder's hidden states of the clean sound, seen by the chunked student."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW with a warm-up, a plateau and a cosine (a plateau lets a run be prolonged without starting over)."""
+
+    steps: int = 1_000
+    """Length of the whole schedule, in optimiser steps."""
+    learning_rate: float = 2e-4
+    """Peak rate of the top layer."""
+    layer_decay: float = 0.9
+    """Factor on the rate from a layer to the one below it."""
+    head_factor: float = 5.0
+    """Factor on the rate for the CTC head."""
+    freeze_encoder_steps: int = 100
+    """Steps for the new head alone."""
+    train_stem: bool = False
+    """Whether the convolution stem learns, too."""
+    warmup_steps: int = 200
+    decay_share: float = 0.3
+    """Share of the steps, at the end, over which the rate falls; 1 is a plain cosine."""
+    final_factor: float = 0.02
+    """Where the cosine ends, as a share of the peak."""
+    weight_decay: float = 0.02
+    betas: tuple[float, ...] = (0.9, 0.98)
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A whole recipe."""
+
+    name: str
+    language: str = "en"
+    seed: int = 1
+    pretrained: Path | None = None
+    """Encoder weights to start from: Whisper's (OpenAI's parameter names) or a model folder's own."""
+    tokens: str = "'abcdefghijklmnopqrstuvwxyz"
+    """The characters; blank and the space are added in front."""
+    chunk_weights: tuple[float, ...] = (1.0, 1.0, 2.0, 2.0)
+    """How often each of ``encoder.chunk_frames`` is drawn."""
+    precision: str = "float32"
+    """``float32`` or ``bfloat16`` (automatic mixed precision)."""
+    log_every_steps: int = 20
+    save_every_steps: int = 200
+    evaluate_every_steps: int = 500
+    data: DataConfig
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    frontend: FrontendConfig = field(default_factory=FrontendConfig)
+    encoder: WhisperEncoderConfig = field(default_factory=WhisperEncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    endpointing: EndpointConfig = field(default_factory=EndpointConfig)
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bfloat16"):
+            raise ConfigError(f"precision must be float32 or bfloat16, got {self.precision!r}")
+        if len(self.chunk_weights) != len(self.encoder.chunk_frames):
+            raise ConfigError("chunk_weights needs one weight for every one of encoder.chunk_frames")

@@ -1,0 +1,41 @@
+"""The parts of the training loss, each summed over rows and frames; the trainer divides by the frames.
+
+Shape suffixes: B rows, T encoder frames, V tokens, D model width.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def ctc(log_probs_BTV: Tensor, frames_B: Tensor, targets: Tensor, target_lengths_B: Tensor, blank: int) -> Tensor:
+    """Connectionist temporal classification (Graves et al. 2006), summed; a row too short for its text counts 0."""
+    return F.ctc_loss(
+        log_probs_BTV.transpose(0, 1),
+        targets,
+        frames_B,
+        target_lengths_B,
+        blank=blank,
+        reduction="sum",
+        zero_infinity=True,
+    )
+
+
+def consistency(log_probs_BTV: Tensor, mask_BT: Tensor) -> Tensor:
+    """CR-CTC (Yao et al. 2024, eq. 4): each half of the batch is drawn towards the other half, which stands still.
+
+    Args:
+        log_probs_BTV: rows ``0 … B/2`` are one view of the sound, the rest another of the same sound.
+        mask_BT: 1 for real frames.
+    """
+    first, second = log_probs_BTV.chunk(2)
+    other = F.kl_div(first, second.detach(), reduction="none", log_target=True)
+    back = F.kl_div(second, first.detach(), reduction="none", log_target=True)
+    return 0.5 * ((other + back).sum(dim=-1) * mask_BT[: len(first)]).sum()
+
+
+def distillation(student_BTD: Tensor, teacher_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+    """One minus the cosine between the student's and the teacher's hidden states, summed over real frames."""
+    similarity = F.cosine_similarity(student_BTD.float(), teacher_BTD.float(), dim=-1)
+    return ((1.0 - similarity) * mask_BT).sum()

@@ -1,0 +1,56 @@
+"""Strict configuration: what is wrong is named in full, and what is right survives a round trip."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from streamasr.config import EndpointConfig, ModelConfig, WhisperEncoderConfig, from_mapping, load_toml, to_toml
+from streamasr.errors import ConfigError
+
+
+def test_toml_round_trip(tmp_path: Path) -> None:
+    config = ModelConfig(
+        name='a "quoted" \\ name', encoder=WhisperEncoderConfig(chunk_frames=(4, 8)), endpointing=EndpointConfig(silence_ms=1)
+    )
+    path = tmp_path / "config.toml"
+    path.write_text(to_toml(config))
+    assert load_toml(ModelConfig, path) == config
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ({"name": "x", "nmae": 1}, "nmae: unknown field; known fields are name, language"),
+        ({}, "name: missing"),
+        ({"name": 3}, "name: expected str, got int"),
+        ({"name": "x", "encoder": {"layers": "six"}}, "encoder.layers: expected int, got str"),
+        ({"name": "x", "encoder": {"layers": True}}, "encoder.layers: expected int, got bool"),
+        ({"name": "x", "encoder": {"chunk_frames": [8, "x"]}}, r"encoder.chunk_frames\[1\]: expected int, got str"),
+        ({"name": "x", "encoder": {"chunk_frames": [16, 8]}}, "encoder: encoder.chunk_frames must rise"),
+        ({"name": "x", "encoder": {"dim": 100, "heads": 3}}, "must be a multiple of encoder.heads"),
+        ({"name": "x", "encoder": {"family": "lstm"}}, "encoder.family: expected one of 'whisper', got 'lstm'"),
+        ({"name": "x", "encoder": 3}, "encoder: expected a table, got int"),
+        ({"name": "x", "frontend": {"hop": 0}}, "frontend: hop must be positive, got 0"),
+        ({"name": "x", "frontend": {"n_mels": 40}}, r"encoder.n_mels \(80\) must equal frontend.n_mels \(40\)"),
+    ],
+)
+def test_what_is_wrong_is_named(mapping: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        from_mapping(ModelConfig, mapping)
+
+
+def test_an_integer_serves_as_a_float() -> None:
+    config = from_mapping(ModelConfig, {"name": "x", "decoder": {"alpha": 1}})
+    assert config.decoder == replace(config.decoder, alpha=1.0)
+    assert isinstance(config.decoder.alpha, float)
+
+
+def test_a_file_that_is_missing_or_not_toml_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: no such file"):
+        load_toml(ModelConfig, tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("name = ")
+    with pytest.raises(ConfigError, match=r"bad\.toml: not valid TOML"):
+        load_toml(ModelConfig, tmp_path / "bad.toml")
