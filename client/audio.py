@@ -26,7 +26,7 @@ SILENCE_DBFS = -90.0
 """What the level of digital silence is shown as."""
 
 _INTEGER_SUBTYPES = frozenset({"PCM_U8", "PCM_S8", "PCM_16", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM"})
-"""Sample formats of soundfile that 16 bits hold without loss."""
+"""Sample formats of libsndfile that 16 bits hold without loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,8 @@ class SoundFile:
             raise MediaError(
                 f"{path}: not a sound file that can be read ({error}); WAV, FLAC, Ogg, Opus and MP3 can"
             ) from None
-        encoding: Encoding = "pcm_s16le" if subtype in _INTEGER_SUBTYPES else "pcm_f32le"
+        exact = subtype in _INTEGER_SUBTYPES and channels <= 2
+        encoding: Encoding = "pcm_s16le" if exact else "pcm_f32le"
         self.format = AudioFormat(sample_rate, channels if channels <= 2 else 1, encoding)
 
     @property

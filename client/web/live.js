@@ -1,0 +1,206 @@
+// Unbroken captions over a connection that may break: audio since the last finished utterance is kept and sent again
+// after a reconnect; times and utterance numbers run on. Knows sessions; knows no microphone and no page.
+
+import { Session } from "./protocol.js";
+
+const REPLAY_MS = 30000; // most audio kept, longer than the longest utterance
+const IDLE_REPLAY_MS = 5000; // kept while nobody speaks
+const BACKLOG_MS = 5000; // most audio handed to the network at once
+const FIRST_WAIT_MS = 500;
+const MAX_WAIT_MS = 20000;
+const FINISH_MS = 10000; // longest wait for the last finals after stop
+const STALLS = new Set(["idle_timeout", "slow_reader", "start_timeout"]);
+
+/** The newest `maxBytes` of a stream, addressed by their offset from its beginning. */
+export class ReplayBuffer {
+  constructor(maxBytes) {
+    this.maxBytes = maxBytes;
+    this.chunks = [];
+    this.start = 0;
+    this.end = 0;
+  }
+
+  append(bytes) {
+    this.chunks.push({ at: this.end, bytes });
+    this.end += bytes.length;
+    this.release(this.end - this.maxBytes);
+  }
+
+  /** The rest of the chunk that `offset` lies in; null at the end. */
+  read(offset) {
+    const chunk = this.chunks.find(({ at, bytes }) => offset < at + bytes.length);
+    return chunk ? chunk.bytes.subarray(offset - chunk.at) : null;
+  }
+
+  release(offset) {
+    this.start = Math.max(this.start, Math.min(offset, this.end));
+    while (this.chunks.length > 0 && this.chunks[0].at + this.chunks[0].bytes.length <= this.start) {
+      this.chunks.shift();
+    }
+  }
+}
+
+/** The wait before try number `tries` (from 0), with jitter; a server's own wish is a floor. */
+export function backoffMs(tries, retryAfterMs, random = Math.random) {
+  const window = Math.min(MAX_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.min(tries, 30));
+  const jitter = (window / 2) * random();
+  return Math.round(retryAfterMs === undefined ? window / 2 + jitter : retryAfterMs + jitter);
+}
+
+/**
+ * Captions of one recording. `on.message(message)` gets the server's messages, `on.link(link)` the state of the
+ * connection: {state: "connecting" | "live" | "waiting" | "ended", failure?, waitMs?, lostMs?}. The state "ended" comes
+ * once and last; its failure is null when all was heard.
+ */
+export class LiveStream {
+  constructor({ url, start, originMs = 0, firstUtterance = 0, on }) {
+    this.url = url;
+    this.start = start;
+    this.on = on;
+    this.baseMs = originMs;
+    this.nextUtterance = firstUtterance;
+    this.bytesPerMs = (start.sample_rate * 2) / 1000;
+    this.buffer = new ReplayBuffer(this.bytes(REPLAY_MS));
+    this.sent = 0;
+    this.tries = 0;
+    this.finishing = false;
+    this.over = false;
+    this.connect();
+  }
+
+  /** Whole samples of `ms`, in bytes. */
+  bytes(ms) {
+    return 2 * Math.round((ms * this.bytesPerMs) / 2);
+  }
+
+  /** Where the recording stands, in milliseconds. */
+  get positionMs() {
+    return this.baseMs + Math.round(this.buffer.end / this.bytesPerMs);
+  }
+
+  push(pcm) {
+    if (this.over || this.finishing) return;
+    this.buffer.append(new Uint8Array(pcm));
+    this.pump();
+  }
+
+  /** No more audio: send what is left and `stop`, wait for the last finals. */
+  finish() {
+    if (this.over || this.finishing) return;
+    this.finishing = true;
+    this.finishTimer = setTimeout(
+      () => this.endWith({ code: "timeout", message: "The server did not finish in time." }),
+      FINISH_MS,
+    );
+    if (this.waitTimer) this.endWith(this.lastFailure);
+    else this.pump();
+  }
+
+  configure(hotwords) {
+    this.start = { ...this.start, hotwords };
+    if (this.ready) this.session.send({ type: "configure", hotwords });
+  }
+
+  connect() {
+    this.waitTimer = null;
+    this.ready = false;
+    this.on.link({ state: "connecting" });
+    this.session = new Session(this.url, this.start, {
+      ready: (message) => this.begin(message),
+      message: (message) => this.receive(message),
+      ended: (failure) => this.ended(failure),
+    });
+  }
+
+  begin(message) {
+    const lostMs = Math.round(Math.max(0, this.buffer.start - this.sent) / this.bytesPerMs);
+    this.ready = true;
+    this.speaking = false;
+    this.stopped = false;
+    this.position = this.buffer.start;
+    this.originMs = this.baseMs + Math.round(this.buffer.start / this.bytesPerMs);
+    this.firstUtterance = this.nextUtterance;
+    this.on.link({ state: "live", model: message.model, latencyMs: message.latency_ms, lostMs });
+    this.pump();
+  }
+
+  pump() {
+    if (!this.ready || this.stopped) return;
+    if (this.position < this.buffer.start) {
+      this.session.end({ code: "too_slow", message: "The server cannot keep up.", fault: "server" });
+      return;
+    }
+    while (this.position < this.buffer.end && (this.session.backlog < this.bytes(BACKLOG_MS) || this.finishing)) {
+      const bytes = this.buffer.read(this.position);
+      this.session.sendBytes(bytes);
+      this.position += bytes.length;
+    }
+    this.sent = Math.max(this.sent, this.position);
+    if (!this.speaking) this.buffer.release(this.position - this.bytes(IDLE_REPLAY_MS));
+    if (this.finishing) {
+      this.stopped = true;
+      this.session.send({ type: "stop" });
+    }
+  }
+
+  receive(message) {
+    this.tries = 0;
+    const placed = this.place(message);
+    if (placed.type === "speech_started" || placed.type === "partial") this.speaking = true;
+    if (placed.type === "final") {
+      this.speaking = false;
+      this.nextUtterance = placed.utterance + 1;
+      this.heard(placed.end_ms);
+    }
+    if (placed.type === "done") this.heard(placed.audio_ms);
+    this.on.message(placed);
+  }
+
+  heard(ms) {
+    this.buffer.release(Math.min(this.bytes(ms - this.baseMs), this.sent));
+  }
+
+  place(message) {
+    const placed = { ...message };
+    for (const name of ["at_ms", "start_ms", "end_ms", "audio_ms"]) {
+      if (name in placed) placed[name] += this.originMs;
+    }
+    if ("utterance" in placed) placed.utterance += this.firstUtterance;
+    if (placed.words) {
+      placed.words = placed.words.map((word) => ({
+        ...word,
+        start_ms: word.start_ms + this.originMs,
+        end_ms: word.end_ms + this.originMs,
+      }));
+    }
+    return placed;
+  }
+
+  ended(failure) {
+    this.ready = false;
+    if (this.over) return;
+    if (failure === null && this.stopped) {
+      this.endWith(null);
+      return;
+    }
+    const reason = failure ?? { code: "shutting_down", message: "The server is shutting down.", fault: "server" };
+    const mayRetry = reason.fault !== "client" || reason.retryAfterMs !== undefined || STALLS.has(reason.code);
+    if (!mayRetry || this.finishing) {
+      this.endWith(reason);
+      return;
+    }
+    this.lastFailure = reason;
+    const waitMs = backoffMs(this.tries++, reason.retryAfterMs);
+    this.waitTimer = setTimeout(() => this.connect(), waitMs);
+    this.on.link({ state: "waiting", failure: reason, waitMs });
+  }
+
+  endWith(failure) {
+    if (this.over) return;
+    this.over = true;
+    clearTimeout(this.waitTimer);
+    clearTimeout(this.finishTimer);
+    this.session.end(failure);
+    this.on.link({ state: "ended", failure });
+  }
+}

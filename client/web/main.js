@@ -1,0 +1,360 @@
+// The page: buttons, keys and words around one LiveStream at a time.
+
+import { CaptionView } from "./captions.js";
+import { LevelPicture } from "./level.js";
+import { LiveStream } from "./live.js";
+import { listMicrophones, Microphone } from "./microphone.js";
+import { parseHotwords, streamUrl } from "./protocol.js";
+import { loadSettings, loadToken, saveSettings, saveToken } from "./settings.js";
+import { toSrt, toText, toVtt } from "./subtitles.js";
+
+const FONT_STEPS = 6;
+const SILENT_DB = -70;
+const SILENT_BLOCKS = 80; // four seconds
+
+const element = (id) => document.getElementById(id);
+const settings = loadSettings();
+const view = new CaptionView(element("captions"));
+const picture = new LevelPicture(element("level"));
+const darkByDefault = matchMedia("(prefers-color-scheme: dark)");
+
+let token = loadToken();
+let finals = [];
+let recording = null; // {microphone, stream} while one runs
+let recordedMs = 0; // by recordings that have ended
+let nextUtterance = 0;
+let silentBlocks = 0;
+let countdown = null;
+let wakeLock = null;
+
+// status
+
+function setStatus(state, text) {
+  element("status").dataset.state = state;
+  element("status-text").textContent = text;
+}
+
+function setAlert(text) {
+  if (element("alert").textContent === text) return;
+  element("alert").textContent = text;
+  element("alert").hidden = text === "";
+}
+
+function setRunning(running) {
+  element("start").setAttribute("aria-pressed", String(running));
+  element("start-label").textContent = running ? "Stop" : "Start";
+  if (!running) picture.clear();
+}
+
+function showWaiting({ failure, waitMs }) {
+  const until = performance.now() + waitMs;
+  const full = failure.code === "overloaded";
+  setAlert(full ? "The server has no room just now. Nothing you say is lost while it is tried again." : failure.message);
+  const tick = () => {
+    const seconds = Math.max(1, Math.ceil((until - performance.now()) / 1000));
+    setStatus("waiting", `${full ? "Server full" : "Server away"}, trying again in ${seconds} s`);
+  };
+  clearInterval(countdown);
+  countdown = setInterval(tick, 1000);
+  tick();
+}
+
+// recording
+
+async function start() {
+  setAlert("");
+  setRunning(true);
+  setStatus("connecting", "Asking for the microphone");
+  silentBlocks = 0;
+  const current = { microphone: null, stream: null };
+  recording = current;
+  try {
+    current.microphone = await Microphone.open(
+      settings.device,
+      (pcm, level) => hear(current, pcm, level),
+      (error) => {
+        setAlert(error.message);
+        stop();
+      },
+    );
+  } catch (error) {
+    if (recording === current) recording = null;
+    setRunning(false);
+    setAlert(error.message);
+    setStatus("error", "No microphone");
+    return;
+  }
+  if (recording !== current) {
+    current.microphone.release();
+    return;
+  }
+  fillDevices();
+  keepAwake();
+  current.stream = new LiveStream({
+    url: streamUrl(location),
+    start: {
+      sample_rate: current.microphone.sampleRate,
+      encoding: "pcm_s16le",
+      channels: 1,
+      latency_ms: settings.latencyMs,
+      hotwords: parseHotwords(settings.hotwords),
+      ...(token ? { token } : {}),
+    },
+    originMs: recordedMs,
+    firstUtterance: nextUtterance,
+    on: { message: receive, link: (link) => linkChanged(current, link) },
+  });
+}
+
+async function stop() {
+  const current = recording;
+  if (!current) return;
+  if (!current.stream) {
+    recording = null;
+    setRunning(false);
+    setStatus("idle", "Ready");
+    return;
+  }
+  setStatus("finishing", "Finishing the last words");
+  element("start").disabled = true;
+  await current.microphone.close();
+  current.stream.finish();
+}
+
+function toggle() {
+  if (element("start").disabled) return;
+  if (recording) stop();
+  else start();
+}
+
+function hear(current, pcm, level) {
+  picture.push(level);
+  if (!current.stream) return;
+  current.stream.push(pcm);
+  element("clock").textContent = clockText(current.stream.positionMs);
+  silentBlocks = level < SILENT_DB ? silentBlocks + 1 : 0;
+  if (silentBlocks === SILENT_BLOCKS) setAlert("The microphone gives no sound. Is it muted, or the wrong one chosen?");
+  if (silentBlocks === 0 && element("alert").textContent.startsWith("The microphone gives")) setAlert("");
+}
+
+function receive(message) {
+  switch (message.type) {
+    case "partial":
+      element("empty").hidden = true;
+      view.partial(message);
+      break;
+    case "final":
+      nextUtterance = message.utterance + 1;
+      if (message.text) {
+        element("empty").hidden = true;
+        finals.push(message);
+        setDownloads();
+      }
+      view.final(message);
+      break;
+    case "warning":
+      setAlert(message.message);
+      break;
+  }
+}
+
+function linkChanged(current, link) {
+  clearInterval(countdown);
+  switch (link.state) {
+    case "connecting":
+      setStatus("connecting", "Connecting");
+      break;
+    case "live":
+      setStatus("live", `Listening · ${link.model} · ${link.latencyMs} ms`);
+      setAlert(link.lostMs ? `${(link.lostMs / 1000).toFixed(1)} s of sound were lost while the server was away.` : "");
+      break;
+    case "waiting":
+      showWaiting(link);
+      break;
+    case "ended":
+      ended(current, link.failure);
+      break;
+  }
+}
+
+function ended(current, failure) {
+  recordedMs = current.stream?.positionMs ?? recordedMs;
+  recording = null;
+  current.microphone.release();
+  wakeLock?.release().catch(() => undefined);
+  wakeLock = null;
+  view.partial({ committed: "", tail: "" });
+  element("start").disabled = false;
+  setRunning(false);
+  if (!failure) {
+    setStatus("idle", "Stopped");
+  } else if (failure.code === "unauthorized") {
+    setStatus("error", "Token needed");
+    askToken(failure.message);
+  } else {
+    setAlert(failure.message);
+    setStatus("error", "Stopped by an error");
+  }
+}
+
+async function keepAwake() {
+  try {
+    wakeLock = await navigator.wakeLock.request("screen");
+  } catch {
+    // not in this browser, or not now: the screen may sleep
+  }
+}
+
+// dialogs
+
+function askToken(why) {
+  setAlert(token ? why : "");
+  element("token").value = "";
+  element("token-dialog").returnValue = "cancel";
+  element("token-dialog").showModal();
+}
+
+element("token-dialog").addEventListener("close", () => {
+  if (element("token-dialog").returnValue !== "ok") return;
+  token = element("token").value;
+  saveToken(token);
+  start();
+});
+
+async function fillDevices() {
+  const select = element("device");
+  const options = (await listMicrophones()).map(({ deviceId, label }, index) => {
+    return new Option(label || `Microphone ${index + 1}`, deviceId);
+  });
+  select.replaceChildren(new Option("The browser’s default", ""), ...options);
+  select.value = settings.device;
+  if (select.selectedIndex < 0) select.value = "";
+}
+
+function openSettings() {
+  fillDevices();
+  element("latency").value = settings.latencyMs;
+  element("hotwords").value = settings.hotwords;
+  element("settings").showModal();
+}
+
+element("settings").addEventListener("close", () => {
+  const before = settings.hotwords;
+  settings.device = element("device").value;
+  settings.latencyMs = Number(element("latency").value);
+  settings.hotwords = element("hotwords").value;
+  saveSettings(settings);
+  if (settings.hotwords !== before) recording?.stream?.configure(parseHotwords(settings.hotwords));
+});
+
+// looks
+
+function applyLooks() {
+  const root = document.documentElement;
+  root.dataset.fontStep = settings.fontStep;
+  if (settings.theme === "auto") delete root.dataset.theme;
+  else root.dataset.theme = settings.theme;
+  element("theme").setAttribute("aria-pressed", String(isDark()));
+  element("smaller").disabled = settings.fontStep === 0;
+  element("larger").disabled = settings.fontStep === FONT_STEPS - 1;
+  saveSettings(settings);
+  picture.draw();
+  view.follow();
+}
+
+function isDark() {
+  return settings.theme === "auto" ? darkByDefault.matches : settings.theme === "dark";
+}
+
+function toggleTheme() {
+  settings.theme = isDark() ? "light" : "dark";
+  applyLooks();
+}
+
+function resizeText(by) {
+  settings.fontStep = Math.max(0, Math.min(FONT_STEPS - 1, settings.fontStep + by));
+  applyLooks();
+}
+
+function toggleFullScreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else document.documentElement.requestFullscreen().catch(() => undefined);
+}
+
+// downloads
+
+const FORMS = {
+  txt: [toText, "text/plain"],
+  srt: [toSrt, "application/x-subrip"],
+  vtt: [toVtt, "text/vtt"],
+};
+
+function download(form) {
+  const [write, type] = FORMS[form];
+  const url = URL.createObjectURL(new Blob([write(finals)], { type: `${type};charset=utf-8` }));
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = `captions-${new Date().toISOString().slice(0, 16).replace("T", "-").replace(":", "")}.${form}`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
+}
+
+function setDownloads() {
+  for (const button of document.querySelectorAll("[data-download], #clear")) button.disabled = finals.length === 0;
+}
+
+function clear() {
+  if (!confirm("Clear all captions? They cannot be brought back.")) return;
+  finals = [];
+  view.clear();
+  setDownloads();
+  element("empty").hidden = recording !== null;
+}
+
+function clockText(ms) {
+  const seconds = Math.floor(ms / 1000);
+  const two = (number) => String(number).padStart(2, "0");
+  const hours = Math.floor(seconds / 3600);
+  const minutes = Math.floor(seconds / 60) % 60;
+  return hours ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
+}
+
+// wiring
+
+const KEYS = {
+  " ": toggle,
+  Enter: toggle,
+  "+": () => resizeText(1),
+  "=": () => resizeText(1),
+  "-": () => resizeText(-1),
+  d: toggleTheme,
+  f: toggleFullScreen,
+  s: openSettings,
+  "?": () => element("help").showModal(),
+};
+
+document.addEventListener("keydown", (event) => {
+  const busy = event.repeat || event.ctrlKey || event.metaKey || event.altKey;
+  if (busy || event.target.closest("button, input, select, textarea, a, dialog")) return;
+  const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (!action) return;
+  event.preventDefault();
+  action();
+});
+
+element("start").addEventListener("click", toggle);
+element("smaller").addEventListener("click", () => resizeText(-1));
+element("larger").addEventListener("click", () => resizeText(1));
+element("theme").addEventListener("click", toggleTheme);
+element("open-settings").addEventListener("click", openSettings);
+element("open-help").addEventListener("click", () => element("help").showModal());
+element("clear").addEventListener("click", clear);
+for (const button of document.querySelectorAll("[data-download]")) {
+  button.addEventListener("click", () => download(button.dataset.download));
+}
+darkByDefault.addEventListener("change", applyLooks);
+addEventListener("beforeunload", (event) => {
+  if (recording) event.preventDefault();
+});
+applyLooks();
+fillDevices();
