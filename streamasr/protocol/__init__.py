@@ -1,1 +1,1 @@
-"""streamasr.protocol"""
+"""The native protocol, sans-I/O: one vocabulary for daemon and clients."""

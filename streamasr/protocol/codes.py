@@ -1,0 +1,62 @@
+"""Every error and warning code of the native protocol: whose fault, how the socket closes, what it means.
+
+Knows no message and no socket. ``docs/protocol.md`` lists the same codes; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamasr.errors import Fault
+
+CLOSE_NORMAL = 1000
+CLOSE_GOING_AWAY = 1001
+CLOSE_UNSUPPORTED = 1003
+CLOSE_POLICY = 1008
+CLOSE_TOO_BIG = 1009
+CLOSE_INTERNAL = 1011
+CLOSE_TRY_AGAIN_LATER = 1013
+"""Close codes of RFC 6455 and of IANA's registry that the protocol uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCode:
+    """How one error is told: ``fault`` in the message, ``close`` as the socket's close code."""
+
+    fault: Fault
+    close: int
+    meaning: str
+
+
+ERROR_CODES: dict[str, ErrorCode] = {
+    "bad_message": ErrorCode(
+        "client", CLOSE_POLICY, "not a message of this protocol: wrong JSON, field, type or value"
+    ),
+    "out_of_order": ErrorCode("client", CLOSE_POLICY, "a message the session's state does not allow"),
+    "message_too_big": ErrorCode("client", CLOSE_TOO_BIG, "a text or binary message beyond its limit"),
+    "bad_audio": ErrorCode(
+        "client", CLOSE_UNSUPPORTED, "audio that cannot be what `start` said: part of a sample, NaN"
+    ),
+    "unauthorized": ErrorCode("client", CLOSE_POLICY, "no token, a wrong one, or an expired one"),
+    "start_timeout": ErrorCode("client", CLOSE_POLICY, "connected, but no `start` came in time"),
+    "idle_timeout": ErrorCode("client", CLOSE_POLICY, "neither audio nor `keepalive` came in time"),
+    "slow_reader": ErrorCode("client", CLOSE_POLICY, "the client does not read what it is sent"),
+    "overloaded": ErrorCode("server", CLOSE_TRY_AGAIN_LATER, "no free session now; see `retry_after_ms`"),
+    "shutting_down": ErrorCode("server", CLOSE_GOING_AWAY, "the server is stopping and takes no new session"),
+    "engine_failed": ErrorCode(
+        "server", CLOSE_INTERNAL, "recognition of this session failed; a new session may do"
+    ),
+    "internal": ErrorCode("server", CLOSE_INTERNAL, "a fault of the server that it did not foresee"),
+}
+"""Code of an ``error`` message to what it means."""
+
+WARNING_CODES: dict[str, str] = {
+    "backlog": "recognition is behind the audio; the server reads no more of it until it has caught up",
+    "shutting_down": "the server is stopping: finals and `done` follow for the audio it has read, then it closes",
+}
+"""Code of a ``warning`` message to what it means."""
+
+
+def close_code(code: str) -> int:
+    """The close code that follows an error of ``code``."""
+    return ERROR_CODES[code].close if code in ERROR_CODES else CLOSE_INTERNAL

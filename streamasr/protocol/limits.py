@@ -1,0 +1,66 @@
+"""Every limit of the native protocol, in one place; a test holds ``docs/protocol.md`` to it.
+
+Knows no message and no socket.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamasr.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """An inclusive range of numbers."""
+
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a client may send. A message beyond a limit is refused and named; nothing is clipped silently."""
+
+    message_bytes: int = 65_536
+    """Longest text message, in bytes of UTF-8."""
+    audio_bytes: int = 1_048_576
+    """Longest binary message: 32 s of 16 kHz ``pcm_s16le``."""
+    sample_rate: Range = Range(8_000, 48_000)
+    """Hz."""
+    channels: Range = Range(1, 2)
+    """Two channels are mixed down."""
+    latency_ms: Range = Range(20, 10_000)
+    """Asked for; ``ready`` says what the model gives."""
+    alternatives: Range = Range(1, 10)
+    """Readings of a final."""
+    hotwords: int = 256
+    """Hotwords of one session."""
+    hotword_chars: int = 64
+    """Characters of one hotword."""
+    boost: Range = Range(-20, 20)
+    """Of one hotword, natural log; negative makes it less likely."""
+    token_chars: int = 512
+    """Characters of ``token``."""
+    finalize_id_chars: int = 128
+    """Characters of ``finalize.id``."""
+    silence_ms: Range = Range(100, 10_000)
+    """``endpointing.silence_ms``."""
+    start_silence_ms: Range = Range(500, 60_000)
+    """``endpointing.start_silence_ms``."""
+    max_utterance_ms: Range = Range(1_000, 60_000)
+    """``endpointing.max_utterance_ms``."""
+
+    def __post_init__(self) -> None:
+        for name in ("message_bytes", "audio_bytes"):
+            if getattr(self, name) < 1_024:
+                raise ConfigError(f"limits.{name} must be at least 1024, got {getattr(self, name)}")
+
+
+DEFAULT_LIMITS = Limits()
