@@ -1,0 +1,179 @@
+"""Many sessions, one worker thread: their ready chunks in one forward pass, then each its own decoding.
+
+Knows models, slots and sessions; no socket. A failure ends the sessions it touched and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from types import TracebackType
+
+import torch
+
+from streamasr.engine.batch import BatchStep, LogProbs
+from streamasr.engine.config import EngineConfig
+from streamasr.engine.model import LoadedModel
+from streamasr.engine.options import resolve_options
+from streamasr.engine.schedule import Lane, Scheduler, Work
+from streamasr.engine.session import Session, Sink
+from streamasr.engine.stats import EngineStats
+from streamasr.errors import EngineError, OverloadedError, StreamasrError
+from streamasr.protocol.messages import Error, Start
+
+logger = logging.getLogger(__name__)
+
+
+class Engine:
+    """Runs a model for many sessions. Its worker thread lives from construction to :meth:`close`.
+
+    Args:
+        model: what to run.
+        config: limits.
+    """
+
+    def __init__(self, model: LoadedModel, config: EngineConfig | None = None) -> None:
+        self.model = model
+        self.config = config or EngineConfig()
+        self._scheduler = Scheduler(self.config, model.sample_rate)
+        self._batch = BatchStep(model, self.config.max_sessions)
+        self._sessions: dict[str, Session] = {}
+        self._opening = threading.Lock()
+        self._worker = threading.Thread(target=self._work, name="streamasr-engine", daemon=True)
+        self._worker.start()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self, start: Start, sink: Sink, resume: Callable[[], None] = lambda: None) -> Session:
+        """A new session.
+
+        Args:
+            start: what the client asked for; its token is not looked at.
+            sink: takes the session's messages, in order, on the engine's thread; ``session.ready`` is none of
+                them.
+            resume: called on the engine's thread when a congested session may be fed again.
+
+        Raises:
+            ProtocolError: the model cannot do what ``start`` asks for; it says what would be right.
+            OverloadedError: all sessions are taken, or the engine is stopping; with ``retry_after_ms``.
+        """
+        options = resolve_options(start, self.model)
+        with self._opening:
+            chunk_samples = options.chunk_frames * self.model.frame_samples
+            lane = self._scheduler.admit(uuid.uuid4().hex, options.chunk_frames, chunk_samples)
+            session = Session(
+                model=self.model,
+                options=options,
+                scheduler=self._scheduler,
+                lane=lane,
+                sink=sink,
+                resume=resume,
+                leave=self._leave,
+            )
+            self._sessions[lane.id] = session
+            return session
+
+    @property
+    def heartbeat(self) -> float:
+        """``time.monotonic()`` of the worker's last turn; idle, it turns every ``heartbeat_interval_s``."""
+        return self._scheduler.heartbeat
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker thread runs."""
+        return self._worker.is_alive()
+
+    def stats(self) -> EngineStats:
+        """What has been done so far."""
+        return self._scheduler.stats()
+
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Admit nobody, finish everybody: wait until every session has had its finals and ``done``.
+
+        Blocks; call it on a thread of its own. Returns false if time ran out first.
+        """
+        with self._opening:
+            self._scheduler.begin_drain()
+            sessions = list(self._sessions.values())
+        for session in sessions:
+            session.stop()
+        return self._scheduler.wait_idle(timeout_s)
+
+    def close(self) -> None:
+        """Stop the worker after the step under way; open sessions get an ``error``. Twice is nothing."""
+        self._scheduler.close()
+        self._worker.join()
+        gone = OverloadedError("the server has stopped", code="shutting_down")
+        for session in list(self._sessions.values()):
+            self._fail(session, gone)
+
+    def _work(self) -> None:
+        if self.config.threads:
+            torch.set_num_threads(self.config.threads)
+        while (batch := self._scheduler.next_batch()) is not None:
+            self._step(batch)
+
+    def _step(self, batch: list[Work]) -> None:
+        try:
+            log_probs, times = self._batch.run([(work.lane.slot, work.chunk) for work in batch])
+        except Exception:
+            logger.exception("a step with %d sessions failed", len(batch))
+            self._scheduler.count_failure(step=True)
+            for work in batch:
+                self._fail_lane(work.lane, EngineError("recognition failed; open a new session to go on"))
+            return
+        self._scheduler.count_step(len(batch), times)
+        for work, log_probs_TV in zip(batch, log_probs, strict=True):
+            self._deliver(work, log_probs_TV)
+
+    def _deliver(self, work: Work, log_probs_TV: LogProbs) -> None:
+        session = self._sessions.get(work.lane.id)
+        if session is None:
+            return  # It left while its chunk was stepped; another session may have its slot by now.
+        try:
+            began = time.perf_counter()
+            messages = session.captioner.hear(work.chunk, log_probs_TV)
+            self._scheduler.count_decoding(time.perf_counter() - began)
+            for message in messages:
+                session.emit(message)
+            if self._scheduler.finish(work):
+                session.resume()
+        except Exception:
+            logger.exception("decoding or delivering for session %s failed", session.id)
+            self._scheduler.count_failure(step=False)
+            self._fail(session, EngineError("recognition failed; open a new session to go on"))
+            return
+        if session.over:
+            self._leave(session)
+
+    def _fail_lane(self, lane: Lane, error: StreamasrError) -> None:
+        session = self._sessions.get(lane.id)
+        if session is not None:
+            self._fail(session, error)
+
+    def _fail(self, session: Session, error: StreamasrError) -> None:
+        self._leave(session)
+        try:
+            session.emit(
+                Error(
+                    code=error.code,
+                    message=error.message,
+                    fault=error.fault,
+                    retry_after_ms=error.retry_after_ms,
+                )
+            )
+        except Exception:
+            logger.exception("session %s could not be told of its failure", session.id)
+
+    def _leave(self, session: Session) -> None:
+        self._sessions.pop(session.id, None)
+        self._scheduler.release(session.lane)

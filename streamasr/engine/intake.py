@@ -1,0 +1,168 @@
+"""A session's audio on its way in: bytes to samples, and samples to the chunks that the encoder takes.
+
+Knows no thread, lock or tensor: whoever shares a queue between threads guards it. Shape suffix: S samples.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamasr.decoding.hypothesis import Hotword
+from streamasr.engine.options import SessionOptions
+from streamasr.frontend.pcm import Samples, decode_pcm
+from streamasr.frontend.resample import Resampler
+
+
+class PcmReader:
+    """Bytes in the encoding that a session chose to samples at the model's rate."""
+
+    def __init__(self, options: SessionOptions, sample_rate: int) -> None:
+        self._options = options
+        self._resampler = Resampler(options.sample_rate, sample_rate)
+
+    def feed(self, data: bytes) -> Samples:
+        """The samples that can be told from ``data`` and what came before.
+
+        Raises:
+            AudioError: ``data`` cannot be what the session said it is.
+        """
+        return self._resampler.feed(decode_pcm(data, self._options.encoding, self._options.channels))
+
+    def flush(self) -> Samples:
+        """What the resampler still held; the reader is then as new."""
+        return self._resampler.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class FinalizeMark:
+    """All audio before it is to be finished; then the stream starts afresh. ``id`` goes into the answer."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopMark:
+    """All audio before it is to be finished; nothing follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class HotwordsMark:
+    """New hotwords for the audio after it."""
+
+    hotwords: tuple[Hotword, ...]
+
+
+EndMark = FinalizeMark | StopMark
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """The next piece of work of one session."""
+
+    samples_S: Samples
+    """At most one chunk; fewer, even none, only where ``end`` is set."""
+    end_sample: int
+    """Where it ends, in samples of the session's audio."""
+    fresh: bool
+    """Whether a stream begins with it, and all states with that."""
+    hotwords: tuple[Hotword, ...] | None
+    """To listen for from this chunk on; ``None`` for no change."""
+    end: EndMark | None
+    """What to do after it."""
+
+
+class ChunkQueue:
+    """Samples and marks in the order in which they came, given back in chunks.
+
+    A chunk's content depends on the samples and the marks alone, never on when it is asked for.
+
+    Args:
+        chunk_samples: samples of a whole chunk.
+    """
+
+    def __init__(self, chunk_samples: int) -> None:
+        self._chunk_samples = chunk_samples
+        self._blocks: deque[Samples] = deque()
+        self._marks: deque[tuple[int, EndMark | HotwordsMark]] = deque()
+        self._received = 0
+        self._taken = 0
+        self._fresh = True
+
+    @property
+    def received(self) -> int:
+        """Samples that have come in, over the whole session."""
+        return self._received
+
+    @property
+    def waiting(self) -> int:
+        """Samples not yet taken."""
+        return self._received - self._taken
+
+    @property
+    def waiting_marks(self) -> int:
+        """Marks not yet taken."""
+        return len(self._marks)
+
+    @property
+    def ready(self) -> bool:
+        """Whether :meth:`take` has something to give."""
+        return self.waiting >= self._chunk_samples or self._next_end() is not None
+
+    def append(self, samples_S: Samples) -> None:
+        """More audio."""
+        if samples_S.size:
+            self._blocks.append(samples_S)
+            self._received += len(samples_S)
+
+    def mark(self, mark: EndMark | HotwordsMark) -> None:
+        """Something to do after the audio so far."""
+        self._marks.append((self._received, mark))
+
+    def take(self) -> Chunk:
+        """The next chunk; only while :attr:`ready`."""
+        assert self.ready, "take() without a chunk to take"
+        end_index = self._next_end()
+        limit = self._received if end_index is None else self._marks[end_index][0]
+        stop = min(self._taken + self._chunk_samples, limit)
+        # New hotwords begin with the chunk that holds the first sample after them, so that the time at which
+        # a chunk happens to be taken changes nothing.
+        hotwords = None
+        while (
+            self._marks and self._marks[0][0] < stop and isinstance(mark := self._marks[0][1], HotwordsMark)
+        ):
+            hotwords = mark.hotwords
+            self._marks.popleft()
+        chunk = Chunk(self._cut(stop - self._taken), stop, self._fresh, hotwords, self._pop_end(stop))
+        self._fresh = chunk.end is not None
+        return chunk
+
+    def _next_end(self) -> int | None:
+        """Index of the first mark that ends a stream."""
+        return next(
+            (i for i, (_, mark) in enumerate(self._marks) if not isinstance(mark, HotwordsMark)), None
+        )
+
+    def _pop_end(self, stop: int) -> EndMark | None:
+        index = self._next_end()
+        if index is None or self._marks[index][0] > stop:
+            return None
+        mark = self._marks[index][1]
+        assert not isinstance(mark, HotwordsMark)
+        del self._marks[index]
+        return mark
+
+    def _cut(self, count: int) -> Samples:
+        """Take exactly ``count`` samples off the front."""
+        parts, missing = [], count
+        while missing:
+            block_S = self._blocks.popleft()
+            if len(block_S) > missing:
+                self._blocks.appendleft(block_S[missing:])
+                block_S = block_S[:missing]
+            parts.append(block_S)
+            missing -= len(block_S)
+        self._taken += count
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)

@@ -1,0 +1,130 @@
+"""A model folder, loaded and ready to run. Knows no session, thread or socket."""
+
+from __future__ import annotations
+
+import importlib.resources
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from streamasr.acoustic import StreamingEncoder, load_encoder
+from streamasr.config import ModelConfig, load_toml
+from streamasr.decoding.loading import TOKENS_FILE, load_decoder
+from streamasr.decoding.tokens import TokenList
+from streamasr.decoding.utterance import UtteranceDecoder
+from streamasr.errors import ConfigError, ModelError
+from streamasr.frontend.mel import LogMel
+from streamasr.units import MS_PER_SECOND
+
+CONFIG_FILE = "config.toml"
+WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "README.md"
+_NEEDED = (CONFIG_FILE, WEIGHTS_FILE, TOKENS_FILE)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LoadedModel:
+    """Everything that sessions of one model share. Nothing in it changes while it runs."""
+
+    config: ModelConfig
+    frontend: LogMel
+    encoder: StreamingEncoder
+    decoder: UtteranceDecoder
+    device: torch.device
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the samples that the front end takes."""
+        return self.config.frontend.sample_rate
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples of one encoder frame."""
+        return self.config.frontend.hop * self.encoder.subsampling
+
+    def chunk_ms(self, chunk_frames: int) -> int:
+        """Length of a chunk in milliseconds of audio."""
+        return round(chunk_frames * self.frame_samples * MS_PER_SECOND / self.sample_rate)
+
+    def chunk_frames_for(self, latency_ms: int) -> int:
+        """The largest chunk size that is not longer than ``latency_ms``, or the smallest there is."""
+        sizes = self.encoder.chunk_frames
+        return max((size for size in sizes if self.chunk_ms(size) <= latency_ms), default=sizes[0])
+
+
+def packaged_models() -> dict[str, Path]:
+    """Name to folder of the models that travel with the package."""
+    root = importlib.resources.files("streamasr_models")
+    folders = {entry.name: Path(str(entry)) for entry in root.iterdir() if (entry / CONFIG_FILE).is_file()}
+    return dict(sorted(folders.items()))
+
+
+def resolve_model(name_or_path: str | Path) -> Path:
+    """The folder that a path or the bare name of a packaged model means.
+
+    Raises:
+        ModelError: neither a folder nor a packaged model; the message lists those that are.
+    """
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path
+    models = packaged_models()
+    if str(name_or_path) in models:
+        return models[str(name_or_path)]
+    known = ", ".join(models) or "none"
+    raise ModelError(f"{name_or_path}: no such folder and no packaged model; packaged models: {known}")
+
+
+def read_model_config(folder: Path) -> ModelConfig:
+    """The configuration of a complete model folder.
+
+    Raises:
+        ModelError: a file is missing, or the configuration is not usable; the message names the file.
+    """
+    for name in _NEEDED:
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder / name}: missing; a model folder needs {', '.join(_NEEDED)}")
+    try:
+        return load_toml(ModelConfig, folder / CONFIG_FILE)
+    except ConfigError as error:
+        raise ModelError(error.message) from None
+
+
+def pick_device(device: str) -> torch.device:
+    """``auto`` is the GPU where there is one, the CPU elsewhere; any other name is PyTorch's own.
+
+    Raises:
+        ConfigError: PyTorch does not know it, or it is not on this machine.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        picked = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N") from None
+    if picked.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {device!r} is not available here; use cpu or auto")
+    return picked
+
+
+def load_model(folder: str | Path, device: str = "auto") -> LoadedModel:
+    """Load a model folder, or a packaged model by its name, in float32.
+
+    Raises:
+        ModelError: a file is missing or does not fit; the message names it.
+        ConfigError: the device is not usable.
+    """
+    path = resolve_model(folder)
+    where = pick_device(device)
+    config = read_model_config(path)
+    vocab_size = len(TokenList.load(path / TOKENS_FILE))
+    encoder = load_encoder(config.encoder, path / WEIGHTS_FILE, vocab_size, where)
+    frame_ms = config.frontend.hop * encoder.subsampling * MS_PER_SECOND / config.frontend.sample_rate
+    return LoadedModel(
+        config=config,
+        frontend=LogMel(config.frontend).to(where).eval(),
+        encoder=encoder,
+        decoder=load_decoder(path, config, frame_ms=frame_ms),
+        device=where,
+    )

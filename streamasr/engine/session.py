@@ -1,0 +1,144 @@
+"""A session as its client's side holds it: audio and requests in; messages go out through the sink.
+
+Touches neither torch nor a socket; every method returns at once and may be called on an event loop.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from streamasr.engine.captions import Captioner
+from streamasr.engine.intake import FinalizeMark, HotwordsMark, PcmReader, StopMark
+from streamasr.engine.model import LoadedModel
+from streamasr.engine.options import SessionOptions, resolve_hotwords
+from streamasr.engine.schedule import Lane, Scheduler
+from streamasr.errors import ProtocolError
+from streamasr.protocol.messages import HotwordSpec, Ready, ServerMessage
+
+Sink = Callable[[ServerMessage], None]
+"""Takes a session's messages, in order, on the engine's thread: it must return at once and not raise."""
+
+
+class Session:
+    """One open session; made by :meth:`streamasr.engine.Engine.open`.
+
+    It is over when ``Done`` or ``Error`` has gone to the sink, or after :meth:`abort`. What is fed to it then
+    is ignored.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: LoadedModel,
+        options: SessionOptions,
+        scheduler: Scheduler,
+        lane: Lane,
+        sink: Sink,
+        resume: Callable[[], None],
+        leave: Callable[[Session], None],
+    ) -> None:
+        self._model = model
+        self._scheduler = scheduler
+        self._lane = lane
+        self._sink = sink
+        self._leave = leave
+        self._reader = PcmReader(options, model.sample_rate)
+        self._feeding = threading.Lock()
+        self._ended = False
+        self._over = False
+        self.resume = resume
+        """Called on the engine's thread when a congested session may be fed again."""
+        self.captioner = Captioner(model, options)
+        """The engine's side: only its thread touches it."""
+        self.ready = Ready(
+            session=lane.id,
+            sample_rate=options.sample_rate,
+            latency_ms=model.chunk_ms(options.chunk_frames),
+            model=model.config.name,
+        )
+        """What to tell the client first."""
+
+    @property
+    def id(self) -> str:
+        """Unique over the life of the engine."""
+        return self._lane.id
+
+    @property
+    def lane(self) -> Lane:
+        """The session's place in the engine."""
+        return self._lane
+
+    @property
+    def over(self) -> bool:
+        """Whether the last message has gone out."""
+        return self._over
+
+    @property
+    def backlog_ms(self) -> int:
+        """Audio that waits to be recognised."""
+        return self._scheduler.backlog_ms(self._lane)
+
+    @property
+    def congested(self) -> bool:
+        """Whether no more audio should be read from the client until :attr:`resume` is called."""
+        return self._lane.congested
+
+    def feed(self, data: bytes) -> None:
+        """Audio in the encoding that the session was opened with; whole frames.
+
+        Raises:
+            AudioError: the bytes cannot be that.
+            OverloadedError: ``congested`` was ignored until the queue was full.
+            ProtocolError: after :meth:`stop`.
+        """
+        with self._feeding:
+            self._refuse_after_stop("audio")
+            self._scheduler.append(self._lane, self._reader.feed(data))
+
+    def finalize(self, identity: str) -> None:
+        """Finish all audio so far, then answer ``finalized``; the stream starts afresh behind it.
+
+        Raises:
+            OverloadedError: too many requests wait.
+            ProtocolError: after :meth:`stop`.
+        """
+        with self._feeding:
+            self._refuse_after_stop("finalize")
+            self._scheduler.append(self._lane, self._reader.flush())
+            self._scheduler.mark(self._lane, FinalizeMark(identity))
+
+    def configure(self, hotwords: Iterable[HotwordSpec]) -> None:
+        """Listen for other hotwords, from the chunk on that holds the next audio.
+
+        Raises:
+            ProtocolError: a hotword that the model cannot spell; or after :meth:`stop`.
+            OverloadedError: too many requests wait.
+        """
+        mark = HotwordsMark(resolve_hotwords(hotwords, self._model))
+        with self._feeding:
+            self._refuse_after_stop("configure")
+            self._scheduler.mark(self._lane, mark)
+
+    def stop(self) -> None:
+        """No more audio: the last finals and ``done`` follow. Stopping twice is nothing."""
+        with self._feeding:
+            if not self._ended:
+                self._ended = True
+                self._scheduler.append(self._lane, self._reader.flush())
+                self._scheduler.mark(self._lane, StopMark())
+
+    def abort(self) -> None:
+        """Forget the session and all that waits; at most the messages of a step under way still come."""
+        self._over = True
+        self._leave(self)
+
+    def emit(self, message: ServerMessage) -> None:
+        """Hand a message to the sink, unless the session is over; for the engine."""
+        if not self._over:
+            self._over = message.type in ("done", "error")
+            self._sink(message)
+
+    def _refuse_after_stop(self, what: str) -> None:
+        if self._ended and not self._over:
+            raise ProtocolError(f"{what} came after stop", code="out_of_order")
