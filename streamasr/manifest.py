@@ -1,0 +1,68 @@
+"""Manifests: one JSON object a line that names an audio file and what is said in it. Reads no audio."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamasr.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One line of a manifest."""
+
+    audio: Path
+    """The audio file; ``audio_filepath`` taken from the manifest's own folder on."""
+    duration_s: float
+    text: str
+
+
+def read_manifest(path: Path) -> list[Utterance]:
+    """Every utterance of a manifest: lines of ``{"audio_filepath", "duration", "text"}``.
+
+    Further fields and blank lines are passed over; audio files are not looked at.
+
+    Raises:
+        DataError: no such file, no utterance, or a line that cannot be used; the message names file and line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, IsADirectoryError):
+        raise DataError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8: {error}") from None
+    utterances = [
+        _utterance(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()
+    ]
+    if not utterances:
+        raise DataError(f"{path}: holds no utterance")
+    return utterances
+
+
+def _utterance(line: str, path: Path, number: int) -> Utterance:
+    where = f"{path}:{number}"
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not valid JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: expected a JSON object, got {type(row).__name__}")
+    audio = _field(row, "audio_filepath", str, where)
+    duration = _field(row, "duration", (int, float), where)
+    text = _field(row, "text", str, where)
+    if not duration >= 0:
+        raise DataError(f"{where}: duration must be seconds from 0 on, got {duration}")
+    return Utterance(path.parent / audio, float(duration), text)
+
+
+def _field(row: dict[str, Any], name: str, kind: type | tuple[type, ...], where: str) -> Any:
+    if name not in row:
+        raise DataError(f"{where}: {name!r} is missing")
+    value = row[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        expected = "a string" if kind is str else "a number"
+        raise DataError(f"{where}: {name!r} must be {expected}, got {value!r}")
+    return value

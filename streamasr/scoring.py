@@ -1,0 +1,138 @@
+"""How wrong a transcript is: edit distances, error rates, bootstrap intervals. Knows no audio and no model."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+_ERROR = 1 << 32
+"""A cell of the distance table counts errors above this bit and insertions below it, so that one minimum orders by
+both: of the alignments with the fewest errors the one with the fewest insertions (and deletions) is taken."""
+
+BOOTSTRAP_DRAWS = 1_000
+BOOTSTRAP_SEED = 20_240_229
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """What turns a reference into a hypothesis; ``length`` counts the reference's words or characters."""
+
+    substitutions: int = 0
+    insertions: int = 0
+    deletions: int = 0
+    length: int = 0
+
+    def __add__(self, other: Edits) -> Edits:
+        return Edits(
+            self.substitutions + other.substitutions,
+            self.insertions + other.insertions,
+            self.deletions + other.deletions,
+            self.length + other.length,
+        )
+
+    @property
+    def errors(self) -> int:
+        """All edits together."""
+        return self.substitutions + self.insertions + self.deletions
+
+    @property
+    def rate(self) -> float:
+        """Errors for each item of the reference; with an empty reference, the number of errors."""
+        return self.errors / max(1, self.length)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRates:
+    """The edits of a set of utterances, in words and in characters."""
+
+    words: Edits
+    characters: Edits
+
+    @property
+    def wer(self) -> float:
+        """Word error rate, as a fraction."""
+        return self.words.rate
+
+    @property
+    def cer(self) -> float:
+        """Character error rate, spaces included, as a fraction."""
+        return self.characters.rate
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A ratio and the bounds of its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def count_edits(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> Edits:
+    """The fewest edits (Levenshtein) that turn ``reference`` into ``hypothesis``.
+
+    Time is the product of the lengths, memory the hypothesis's: made for utterances, not for books.
+    """
+    ids: dict[Hashable, int] = {}
+    reference_ids = [ids.setdefault(item, len(ids)) for item in reference]
+    hypothesis_M = np.array([ids.setdefault(item, len(ids)) for item in hypothesis], dtype=np.int64)
+    insertion = _ERROR + 1
+    # Row by row over the reference; column j holds the best way to the first j items of the hypothesis. A run of
+    # insertions is a running minimum once the price of j insertions is taken off column j.
+    price_M = np.arange(len(hypothesis) + 1, dtype=np.int64) * insertion
+    row_M = price_M
+    for item in reference_ids:
+        best_M = row_M + _ERROR
+        best_M[1:] = np.minimum(best_M[1:], row_M[:-1] + np.where(hypothesis_M == item, 0, _ERROR))
+        row_M = np.minimum.accumulate(best_M - price_M) + price_M
+    errors, insertions = divmod(int(row_M[-1]), _ERROR)
+    deletions = insertions + len(reference) - len(hypothesis)
+    return Edits(errors - insertions - deletions, insertions, deletions, len(reference))
+
+
+def word_edits(reference: str, hypothesis: str) -> Edits:
+    """Edits between the words of two texts."""
+    return count_edits(reference.split(), hypothesis.split())
+
+
+def character_edits(reference: str, hypothesis: str) -> Edits:
+    """Edits between the characters of two texts, single spaces between words included."""
+    return count_edits(" ".join(reference.split()), " ".join(hypothesis.split()))
+
+
+def score(pairs: Iterable[tuple[str, str]]) -> ErrorRates:
+    """Error rates over (reference, hypothesis) pairs, taken as they are written."""
+    words, characters = Edits(), Edits()
+    for reference, hypothesis in pairs:
+        words += word_edits(reference, hypothesis)
+        characters += character_edits(reference, hypothesis)
+    return ErrorRates(words, characters)
+
+
+def bootstrap_ratio(
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    *,
+    draws: int = BOOTSTRAP_DRAWS,
+    seed: int = BOOTSTRAP_SEED,
+) -> Interval:
+    """The ratio of two sums over utterances with its percentile bootstrap interval (Bisani and Ney 2004).
+
+    Utterances are drawn with replacement, ``draws`` times; equal input gives equal intervals.
+    """
+    top_N = np.asarray(numerators, dtype=np.float64)
+    bottom_N = np.asarray(denominators, dtype=np.float64)
+    if top_N.shape != bottom_N.shape or top_N.ndim != 1 or not top_N.size:
+        raise ValueError(f"expected two equally long lists, got shapes {top_N.shape} and {bottom_N.shape}")
+    rng = np.random.default_rng(seed)
+    ratios = np.empty(draws)
+    for draw in range(draws):
+        chosen_N = rng.integers(0, top_N.size, size=top_N.size)
+        ratios[draw] = top_N[chosen_N].sum() / max(bottom_N[chosen_N].sum(), 1e-9)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(ratios, [tail, 1 - tail])
+    return Interval(float(top_N.sum() / max(bottom_N.sum(), 1e-9)), float(low), float(high))

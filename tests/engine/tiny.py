@@ -1,0 +1,91 @@
+"""A tiny model with random weights: quick, and as particular about its state as a real one."""
+
+import queue
+
+import numpy as np
+import torch
+
+from streamasr.acoustic.whisper import WhisperEncoder
+from streamasr.config import DecoderConfig, EndpointConfig, FrontendConfig, ModelConfig, WhisperEncoderConfig
+from streamasr.decoding.beam import BeamDecoder
+from streamasr.decoding.tokens import TokenList
+from streamasr.decoding.utterance import UtteranceDecoder
+from streamasr.engine.model import LoadedModel
+from streamasr.frontend.mel import LogMel
+from streamasr.frontend.pcm import Samples
+from streamasr.protocol.messages import ServerMessage
+
+TOKENS = TokenList.of_characters("abcdef'")
+
+
+def tiny_model(seed: int = 2) -> LoadedModel:
+    """20 ms frames, chunks of 80, 160 and 320 ms, log-probs that spell words and pauses of the sound."""
+    torch.manual_seed(seed)
+    config = ModelConfig(
+        name="tiny",
+        sample_delay=160,
+        frontend=FrontendConfig(n_mels=20),
+        encoder=WhisperEncoderConfig(
+            n_mels=20, dim=32, heads=2, layers=2, left_context_frames=12, chunk_frames=(4, 8, 16)
+        ),
+        decoder=DecoderConfig(beam_width=8),
+        endpointing=EndpointConfig(silence_ms=300, max_utterance_ms=2_000, max_overrun_ms=500),
+    )
+    encoder = WhisperEncoder(config.encoder, len(TOKENS))
+    with torch.no_grad():
+        encoder.conv1.weight.mul_(3.0)
+        encoder.conv2.weight.mul_(3.0)
+        encoder.head.weight.mul_(12.0)
+        encoder.head.bias[:2] += 1.5
+    decoder = UtteranceDecoder(
+        BeamDecoder(TOKENS, None, config.decoder), frame_ms=20.0, endpointing=config.endpointing
+    )
+    return LoadedModel(
+        config=config,
+        frontend=LogMel(config.frontend).eval(),
+        encoder=encoder.eval().requires_grad_(False),
+        decoder=decoder,
+        device=torch.device("cpu"),
+    )
+
+
+def noise(seconds: float, seed: int = 0) -> Samples:
+    """Noise under a wandering envelope, at 16 kHz, of values that 16 bits hold."""
+    rng = np.random.default_rng(seed)
+    count = round(seconds * 16_000)
+    levels = np.repeat(rng.uniform(0.0, 0.5, size=count // 800 + 1), 800)[:count]
+    samples = (rng.standard_normal(count) * levels).clip(-1, 0.99)
+    return (np.round(samples * 32_768) / 32_768).astype(np.float32)
+
+
+def s16(samples: Samples) -> bytes:
+    """The samples as ``pcm_s16le``."""
+    return (samples * 32_768).astype("<i2").tobytes()
+
+
+class Inbox:
+    """A sink that remembers, and that a test can wait on."""
+
+    def __init__(self) -> None:
+        self.messages: list[ServerMessage] = []
+        self._queue: queue.Queue[ServerMessage] = queue.Queue()
+
+    def __call__(self, message: ServerMessage) -> None:
+        self.messages.append(message)
+        self._queue.put(message)
+
+    def wait_for(self, *types: str) -> ServerMessage:
+        """The next message of one of ``types``; those before it are passed over."""
+        while True:
+            message = self._queue.get(timeout=30)
+            if message.type in types:
+                return message
+
+    def text(self) -> str:
+        """All finals so far."""
+        return final_text(self.messages)
+
+
+def final_text(messages: list[ServerMessage]) -> str:
+    """The texts of all finals, one space between."""
+    return " ".join(message.text for message in messages if message.type == "final")

@@ -1,0 +1,53 @@
+"""Reading manifests, and saying which line is wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from streamasr.errors import DataError
+from streamasr.manifest import Utterance, read_manifest
+
+GOOD = {"audio_filepath": "clips/a.flac", "duration": 1.5, "text": "hello there"}
+
+
+def _write(folder: Path, *lines: object) -> Path:
+    path = folder / "manifest.jsonl"
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    return path
+
+
+def test_paths_are_relative_to_the_manifest_and_extra_fields_pass(tmp_path: Path) -> None:
+    absolute = {**GOOD, "audio_filepath": "/data/b.wav", "duration": 2, "speaker": "7"}
+    path = _write(tmp_path, GOOD, "", absolute)
+    assert read_manifest(path) == [
+        Utterance(tmp_path / "clips/a.flac", 1.5, "hello there"),
+        Utterance(Path("/data/b.wav"), 2.0, "hello there"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", "not valid JSON"),
+        ([1], "expected a JSON object, got list"),
+        ({"duration": 1, "text": ""}, "'audio_filepath' is missing"),
+        ({**GOOD, "duration": "1"}, "'duration' must be a number, got '1'"),
+        ({**GOOD, "duration": True}, "'duration' must be a number, got True"),
+        ({**GOOD, "duration": -1}, "duration must be seconds from 0 on"),
+        ('{"audio_filepath": "a", "duration": NaN, "text": ""}', "duration must be seconds from 0 on"),
+        ({**GOOD, "text": None}, "'text' must be a string"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: object, words: str) -> None:
+    path = _write(tmp_path, GOOD, line)
+    with pytest.raises(DataError, match=r"manifest\.jsonl:2: ") as caught:
+        read_manifest(path)
+    assert words in caught.value.message
+
+
+def test_missing_and_empty_manifests_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read_manifest(tmp_path / "none.jsonl")
+    with pytest.raises(DataError, match="holds no utterance"):
+        read_manifest(_write(tmp_path, ""))
