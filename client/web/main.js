@@ -20,6 +20,7 @@ const darkByDefault = matchMedia("(prefers-color-scheme: dark)");
 
 let token = loadToken();
 let finals = [];
+let unfinished = null; // the running utterance's newest partial
 let recording = null; // {microphone, stream} while one runs
 let recordedMs = 0; // by recordings that have ended
 let nextUtterance = 0;
@@ -142,8 +143,10 @@ function receive(message) {
     case "partial":
       element("empty").hidden = true;
       view.partial(message);
+      unfinished = message;
       break;
     case "final":
+      unfinished = null;
       nextUtterance = message.utterance + 1;
       if (message.text) {
         element("empty").hidden = true;
@@ -183,7 +186,7 @@ function ended(current, failure) {
   current.microphone.release();
   wakeLock?.release().catch(() => undefined);
   wakeLock = null;
-  view.partial({ committed: "", tail: "" });
+  keepUnfinished();
   element("start").disabled = false;
   setRunning(false);
   if (!failure) {
@@ -195,6 +198,13 @@ function ended(current, failure) {
     setAlert(failure.message);
     setStatus("error", "Stopped by an error");
   }
+}
+
+/** A recording that broke off leaves the words it had. */
+function keepUnfinished() {
+  if (!unfinished) return;
+  const { committed, tail, ...rest } = unfinished;
+  receive({ ...rest, type: "final", text: [committed, tail].filter((text) => text !== "").join(" ") });
 }
 
 async function keepAwake() {
