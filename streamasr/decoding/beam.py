@@ -109,6 +109,21 @@ class BeamDecoder:
         beams.sort(key=lambda beam: beam.total, reverse=True)
         return replace(state, beams=tuple(beams), scorer=scorer)
 
+    def commit(self, state: BeamState, text: str) -> BeamState:
+        """From now on every best reading begins with the words of ``text``, which some beam must have finished.
+
+        Beams that begin otherwise still count as alternatives, but drop out where they would take the lead.
+
+        Raises:
+            ValueError: no beam has finished those words.
+        """
+        beams = state.beams
+        if not extends(beams[0].context.text, text):
+            beams = tuple(beam for beam in beams if extends(beam.context.text, text))
+        if not beams:
+            raise ValueError(f"no beam has finished {text!r}")
+        return replace(state, beams=beams, committed=text)
+
     def frames(self, log_probs_TV: NDArray[np.floating[Any]]) -> Iterator[Frame]:
         """Cut log-probs into frames of tokens worth trying.
 

@@ -167,7 +167,7 @@ class UtteranceDecoder:
         if count <= len(state.committed):
             return state
         words = self._best_reading(state).words[:count]
-        return replace(state, committed=words, beam=replace(state.beam, committed=text))
+        return replace(state, committed=words, beam=self.beams.commit(state.beam, text))
 
     def _best_reading(self, state: UtteranceState) -> Hypothesis:
         """The best reading so far, its committed words as they were when they were committed."""

@@ -129,3 +129,174 @@ def test_alternatives_are_pyctcdecodes_too():
     assert [text for text, _ in got] == [text for text, _ in expected]
     assert [score for _, score in got] == pytest.approx([score for _, score in expected], abs=1e-3)
     assert len({text for text, _ in got}) == 5
+
+
+def test_an_utterance_that_ends_in_a_separator_is_not_charged_for_an_unknown_word():
+    config = DecoderConfig()
+    faint = np.full((10, len(TOKENS)), 1e-6)
+    faint[:, TOKENS.blank] = 1.0
+    faint[5, TOKENS.encode("i")] = 0.02
+    log_probs = log_normalised(faint)
+    model, unigrams = kenlm_model()
+    as_released = BeamSearchDecoderCTC(Alphabet.build_alphabet(TOKENS.labels), OracleLm(model, unigrams))
+    assert as_released.decode(log_probs) == "i"
+    assert decode(beam_decoder(config), log_probs)[0].text == ""
+    as_released.cleanup()
+
+
+def test_equals_pyctcdecode_as_released_where_no_separator_comes_last():
+    config = DecoderConfig()
+    model, unigrams = kenlm_model()
+    as_released = BeamSearchDecoderCTC(Alphabet.build_alphabet(TOKENS.labels), OracleLm(model, unigrams))
+    for log_probs, splits in cases(10, np.random.default_rng(5)):
+        text, _, _, _, score = as_released.decode_beams(log_probs, beam_width=config.beam_width)[0]
+        reading = decode(beam_decoder(config), log_probs, splits=splits)[0]
+        assert (reading.text, reading.score) == (text, pytest.approx(score, abs=1e-3))
+    as_released.cleanup()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_without_pruning_a_text_scores_the_sum_of_all_its_paths(seed):
+    tokens = TokenList.of_characters("ab")
+    log_probs = np.log(np.random.default_rng(seed).dirichlet(np.ones(4), size=6)).astype(np.float32)
+    sums: dict[str, float] = defaultdict(float)
+    for ids in itertools.product(range(4), repeat=6):
+        path_log_prob = sum(float(log_probs[frame, number]) for frame, number in enumerate(ids))
+        alone = [number for place, number in enumerate(ids) if place == 0 or number != ids[place - 1]]
+        sums[tokens.decode(alone)] += math.exp(path_log_prob)
+    config = DecoderConfig(beam_width=10_000, beam_prune_log_prob=-1e9, token_min_log_prob=-1e9)
+    readings = decode(BeamDecoder(tokens, None, config), log_probs, splits=[2], count=10_000)
+    assert {reading.text: math.exp(reading.score) for reading in readings} == pytest.approx(dict(sums), rel=1e-6)
+
+
+def test_certain_frames_give_the_greedy_text_and_its_frames():
+    log_probs = np.full((14, len(TOKENS)), 1e-7)
+    said = {1: "h", 2: "e", 4: "l", 5: "l", 6: "", 7: "l", 8: "o", 9: " ", 11: "y", 12: "o"}
+    for frame in range(14):
+        letter = said.get(frame, "")
+        log_probs[frame, TOKENS.encode(letter)[0] if letter.strip() else TOKENS.blank] = 1.0
+    log_probs[9] = 1e-7
+    log_probs[9, TOKENS.separator] = 1.0
+    log_probs = log_normalised(log_probs)
+    decoder = beam_decoder(lm=False)
+    state = decoder.step(decoder.initial_state(frame=100), log_probs)
+    (reading,) = decoder.hypotheses(state, final=True, count=1)
+    assert reading.text == greedy_text(log_probs, TOKENS) == "hello yo"
+    frames = [(word.start_frame, word.end_frame) for word in reading.words]
+    assert frames == [(101, 109), (111, 113)]
+    assert all(word.confidence > 0.99 for word in reading.words)
+
+
+def test_times_are_those_of_the_best_path_not_of_the_last_one_merged():
+    tokens = TokenList.of_characters("a")
+    weights = np.array([[0.1, 0.0, 0.9], [0.9, 0.0, 0.1], [0.97, 0.0, 0.03]]) + 1e-9
+    decoder = BeamDecoder(tokens, None, DecoderConfig())
+    state = decoder.step(decoder.initial_state(), log_normalised(weights))
+    (word,) = decoder.hypotheses(state, final=True, count=1)[0].words
+    assert (word.start_frame, word.end_frame) == (0, 1)
+
+
+def test_a_doubtful_word_is_less_sure_than_its_sharp_neighbours():
+    rng = np.random.default_rng(6)
+    log_probs = spoken("the boat left", rng, confusion=0.0)
+    weights = np.exp(log_probs.astype(np.float64))
+    place = int(np.flatnonzero(weights.argmax(axis=1) == TOKENS.encode("b")[0])[0])
+    weights[place, TOKENS.encode("b")] = 0.55
+    weights[place, TOKENS.encode("g")] = 0.45
+    the, boat, left = decode(beam_decoder(lm=False), log_normalised(weights))[0].words
+    assert min(the.confidence, left.confidence) > 0.9
+    assert boat.confidence < 0.7
+
+
+def test_the_word_being_spoken_is_the_tail_of_an_open_reading():
+    decoder = beam_decoder()
+    log_probs = spoken("the boat left the harb", np.random.default_rng(7), confusion=0.0)
+    state = decoder.step(decoder.initial_state(), log_probs)
+    (reading,) = decoder.hypotheses(state, final=False, count=1)
+    assert reading.text == "the boat left the harb"
+    assert settled_text(state) == "the boat left the"
+
+
+def test_every_reading_begins_with_what_was_committed():
+    decoder = beam_decoder(lm=False)
+    rng = np.random.default_rng(8)
+    weights = np.exp(spoken("we sat in", rng, confusion=0.0).astype(np.float64))
+    after_sat = int(np.flatnonzero(weights.argmax(axis=1) == TOKENS.separator)[-1]) + 1
+    spikes = np.flatnonzero(weights.argmax(axis=1) == TOKENS.encode("a")[0])
+    weights[spikes, TOKENS.encode("a")] = 0.45
+    weights[spikes, TOKENS.encode("i")] = 0.55
+    said = log_normalised(weights)
+    state = decoder.step(decoder.initial_state(), said[:after_sat])
+    assert decoder.hypotheses(state, final=False, count=1)[0].text.startswith("we sit")
+    with pytest.raises(ValueError, match="no beam has finished 'we sang'"):
+        decoder.commit(state, "we sang")
+    state = decoder.commit(state, "we sat")
+    for log_probs in (said[after_sat:], noise(20, rng)):
+        state = decoder.step(state, log_probs)
+        for final in (False, True):
+            assert decoder.hypotheses(state, final=final, count=1)[0].text.startswith("we sat")
+    state = decoder.with_hotwords(state, [Hotword("sit", 50.0)])
+    assert decoder.hypotheses(state, final=True, count=1)[0].text.startswith("we sat")
+
+
+def test_hotwords_changed_under_way_count_as_if_they_had_been_there():
+    decoder = beam_decoder()
+    hotwords = [Hotword("sea", 4.0), Hotword("old house", 3.0)]
+    log_probs = spoken("the old house by the sea", np.random.default_rng(9), confusion=0.0)
+    changed = decoder.step(decoder.initial_state([Hotword("boat", 9.0)]), log_probs[:30])
+    changed = decoder.step(decoder.with_hotwords(changed, hotwords), log_probs[30:])
+    from_start = decoder.step(decoder.initial_state(hotwords), log_probs)
+    got = decoder.hypotheses(changed, final=True, count=1)[0]
+    expected = decoder.hypotheses(from_start, final=True, count=1)[0]
+    assert (got.text, got.score) == (expected.text, pytest.approx(expected.score))
+
+
+def test_a_hotword_wins_over_its_rival():
+    rng = np.random.default_rng(10)
+    weights = np.exp(spoken("call zoe", rng, confusion=0.0).astype(np.float64))
+    spikes = np.flatnonzero(weights.argmax(axis=1) == TOKENS.encode("z")[0])
+    weights[spikes, TOKENS.encode("z")] = 0.3
+    weights[spikes, TOKENS.encode("j")] = 0.7
+    log_probs = log_normalised(weights)
+    decoder = beam_decoder()
+    assert decode(decoder, log_probs)[0].text == "call joe"
+    assert decode(decoder, log_probs, hotwords=[Hotword("Zoe", 8.0)])[0].text == "call zoe"
+
+
+def test_frames_of_nothing_but_blank_cost_next_to_nothing():
+    decoder = beam_decoder()
+    log_probs = silence(20_000, np.random.default_rng(11))
+    state = decoder.step(decoder.initial_state(), spoken("the sea", np.random.default_rng(12)))
+    began = time.process_time()
+    after = decoder.step(state, log_probs)
+    assert time.process_time() - began < 1.0
+    got = [reading.text for reading in decoder.hypotheses(after, final=True, count=3)]
+    assert got == [reading.text for reading in decoder.hypotheses(state, final=True, count=3)]
+
+
+def test_before_any_frame_there_is_one_empty_reading():
+    decoder = beam_decoder()
+    for final in (False, True):
+        (reading,) = decoder.hypotheses(decoder.initial_state(), final=final, count=5)
+        assert reading.words == ()
+        assert reading.confidence == 0.0
+
+
+def test_impossible_tokens_are_as_good_as_improbable_ones():
+    log_probs = np.full((3, len(TOKENS)), -np.inf, dtype=np.float32)
+    log_probs[:, TOKENS.encode("a")] = 0.0
+    assert decode(beam_decoder(lm=False), log_probs)[0].text == "a"
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 3), (1, 5, len(TOKENS))])
+def test_log_probs_of_a_wrong_shape_are_refused(shape):
+    decoder = beam_decoder(lm=False)
+    with pytest.raises(ValueError, match=r"expected log-probs \(frames, 29\)"):
+        decoder.step(decoder.initial_state(), np.zeros(shape, dtype=np.float32))
+
+
+def test_nan_is_refused():
+    decoder = beam_decoder(lm=False)
+    log_probs = np.full((2, len(TOKENS)), np.nan, dtype=np.float32)
+    with pytest.raises(ValueError, match="NaN"):
+        decoder.step(decoder.initial_state(), log_probs)

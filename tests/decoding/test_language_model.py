@@ -1,0 +1,80 @@
+"""The language model's worth of words, its caches, and its files."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from pyctcdecode.language_model import LanguageModel as Oracle
+
+from streamasr.config import DecoderConfig
+from streamasr.decoding.language_model import LanguageModel
+from streamasr.errors import ModelError
+from tests.decoding.synthetic import SENTENCES, kenlm_model, language_model, write_arpa
+
+
+def test_a_sentence_is_worth_what_pyctcdecode_gives_it():
+    model, unigrams = kenlm_model()
+    oracle, ours = Oracle(model, unigrams), language_model(DecoderConfig())
+    for sentence in [*SENTENCES[:5], "the zebra left"]:
+        *words, last = sentence.split()
+        state, expected_state = ours.start_state, oracle.get_start_state()
+        for word in words:
+            score, state = ours.score(state, word)
+            expected, expected_state = oracle.score(expected_state, word)
+            assert score == expected
+        score, state = ours.score(state, last)
+        expected, _ = oracle.score(expected_state, last, is_last_word=True)
+        assert score + ours.score_end(state) == pytest.approx(expected)
+
+
+def test_a_beginning_of_no_known_word_costs_more_the_longer_it_is():
+    lm = language_model(DecoderConfig(unk_score_offset=-4.0))
+    assert lm.score_partial("harb") == 0.0
+    assert lm.score_partial("xq") == -4.0
+    assert lm.score_partial("x" * 12) == -8.0
+
+
+def test_weights_are_the_configurations():
+    model, _ = kenlm_model()
+    lm = language_model(DecoderConfig(alpha=0.25, beta=0.75))
+    raw = model.score("the", bos=True, eos=False)
+    assert lm.score(lm.start_state, "the")[0] == pytest.approx(0.25 * raw * math.log(10.0) + 0.75, abs=1e-5)
+
+
+def test_caches_never_outgrow_their_limit():
+    model, unigrams = kenlm_model()
+    lm = LanguageModel(model, list(unigrams), DecoderConfig(lm_cache_entries=100))
+    for number in range(1000):
+        lm.score(lm.start_state, f"word{number}")
+        lm.score_partial(f"part{number}")
+    assert lm.cached_entries == 200
+
+
+def test_files_load_to_the_same_model(tmp_path):
+    write_arpa(tmp_path)
+    _, unigrams = kenlm_model()
+    words = tmp_path / "unigrams.txt"
+    words.write_text("\n".join(unigrams) + "\n")
+    lm = LanguageModel.load(tmp_path / "lm.arpa", words, DecoderConfig())
+    same = language_model(DecoderConfig())
+    assert lm.order == 3
+    assert lm.score(lm.start_state, "the")[0] == same.score(same.start_state, "the")[0]
+
+
+def test_unusable_files_are_refused_by_name(tmp_path):
+    model, words = tmp_path / "lm.bin", tmp_path / "unigrams.txt"
+    with pytest.raises(ModelError, match=r"lm\.bin: no such file"):
+        LanguageModel.load(model, words, DecoderConfig())
+    model.write_bytes(b"not a model")
+    with pytest.raises(ModelError, match=r"unigrams\.txt: no such file"):
+        LanguageModel.load(model, words, DecoderConfig())
+    words.write_text("\n")
+    with pytest.raises(ModelError, match=r"unigrams\.txt: empty"):
+        LanguageModel.load(model, words, DecoderConfig())
+    words.write_bytes(b"\xff\n")
+    with pytest.raises(ModelError, match=r"unigrams\.txt: not UTF-8"):
+        LanguageModel.load(model, words, DecoderConfig())
+    words.write_text("the\n")
+    with pytest.raises(ModelError, match=r"lm\.bin: not a KenLM model"):
+        LanguageModel.load(model, words, DecoderConfig())

@@ -1,0 +1,80 @@
+"""The token list: its file, its spelling, its refusals."""
+
+from __future__ import annotations
+
+import pytest
+from pyctcdecode import Alphabet
+
+from streamasr.decoding.tokens import TokenList, collapse
+from streamasr.errors import ConfigError, ModelError
+
+TOKENS = TokenList.of_characters("'abc")
+
+
+def test_a_saved_list_loads_equal(tmp_path):
+    path = tmp_path / "tokens.txt"
+    TOKENS.save(path)
+    assert path.read_text() == "<blank>\n<space>\n'\na\nb\nc\n"
+    assert TokenList.load(path) == TOKENS
+
+
+def test_blank_and_separator_may_stand_anywhere():
+    tokens = TokenList(("a", "<space>", "b", "<blank>"))
+    assert (tokens.blank, tokens.separator, len(tokens)) == (3, 1, 4)
+    assert tokens.decode([0, 3, 1, 2]) == "a b"
+
+
+def test_pyctcdecode_makes_the_same_alphabet_of_the_labels():
+    assert TOKENS.labels == ["", " ", "'", "a", "b", "c"]
+    assert Alphabet.build_alphabet(TOKENS.labels).labels == TOKENS.labels
+
+
+def test_text_survives_encoding():
+    assert TOKENS.encode("  ab  ca' ") == [3, 4, 1, 5, 3, 2]
+    assert TOKENS.decode(TOKENS.encode("  ab  ca' ")) == "ab ca'"
+
+
+def test_a_character_without_a_token_is_named():
+    with pytest.raises(ConfigError, match="'abz': this model has no token for 'z'"):
+        TOKENS.encode("abz")
+
+
+def test_spelling_takes_the_case_the_model_knows():
+    assert TOKENS.spell(" Ab  C") == "ab c"
+    assert TokenList.of_characters("ABC").spell("ab c") == "AB C"
+    assert TokenList.of_characters("ABCabc").spell("aB") == "aB"
+    with pytest.raises(ConfigError, match="no token for 'é'"):
+        TOKENS.spell("Abé")
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        (["<space>", "a"], "<blank> exactly once, found 0"),
+        (["<blank>", "a"], "<space> exactly once, found 0"),
+        (["<blank>", "<blank>", "<space>"], "<blank> exactly once, found 2"),
+        (["<blank>", "<space>", "a", "b", "a"], "repeats 'a'"),
+        (["<blank>", "<space>", "ab"], "token 2 is 'ab'"),
+        (["<blank>", "<space>", "", "a"], "token 2 is ''"),
+        (["<blank>", "<space>", " ", "a"], "token 2 is ' '"),
+    ],
+)
+def test_a_file_that_is_no_token_list_is_refused_by_name(tmp_path, lines, complaint):
+    path = tmp_path / "tokens.txt"
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(ModelError, match=complaint) as caught:
+        TokenList.load(path)
+    assert str(path) in caught.value.message
+
+
+def test_a_missing_or_binary_file_is_refused_by_name(tmp_path):
+    with pytest.raises(ModelError, match=r"tokens\.txt: no such file"):
+        TokenList.load(tmp_path / "tokens.txt")
+    (tmp_path / "tokens.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(ModelError, match=r"tokens\.txt: not UTF-8"):
+        TokenList.load(tmp_path / "tokens.txt")
+
+
+def test_collapsing_keeps_letters_that_a_blank_parts():
+    assert collapse([0, 3, 3, 0, 3, 4, 4, 0], blank=0) == [3, 3, 4]
+    assert collapse([], blank=0) == []

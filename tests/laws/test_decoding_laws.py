@@ -1,0 +1,191 @@
+"""Laws of the decoder: no result depends on how frames are cut, settled words stay, state and time are bounded."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+import tracemalloc
+import types
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamasr.config import DecoderConfig, EndpointConfig
+from streamasr.decoding.hypothesis import Final, Partial
+from streamasr.decoding.utterance import UtteranceOptions
+from tests.decoding.synthetic import (
+    SENTENCES,
+    beam_decoder,
+    log_normalised,
+    noise,
+    silence,
+    spoken,
+    utterance_decoder,
+)
+
+DECODER = utterance_decoder()
+IMPATIENT = EndpointConfig(
+    silence_ms=300, start_silence_ms=400, max_utterance_ms=2000, max_overrun_ms=600, pause_ms=100
+)
+LONGEST_FRAMES = 1150
+"""Frames of the longest utterance that the default endpoint rules allow."""
+STATE_BYTES = 512 << 10
+"""What docs/decoding.md promises for one session's state."""
+
+
+@st.composite
+def streams(draw):
+    """Speech, silence and noise of a few seconds, with doubts."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    pieces = [
+        silence(draw(st.integers(0, 30)), rng),
+        spoken(draw(st.sampled_from(SENTENCES)), rng, confusion=draw(st.sampled_from([0.1, 0.6]))),
+        silence(draw(st.integers(0, 60)), rng),
+        noise(draw(st.integers(0, 8)), rng),
+        spoken(draw(st.sampled_from(SENTENCES))[:20].strip(), rng, confusion=0.5),
+    ]
+    sharpness = draw(st.sampled_from([1.0, 0.65]))
+    return log_normalised(np.exp(np.concatenate(pieces).astype(np.float64) * sharpness))
+
+
+@st.composite
+def splits(draw, longest=400):
+    """Places to cut a stream; cuts may repeat, so that some chunks are empty."""
+    return sorted(draw(st.lists(st.integers(0, longest), max_size=12)))
+
+
+def listen(log_probs, cuts, options):
+    state, events = DECODER.initial_state(options), []
+    for piece in np.split(log_probs, [min(cut, len(log_probs)) for cut in cuts]):
+        state, said = DECODER.step(state, piece)
+        events.extend(said)
+    _, said = DECODER.flush(state)
+    return [*events, *said]
+
+
+@settings(max_examples=30, deadline=None)
+@given(streams(), splits())
+def test_any_split_of_the_frames_gives_the_same_search(log_probs, cuts):
+    decoder = beam_decoder()
+    whole = decoder.step(decoder.initial_state(), log_probs)
+    split = decoder.initial_state()
+    for piece in np.split(log_probs, [min(cut, len(log_probs)) for cut in cuts]):
+        split = decoder.step(split, piece)
+    for final in (False, True):
+        got = decoder.hypotheses(split, final=final, count=10)
+        assert got == decoder.hypotheses(whole, final=final, count=10)
+
+
+@settings(max_examples=30, deadline=None)
+@given(streams(), splits(), st.booleans())
+def test_any_split_gives_the_same_finals_with_partials_or_without(log_probs, cuts, partials):
+    options = UtteranceOptions(endpointing=IMPATIENT, alternatives=3, partials=partials)
+    events = listen(log_probs, cuts, options)
+    whole = listen(log_probs, [], UtteranceOptions(endpointing=IMPATIENT, alternatives=3))
+    assert [e for e in events if not isinstance(e, Partial)] == [e for e in whole if not isinstance(e, Partial)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(streams(), splits())
+def test_committed_words_never_change_and_the_final_begins_with_them(log_probs, cuts):
+    committed: dict[int, tuple] = {}
+    for event in listen(log_probs, cuts, UtteranceOptions(endpointing=IMPATIENT)):
+        if not isinstance(event, Partial | Final):
+            continue
+        before = committed.get(event.utterance, ())
+        assert event.hypothesis.words[: len(before)] == before
+        if isinstance(event, Partial):
+            assert event.committed_words >= len(before)
+            committed[event.utterance] = event.hypothesis.words[: event.committed_words]
+
+
+@settings(max_examples=30, deadline=None)
+@given(streams())
+def test_committing_changes_no_final(log_probs):
+    options = UtteranceOptions(endpointing=EndpointConfig(silence_ms=60_000, start_silence_ms=60_000))
+    events = listen(log_probs, range(0, 400, 8), options)
+    decoder = DECODER.beams
+    plain = decoder.hypotheses(decoder.step(decoder.initial_state(), log_probs), final=True, count=1)[0]
+    assert " ".join(e.hypothesis.text for e in events if isinstance(e, Final)) == plain.text
+
+
+@settings(max_examples=20, deadline=None)
+@given(streams())
+def test_words_follow_each_other_and_confidences_are_probabilities(log_probs):
+    for event in listen(log_probs, range(0, 400, 25), UtteranceOptions(endpointing=IMPATIENT)):
+        if isinstance(event, Partial | Final):
+            words = event.hypothesis.words
+            assert all(0 <= word.start_frame < word.end_frame <= len(log_probs) for word in words)
+            assert all(0.0 <= word.confidence <= 1.0 for word in words)
+            assert all(one.end_frame <= two.start_frame for one, two in zip(words, words[1:], strict=False))
+
+
+def state_bytes(state):
+    """Bytes of everything only this state holds on to."""
+    shared = (type, types.ModuleType, types.FunctionType)
+    seen = {id(DECODER.beams), id(DECODER.beams.lm)}
+    total, todo = 0, [state]
+    while todo:
+        item = todo.pop()
+        if id(item) in seen or isinstance(item, shared):
+            continue
+        seen.add(id(item))
+        total += item.__sizeof__()
+        todo.extend(gc.get_referents(item))
+    return total
+
+
+def test_a_state_is_bounded_by_its_longest_utterance_even_in_noise():
+    rng = np.random.default_rng(1)
+    state, largest = DECODER.initial_state(), 0
+    for _ in range(LONGEST_FRAMES // 50 + 5):
+        state, _ = DECODER.step(state, noise(50, rng))
+        assert state.frame - state.start_frame <= LONGEST_FRAMES
+        largest = max(largest, state_bytes(state))
+    assert largest < STATE_BYTES
+
+
+def listen_for(minutes):
+    """CPU seconds and Python memory of each minute of speech with pauses, after one to fill the caches."""
+    rng = np.random.default_rng(0)
+    config = DecoderConfig(lm_cache_entries=256)
+    decoder = utterance_decoder(config)
+    said = [spoken(" ".join(rng.permutation(SENTENCES)[:3]), rng, confusion=0.4) for _ in range(40)]
+    minute = np.concatenate([np.concatenate([text, silence(60, rng)]) for text in said])[: 50 * 60]
+    state, seconds, memory, finals = decoder.initial_state(), [], [], 0
+    tracemalloc.start()
+    try:
+        for _ in range(1 + minutes):
+            began = time.process_time()
+            for start in range(0, len(minute), 32):
+                state, events = decoder.step(state, minute[start : start + 32])
+                finals += sum(isinstance(event, Final) for event in events)
+            seconds.append(time.process_time() - began)
+            gc.collect()
+            memory.append(tracemalloc.get_traced_memory()[0])
+            minute = np.roll(minute, 977, axis=0)
+    finally:
+        tracemalloc.stop()
+    assert state.frame == (1 + minutes) * 50 * 60
+    assert finals > 2 * minutes
+    assert decoder.beams.lm.cached_entries <= 2 * config.lm_cache_entries
+    return seconds[1:], memory[1:]
+
+
+def assert_flat(seconds, memory):
+    half = len(seconds) // 2
+    assert statistics.median(seconds[half:]) < 1.5 * statistics.median(seconds[:half])
+    assert max(memory[half:]) < 1.05 * max(memory[:half])
+
+
+def test_four_minutes_cost_the_same_each():
+    assert_flat(*listen_for(4))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_sixty_minutes_cost_the_same_each():
+    assert_flat(*listen_for(60))
