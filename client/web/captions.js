@@ -15,6 +15,7 @@ export class CaptionView {
     this.tail.className = "tail";
     this.following = true;
     root.addEventListener("scroll", () => this.scrolled(), { passive: true });
+    new ResizeObserver(() => this.follow()).observe(root);
     this.latest.addEventListener("click", () => {
       this.following = true;
       this.follow();
@@ -50,6 +51,10 @@ export class CaptionView {
 
   scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.root;
+    if (this.following && this.size !== this.measure()) {
+      this.follow(); // the window changed, not the reader's mind
+      return;
+    }
     this.following = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
     this.latest.hidden = this.following;
   }
@@ -57,6 +62,11 @@ export class CaptionView {
   follow() {
     if (!this.following) return;
     this.root.scrollTop = this.root.scrollHeight;
+    this.size = this.measure();
     this.latest.hidden = true;
+  }
+
+  measure() {
+    return `${this.root.scrollHeight} ${this.root.clientHeight}`;
   }
 }

@@ -44,6 +44,7 @@ function setAlert(text) {
 function setRunning(running) {
   element("start").setAttribute("aria-pressed", String(running));
   element("start-label").textContent = running ? "Stop" : "Start";
+  element("empty").querySelector("[data-idle]").hidden = running;
   if (!running) picture.clear();
 }
 
@@ -318,7 +319,7 @@ function clear() {
   finals = [];
   view.clear();
   setDownloads();
-  element("empty").hidden = recording !== null;
+  element("empty").hidden = false;
 }
 
 function clockText(ms) {
