@@ -1,4 +1,4 @@
-"""How wrong a transcript is: edit distances, error rates, bootstrap intervals. Knows no audio and no model."""
+"""How wrong a transcript is: edits, error rates, bootstrap intervals. Knows no audio and no model."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 _ERROR = 1 << 32
-"""A cell of the distance table counts errors above this bit and insertions below it, so that one minimum orders by
-both: of the alignments with the fewest errors the one with the fewest insertions (and deletions) is taken."""
+"""A cell of the distance table counts errors above this bit and insertions below it, so that one minimum
+orders by both: of the alignments with the fewest errors, that with the fewest insertions is taken."""
 
 BOOTSTRAP_DRAWS = 1_000
 BOOTSTRAP_SEED = 20_240_229
@@ -81,8 +81,8 @@ def count_edits(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -
     reference_ids = [ids.setdefault(item, len(ids)) for item in reference]
     hypothesis_M = np.array([ids.setdefault(item, len(ids)) for item in hypothesis], dtype=np.int64)
     insertion = _ERROR + 1
-    # Row by row over the reference; column j holds the best way to the first j items of the hypothesis. A run of
-    # insertions is a running minimum once the price of j insertions is taken off column j.
+    # Row by row over the reference; column j holds the best way to the first j items of the hypothesis. A run
+    # of insertions is a running minimum once the price of j insertions is taken off column j.
     price_M = np.arange(len(hypothesis) + 1, dtype=np.int64) * insertion
     row_M = price_M
     for item in reference_ids:

@@ -6,17 +6,30 @@ Shape suffix: S samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
-from streamasr.engine.batch import BatchStep
+from streamasr.engine.batch import BatchStep, LogProbs
 from streamasr.engine.captions import Captioner
-from streamasr.engine.intake import ChunkQueue, FinalizeMark, StopMark
+from streamasr.engine.intake import Chunk, ChunkQueue, FinalizeMark, StopMark
 from streamasr.engine.model import LoadedModel
 from streamasr.engine.options import resolve_options
 from streamasr.frontend.files import read_blocks
 from streamasr.frontend.pcm import Samples
 from streamasr.protocol.messages import ServerMessage, Start
+
+
+class Listener(Protocol):
+    """What hears the log-probs of one stream; a :class:`Captioner` is one."""
+
+    def hear(self, chunk: Chunk, log_probs_TV: LogProbs, /) -> object:
+        """The log-probs of the next chunk; none where it has no sample."""
+
+
+L = TypeVar("L", bound=Listener)
 
 
 class LocalSession:
@@ -91,35 +104,67 @@ def transcribe_file(model: LoadedModel, path: Path, start: Start | None = None) 
     return transcribe_blocks(model, read_blocks(path, model.sample_rate), start)
 
 
-def transcribe_many(
-    model: LoadedModel, utterances: Iterable[Samples], start: Start | None = None, *, slots: int = 16
-) -> Iterator[tuple[int, list[ServerMessage]]]:
-    """Each utterance as a session of its own, up to ``slots`` of them stepped together.
+@dataclass(frozen=True, slots=True)
+class Heard(Generic[L]):
+    """An utterance that is through."""
 
-    Yields the index of each utterance with all its messages, as they are finished: not in order.
+    index: int
+    """Its place in the input."""
+    listener: L
+    seconds: float
+    """Its share of the time that its steps took, by their samples, and its own listener's."""
 
-    Raises:
-        ProtocolError: the model cannot do what ``start`` asks for.
+
+def listen_many(
+    model: LoadedModel,
+    utterances: Iterable[Samples],
+    chunk_frames: int,
+    listener: Callable[[], L],
+    *,
+    slots: int = 16,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[Heard[L]]:
+    """Stream each utterance on its own, up to ``slots`` of them stepped together.
+
+    Args:
+        model: what to run.
+        utterances: mono samples at the model's rate; asked for only when a slot is free.
+        chunk_frames: encoder frames of a chunk.
+        listener: makes what hears one utterance's log-probs, chunk by chunk.
+        slots: utterances at a time.
+        clock: seconds, for ``Heard.seconds`` alone.
+
+    Yields each utterance when it is through, which is not their order.
     """
-    options = resolve_options(start or Start(), model)
-    step = BatchStep(model, slots)
+    step = BatchStep(model, slots, clock)
     waiting = enumerate(utterances)
-    running: dict[int, tuple[int, ChunkQueue, Captioner, list[ServerMessage]]] = {}
+    running: dict[int, _Running[L]] = {}
     while True:
         for slot in range(slots):
             if slot not in running and (following := next(waiting, None)) is not None:
-                index, samples_S = following
-                queue = ChunkQueue(options.chunk_frames * model.frame_samples)
-                queue.append(samples_S)
+                queue = ChunkQueue(chunk_frames * model.frame_samples)
+                queue.append(following[1])
                 queue.mark(StopMark())
-                running[slot] = (index, queue, Captioner(model, options), [])
+                running[slot] = _Running(following[0], queue, listener())
         if not running:
             return
-        work = [(slot, queue.take()) for slot, (_, queue, _, _) in running.items()]
+        began = clock()
+        work = [(slot, stream.queue.take()) for slot, stream in running.items()]
         log_probs, _ = step.run(work)
+        per_sample_s = (clock() - began) / max(1, sum(len(chunk.samples_S) for _, chunk in work))
         for (slot, chunk), log_probs_TV in zip(work, log_probs, strict=True):
-            index, _, captioner, told = running[slot]
-            told.extend(captioner.hear(chunk, log_probs_TV))
+            stream = running[slot]
+            began = clock()
+            stream.listener.hear(chunk, log_probs_TV)
+            stream.seconds += clock() - began + per_sample_s * len(chunk.samples_S)
             if chunk.end is not None:
                 del running[slot]
-                yield index, told
+                yield Heard(stream.index, stream.listener, stream.seconds)
+
+
+@dataclass(slots=True, eq=False)
+class _Running(Generic[L]):
+    index: int
+    queue: ChunkQueue
+    listener: L
+    seconds: float = 0.0

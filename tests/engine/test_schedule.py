@@ -1,0 +1,204 @@
+"""Admission, turns, marks of the backlog, heartbeat: all without a thread or a wait."""
+
+import numpy as np
+import pytest
+
+from streamasr.engine.batch import StepTimes
+from streamasr.engine.config import EngineConfig
+from streamasr.engine.intake import FinalizeMark, HotwordsMark, StopMark
+from streamasr.engine.schedule import Lane, Scheduler, Work
+from streamasr.errors import ConfigError, OverloadedError
+from streamasr.frontend.pcm import Samples
+
+RATE = 1_000
+CHUNK = 100
+CONFIG = EngineConfig(
+    max_sessions=4,
+    max_batch=2,
+    low_backlog_ms=200,
+    high_backlog_ms=500,
+    hard_backlog_ms=1_000,
+    max_waiting_marks=3,
+    retry_after_ms=750,
+)
+
+
+class _Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> _Clock:
+    return _Clock()
+
+
+@pytest.fixture
+def scheduler(clock: _Clock) -> Scheduler:
+    return Scheduler(CONFIG, RATE, clock)
+
+
+def _admit(scheduler: Scheduler, name: str, chunk_frames: int = 8) -> Lane:
+    return scheduler.admit(name, chunk_frames, CHUNK)
+
+
+def _ms(count: int) -> Samples:
+    return np.zeros(count, dtype=np.float32)
+
+
+def _batch(scheduler: Scheduler) -> list[Work]:
+    batch = scheduler.next_batch()
+    assert batch is not None
+    return batch
+
+
+def _names(batch: list[Work]) -> list[str]:
+    return [work.lane.id for work in batch]
+
+
+def test_one_session_too_many_is_told_when_to_come_back(scheduler: Scheduler) -> None:
+    lanes = [_admit(scheduler, str(i)) for i in range(4)]
+    assert sorted(lane.slot for lane in lanes) == [0, 1, 2, 3]
+    with pytest.raises(OverloadedError, match="all 4 sessions are taken; try again in 750 ms") as caught:
+        _admit(scheduler, "5")
+    assert (caught.value.code, caught.value.retry_after_ms) == ("overloaded", 750)
+    scheduler.release(lanes[2])
+    scheduler.release(lanes[2])
+    assert _admit(scheduler, "6").slot == lanes[2].slot
+    with pytest.raises(OverloadedError):
+        _admit(scheduler, "7")
+    assert scheduler.stats().sessions_refused == 2
+
+
+def test_no_admission_while_draining(scheduler: Scheduler) -> None:
+    lane = _admit(scheduler, "a")
+    scheduler.begin_drain()
+    with pytest.raises(OverloadedError) as caught:
+        _admit(scheduler, "b")
+    assert caught.value.code == "shutting_down"
+    assert not scheduler.wait_idle(timeout_s=0)
+    scheduler.release(lane)
+    assert scheduler.wait_idle(timeout_s=0)
+
+
+def test_longest_ready_first_and_no_more_than_a_batch(scheduler: Scheduler) -> None:
+    lanes = {name: _admit(scheduler, name) for name in "abc"}
+    for name in "cab":
+        scheduler.append(lanes[name], _ms(CHUNK))
+    assert _names(_batch(scheduler)) == ["c", "a"]
+    assert _names(_batch(scheduler)) == ["b"]
+
+
+def test_a_batch_has_one_chunk_size(scheduler: Scheduler) -> None:
+    for name, frames in (("a", 8), ("b", 16), ("c", 8)):
+        scheduler.append(_admit(scheduler, name, frames), _ms(CHUNK))
+    assert _names(_batch(scheduler)) == ["a", "c"]
+    assert _names(_batch(scheduler)) == ["b"]
+
+
+def test_a_file_at_full_speed_does_not_starve_live_sessions(scheduler: Scheduler) -> None:
+    for name in ("file1", "file2"):
+        scheduler.append(_admit(scheduler, name), _ms(9 * CHUNK))
+    live = _admit(scheduler, "live")
+    first = _batch(scheduler)
+    assert _names(first) == ["file1", "file2"]
+    scheduler.append(live, _ms(CHUNK))
+    for work in first:
+        scheduler.finish(work)
+    assert _names(_batch(scheduler)) == ["live", "file1"]
+
+
+def test_a_lane_is_in_one_step_at_a_time(scheduler: Scheduler) -> None:
+    lane = _admit(scheduler, "a")
+    scheduler.append(lane, _ms(2 * CHUNK))
+    (work,) = _batch(scheduler)
+    scheduler.append(lane, _ms(CHUNK))
+    assert scheduler.stats().queue_depth == 0
+    scheduler.finish(work)
+    assert scheduler.stats().queue_depth == 1
+
+
+def test_congestion_begins_above_the_high_mark_and_ends_at_the_low_one(scheduler: Scheduler) -> None:
+    lane = _admit(scheduler, "a")
+    scheduler.append(lane, _ms(500))
+    assert not lane.congested
+    scheduler.append(lane, _ms(1))
+    assert lane.congested
+    relieved = []
+    while lane.queue.ready:
+        (work,) = _batch(scheduler)
+        relieved.append((scheduler.finish(work), scheduler.backlog_ms(lane)))
+    assert relieved == [(False, 401), (False, 301), (False, 201), (True, 101), (False, 1)]
+    assert not lane.congested
+
+
+def test_audio_beyond_the_hard_limit_is_refused_and_the_rest_kept(scheduler: Scheduler) -> None:
+    lane = _admit(scheduler, "a")
+    scheduler.append(lane, _ms(950))
+    with pytest.raises(OverloadedError, match="more than 1000 ms of audio would wait"):
+        scheduler.append(lane, _ms(51))
+    assert lane.queue.waiting == 950
+    scheduler.append(lane, _ms(50))
+
+
+def test_marks_are_bounded_but_stop_always_fits(scheduler: Scheduler) -> None:
+    lane = _admit(scheduler, "a")
+    for mark in (FinalizeMark("1"), HotwordsMark(()), FinalizeMark("2")):
+        scheduler.mark(lane, mark)
+    with pytest.raises(OverloadedError, match="3 finalize and configure messages wait already"):
+        scheduler.mark(lane, FinalizeMark("3"))
+    scheduler.mark(lane, StopMark())
+    assert lane.queue.waiting_marks == 4
+
+
+def test_a_released_lane_takes_nothing_and_gets_no_turn(scheduler: Scheduler) -> None:
+    lane = _admit(scheduler, "a")
+    scheduler.append(lane, _ms(3 * CHUNK))
+    (work,) = _batch(scheduler)
+    scheduler.release(lane)
+    scheduler.append(lane, _ms(CHUNK))
+    scheduler.mark(lane, StopMark())
+    assert not scheduler.finish(work)
+    scheduler.close()
+    assert scheduler.next_batch() is None
+
+
+def test_the_heart_beats_when_the_worker_asks_for_work(scheduler: Scheduler, clock: _Clock) -> None:
+    scheduler.append(_admit(scheduler, "a"), _ms(CHUNK))
+    clock.now = 42.0
+    _batch(scheduler)
+    assert scheduler.heartbeat == 42.0
+
+
+def test_statistics_add_up(scheduler: Scheduler, clock: _Clock) -> None:
+    lane = _admit(scheduler, "a")
+    scheduler.append(lane, _ms(2 * CHUNK + 20))
+    (work,) = _batch(scheduler)
+    clock.now = 0.3
+    scheduler.count_step(1, StepTimes(0.004, 0.03))
+    scheduler.count_decoding(0.015)
+    scheduler.count_failure(step=True)
+    scheduler.count_failure(step=False)
+    scheduler.finish(work)
+    stats = scheduler.stats()
+    assert (stats.sessions, stats.queue_depth, stats.backlog_ms, stats.sessions_opened) == (1, 1, 120, 1)
+    assert (stats.steps, stats.step_failures, stats.decode_failures) == (1, 1, 1)
+    assert stats.audio_seconds == pytest.approx(0.1)
+    assert stats.chunk_lag_s.sum == pytest.approx(0.3)
+    assert stats.decoder_s.counts[stats.decoder_s.bounds.index(0.02)] == 1
+    assert (stats.batch_size.count, stats.batch_size.counts[0]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"max_sessions": 0}, "engine.max_sessions must be positive, got 0"),
+        ({"high_backlog_ms": 2_000}, "must rise, got 2000, 2000, 180000"),
+        ({"threads": -1}, "engine.threads must be 0 \\(automatic\\) or more"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(change: dict[str, int], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        EngineConfig(**change)  # type: ignore[arg-type]
