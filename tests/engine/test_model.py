@@ -5,25 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from streamasr.acoustic import save_encoder
-from streamasr.config import to_toml
 from streamasr.engine import model as model_module
 from streamasr.engine.local import transcribe_samples
 from streamasr.engine.model import LoadedModel, load_model, packaged_models, resolve_model
 from streamasr.errors import ConfigError, ModelError
-from tests.engine.tiny import TOKENS, final_text, noise, tiny_model
+from tests.engine.tiny import final_text, noise, save_model, tiny_model
 
 
 @pytest.fixture
-def folder(tmp_path: Path, model: LoadedModel) -> Path:
-    """The tiny model, saved."""
-    path = tmp_path / "tiny"
-    path.mkdir()
-    assert isinstance(model.encoder, torch.nn.Module)
-    save_encoder(model.encoder, path / "model.safetensors")
-    (path / "config.toml").write_text(to_toml(model.config))
-    TOKENS.save(path / "tokens.txt")
-    return path
+def folder(tmp_path: Path) -> Path:
+    return save_model(tmp_path / "tiny")
 
 
 def test_a_saved_model_recognises_again(folder: Path, model: LoadedModel) -> None:

@@ -172,6 +172,20 @@ def test_the_heart_beats_when_the_worker_asks_for_work(scheduler: Scheduler, clo
     assert scheduler.heartbeat == 42.0
 
 
+def test_the_heart_beats_while_there_is_no_work() -> None:
+    turns = []
+
+    def clock() -> float:
+        turns.append(len(turns))
+        if len(turns) == 4:
+            scheduler.close()
+        return float(len(turns))
+
+    scheduler = Scheduler(EngineConfig(heartbeat_interval_s=0.001), RATE, clock)
+    assert scheduler.next_batch() is None
+    assert scheduler.heartbeat == 4.0
+
+
 def test_statistics_add_up(scheduler: Scheduler, clock: _Clock) -> None:
     lane = _admit(scheduler, "a")
     scheduler.append(lane, _ms(2 * CHUNK + 20))

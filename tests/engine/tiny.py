@@ -1,12 +1,21 @@
 """A tiny model with random weights: quick, and as particular about its state as a real one."""
 
 import queue
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from streamasr.acoustic import save_encoder
 from streamasr.acoustic.whisper import WhisperEncoder
-from streamasr.config import DecoderConfig, EndpointConfig, FrontendConfig, ModelConfig, WhisperEncoderConfig
+from streamasr.config import (
+    DecoderConfig,
+    EndpointConfig,
+    FrontendConfig,
+    ModelConfig,
+    WhisperEncoderConfig,
+    to_toml,
+)
 from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
@@ -47,6 +56,17 @@ def tiny_model(seed: int = 2) -> LoadedModel:
         decoder=decoder,
         device=torch.device("cpu"),
     )
+
+
+def save_model(folder: Path) -> Path:
+    """The tiny model as a model folder without a language model and a card."""
+    model = tiny_model()
+    folder.mkdir()
+    assert isinstance(model.encoder, WhisperEncoder)
+    save_encoder(model.encoder, folder / "model.safetensors")
+    (folder / "config.toml").write_text(to_toml(model.config))
+    TOKENS.save(folder / "tokens.txt")
+    return folder
 
 
 def noise(seconds: float, seed: int = 0) -> Samples:

@@ -1,0 +1,326 @@
+"""The engine with its thread: order, isolation of failures, finalize, draining. No test waits on time."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from streamasr.engine import Engine, EngineConfig
+from streamasr.engine.batch import BatchStep
+from streamasr.engine.captions import Captioner
+from streamasr.engine.local import LocalSession, transcribe_samples
+from streamasr.engine.model import LoadedModel
+from streamasr.errors import AudioError, OverloadedError, ProtocolError
+from streamasr.frontend.pcm import decode_pcm
+from streamasr.protocol.messages import Done, Error, Finalized, HotwordSpec, Start
+from tests.engine.tiny import Inbox, final_text, noise, s16
+
+CONFIG = EngineConfig(max_sessions=4, max_batch=4, high_backlog_ms=1_000, low_backlog_ms=400)
+
+
+@pytest.fixture
+def engine(model: LoadedModel) -> Iterator[Engine]:
+    with Engine(model, CONFIG) as running:
+        yield running
+
+
+class _Gate:
+    """Holds the worker before its next step until the test lets it go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reached = threading.Event()
+        self.open = threading.Event()
+        self.open.set()
+        run = BatchStep.run
+
+        def gated(step: BatchStep, work: Any) -> Any:
+            self.reached.set()
+            assert self.open.wait(timeout=30)
+            return run(step, work)
+
+        monkeypatch.setattr(BatchStep, "run", gated)
+
+    def shut(self) -> None:
+        self.reached.clear()
+        self.open.clear()
+
+    def wait_reached(self) -> None:
+        assert self.reached.wait(timeout=30)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Gate]:
+    gate = _Gate(monkeypatch)
+    yield gate
+    gate.open.set()
+
+
+def test_the_socket_path_says_what_the_local_one_says(engine: Engine, model: LoadedModel) -> None:
+    samples = noise(4.0, seed=1)
+    inbox = Inbox()
+    session = engine.open(Start(), inbox)
+    assert (session.ready.session, session.ready.latency_ms, session.ready.model) == (session.id, 320, "tiny")
+    data = s16(samples)
+    for offset in range(0, len(data), 1_234):
+        session.feed(data[offset : offset + 1_234])
+    session.stop()
+    inbox.wait_for("done")
+    assert inbox.messages == transcribe_samples(model, samples)
+    assert session.over
+    assert engine.stats().sessions == 0
+
+
+def test_strangers_change_no_word(engine: Engine, model: LoadedModel) -> None:
+    takes = [noise(2.0 + seed, seed) for seed in range(4)]
+    inboxes = [Inbox() for _ in takes]
+    sessions = [engine.open(Start(latency_ms=80 * 2 ** (i % 2)), inbox) for i, inbox in enumerate(inboxes)]
+    streams = [memoryview(s16(take)) for take in takes]
+    for offset in range(0, max(map(len, streams)), 5_000):
+        for session, stream in zip(sessions, streams, strict=True):
+            session.feed(bytes(stream[offset : offset + 5_000]))
+    for index, (session, inbox, take) in enumerate(zip(sessions, inboxes, takes, strict=True)):
+        session.stop()
+        inbox.wait_for("done")
+        alone = transcribe_samples(model, take, Start(latency_ms=80 * 2 ** (index % 2)))
+        assert inbox.text() == final_text(alone)
+
+
+def test_finalize_answers_after_the_final_and_audio_time_goes_on(engine: Engine, model: LoadedModel) -> None:
+    first, second = noise(1.13, seed=3), noise(1.5, seed=4)
+    inbox = Inbox()
+    session = engine.open(Start(sample_rate=8_000, encoding="mulaw"), inbox)
+    session.feed(bytes(range(256)) * 30)
+    session.finalize("one")
+    session.finalize("two")
+    session.feed(bytes(range(256)) * 20)
+    session.stop()
+    done = inbox.wait_for("done")
+    kinds = [(m.type, getattr(m, "id", "")) for m in inbox.messages if m.type in ("finalized", "done")]
+    assert kinds == [("finalized", "one"), ("finalized", "two"), ("done", "")]
+    assert done == Done(audio_ms=50 * 256 // 8)
+
+    inbox = Inbox()
+    session = engine.open(Start(), inbox)
+    session.feed(s16(first))
+    session.finalize("x")
+    session.feed(s16(second))
+    session.stop()
+    inbox.wait_for("done")
+    local = LocalSession(model)
+    expected = [*local.feed(first), *local.finalize("x"), *local.feed(second), *local.stop()]
+    assert inbox.messages == expected
+    assert Finalized(id="x") in expected
+
+
+def test_the_resamplers_tail_is_recognised_before_finalized(engine: Engine) -> None:
+    inbox = Inbox()
+    session = engine.open(Start(sample_rate=48_000), inbox)
+    session.feed(s16(noise(3.0, seed=5)))
+    session.finalize("")
+    session.stop()
+    assert inbox.wait_for("done") == Done(audio_ms=1_000)
+
+
+def test_numbers_and_times_never_run_backwards(engine: Engine) -> None:
+    inbox = Inbox()
+    session = engine.open(Start(latency_ms=80), inbox)
+    for seed in range(3):
+        session.feed(s16(noise(2.5, seed)))
+        session.finalize(str(seed))
+    session.stop()
+    inbox.wait_for("done")
+    finals = [m for m in inbox.messages if m.type == "final"]
+    assert [final.utterance for final in finals] == list(range(len(finals)))
+    times = [ms for final in finals for word in final.words for ms in (word.start_ms, word.end_ms)]
+    assert times == sorted(times)
+    assert times[0] >= 0
+    assert times[-1] <= 7_500
+
+
+def test_a_crashed_step_fails_its_sessions_and_the_engine_goes_on(
+    engine: Engine, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = BatchStep.run
+
+    def explosive(step: BatchStep, work: Any) -> Any:
+        if any(chunk.end_sample > 8_000 for _, chunk in work):
+            raise RuntimeError("out of memory, say")
+        return run(step, work)
+
+    monkeypatch.setattr(BatchStep, "run", explosive)
+    doomed, bystander = Inbox(), Inbox()
+    victim = engine.open(Start(), doomed)
+    other = engine.open(Start(), bystander)
+    short = noise(0.4, seed=6)
+    victim.feed(s16(noise(1.0)))
+    error = doomed.wait_for("error")
+    assert isinstance(error, Error)
+    assert (error.code, error.fault) == ("engine_failed", "server")
+    assert "memory" not in error.message
+    victim.feed(s16(noise(1.0)))
+    victim.stop()
+    other.feed(s16(short))
+    other.stop()
+    bystander.wait_for("done")
+    assert bystander.text() == final_text(transcribe_samples(model, short))
+    stats = engine.stats()
+    assert (stats.step_failures, stats.sessions) == (1, 0)
+    assert engine.alive
+
+
+def test_a_failing_decoder_or_sink_fails_its_session_alone(
+    engine: Engine, gate: _Gate, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hear = Captioner.hear
+    broken: list[Captioner] = []
+
+    def maybe(captioner: Captioner, chunk: Any, log_probs_TV: Any) -> Any:
+        if captioner in broken:
+            raise ValueError("a decoder's bug")
+        return hear(captioner, chunk, log_probs_TV)
+
+    def raising(message: object) -> None:
+        raise RuntimeError("a receiver's bug")
+
+    monkeypatch.setattr(Captioner, "hear", maybe)
+    doomed, fine = Inbox(), Inbox()
+    victim, deaf, healthy = (engine.open(Start(), sink) for sink in (doomed, raising, fine))
+    broken.append(victim.captioner)
+    samples = noise(1.0, seed=1)
+    gate.shut()
+    for session in (victim, deaf, healthy):
+        session.feed(s16(samples))
+        session.stop()
+    gate.open.set()
+    assert doomed.wait_for("error", "done").type == "error"
+    fine.wait_for("done")
+    assert fine.text() == final_text(transcribe_samples(model, samples))
+    assert engine.stats().decode_failures == 2
+    assert engine.drain(timeout_s=30)
+
+
+def test_sessions_beyond_the_limit_are_refused_until_one_leaves(engine: Engine) -> None:
+    sessions = [engine.open(Start(), Inbox()) for _ in range(4)]
+    with pytest.raises(OverloadedError) as caught:
+        engine.open(Start(), Inbox())
+    assert caught.value.retry_after_ms == CONFIG.retry_after_ms
+    sessions[0].abort()
+    engine.open(Start(), Inbox())
+
+
+def test_a_session_that_leaves_in_mid_step_hears_no_more_and_its_slot_is_clean(
+    engine: Engine, gate: _Gate, model: LoadedModel
+) -> None:
+    gone, next_one = Inbox(), Inbox()
+    first = engine.open(Start(), gone)
+    gate.shut()
+    first.feed(s16(noise(1.0)))
+    gate.wait_reached()
+    first.abort()
+    second = engine.open(Start(), next_one)
+    assert second.lane.slot == first.lane.slot
+    samples = noise(1.5, seed=7)
+    second.feed(s16(samples))
+    second.stop()
+    gate.open.set()
+    next_one.wait_for("done")
+    assert gone.messages == []
+    assert next_one.messages == transcribe_samples(model, samples)
+
+
+def test_congestion_is_told_and_relieved_and_no_sample_lost(engine: Engine, gate: _Gate) -> None:
+    inbox, resumed = Inbox(), threading.Event()
+    session = engine.open(Start(), inbox, resumed.set)
+    gate.shut()
+    session.feed(s16(noise(1.0)))
+    gate.wait_reached()
+    session.feed(s16(noise(0.3)))
+    assert not session.congested
+    session.feed(s16(noise(0.1)))
+    assert session.congested
+    assert session.backlog_ms == 1_400 - 320
+    gate.open.set()
+    assert resumed.wait(timeout=30)
+    assert not session.congested
+    session.stop()
+    assert inbox.wait_for("done") == Done(audio_ms=1_400)
+
+
+def test_draining_finishes_open_utterances_and_admits_nobody(engine: Engine, model: LoadedModel) -> None:
+    samples = noise(1.7, seed=8)
+    inboxes = [Inbox(), Inbox()]
+    sessions = [engine.open(Start(), inbox) for inbox in inboxes]
+    for session in sessions:
+        session.feed(s16(samples))
+    assert engine.drain(timeout_s=30)
+    for inbox in inboxes:
+        assert inbox.messages == transcribe_samples(model, samples)
+    with pytest.raises(OverloadedError) as caught:
+        engine.open(Start(), Inbox())
+    assert caught.value.code == "shutting_down"
+
+
+def test_draining_gives_up_when_its_time_is_over(engine: Engine, gate: _Gate) -> None:
+    session = engine.open(Start(), Inbox())
+    gate.shut()
+    session.feed(s16(noise(0.5)))
+    assert not engine.drain(timeout_s=0.01)
+
+
+def test_closing_tells_who_is_left(model: LoadedModel) -> None:
+    inbox = Inbox()
+    engine = Engine(model, CONFIG)
+    engine.open(Start(), inbox)
+    engine.close()
+    engine.close()
+    assert not engine.alive
+    error = inbox.wait_for("error")
+    assert isinstance(error, Error)
+    assert error.code == "shutting_down"
+
+
+def test_bad_requests_are_refused_at_once_and_leave_the_session_as_it_was(
+    engine: Engine, gate: _Gate
+) -> None:
+    inbox = Inbox()
+    session = engine.open(Start(), inbox)
+    with pytest.raises(AudioError, match="whole number of pcm_s16le frames"):
+        session.feed(b"odd")
+    with pytest.raises(ProtocolError, match="no token for 'x'"):
+        session.configure([HotwordSpec(text="xyz")])
+    with pytest.raises(ProtocolError, match="encoding"):
+        engine.open(Start(encoding="mp3"), Inbox())
+    gate.shut()
+    session.feed(s16(noise(0.5)))
+    session.stop()
+    session.stop()
+    with pytest.raises(ProtocolError, match="audio came after stop"):
+        session.feed(b"")
+    with pytest.raises(ProtocolError, match="finalize came after stop"):
+        session.finalize("")
+    gate.open.set()
+    assert inbox.wait_for("done") == Done(audio_ms=500)
+
+
+def test_hotwords_can_change_while_it_runs(engine: Engine, model: LoadedModel) -> None:
+    samples = noise(3.0, seed=1)
+    inbox = Inbox()
+    session = engine.open(Start(latency_ms=80), inbox)
+    session.configure([HotwordSpec(text="ca", boost=20.0)])
+    session.feed(s16(samples))
+    session.stop()
+    inbox.wait_for("done")
+    started_with = Start(latency_ms=80, hotwords=(HotwordSpec(text="ca", boost=20.0),))
+    assert inbox.text() == final_text(transcribe_samples(model, samples, started_with))
+    assert inbox.text() != final_text(transcribe_samples(model, samples, Start(latency_ms=80)))
+
+
+def test_stereo_mulaw_at_44100_goes_all_the_way(engine: Engine, model: LoadedModel) -> None:
+    data = bytes(range(256)) * 1_000
+    inbox = Inbox()
+    session = engine.open(Start(sample_rate=44_100, encoding="mulaw", channels=2), inbox)
+    session.feed(data)
+    session.stop()
+    frames = len(decode_pcm(data, "mulaw", 2))
+    assert inbox.wait_for("done") == Done(audio_ms=round(frames / 44.1))
