@@ -52,7 +52,7 @@ ERROR_CODES: dict[str, ErrorCode] = {
 
 WARNING_CODES: dict[str, str] = {
     "backlog": "recognition is behind the audio; the server reads no more of it until it has caught up",
-    "shutting_down": "the server is stopping: finals and `done` follow for the audio it has read, then it closes",
+    "shutting_down": "the server is stopping: finals and `done` follow for the audio it has read",
 }
 """Code of a ``warning`` message to what it means."""
 

@@ -1,0 +1,56 @@
+"""``streamasr serve``: flags, file and environment to a running daemon."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import threading
+import webbrowser
+from pathlib import Path
+
+from streamasr.service.config import ServerConfig, add_flags, load_config, settings
+from streamasr.service.daemon import run_daemon
+from streamasr.service.logs import configure_logging
+from streamasr.service.ports import EnginePort
+from streamasr.service.server import CaptionServer
+
+EXAMPLE = """streamasr serve
+streamasr serve --port 0 --device cpu
+streamasr serve --host 0.0.0.0 --token-file token.txt --tls-cert cert.pem --tls-key key.pem"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags: one for every setting, the configuration file, and the browser."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="settings in TOML; STREAMASR_… variables and flags override it",
+    )
+    parser.add_argument("--open-browser", action="store_true", help="open the captions page once ready")
+    add_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until a signal; returns the exit status."""
+    config = load_config({name: getattr(args, name) for name in settings()}, os.environ, args.config)
+    config.check_exposure(config.host)
+    configure_logging(config.log_level)
+
+    def announce(server: CaptionServer) -> None:
+        print(f"ready {server.stream_url}", flush=True)
+        print(f"captions page: {server.page_url}", file=sys.stderr, flush=True)
+        if args.open_browser:
+            # A browser may take its time to start, and some block until they are closed.
+            threading.Thread(target=webbrowser.open, args=(server.browser_url(),), daemon=True).start()
+
+    return asyncio.run(run_daemon(config, lambda: _load_engine(config), announce))
+
+
+def _load_engine(config: ServerConfig) -> EnginePort:
+    # Imported here: everything before this, errors of the configuration included, needs no torch.
+    from streamasr.engine import Engine, load_model
+
+    return Engine(load_model(config.model, config.device), config.engine)

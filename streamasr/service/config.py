@@ -1,0 +1,218 @@
+"""Everything about the daemon that can be set: defaults, then a TOML file, then the environment, then flags.
+
+Knows no socket and no engine beyond its own configuration. The flags of ``streamasr serve`` and the
+``STREAMASR_…`` variables come from the fields here; a test holds the table in ``docs/operations.md`` to them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import ipaddress
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from streamasr.config import from_mapping
+from streamasr.engine.config import EngineConfig
+from streamasr.errors import ConfigError
+from streamasr.protocol.limits import Limits
+
+ENV_PREFIX = "STREAMASR_"
+CONFIG_VARIABLE = ENV_PREFIX + "CONFIG"
+"""Names the TOML file where no ``--config`` does."""
+
+ENGINE_SETTINGS = {
+    "max_sessions": "sessions at a time; one more is refused and told when to come back",
+    "max_batch": "chunks in one forward pass at most",
+    "threads": "threads of one forward pass; 0 leaves PyTorch's own choice",
+}
+"""Fields of the ``[engine]`` table that have a flag and a variable too."""
+
+MIN_TOKEN_CHARS = 16
+"""A shorter token could be guessed."""
+
+
+def _help(text: str) -> dict[str, str]:
+    return {"help": text}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """The daemon's settings. Times in seconds, sizes in bytes."""
+
+    model: str = field(default="en-small", metadata=_help("a model folder, or the name of a packaged model"))
+    device: str = field(default="auto", metadata=_help("auto, cpu, cuda or cuda:N"))
+    host: str = field(
+        default="127.0.0.1", metadata=_help("address to listen on; any but a loopback address needs a token")
+    )
+    port: int = field(default=8765, metadata=_help("port to listen on; 0 takes a free one"))
+    token: str | None = field(
+        default=None, metadata=_help("what clients must know; better in a file or the environment")
+    )
+    token_file: Path | None = field(default=None, metadata=_help("a file whose only line is the token"))
+    tls_cert: Path | None = field(default=None, metadata=_help("certificate chain (PEM); turns TLS on"))
+    tls_key: Path | None = field(default=None, metadata=_help("the certificate's private key (PEM)"))
+    allowed_origins: tuple[str, ...] = field(
+        default=(),
+        metadata=_help(
+            "web origins besides the daemon's own whose pages may connect, such as https://example.org"
+        ),
+    )
+    browser_token_ttl_s: int = field(default=900, metadata=_help("life of a token minted by POST /v1/token"))
+    max_connections: int = field(
+        default=256, metadata=_help("open sockets, with or without a session; one more gets HTTP 503")
+    )
+    start_timeout_s: float = field(
+        default=10.0, metadata=_help("longest wait for the handshake, and again for `start`")
+    )
+    idle_timeout_s: float = field(
+        default=60.0, metadata=_help("longest silence of a streaming client: no audio, no keepalive")
+    )
+    ping_interval_s: float = field(
+        default=20.0, metadata=_help("time between websocket pings, which keep proxies from closing")
+    )
+    slow_reader_s: float = field(
+        default=20.0, metadata=_help("longest time for one message to leave before the client is dropped")
+    )
+    outbox_messages: int = field(
+        default=256, metadata=_help("messages waiting for one client before it is dropped")
+    )
+    send_buffer_bytes: int = field(
+        default=65_536, metadata=_help("kernel buffer of what is sent to one client")
+    )
+    close_timeout_s: float = field(
+        default=5.0, metadata=_help("longest wait for a client's side of the closing handshake")
+    )
+    drain_timeout_s: float = field(
+        default=20.0, metadata=_help("longest time to finish sessions after SIGTERM")
+    )
+    stalled_s: float = field(default=30.0, metadata=_help("an engine silent for so long is unhealthy"))
+    log_level: str = field(default="info", metadata=_help("debug, info, warning or error"))
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    """The engine's own limits (table ``[engine]``)."""
+    limits: Limits = field(default_factory=Limits)
+    """What one client may send (table ``[limits]``)."""
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if f.name.endswith(("_s", "_messages", "_bytes", "_connections")) and value <= 0:
+                raise ConfigError(f"{f.name} must be positive, got {value}")
+        if not 0 <= self.port <= 65_535:
+            raise ConfigError(f"port must be 0 to 65535, got {self.port}")
+        if self.log_level not in ("debug", "info", "warning", "error"):
+            raise ConfigError(f"log_level must be debug, info, warning or error, got {self.log_level!r}")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("tls_cert and tls_key go together: give both or neither")
+        if self.token is not None and self.token_file is not None:
+            raise ConfigError("give token or token_file, not both")
+        if self.token is not None and len(self.token) < MIN_TOKEN_CHARS:
+            raise ConfigError(
+                f"token must have at least {MIN_TOKEN_CHARS} characters; `openssl rand -hex 24` makes one"
+            )
+
+    def with_token_read(self) -> ServerConfig:
+        """The same with ``token_file`` read into ``token``.
+
+        Raises:
+            ConfigError: the file cannot be read, or holds no usable token.
+        """
+        if self.token_file is None:
+            return self
+        try:
+            token = self.token_file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"token_file {self.token_file}: {error}") from None
+        return dataclasses.replace(self, token=token, token_file=None)
+
+    def check_exposure(self, host: str) -> None:
+        """Refuse to listen on ``host`` where strangers could connect and no token stops them."""
+        if self.token is None and not is_loopback(host):
+            raise ConfigError(
+                f"refusing to listen on {host} without a token, everybody who can reach it could use it: "
+                "set STREAMASR_TOKEN or --token-file (`openssl rand -hex 24` makes a good one), "
+                "or listen on 127.0.0.1"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a socket bound to ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def settings() -> dict[str, str]:
+    """Name to help text of everything that has a flag and a variable."""
+    own = {f.name: f.metadata["help"] for f in dataclasses.fields(ServerConfig) if "help" in f.metadata}
+    return own | ENGINE_SETTINGS
+
+
+def default_of(name: str) -> object:
+    """The default of a setting."""
+    return getattr(EngineConfig() if name in ENGINE_SETTINGS else ServerConfig(), name)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """One flag a setting; a flag that is not given is ``None``."""
+    for name, text in settings().items():
+        default = default_of(name)
+        shown = f" (default {default})" if default not in (None, ()) else ""
+        parser.add_argument(
+            "--" + name.replace("_", "-"), metavar=name.rpartition("_")[2].upper(), help=text + shown
+        )
+
+
+def load_config(
+    flags: Mapping[str, str | None], environment: Mapping[str, str], file: Path | None = None
+) -> ServerConfig:
+    """Put the sources together; later ones win: file, ``environment``, ``flags``.
+
+    Args:
+        flags: setting to text; ``None`` where the flag was not given.
+        environment: the process's variables; those of other programs are ignored.
+        file: TOML; ``STREAMASR_CONFIG`` names it where this is ``None``.
+
+    Raises:
+        ConfigError: any of them holds something unusable; the message names it and where it came from.
+    """
+    if file is None and environment.get(CONFIG_VARIABLE):
+        file = Path(environment[CONFIG_VARIABLE])
+    values = _read_file(file) if file is not None else {}
+    for name in settings():
+        variable, flag = ENV_PREFIX + name.upper(), "--" + name.replace("_", "-")
+        for source, text in ((variable, environment.get(variable)), (flag, flags.get(name))):
+            if text:
+                table = values.setdefault("engine", {}) if name in ENGINE_SETTINGS else values
+                table[name] = _parse(name, text, source)
+    return from_mapping(ServerConfig, values).with_token_read()
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+        from_mapping(ServerConfig, values)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.message}") from None
+    return values
+
+
+def _parse(name: str, text: str, source: str) -> Any:
+    hint = get_type_hints(EngineConfig if name in ENGINE_SETTINGS else ServerConfig)[name]
+    if hint == tuple[str, ...]:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if hint not in (int, float):
+        return text
+    try:
+        return hint(text)
+    except ValueError:
+        raise ConfigError(f"{source}: expected a number, got {text!r}") from None

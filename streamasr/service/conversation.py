@@ -1,0 +1,260 @@
+"""One client's websocket from handshake to close: protocol, engine session, outbox, timeouts.
+
+Runs on the event loop and never waits for the engine there. Audio and text pass through; neither is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from websockets.asyncio.server import ServerConnection as Socket
+from websockets.exceptions import ConnectionClosed
+
+from streamasr.errors import OverloadedError, ProtocolError, StreamasrError
+from streamasr.protocol.codes import CLOSE_GOING_AWAY, CLOSE_NORMAL, close_code
+from streamasr.protocol.connection import Audio, ClientEvent, ServerConnection
+from streamasr.protocol.messages import (
+    Configure,
+    Done,
+    Error,
+    Finalize,
+    KeepAlive,
+    ServerMessage,
+    Start,
+    Stop,
+    Warning,
+)
+from streamasr.protocol.states import State
+from streamasr.service.account import Account
+from streamasr.service.auth import TokenGate
+from streamasr.service.config import ServerConfig
+from streamasr.service.metrics import Metrics
+from streamasr.service.outbox import Outbox
+from streamasr.service.ports import EnginePort, SessionPort
+
+logger = logging.getLogger(__name__)
+
+
+class Conversation:
+    """Talks with one client until either side ends it. Nothing that happens here touches another client.
+
+    Args:
+        socket: an open websocket.
+        authorized: whether the handshake brought a valid token, or none is asked for.
+    """
+
+    def __init__(
+        self,
+        socket: Socket,
+        *,
+        config: ServerConfig,
+        engine: EnginePort,
+        gate: TokenGate,
+        metrics: Metrics,
+        authorized: bool,
+    ) -> None:
+        self._socket = socket
+        self._config = config
+        self._engine = engine
+        self._gate = gate
+        self._account = Account(metrics, _peer(socket))
+        self._authorized = authorized
+        self._loop = asyncio.get_running_loop()
+        self._protocol = ServerConnection(config.limits)
+        self._outbox = Outbox(config.outbox_messages)
+        self._room = asyncio.Event()
+        self._session: SessionPort | None = None
+        self._warned = False
+        self._draining = False
+
+    async def run(self) -> None:
+        """Talk until the end; returns with the socket closed or closing."""
+        reader = asyncio.create_task(self._read())
+        try:
+            await self._write()
+        except ConnectionClosed:
+            pass
+        finally:
+            reader.cancel()
+            await asyncio.wait([reader])
+            if self._session is not None:
+                self._session.abort()
+            self._account.close()
+
+    def drain(self) -> None:
+        """The daemon stops: finish what was heard, or refuse to begin."""
+        self._draining = True
+        if self._protocol.state is State.AWAITING_START:
+            text = "the server is stopping; connect again once it is back"
+            retry_after_ms = self._config.engine.retry_after_ms
+            self._fail(OverloadedError(text, code="shutting_down", retry_after_ms=retry_after_ms))
+        elif self._protocol.state is State.STREAMING and self._session is not None:
+            self._protocol.drain()
+            self._warn("shutting_down", "the server is stopping; the last finals follow")
+            self._session.stop()
+
+    async def _read(self) -> None:
+        """Take in what the client sends until it goes. After an error it is only read away.
+
+        Left unread, it would hold up the closing handshake, and the error might be lost to a reset.
+        """
+        try:
+            await self._listen()
+        except ConnectionClosed:
+            self._outbox.close()
+            return
+        except StreamasrError as error:
+            self._fail(error)
+        except Exception:
+            fields = {"session": self._account.session}
+            logger.exception("conversation_failed", extra={"fields": fields})
+            self._fail(StreamasrError("the server failed; open a new session to go on"))
+        try:
+            async for _ in self._socket:
+                pass
+        except ConnectionClosed:
+            return
+
+    async def _listen(self) -> None:
+        start_by = self._loop.time() + self._config.start_timeout_s
+        while True:
+            try:
+                async with asyncio.timeout_at(self._deadline(start_by)):
+                    data = await self._socket.recv()
+            except TimeoutError:
+                raise self._silence() from None
+            self._account.received(data)
+            if isinstance(data, str):
+                received: ClientEvent | None = self._protocol.receive_text(data)
+            else:
+                received = self._protocol.receive_binary(data)
+            if received is not None:
+                self._act(received)
+                await self._wait_for_room()
+
+    def _deadline(self, start_by: float) -> float | None:
+        match self._protocol.state:
+            case State.AWAITING_START:
+                return start_by
+            case State.STREAMING:
+                return self._loop.time() + self._config.idle_timeout_s
+            case _:
+                return None
+
+    def _silence(self) -> ProtocolError:
+        if self._protocol.state is State.AWAITING_START:
+            return ProtocolError(
+                f"no start message within {self._config.start_timeout_s:g} s", code="start_timeout"
+            )
+        return ProtocolError(
+            f"neither audio nor a message for {self._config.idle_timeout_s:g} s; send keepalive in pauses",
+            code="idle_timeout",
+        )
+
+    def _act(self, received: ClientEvent) -> None:
+        if isinstance(received, Start):
+            self._open(received)
+            return
+        if isinstance(received, KeepAlive):
+            return
+        assert self._session is not None, "the state table lets nothing else before start"
+        match received:
+            case Audio():
+                self._session.feed(received.data)
+                self._account.heard(len(received.data))
+            case Finalize():
+                self._account.asked(Finalize.type)
+                self._session.finalize(received.id)
+            case Configure():
+                self._session.configure(received.hotwords)
+            case Stop():
+                self._account.asked(Stop.type)
+                self._session.stop()
+
+    def _open(self, start: Start) -> None:
+        if not self._authorized and not self._gate.admits(start.token, time.time()):
+            raise ProtocolError(
+                "no valid token: send it as `token` in start, `Authorization: Bearer` or `?token=`",
+                code="unauthorized",
+            )
+        self._session = self._engine.open(start, self._deliver_from_thread, self._resume_from_thread)
+        self._account.open(start, self._session.ready)
+        self._outbox.put(self._session.ready, time.monotonic())
+
+    async def _wait_for_room(self) -> None:
+        """Backpressure: while the engine is behind, read no further."""
+        session = self._session
+        if session is None or not session.congested:
+            return
+        self._account.paused()
+        self._warn_of_backlog(session)
+        while session.congested:
+            await self._room.wait()
+            self._room.clear()
+
+    def _warn_of_backlog(self, session: SessionPort) -> None:
+        if self._warned or not self._account.in_real_time():
+            return
+        self._warned = True
+        text = f"recognition is {session.backlog_ms} ms behind; captions come late, nothing is lost"
+        self._warn("backlog", text)
+
+    def _warn(self, code: str, text: str) -> None:
+        self._deliver(Warning(code=code, message=text), time.monotonic())
+
+    def _deliver_from_thread(self, message: ServerMessage) -> None:
+        self._loop.call_soon_threadsafe(self._deliver, message, time.monotonic())
+
+    def _resume_from_thread(self) -> None:
+        self._loop.call_soon_threadsafe(self._room.set)
+
+    def _deliver(self, message: ServerMessage, said: float) -> None:
+        if isinstance(message, (Done, Error)):
+            self._outbox.put_last(message, said)
+        elif not self._outbox.put(message, said):
+            text = f"{len(self._outbox)} messages wait to be read; read faster, or ask for no partials"
+            self._fail(ProtocolError(text, code="slow_reader"), drop_waiting=True)
+
+    def _fail(self, error: StreamasrError, *, drop_waiting: bool = False) -> None:
+        """End with an error message. What waits before it is still sent, unless it is to be dropped."""
+        if self._session is not None:
+            self._session.abort()
+        message = Error(
+            code=error.code, message=error.message, fault=error.fault, retry_after_ms=error.retry_after_ms
+        )
+        self._outbox.put_last(message, time.monotonic(), drop_waiting=drop_waiting)
+
+    async def _write(self) -> None:
+        """Send what the outbox gives until the last message, then close."""
+        while (parcel := await self._outbox.get()) is not None:
+            message = parcel.message
+            text = self._protocol.send(message).encode()
+            if not await self._send(text):
+                return
+            self._account.sent(message, len(text), parcel.said)
+            if isinstance(message, Error):
+                self._account.outcome = message.code
+                await self._socket.close(close_code(message.code), message.code)
+                return
+            if isinstance(message, Done):
+                self._account.outcome = "drained" if self._draining else "done"
+                await self._socket.close(CLOSE_GOING_AWAY if self._draining else CLOSE_NORMAL)
+                return
+
+    async def _send(self, text: bytes) -> bool:
+        try:
+            async with asyncio.timeout(self._config.slow_reader_s):
+                await self._socket.send(text, text=True)
+        except TimeoutError:
+            # No close frame would get through either: what was sent before it still waits to be read.
+            self._account.outcome = "slow_reader"
+            self._socket.transport.abort()
+            return False
+        return True
+
+
+def _peer(socket: Socket) -> str:
+    address = socket.remote_address
+    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)

@@ -1,0 +1,53 @@
+"""Structured lines on standard error: ``time level event key=value …``. Never audio, never what was said.
+
+Knows no event: callers name them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+
+logger = logging.getLogger("streamasr.service")
+
+
+class LineFormatter(logging.Formatter):
+    """One line an event, with its fields; a traceback, where there is one, as one quoted field."""
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        fields = dict(getattr(record, "fields", {}))
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        line = f"{self.formatTime(record)} {record.levelname.lower()} {_text(record.getMessage())}"
+        return line + "".join(f" {key}={_value(value)}" for key, value in fields.items())
+
+
+def configure_logging(level: str) -> None:
+    """Send every log record of the process to standard error, from ``level`` up."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # The library tells of every connection and handshake; ours are told below, with their session.
+    logging.getLogger("websockets").setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def event(name: str, *, level: int = logging.INFO, exc_info: bool = False, **fields: object) -> None:
+    """Log that something happened."""
+    logger.log(level, name, exc_info=exc_info, extra={"fields": fields})
+
+
+def _text(text: str) -> str:
+    return text.replace("\n", "\\n").replace("\r", "\\r")
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    plain = text.isascii() and text.isprintable() and not any(char in text for char in ' "=')
+    return text if text and plain else json.dumps(text)

@@ -1,0 +1,109 @@
+"""The daemon's Prometheus metrics: what the service counts itself, and the engine's statistics.
+
+Knows no socket and no session. ``docs/operations.md`` explains every metric; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from streamasr.engine.stats import EngineStats, HistogramSnapshot
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_LAG_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.6, 1.0, 2.0, 5.0, 10.0)
+
+
+class Metrics:
+    """Every metric of one daemon, in a registry of its own."""
+
+    def __init__(self, engine_stats: Callable[[], EngineStats]) -> None:
+        self.registry = CollectorRegistry()
+        self.connections = Gauge("streamasr_connections", "Open websockets", registry=self.registry)
+        self.refused = self._counter(
+            "streamasr_admissions_refused", "Connections and sessions that were not taken", "code"
+        )
+        self.errors = self._counter("streamasr_session_errors", "Sessions that ended with an error", "code")
+        self.messages = self._counter("streamasr_messages", "Websocket messages", "direction", "type")
+        self.bytes = self._counter("streamasr_message_bytes", "Bytes of websocket messages", "direction")
+        self.pauses = self._counter("streamasr_backpressure_pauses", "Times a client was read no further")
+        self.delivery = self._histogram(
+            "streamasr_delivery_seconds", "From the engine's message to its last byte leaving", "type"
+        )
+        self.final_lag = self._histogram(
+            "streamasr_final_lag_seconds",
+            "From `finalize` or `stop` to the answer, finals included",
+            "request",
+        )
+        self.registry.register(_EngineCollector(engine_stats))
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+
+    def exposition(self) -> bytes:
+        """Everything, in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=_LAG_BUCKETS)
+
+
+class _EngineCollector(Collector):
+    """The engine's own numbers, read when Prometheus asks."""
+
+    def __init__(self, stats: Callable[[], EngineStats]) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterable[Metric]:
+        """All metrics of one moment."""
+        stats = self._stats()
+        yield from _gauges(stats)
+        yield from _counters(stats)
+        yield _histogram("streamasr_batch_size_chunks", "Chunks of one forward pass", stats.batch_size)
+        yield _histogram("streamasr_frontend_seconds", "Front end, one step", stats.frontend_s)
+        yield _histogram("streamasr_encoder_seconds", "Encoder, one step", stats.encoder_s)
+        yield _histogram("streamasr_decoder_seconds", "Decoder, one chunk", stats.decoder_s)
+        yield _histogram(
+            "streamasr_partial_lag_seconds", "From a chunk being whole to its messages", stats.chunk_lag_s
+        )
+
+
+def _gauges(stats: EngineStats) -> Iterator[Metric]:
+    yield GaugeMetricFamily("streamasr_sessions", "Open sessions", stats.sessions)
+    yield GaugeMetricFamily("streamasr_queue_depth", "Sessions with a chunk waiting", stats.queue_depth)
+    yield GaugeMetricFamily(
+        "streamasr_backlog_seconds", "Audio waiting, over all sessions", stats.backlog_ms / 1_000
+    )
+
+
+def _counters(stats: EngineStats) -> Iterator[Metric]:
+    yield CounterMetricFamily("streamasr_sessions_opened", "Sessions ever opened", stats.sessions_opened)
+    yield CounterMetricFamily("streamasr_audio_seconds", "Audio recognised", stats.audio_seconds)
+    yield CounterMetricFamily("streamasr_steps", "Forward passes", stats.steps)
+    yield CounterMetricFamily("streamasr_step_failures", "Forward passes that failed", stats.step_failures)
+    yield CounterMetricFamily(
+        "streamasr_decode_failures", "Sessions whose decoding failed", stats.decode_failures
+    )
+
+
+def _histogram(name: str, text: str, snapshot: HistogramSnapshot) -> Metric:
+    total = 0
+    buckets = []
+    for bound, count in zip((*snapshot.bounds, float("inf")), snapshot.counts, strict=True):
+        total += count
+        buckets.append((str(float(bound)) if bound != float("inf") else "+Inf", float(total)))
+    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=snapshot.sum)

@@ -1,0 +1,59 @@
+"""The captions page's files, read once when the daemon starts: a request can name no other file.
+
+Knows no socket and nothing of what the page does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+PAGE_PACKAGE = "streamasr_client.web"
+INDEX = "index.html"
+CONTENT_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+"""Files of other kinds are not served."""
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+}
+"""The page may load nothing from elsewhere and talk to its own daemon only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file, ready to send."""
+
+    body: bytes
+    content_type: str
+    etag: str
+
+
+def load_assets(package: str = PAGE_PACKAGE) -> Mapping[str, Asset]:
+    """Request path to file; ``/`` is the page itself. Empty where the package is not installed."""
+    try:
+        folder = importlib.resources.files(package)
+    except ModuleNotFoundError:
+        return {}
+    assets = {}
+    for entry in folder.iterdir():
+        suffix = "." + entry.name.rpartition(".")[2]
+        if entry.is_file() and suffix in CONTENT_TYPES:
+            body = entry.read_bytes()
+            etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+            assets[f"/{entry.name}"] = Asset(body, CONTENT_TYPES[suffix], etag)
+    if f"/{INDEX}" in assets:
+        assets["/"] = assets[f"/{INDEX}"]
+    return assets

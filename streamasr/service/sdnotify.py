@@ -1,0 +1,59 @@
+"""systemd's side of a daemon: readiness, watchdog and passed sockets (sd_notify(3), sd_listen_fds(3)).
+
+Knows no event loop. Without systemd every call does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+
+_FIRST_FD = 3
+_MICROSECONDS = 1_000_000
+
+
+class Notifier:
+    """Sends state to the service manager, if there is one."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        address = environment.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self.watchdog_s = _watchdog_s(environment)
+        """How often ``WATCHDOG=1`` must be sent at least; ``None`` where nobody waits for it."""
+
+    def send(self, **state: str | int) -> None:
+        """Send ``KEY=value`` lines, such as ``READY=1``. A manager that is gone is no reason to stop."""
+        if not self._address:
+            return
+        text = "\n".join(f"{key}={value}" for key, value in state.items())
+        with (
+            suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager,
+        ):
+            manager.connect(self._address)
+            manager.sendall(text.encode())
+
+
+def passed_socket(environment: Mapping[str, str], pid: int) -> socket.socket | None:
+    """The listening socket of a socket unit, if one was passed to this process.
+
+    Raises:
+        OSError: the descriptor is not an open socket.
+    """
+    if environment.get("LISTEN_PID") != str(pid) or not environment.get("LISTEN_FDS", "0").isdigit():
+        return None
+    if int(environment["LISTEN_FDS"]) < 1:
+        return None
+    os.set_inheritable(_FIRST_FD, False)
+    passed = socket.socket(fileno=_FIRST_FD)
+    passed.setblocking(False)
+    return passed
+
+
+def _watchdog_s(environment: Mapping[str, str]) -> float | None:
+    microseconds, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID")
+    if not microseconds.isdigit() or int(microseconds) == 0 or pid not in (None, str(os.getpid())):
+        return None
+    return int(microseconds) / _MICROSECONDS

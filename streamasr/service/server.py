@@ -1,0 +1,185 @@
+"""The listening socket and everybody who is connected to it.
+
+Knows websockets and conversations; no signal, no model, no process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+
+from streamasr.errors import ConfigError
+from streamasr.service.auth import TokenGate
+from streamasr.service.config import ServerConfig
+from streamasr.service.conversation import Conversation
+from streamasr.service.http import STREAM_PATH, HttpFace
+from streamasr.service.logs import event
+from streamasr.service.metrics import Metrics
+from streamasr.service.pages import load_assets
+from streamasr.service.ports import EnginePort
+
+_HARD_SIZE_FACTOR = 4
+"""Messages up to so many times the limit get an error message; the websocket layer ends longer ones."""
+_QUEUED_FRAMES = 4
+"""Frames read ahead of the conversation: with their size, the bound on a client's incoming memory."""
+
+
+class CaptionServer:
+    """Serves websockets and HTTP on one port. Made, started, drained and closed on one event loop."""
+
+    def __init__(self, config: ServerConfig, engine: EnginePort) -> None:
+        self._config = config
+        self._engine = engine
+        self._gate = TokenGate(config.token)
+        self._conversations: set[Conversation] = set()
+        self._draining = False
+        self._server: Server | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.metrics = Metrics(engine.stats)
+        """What is counted; served at ``/metrics``."""
+        self.http = HttpFace(
+            config=config,
+            gate=self._gate,
+            engine=engine,
+            metrics=self.metrics,
+            assets=load_assets(),
+            connections=lambda: len(self._conversations),
+            draining=lambda: self._draining,
+        )
+        """Answers to plain HTTP."""
+
+    async def start(self, passed: socket.socket | None = None) -> None:
+        """Take sessions from now on, on ``passed`` or else on a socket of our own.
+
+        Raises:
+            ConfigError: the address cannot be listened on, or not without a token; or the certificate is no
+                good.
+        """
+        listening = passed or _listen(self._config.host, self._config.port)
+        try:
+            self._config.check_exposure(_host_of(listening))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._config.send_buffer_bytes)
+            self._server = await serve(
+                self._converse,
+                sock=listening,
+                ssl=_tls(self._config),
+                process_request=lambda _, request: self.http.answer(request),
+                server_header="streamasr",
+                compression=None,  # speech samples hardly deflate, and each client's window would cost memory
+                open_timeout=self._config.start_timeout_s,
+                ping_interval=self._config.ping_interval_s,
+                ping_timeout=None,  # a pong may wait behind audio not read yet; idle_timeout_s rules
+                close_timeout=self._config.close_timeout_s,
+                max_size=self._config.limits.audio_bytes * _HARD_SIZE_FACTOR,
+                max_queue=_QUEUED_FRAMES,
+            )
+        except BaseException:
+            listening.close()
+            raise
+
+    @property
+    def stream_url(self) -> str:
+        """Where clients connect."""
+        return f"ws{self._authority}{STREAM_PATH}"
+
+    @property
+    def page_url(self) -> str:
+        """Where browsers find the captions page."""
+        return f"http{self._authority}/"
+
+    @property
+    def _authority(self) -> str:
+        assert self._server is not None, "not started"
+        bound = self._server.sockets[0]
+        secure = "s" if self._config.tls_cert else ""
+        if bound.family == socket.AF_UNIX:
+            return f"{secure}+unix://{bound.getsockname()}"
+        host, port = bound.getsockname()[:2]
+        return f"{secure}://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def browser_url(self) -> str:
+        """The captions page for a browser on this machine, with a short-lived token where one is needed."""
+        if self._gate.open:
+            return self.page_url
+        token, _ = self._gate.mint(time.time(), self._config.browser_token_ttl_s)
+        return f"{self.page_url}#token={token}"
+
+    async def drain(self) -> bool:
+        """Take no more sessions and finish those there are; false if ``drain_timeout_s`` was not enough.
+
+        HTTP is answered meanwhile: ``/ready`` says 503.
+        """
+        self._draining = True
+        event("draining", connections=len(self._conversations))
+        for conversation in list(self._conversations):
+            conversation.drain()
+        try:
+            async with asyncio.timeout(self._config.drain_timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            event("drain_timed_out", connections=len(self._conversations))
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Close the port, and with 1001 whoever is still connected."""
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    async def _converse(self, connection: ServerConnection) -> None:
+        assert connection.request is not None, "the handshake is done"
+        token = self.http.presented_token(connection.request)
+        conversation = Conversation(
+            connection,
+            config=self._config,
+            engine=self._engine,
+            gate=self._gate,
+            metrics=self.metrics,
+            authorized=self._gate.open or self._gate.admits(token, time.time()),
+        )
+        self._conversations.add(conversation)
+        self._idle.clear()
+        self.metrics.connections.inc()
+        try:
+            if self._draining:
+                conversation.drain()
+            await conversation.run()
+        finally:
+            self.metrics.connections.dec()
+            self._conversations.discard(conversation)
+            if not self._conversations:
+                self._idle.set()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        return socket.create_server(address[:2], family=family, backlog=128)
+    except OSError as error:
+        hint = "; is a daemon running already? --port 0 takes a free one" if error.errno == 98 else ""
+        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}{hint}") from None
+
+
+def _host_of(listening: socket.socket) -> str:
+    """The address that a socket is bound to; a Unix socket is as private as its file."""
+    if listening.family == socket.AF_UNIX:
+        return "127.0.0.1"
+    return str(listening.getsockname()[0])
+
+
+def _tls(config: ServerConfig) -> ssl.SSLContext | None:
+    if config.tls_cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(config.tls_cert, config.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"tls_cert {config.tls_cert}, tls_key {config.tls_key}: {error}") from None
+    return context
