@@ -73,8 +73,8 @@ def origin_allowed(
     """Whether a page of ``origin`` may open a socket.
 
     Programs send no origin and may. A browser's page may if it comes from the daemon itself (``host``, the
-    request's own ``Host`` header) or from one of ``allowed``. Where no token is asked for, the daemon's own name
-    must be ``localhost`` or a bare address: any other could be a stranger's name for this machine.
+    request's own ``Host`` header) or from one of ``allowed``. Where no token is asked for, the daemon's own
+    name must be ``localhost`` or a bare address: any other could be a stranger's name for this machine.
     """
     if origin is None or origin in allowed:
         return True

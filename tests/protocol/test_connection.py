@@ -1,0 +1,119 @@
+"""The order of messages, as the table has it."""
+
+import pytest
+
+from streamasr.errors import ProtocolError
+from streamasr.protocol.connection import Audio, ServerConnection
+from streamasr.protocol.limits import Limits
+from streamasr.protocol.messages import Done, Error, KeepAlive, Start, Stop
+from streamasr.protocol.states import CLIENT_INPUTS, TRANSITIONS, State, allowed_inputs, diagram
+
+TEXTS = {
+    "start": '{"type":"start"}',
+    "finalize": '{"type":"finalize"}',
+    "configure": '{"type":"configure","hotwords":[]}',
+    "keepalive": '{"type":"keepalive"}',
+    "stop": '{"type":"stop"}',
+}
+ERROR = Error(code="internal", message="m", fault="server")
+
+
+def connection_in(state: State) -> ServerConnection:
+    connection = ServerConnection()
+    if state is not State.AWAITING_START:
+        connection.receive_text(TEXTS["start"])
+    if state is State.STOPPING:
+        connection.receive_text(TEXTS["stop"])
+    if state is State.DRAINING:
+        connection.drain()
+    if state is State.CLOSED:
+        connection.send(ERROR)
+    assert connection.state is state
+    return connection
+
+
+def receive(connection: ServerConnection, name: str) -> object:
+    return connection.receive_binary(b"\0\0") if name == "audio" else connection.receive_text(TEXTS[name])
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("name", CLIENT_INPUTS)
+def test_the_table_decides(state: State, name: str) -> None:
+    connection = connection_in(state)
+    if name in TRANSITIONS[state]:
+        receive(connection, name)
+        assert connection.state is TRANSITIONS[state][name]
+    else:
+        with pytest.raises(ProtocolError, match=f"the session is {state.value} and takes") as caught:
+            receive(connection, name)
+        assert caught.value.code == "out_of_order"
+        assert connection.state is state
+
+
+@pytest.mark.parametrize(
+    ("state", "name", "hint"),
+    [
+        (State.AWAITING_START, "audio", "audio came before start; .* takes start, keepalive"),
+        (State.STREAMING, "start", "the session has started already"),
+        (State.STOPPING, "audio", "audio came after stop"),
+        (State.CLOSED, "stop", "the session is closed and takes nothing"),
+    ],
+)
+def test_common_mistakes_are_named(state: State, name: str, hint: str) -> None:
+    with pytest.raises(ProtocolError, match=hint):
+        receive(connection_in(state), name)
+
+
+def test_messages_become_events() -> None:
+    connection = ServerConnection()
+    assert connection.receive_text(TEXTS["keepalive"]) == KeepAlive()
+    assert connection.receive_text(TEXTS["start"]) == Start()
+    assert connection.receive_binary(b"ab") == Audio(b"ab")
+    assert connection.receive_text(TEXTS["stop"]) == Stop()
+    assert connection.send(Done(audio_ms=7)) == '{"type":"done","audio_ms":7}'
+    assert connection.state is State.CLOSED
+
+
+def test_a_draining_session_hears_nothing() -> None:
+    connection = connection_in(State.DRAINING)
+    assert [receive(connection, name) for name in ("audio", "finalize", "stop")] == [None, None, None]
+    connection.send(Done(audio_ms=0))
+    assert connection.state is State.CLOSED
+
+
+def test_a_long_binary_message_is_refused() -> None:
+    connection = ServerConnection(Limits(audio_bytes=2_000))
+    connection.receive_text(TEXTS["start"])
+    connection.receive_binary(bytes(2_000))
+    with pytest.raises(ProtocolError, match="may have 2000 bytes, this one has 2001") as caught:
+        connection.receive_binary(bytes(2_001))
+    assert caught.value.code == "message_too_big"
+
+
+def test_every_state_ends() -> None:
+    """From every state ``error`` leads to the end, and nothing leads out of it."""
+    for state, row in TRANSITIONS.items():
+        assert state is State.CLOSED or row["error"] is State.CLOSED
+    assert TRANSITIONS[State.CLOSED] == {}
+    assert set(TRANSITIONS) == set(State)
+
+
+def test_the_diagram_shows_every_transition() -> None:
+    arrows = [line for line in diagram().splitlines() if "-->" in line]
+    shown = {
+        (source.strip(), target, name)
+        for source, rest in (arrow.split(" --> ") for arrow in arrows)
+        if ": " in rest
+        for target, names in [rest.split(": ")]
+        for name in names.split(", ")
+    }
+    table = {
+        (state.value, target.value, name)
+        for state, row in TRANSITIONS.items()
+        for name, target in row.items()
+    }
+    assert shown == table
+
+
+def test_allowed_inputs_are_the_clients() -> None:
+    assert allowed_inputs(State.STOPPING) == ("keepalive",)

@@ -1,0 +1,22 @@
+"""Ranges, and limits that would make the protocol useless."""
+
+import pytest
+
+from streamasr.errors import ConfigError
+from streamasr.protocol.limits import Limits, Range
+
+
+def test_a_range_holds_its_ends() -> None:
+    assert [value in Range(1, 2) for value in (0.9, 1, 2, 2.1, float("nan"))] == [
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert str(Range(-20, 0.5)) == "-20 to 0.5"
+
+
+def test_a_message_must_fit() -> None:
+    with pytest.raises(ConfigError, match=r"limits\.audio_bytes must be at least 1024, got 10"):
+        Limits(audio_bytes=10)
