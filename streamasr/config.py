@@ -86,7 +86,9 @@ class DecoderConfig:
     hotword_weight: float = 10.0
     """Boost of a hotword that names no weight of its own."""
     prune_history: bool = False
-    """Keep only the best of the beams that the language model can no longer tell apart: faster, fewer alternatives."""
+    """Keep only the best of beams that the language model can no longer tell apart: fewer alternatives."""
+    charge_empty_last_word: bool = False
+    """Charge utterances that end in a separator for an unknown word, as pyctcdecode does; to compare with it."""
     lm_cache_entries: int = 65_536
     """Word scores kept from the language model, shared by all sessions; the oldest go first."""
 

@@ -1,9 +1,9 @@
 """CTC prefix beam search with a language model, frame by frame, its state a value.
 
-The search is pyctcdecode 0.5.0's ``decode_beams`` (a prefix beam search after Hannun et al. 2014 with KenLM scores
-at word ends and a penalty on word beginnings that no known word has), so that one step a chunk gives what it gives
-for the whole utterance. ``docs/decoding.md`` lists where it differs and why. Knows tokens and words; does not know
-what an utterance is, when it ends, or where the log-probs come from.
+The search is pyctcdecode 0.5.0's ``decode_beams`` (a prefix beam search after Hannun et al. 2014 with KenLM
+scores at word ends and a penalty on word beginnings that no known word has), so that one step a chunk gives
+what it gives for the whole utterance. ``docs/decoding.md`` lists where it differs and why. Knows tokens and
+words; does not know what an utterance is, when it ends, or where the log-probs come from.
 
 Shape suffixes: T encoder frames, V tokens.
 """
@@ -34,10 +34,12 @@ LOG_PROB_FLOOR = log(1e-15)
 
 
 class Frame(NamedTuple):
-    """The tokens worth trying in one frame, and the best of them."""
+    """What one frame offers."""
 
     tokens: list[tuple[int, float]]
+    """Ids worth trying with their log-probs, rising ids."""
     best: int
+    """The most probable of them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -98,7 +100,7 @@ class BeamDecoder:
         return BeamState((beam,), 0.0, True, frame, "", scorer)
 
     def with_hotwords(self, state: BeamState, hotwords: Iterable[Hotword] | ContextScorer) -> BeamState:
-        """``state`` as if its words so far had been heard with ``hotwords``; times and acoustic scores stay."""
+        """``state`` as if its words so far had been heard with ``hotwords``."""
         scorer = hotwords if isinstance(hotwords, ContextScorer) else self.scorer(hotwords)
         contexts = {context: scorer.rescore(context) for context in {beam.context for beam in state.beams}}
         beams = []
@@ -110,7 +112,7 @@ class BeamDecoder:
         return replace(state, beams=tuple(beams), scorer=scorer)
 
     def commit(self, state: BeamState, text: str) -> BeamState:
-        """From now on every best reading begins with the words of ``text``, which some beam must have finished.
+        """From now on every best reading begins with the words of ``text``.
 
         Beams that begin otherwise still count as alternatives, but drop out where they would take the lead.
 
@@ -184,7 +186,7 @@ class BeamDecoder:
                 state.beams,
                 state.scorer,
                 end_of_sentence=end_of_sentence,
-                prune_log_prob=self.config.beam_prune_log_prob,
+                config=self.config,
                 committed=state.committed,
             )
         else:

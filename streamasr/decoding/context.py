@@ -1,7 +1,7 @@
 """What has been said so far and what it is worth: the finished words of a beam, scored.
 
-Knows words, the language model and hotwords; knows no frames and no log-probs. Beams that have finished the same
-words share one :class:`Context`, so that the beam search compares contexts by identity.
+Knows words, the language model and hotwords; knows no frames and no log-probs. Beams that have finished the
+same words share one :class:`Context`, so that the beam search compares contexts by identity.
 """
 
 from __future__ import annotations
@@ -74,12 +74,19 @@ class ContextScorer:
                 return credit
         return 0.0 if self.lm is None or not part else self.lm.score_partial(part)
 
-    def score_end(self, context: Context, *, end_of_sentence: bool) -> float:
-        """What ``context`` is worth when nothing follows; a phrase left open earns nothing."""
+    def score_end(self, context: Context, *, end_of_sentence: bool, empty_word: bool = False) -> float:
+        """What ``context`` is worth when nothing follows; a phrase left open earns nothing.
+
+        ``empty_word`` charges for one more word without letters.
+        """
         score = context.lm_score + context.hotword_state.settled
-        if self.lm is not None and end_of_sentence:
-            score += self.lm.score_end(context.lm_state)
-        return score
+        if self.lm is None:
+            return score
+        lm_state = context.lm_state
+        if empty_word:
+            charge, lm_state = self.lm.score(lm_state, "")
+            score += charge
+        return score + self.lm.score_end(lm_state) if end_of_sentence else score
 
     def rescore(self, context: Context) -> Context:
         """``context``, scored by the language model before, under this scorer's hotwords."""

@@ -1,7 +1,7 @@
 """When an utterance ends, on audio time: pure rules over what the best beam has said so far.
 
-The rules are those of Kaldi's ``online-endpoint.h`` in encoder frames. Knows no beams, no text and no clock; asked
-once a frame, so that the answer does not depend on how the audio is cut into chunks.
+The rules are those of Kaldi's ``online-endpoint.h`` in encoder frames. Knows no beams, no text and no clock;
+asked once a frame, so that the answer does not depend on how the audio is cut into chunks.
 """
 
 from __future__ import annotations
@@ -66,19 +66,17 @@ class EndpointRules:
     def judge(self, hearing: Hearing) -> Verdict:
         """The verdict on one frame.
 
-        Limits wait for a quiet frame, so that a word which is just beginning is not cut off from its utterance;
-        the overrun bounds the wait.
+        Limits wait for a quiet frame, so that a word which is just beginning is not cut off from its
+        utterance; the overrun bounds the wait.
         """
         silent, quiet = hearing.silent_frames, hearing.quiet
         if silent is None:
             over = hearing.frames - self.start_silence
-            return (
-                Verdict.HEARD_NOTHING
-                if (over >= 0 and quiet) or over >= self.max_overrun
-                else Verdict.GOES_ON
-            )
+            nothing = (over >= 0 and quiet) or over >= self.max_overrun
+            return Verdict.HEARD_NOTHING if nothing else Verdict.GOES_ON
         if quiet and silent >= self.silence:
             return Verdict.ENDS
         over = hearing.frames - self.max_utterance
         at_pause = quiet and (hearing.between_words or silent >= self.pause)
-        return Verdict.SPLITS if (over >= 0 and at_pause) or over >= self.max_overrun else Verdict.GOES_ON
+        too_long = (over >= 0 and at_pause) or over >= self.max_overrun
+        return Verdict.SPLITS if too_long else Verdict.GOES_ON

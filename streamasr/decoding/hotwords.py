@@ -1,9 +1,9 @@
 """Hotwords: words and phrases a session listens for, and what hearing them is worth.
 
-Knows words and letters only, no beams and no language model. A single hotword is worth exactly what pyctcdecode's
-``HotwordScorer`` gives it: its boost once whole, and while it is being spelt the share of its letters heard so far.
-A phrase is worth its boost for each of its words, credited word by word as long as the phrase goes on, and taken
-back when it breaks off.
+Knows words and letters only, no beams and no language model. A single hotword is worth exactly what
+pyctcdecode's ``HotwordScorer`` gives it: its boost once whole, and while it is being spelt the share of its
+letters heard so far. A phrase is worth its boost for each of its words, credited word by word as long as the
+phrase goes on, and taken back when it breaks off.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A recognised word. Frames are half-open, ``[start_frame, end_frame)``, counted over the whole stream."""
+    """A recognised word. Frames are half-open, ``[start_frame, end_frame)``, counted over the stream."""
 
     text: str
     start_frame: int

@@ -1,8 +1,8 @@
 """The n-gram language model: what a word is worth after the words before it.
 
-Binds KenLM's binary to pyctcdecode's ``LanguageModel``, which does the weighing. Knows no beams and no audio. One
-model serves every session: queries change nothing but two caches, which are bounded. kenlm and pyctcdecode are
-imported here only.
+Binds KenLM's binary to pyctcdecode's ``LanguageModel``, which does the weighing. Knows no beams and no audio.
+One model serves every session: queries change nothing but two caches, which are bounded. kenlm and
+pyctcdecode are imported here only.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The best single path behind a beam: when its words were said and how sharply.
 
-Knows frames and token log-probs, no scores of beams. A beam sums many paths that spell the same text; times and
-sharpness come from the most probable one of them. Paths share their finished words as a linked list, so that a
-longer utterance costs nothing to carry.
+Knows frames and token log-probs, no scores of beams. A beam sums many paths that spell the same text; times
+and sharpness come from the most probable one of them. Paths share their finished words as a linked list, so
+that a longer utterance costs nothing to carry.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From beams to readings: distinct texts, best first, with word times and confidences.
 
-Knows beams as they stand at one frame; searches nothing. A word's confidence is the share of the readings' probability
-in which the word is said at that time, times the sharpness of its tokens.
+Knows beams as they stand at one frame; searches nothing. A word's confidence is the share of the readings'
+probability in which the word is said at that time, times the sharpness of its tokens.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import exp, log1p
 
+from streamasr.config import DecoderConfig
 from streamasr.decoding.context import Context, ContextScorer, extends, joined
 from streamasr.decoding.hypothesis import Hypothesis, Word
 from streamasr.decoding.paths import SpokenWord, spoken_words
@@ -52,27 +53,32 @@ def read_final(
     scorer: ContextScorer,
     *,
     end_of_sentence: bool,
-    prune_log_prob: float,
+    config: DecoderConfig,
     committed: str,
 ) -> list[Reading]:
     """Readings of a search that ends: open words are finished and scored, then the sentence's end.
 
     The first is the best one that begins with ``committed``; the others follow, best first, those further
-    than ``prune_log_prob`` below the first left out.
+    than ``beam_prune_log_prob`` below the first left out.
     """
     readings: dict[str, Reading] = {}
+    last_beam: dict[str, Beam] = {}  # pyctcdecode charges a text by the last beam that spells it
     for beam in beams:
         text = joined(beam.context.text, beam.part)
         known = readings.get(text)
+        last_beam[text] = beam
         if known is not None:
             context = known.context
         else:
             context = scorer.extend(beam.context, beam.part) if beam.part else beam.context
         _add(readings, text, beam, context, beam.score)
-    for reading in readings.values():
-        reading.score += scorer.score_end(reading.context, end_of_sentence=end_of_sentence)
+    for text, reading in readings.items():
+        charged = config.charge_empty_last_word and not last_beam[text].part
+        reading.score += scorer.score_end(
+            reading.context, end_of_sentence=end_of_sentence, empty_word=charged
+        )
     first, *others = _ranked(readings.values(), committed)
-    return [first, *(other for other in others if other.score >= first.score + prune_log_prob)]
+    return [first, *(other for other in others if other.score >= first.score + config.beam_prune_log_prob)]
 
 
 def hypotheses_of(readings: Sequence[Reading], count: int, offset: float) -> tuple[Hypothesis, ...]:

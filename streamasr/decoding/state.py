@@ -39,7 +39,7 @@ class Beam(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BeamState:
-    """A search under way. Bounded by the beam width times the length of the text since :meth:`initial_state`."""
+    """A search under way. Bounded by the beam width times the length of its text."""
 
     beams: tuple[Beam, ...]
     """Best first, never empty."""
@@ -57,16 +57,17 @@ class BeamState:
 def undominated(beams: Iterable[Beam]) -> tuple[Beam, ...]:
     """Leave out every beam of which a better one has the same future (pyctcdecode's ``prune_history``).
 
-    Two beams that agree on the words the language model still looks at, on the hotwords under way, on the open word
-    and on the last token gain the same from every future frame, so that the worse of them can never win.
+    Two beams that agree on the words the language model still looks at, on the hotwords under way, on the
+    open word and on the last token gain the same from every future frame, so that the worse of them can never
+    win.
 
     Args:
         beams: best first.
     """
     first: dict[object, Beam] = {}
     for beam in beams:
-        context = beam.context
-        first.setdefault((context.recent, context.hotword_state.open, beam.part, beam.last), beam)
+        recent, heard = beam.context.recent, beam.context.hotword_state
+        first.setdefault((recent, heard.open, heard.covered, beam.part, beam.last), beam)
     return tuple(first.values())
 
 

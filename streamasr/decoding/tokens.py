@@ -1,8 +1,8 @@
 """The token list: what each column of the log-probs stands for.
 
-Knows the file format and how letters become words; knows no probabilities. Tokens are single characters, one of
-them the blank and one the separator between words. Everything that asks what a token does to a word goes through
-:class:`TokenList`, so that word pieces can join it there.
+Knows the file format and how letters become words; knows no probabilities. Tokens are single characters, one
+of them the blank and one the separator between words. Everything that asks what a token does to a word goes
+through :class:`TokenList`, so that word pieces can join it there.
 """
 
 from __future__ import annotations

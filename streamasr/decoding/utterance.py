@@ -2,8 +2,8 @@
 
 One :class:`UtteranceDecoder` serves every session of a model; what a session has heard is a frozen
 :class:`UtteranceState`. Every decision is taken frame by frame, so that no result depends on how the frames
-were cut into chunks; only partials are given once a chunk. Knows no audio, no milliseconds beyond the length of a
-frame, and no clock.
+were cut into chunks; only partials are given once a chunk. Knows no audio, no milliseconds beyond the length
+of a frame, and no clock.
 
 Shape suffixes: T encoder frames, V tokens.
 """
@@ -114,8 +114,9 @@ class UtteranceDecoder:
     ) -> tuple[UtteranceState, tuple[UtteranceEvent, ...]]:
         """Hear T more frames of natural-log probabilities and say what they changed.
 
-        Finals come at the frames where utterances end; what is left of the chunk belongs to the next utterance. At
-        most one partial is given, for the utterance under way after the last frame, if it changed.
+        Finals come at the frames where utterances end; what is left of the chunk belongs to the next
+        utterance. At most one partial is given, for the utterance under way after the last frame, if it
+        changed.
         """
         events: list[UtteranceEvent] = []
         for frame in self.beams.frames(log_probs_TV):
@@ -166,8 +167,8 @@ class UtteranceDecoder:
         count = len(text.split())
         if count <= len(state.committed):
             return state
-        words = self._best_reading(state).words[:count]
-        return replace(state, committed=words, beam=self.beams.commit(state.beam, text))
+        state = replace(state, beam=self.beams.commit(state.beam, text))
+        return replace(state, committed=self._best_reading(state).words[:count])
 
     def _best_reading(self, state: UtteranceState) -> Hypothesis:
         """The best reading so far, its committed words as they were when they were committed."""

@@ -1,4 +1,4 @@
-"""The beam search against pyctcdecode, against the definition, and against its own promises."""
+"""The beam search against CTC's definition and against its own promises."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from pyctcdecode import Alphabet, BeamSearchDecoderCTC
-from pyctcdecode.language_model import LanguageModel as OracleLm
 
 from streamasr.config import DecoderConfig
 from streamasr.decoding.beam import BeamDecoder
@@ -18,49 +16,7 @@ from streamasr.decoding.greedy import greedy_text
 from streamasr.decoding.hypothesis import Hotword
 from streamasr.decoding.state import settled_text
 from streamasr.decoding.tokens import TokenList
-from tests.decoding.synthetic import (
-    SENTENCES,
-    TOKENS,
-    beam_decoder,
-    kenlm_model,
-    log_normalised,
-    noise,
-    silence,
-    spoken,
-)
-
-MIXED_UP = ["the harbour was dark and the boats had gone home", "she read the story to the children by the fire"]
-
-
-class MendedLm(OracleLm):
-    """pyctcdecode's model, but an utterance that ends in a separator is not charged for an unknown word."""
-
-    def score(self, prev_state, word, is_last_word=False):
-        if word or not is_last_word:
-            return super().score(prev_state, word, is_last_word)
-        end = self._get_raw_end_score(prev_state)
-        return self.alpha * end * math.log(10.0), prev_state
-
-
-def oracle(config: DecoderConfig, log_probs, *, lm=True, hotwords=(), weight=10.0):
-    model, unigrams = kenlm_model()
-    language_model = (
-        MendedLm(model, unigrams, config.alpha, config.beta, config.unk_score_offset) if lm else None
-    )
-    decoder = BeamSearchDecoderCTC(Alphabet.build_alphabet(TOKENS.labels), language_model)
-    try:
-        beams = decoder.decode_beams(
-            log_probs,
-            beam_width=config.beam_width,
-            beam_prune_logp=config.beam_prune_log_prob,
-            token_min_logp=config.token_min_log_prob,
-            prune_history=config.prune_history,
-            hotwords=list(hotwords),
-            hotword_weight=weight,
-        )
-    finally:
-        decoder.cleanup()
-    return beams
+from tests.decoding.synthetic import TOKENS, beam_decoder, log_normalised, noise, silence, spoken
 
 
 def decode(decoder: BeamDecoder, log_probs, *, splits=(), hotwords=(), count=5):
@@ -68,91 +24,6 @@ def decode(decoder: BeamDecoder, log_probs, *, splits=(), hotwords=(), count=5):
     for piece in np.split(log_probs, splits):
         state = decoder.step(state, piece)
     return decoder.hypotheses(state, final=True, count=count)
-
-
-def cases(count, rng):
-    for number in range(count):
-        text = [*SENTENCES, *MIXED_UP][number % (len(SENTENCES) + len(MIXED_UP))]
-        log_probs = spoken(text, rng, confusion=rng.uniform(0.1, 0.6))
-        splits = np.sort(rng.integers(0, len(log_probs), size=rng.integers(0, 8)))
-        yield log_probs, splits
-
-
-def differences(config, examples, **options):
-    """Share of texts that differ from the oracle's, and the largest difference of scores among the others."""
-    decoder = beam_decoder(config, lm=options.get("lm", True))
-    boosts = [Hotword(text, options.get("weight", 10.0)) for text in options.get("hotwords", ())]
-    other, total, worst = 0, 0, 0.0
-    for log_probs, splits in examples:
-        expected = oracle(config, log_probs, **options)[0]
-        got = decode(decoder, log_probs, splits=splits, hotwords=boosts)[0]
-        total += 1
-        if got.text != expected[0]:
-            other += 1
-        else:
-            worst = max(worst, abs(got.score - expected[-1]))
-    return other / total, worst
-
-
-@pytest.mark.parametrize("prune_history", [False, True])
-@pytest.mark.parametrize("lm", [False, True])
-def test_equals_pyctcdecode_on_sentences_however_they_are_split(lm, prune_history):
-    config = DecoderConfig(prune_history=prune_history)
-    other, worst = differences(config, cases(34, np.random.default_rng(1)), lm=lm)
-    assert other <= 0.01
-    assert worst < 1e-3
-
-
-@pytest.mark.parametrize("lm", [False, True])
-def test_equals_pyctcdecode_on_noise(lm):
-    rng = np.random.default_rng(2)
-    examples = [(noise(40, rng, spread=spread), [7, 8, 30]) for spread in (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)]
-    other, worst = differences(DecoderConfig(), examples, lm=lm)
-    assert other == 0
-    assert worst < 1e-3
-
-
-@pytest.mark.parametrize("lm", [False, True])
-def test_single_hotwords_are_worth_what_pyctcdecode_gives_them(lm):
-    examples = cases(12, np.random.default_rng(3))
-    words = ("harbour", "hill", "fir", "storms")
-    other, worst = differences(DecoderConfig(), examples, lm=lm, hotwords=words, weight=6.0)
-    assert other == 0
-    assert worst < 1e-3
-
-
-def test_alternatives_are_pyctcdecodes_too():
-    config = DecoderConfig()
-    log_probs = spoken("one of the boats was lost", np.random.default_rng(4), confusion=0.6)
-    expected = [(beam[0], beam[-1]) for beam in oracle(config, log_probs)[:5]]
-    got = [(reading.text, reading.score) for reading in decode(beam_decoder(config), log_probs, count=5)]
-    assert [text for text, _ in got] == [text for text, _ in expected]
-    assert [score for _, score in got] == pytest.approx([score for _, score in expected], abs=1e-3)
-    assert len({text for text, _ in got}) == 5
-
-
-def test_an_utterance_that_ends_in_a_separator_is_not_charged_for_an_unknown_word():
-    config = DecoderConfig()
-    faint = np.full((10, len(TOKENS)), 1e-6)
-    faint[:, TOKENS.blank] = 1.0
-    faint[5, TOKENS.encode("i")] = 0.02
-    log_probs = log_normalised(faint)
-    model, unigrams = kenlm_model()
-    as_released = BeamSearchDecoderCTC(Alphabet.build_alphabet(TOKENS.labels), OracleLm(model, unigrams))
-    assert as_released.decode(log_probs) == "i"
-    assert decode(beam_decoder(config), log_probs)[0].text == ""
-    as_released.cleanup()
-
-
-def test_equals_pyctcdecode_as_released_where_no_separator_comes_last():
-    config = DecoderConfig()
-    model, unigrams = kenlm_model()
-    as_released = BeamSearchDecoderCTC(Alphabet.build_alphabet(TOKENS.labels), OracleLm(model, unigrams))
-    for log_probs, splits in cases(10, np.random.default_rng(5)):
-        text, _, _, _, score = as_released.decode_beams(log_probs, beam_width=config.beam_width)[0]
-        reading = decode(beam_decoder(config), log_probs, splits=splits)[0]
-        assert (reading.text, reading.score) == (text, pytest.approx(score, abs=1e-3))
-    as_released.cleanup()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -166,7 +37,9 @@ def test_without_pruning_a_text_scores_the_sum_of_all_its_paths(seed):
         sums[tokens.decode(alone)] += math.exp(path_log_prob)
     config = DecoderConfig(beam_width=10_000, beam_prune_log_prob=-1e9, token_min_log_prob=-1e9)
     readings = decode(BeamDecoder(tokens, None, config), log_probs, splits=[2], count=10_000)
-    assert {reading.text: math.exp(reading.score) for reading in readings} == pytest.approx(dict(sums), rel=1e-6)
+    assert {reading.text: math.exp(reading.score) for reading in readings} == pytest.approx(
+        dict(sums), rel=1e-6
+    )
 
 
 def test_certain_frames_give_the_greedy_text_and_its_frames():

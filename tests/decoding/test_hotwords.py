@@ -40,7 +40,15 @@ def test_single_words_are_worth_what_pyctcdecode_gives():
 
 def test_a_phrase_earns_word_by_word_and_loses_it_all_when_it_breaks():
     scorer = HotwordScorer([Hotword("new york city", 5.0)])
-    texts = ("new", "new york", "new york city", "new york times", "york city", "new new york", "a new york city")
+    texts = (
+        "new",
+        "new york",
+        "new york city",
+        "new york times",
+        "york city",
+        "new new york",
+        "a new york city",
+    )
     assert [worth(scorer, text) for text in texts] == [5.0, 10.0, 15.0, 0.0, 0.0, 10.0, 15.0]
 
 

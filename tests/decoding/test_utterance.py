@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -74,7 +76,7 @@ def test_partials_show_the_word_being_spoken_and_come_only_when_changed():
     assert any(text.startswith("the chil") and text != "the children" for text in texts)
     assert texts[-1] == "the children sang"
     shown = [(partial.hypothesis.text, partial.committed_words) for partial in partials]
-    assert all(one != other for one, other in zip(shown, shown[1:], strict=False))
+    assert all(one != other for one, other in itertools.pairwise(shown))
 
 
 def test_a_chunk_gives_one_partial_at_most_and_none_if_switched_off():

@@ -1,8 +1,11 @@
-"""Laws of the decoder: no result depends on how frames are cut, settled words stay, state and time are bounded."""
+"""Laws of the decoder: no result depends on how frames are cut, settled words stay, state and time are
+bounded.
+"""
 
 from __future__ import annotations
 
 import gc
+import itertools
 import statistics
 import time
 import tracemalloc
@@ -85,7 +88,9 @@ def test_any_split_gives_the_same_finals_with_partials_or_without(log_probs, cut
     options = UtteranceOptions(endpointing=IMPATIENT, alternatives=3, partials=partials)
     events = listen(log_probs, cuts, options)
     whole = listen(log_probs, [], UtteranceOptions(endpointing=IMPATIENT, alternatives=3))
-    assert [e for e in events if not isinstance(e, Partial)] == [e for e in whole if not isinstance(e, Partial)]
+    assert [e for e in events if not isinstance(e, Partial)] == [
+        e for e in whole if not isinstance(e, Partial)
+    ]
 
 
 @settings(max_examples=30, deadline=None)
@@ -120,7 +125,7 @@ def test_words_follow_each_other_and_confidences_are_probabilities(log_probs):
             words = event.hypothesis.words
             assert all(0 <= word.start_frame < word.end_frame <= len(log_probs) for word in words)
             assert all(0.0 <= word.confidence <= 1.0 for word in words)
-            assert all(one.end_frame <= two.start_frame for one, two in zip(words, words[1:], strict=False))
+            assert all(one.end_frame <= two.start_frame for one, two in itertools.pairwise(words))
 
 
 def state_bytes(state):
