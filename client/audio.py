@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from streamasr.units import MS_PER_SECOND, ms_to_samples, samples_to_ms
+from streamasr.units import ms_to_samples, samples_to_ms
 from streamasr_client.errors import MediaError
 
 Encoding = Literal["pcm_s16le", "pcm_f32le"]
@@ -162,9 +162,3 @@ def level_dbfs(pcm: bytes, encoding: Encoding) -> float:
         return SILENCE_DBFS
     power = float(np.mean(np.square(samples)))
     return max(SILENCE_DBFS, 10 * np.log10(power)) if power > 0 else SILENCE_DBFS
-
-
-def seconds(ms: int) -> str:
-    """``83250`` as ``1:23.2``, for people."""
-    whole, rest = divmod(ms, MS_PER_SECOND)
-    return f"{whole // 60}:{whole % 60:02d}.{rest // 100}"

@@ -7,6 +7,7 @@ Knows websockets and the protocol's messages; knows nothing of where audio comes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import random
 from collections.abc import AsyncIterator, Callable
@@ -30,6 +31,8 @@ CLOSE_TIMEOUT_S = 5.0
 """Longest wait for the daemon's side of the closing handshake."""
 PING_TIMEOUT_S = 20.0
 """A daemon that answers no ping for so long is taken for gone."""
+HEARD_TOLERANCE_MS = 100
+"""Rounding allowed between the audio sent and the audio that ``done`` accounts for."""
 AUDIO_MESSAGE_BYTES = 16_384
 """Audio is cut into messages of at most this size, well under the daemon's limit."""
 
@@ -90,9 +93,9 @@ class Session:
         """Say that no more audio comes; the last finals and ``done`` follow in :meth:`messages`."""
         await self.send(Stop())
 
-    async def close(self) -> None:
-        """Leave without waiting for finals; :meth:`messages` then raises."""
-        await self._socket.close()
+    def abort(self) -> None:
+        """Break the connection at once, whatever waits in its buffers; :meth:`messages` then raises."""
+        self._socket.transport.abort()
 
     async def messages(self) -> AsyncIterator[ServerMessage]:
         """All messages after ``ready``, up to and including ``done``.
@@ -150,10 +153,9 @@ async def open_session(
     async with socket:
         try:
             async with asyncio.timeout(open_timeout_s):
-                await socket.send(encode(start))
+                with contextlib.suppress(ConnectionClosed):  # why it closed may be waiting to be read
+                    await socket.send(encode(start))
                 ready = await _receive(socket)
-        except ConnectionClosed as error:
-            raise ConnectionFailed(_why_closed(error)) from None
         except TimeoutError:
             raise ConnectionFailed(f"{url} gave no `ready` within {open_timeout_s:g} s") from None
         if not isinstance(ready, Ready):

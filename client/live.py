@@ -17,7 +17,13 @@ from typing import Literal
 from streamasr.protocol.messages import Done, Final, Partial, ServerMessage, SpeechStarted, Start, WordTiming
 from streamasr.units import MS_PER_SECOND
 from streamasr_client.audio import AudioSource
-from streamasr_client.connection import AUDIO_MESSAGE_BYTES, Backoff, Session, open_session
+from streamasr_client.connection import (
+    AUDIO_MESSAGE_BYTES,
+    HEARD_TOLERANCE_MS,
+    Backoff,
+    Session,
+    open_session,
+)
 from streamasr_client.errors import ConnectionFailed, DaemonError
 
 REPLAY_MS = 30_000
@@ -26,8 +32,6 @@ IDLE_REPLAY_MS = 5_000
 """Audio kept while nobody speaks: enough for the daemon to have answered if somebody had."""
 TRIES_AFTER_END = 3
 """Once the source has ended, a lost session is opened again at most so often."""
-HEARD_TOLERANCE_MS = 100
-"""Rounding allowed between the audio sent and the audio that ``done`` accounts for."""
 
 _WORTH_ANOTHER_TRY = frozenset({"idle_timeout", "slow_reader", "start_timeout"})
 """Errors of the client that come from stalls (a suspended laptop), not from what it sent."""
@@ -119,6 +123,8 @@ class LiveStream:
         self._buffer = ReplayBuffer(self._format.size(replay_ms))
         self._more = asyncio.Event()
         self._ended = asyncio.Event()
+        self._session: Session | None = None
+        self._position = 0
         self._sent = 0
         self._lost = 0
         self._origin_ms = 0
@@ -181,6 +187,9 @@ class LiveStream:
                 if self._on_audio is not None:
                     self._on_audio(block)
                 self._buffer.append(block)
+                if self._session is not None and self._position < self._buffer.start:
+                    self._fell_behind = True
+                    self._session.abort()
                 if self._buffer.start > self._sent:
                     self._lost += self._buffer.start - self._sent
                     self._sent = self._buffer.start
@@ -213,6 +222,8 @@ class LiveStream:
     async def _converse(self, session: Session) -> AsyncIterator[ServerMessage]:
         """Send and receive at once until ``done``. Why the daemon ended the session is for the receiver to
         tell."""
+        self._session = session
+        self._position = self._buffer.start
         pump = asyncio.create_task(self._pump(session))
         try:
             yield session.ready
@@ -227,29 +238,25 @@ class LiveStream:
                 raise ConnectionFailed(f"the daemon fell more than {behind_ms} ms behind") from None
             raise
         finally:
+            self._session = None
             pump.cancel()
             await asyncio.gather(pump, return_exceptions=True)
 
     async def _pump(self, session: Session) -> None:
         """Send what the buffer holds, then what comes, then ``stop``. A socket that fails here fails
         for the receiver too, who reports it."""
-        position = self._buffer.start
         idle = self._format.size(IDLE_REPLAY_MS)
         while True:
-            if position < self._buffer.start:
-                self._fell_behind = True
-                await session.close()
-                return
-            chunk = self._buffer.read(position, AUDIO_MESSAGE_BYTES)
+            chunk = self._buffer.read(self._position, AUDIO_MESSAGE_BYTES)
             if chunk:
+                self._position += len(chunk)
                 try:
                     await session.send_audio(chunk)
                 except ConnectionFailed:
                     return
-                position += len(chunk)
-                self._sent = max(self._sent, position)
+                self._sent = max(self._sent, self._position)
                 if not self._speaking:
-                    self._buffer.release(position - idle)
+                    self._buffer.release(self._position - idle)
             elif self._ended.is_set():
                 with contextlib.suppress(ConnectionFailed):
                     await session.stop()

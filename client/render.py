@@ -92,7 +92,7 @@ def render(state: CaptionState) -> RenderableType:
 
 def caption(committed: str, tail: str) -> Text:
     """The running utterance."""
-    text = Text(committed, style=SOLID, end="")
+    text = Text(committed, style=SOLID)
     if committed and tail:
         text.append(" ")
     text.append(tail, style=TAIL)
@@ -105,7 +105,7 @@ def meter(level_dbfs: float) -> Text:
     eighths = round(share * METER_CELLS * 8)
     bar = "█" * (eighths // 8) + (" ▏▎▍▌▋▊▉"[eighths % 8] if eighths % 8 else "")
     colour = "red" if level_dbfs > LOUD_DBFS else "green"
-    return Text(bar.ljust(METER_CELLS, "·"), style=colour, end="")
+    return Text(bar.ljust(METER_CELLS, "·"), style=colour)
 
 
 def _status(state: CaptionState) -> Text:
@@ -116,7 +116,7 @@ def _status(state: CaptionState) -> Text:
         "done": ("■ done", "dim"),
     }
     label, colour = words[state.link]
-    text = Text(end="")
+    text = Text()
     text.append(label, style=colour)
     text.append("  ")
     text.append(meter(state.level_dbfs))

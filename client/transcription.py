@@ -10,10 +10,10 @@ import asyncio
 import dataclasses
 from collections.abc import Callable
 
-from streamasr.protocol.messages import Final, Start
+from streamasr.protocol.messages import Done, Final, Start
 from streamasr.units import MS_PER_SECOND
 from streamasr_client.audio import SoundFile
-from streamasr_client.connection import Backoff, Session, open_session
+from streamasr_client.connection import HEARD_TOLERANCE_MS, Backoff, Session, open_session
 from streamasr_client.errors import ConnectionFailed, DaemonError
 
 TRIES = 5
@@ -74,22 +74,25 @@ async def _attempt(
 ) -> list[Final]:
     async with open_session(url, start, ping_timeout_s=None) as session:
         sender = asyncio.create_task(_send(session, file, on_progress))
-        receiver = asyncio.create_task(_finals(session))
+        receiver = asyncio.create_task(_receive(session))
         try:
-            await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_EXCEPTION)
-            whole = sender.result() if sender.done() else False
-            finals = await receiver
+            await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
+            sent_ms = sender.result() if sender.done() else file.duration_ms
+            finals, heard_ms = await receiver
+            if heard_ms + HEARD_TOLERANCE_MS < sent_ms:
+                raise ConnectionFailed("the daemon is shutting down; it stopped in the middle of the file")
+        except BaseException:
+            session.abort()  # a closing handshake would queue behind all that has been sent
+            raise
         finally:
             sender.cancel()
             receiver.cancel()
             await asyncio.gather(sender, receiver, return_exceptions=True)
-    if not whole:
-        raise ConnectionFailed("the daemon is shutting down; it stopped in the middle of the file")
     return finals
 
 
-async def _send(session: Session, file: SoundFile, on_progress: Callable[[int], None] | None) -> bool:
-    """Whether all could be sent; if not, the receiver knows better why."""
+async def _send(session: Session, file: SoundFile, on_progress: Callable[[int], None] | None) -> int:
+    """All of the file and ``stop``; returns its length in milliseconds."""
     sent = 0
     try:
         for block in file.blocks(BLOCK_MS):
@@ -99,9 +102,16 @@ async def _send(session: Session, file: SoundFile, on_progress: Callable[[int], 
                 on_progress(file.format.ms(sent))
         await session.stop()
     except ConnectionFailed:
-        return False
-    return True
+        return file.duration_ms  # the receiver finds it too, and knows better why
+    return file.format.ms(sent)
 
 
-async def _finals(session: Session) -> list[Final]:
-    return [message async for message in session.messages() if isinstance(message, Final)]
+async def _receive(session: Session) -> tuple[list[Final], int]:
+    """The finals, and the milliseconds that ``done`` accounts for."""
+    finals, heard_ms = [], 0
+    async for message in session.messages():
+        if isinstance(message, Final):
+            finals.append(message)
+        elif isinstance(message, Done):
+            heard_ms = message.audio_ms
+    return finals, heard_ms

@@ -1,7 +1,8 @@
 """The captions page: what the daemon may serve, and nothing else is served.
 
-``index.html`` answers ``/``; every other name answers ``/assets/<name>``. The page has no build step, no inline
-script or style and no asset from elsewhere, so that it runs under ``Content-Security-Policy: default-src 'self'``.
+``index.html`` answers ``/``; every other name answers ``/assets/<name>``. The page has no build step, no
+inline script or style and no asset from elsewhere, so that it runs under ``Content-Security-Policy:
+default-src 'self'``.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ ASSETS: tuple[tuple[str, str], ...] = (
     ("icon.svg", "image/svg+xml"),
     ("audio-worklet.js", "text/javascript; charset=utf-8"),
     ("captions.js", "text/javascript; charset=utf-8"),
+    ("download.js", "text/javascript; charset=utf-8"),
     ("level.js", "text/javascript; charset=utf-8"),
     ("live.js", "text/javascript; charset=utf-8"),
+    ("looks.js", "text/javascript; charset=utf-8"),
     ("main.js", "text/javascript; charset=utf-8"),
     ("microphone.js", "text/javascript; charset=utf-8"),
     ("protocol.js", "text/javascript; charset=utf-8"),

@@ -1,14 +1,14 @@
 // The page: buttons, keys and words around one LiveStream at a time.
 
 import { CaptionView } from "./captions.js";
+import { download } from "./download.js";
 import { LevelPicture } from "./level.js";
 import { LiveStream } from "./live.js";
+import { Looks } from "./looks.js";
 import { listMicrophones, Microphone } from "./microphone.js";
 import { parseHotwords, streamUrl } from "./protocol.js";
 import { loadSettings, loadToken, saveSettings, saveToken } from "./settings.js";
-import { toSrt, toText, toVtt } from "./subtitles.js";
 
-const FONT_STEPS = 6;
 const SILENT_DB = -70;
 const SILENT_BLOCKS = 80; // four seconds
 
@@ -16,7 +16,10 @@ const element = (id) => document.getElementById(id);
 const settings = loadSettings();
 const view = new CaptionView(element("captions"));
 const picture = new LevelPicture(element("level"));
-const darkByDefault = matchMedia("(prefers-color-scheme: dark)");
+const looks = new Looks(settings, () => {
+  picture.draw();
+  view.follow();
+});
 
 let token = loadToken();
 let finals = [];
@@ -258,57 +261,7 @@ element("settings").addEventListener("close", () => {
   if (settings.hotwords !== before) recording?.stream?.configure(parseHotwords(settings.hotwords));
 });
 
-// looks
-
-function applyLooks() {
-  const root = document.documentElement;
-  root.dataset.fontStep = settings.fontStep;
-  if (settings.theme === "auto") delete root.dataset.theme;
-  else root.dataset.theme = settings.theme;
-  element("theme").setAttribute("aria-pressed", String(isDark()));
-  element("smaller").disabled = settings.fontStep === 0;
-  element("larger").disabled = settings.fontStep === FONT_STEPS - 1;
-  saveSettings(settings);
-  picture.draw();
-  view.follow();
-}
-
-function isDark() {
-  return settings.theme === "auto" ? darkByDefault.matches : settings.theme === "dark";
-}
-
-function toggleTheme() {
-  settings.theme = isDark() ? "light" : "dark";
-  applyLooks();
-}
-
-function resizeText(by) {
-  settings.fontStep = Math.max(0, Math.min(FONT_STEPS - 1, settings.fontStep + by));
-  applyLooks();
-}
-
-function toggleFullScreen() {
-  if (document.fullscreenElement) document.exitFullscreen();
-  else document.documentElement.requestFullscreen().catch(() => undefined);
-}
-
 // downloads
-
-const FORMS = {
-  txt: [toText, "text/plain"],
-  srt: [toSrt, "application/x-subrip"],
-  vtt: [toVtt, "text/vtt"],
-};
-
-function download(form) {
-  const [write, type] = FORMS[form];
-  const url = URL.createObjectURL(new Blob([write(finals)], { type: `${type};charset=utf-8` }));
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = `captions-${new Date().toISOString().slice(0, 16).replace("T", "-").replace(":", "")}.${form}`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 10000);
-}
 
 function setDownloads() {
   for (const button of document.querySelectorAll("[data-download], #clear")) button.disabled = finals.length === 0;
@@ -335,11 +288,11 @@ function clockText(ms) {
 const KEYS = {
   " ": toggle,
   Enter: toggle,
-  "+": () => resizeText(1),
-  "=": () => resizeText(1),
-  "-": () => resizeText(-1),
-  d: toggleTheme,
-  f: toggleFullScreen,
+  "+": () => looks.resizeText(1),
+  "=": () => looks.resizeText(1),
+  "-": () => looks.resizeText(-1),
+  d: () => looks.toggleTheme(),
+  f: () => looks.toggleFullScreen(),
   s: openSettings,
   "?": () => element("help").showModal(),
 };
@@ -354,18 +307,17 @@ document.addEventListener("keydown", (event) => {
 });
 
 element("start").addEventListener("click", toggle);
-element("smaller").addEventListener("click", () => resizeText(-1));
-element("larger").addEventListener("click", () => resizeText(1));
-element("theme").addEventListener("click", toggleTheme);
+element("smaller").addEventListener("click", () => looks.resizeText(-1));
+element("larger").addEventListener("click", () => looks.resizeText(1));
+element("theme").addEventListener("click", () => looks.toggleTheme());
 element("open-settings").addEventListener("click", openSettings);
 element("open-help").addEventListener("click", () => element("help").showModal());
 element("clear").addEventListener("click", clear);
 for (const button of document.querySelectorAll("[data-download]")) {
-  button.addEventListener("click", () => download(button.dataset.download));
+  button.addEventListener("click", () => download(finals, button.dataset.download));
 }
-darkByDefault.addEventListener("change", applyLooks);
 addEventListener("beforeunload", (event) => {
   if (recording) event.preventDefault();
 });
-applyLooks();
+looks.apply();
 fillDevices();

@@ -1,0 +1,20 @@
+// Captions as files.
+
+import { toSrt, toText, toVtt } from "./subtitles.js";
+
+const FORMS = {
+  txt: [toText, "text/plain"],
+  srt: [toSrt, "application/x-subrip"],
+  vtt: [toVtt, "text/vtt"],
+};
+
+/** Offer the finals to be saved; `form` is "txt", "srt" or "vtt". */
+export function download(finals, form, now = new Date()) {
+  const [write, type] = FORMS[form];
+  const url = URL.createObjectURL(new Blob([write(finals)], { type: `${type};charset=utf-8` }));
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = `captions-${now.toISOString().slice(0, 16).replace("T", "-").replace(":", "")}.${form}`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
+}

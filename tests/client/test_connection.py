@@ -1,0 +1,143 @@
+"""Opening, talking and failing, against a scripted daemon."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import serve
+from websockets.datastructures import Headers
+from websockets.http11 import Response
+
+from streamasr.errors import ConfigError, ProtocolError
+from streamasr.protocol.messages import Done, Error, SpeechStarted, Start
+from streamasr_client.connection import AUDIO_MESSAGE_BYTES, Backoff, open_session
+from streamasr_client.errors import ConnectionFailed, DaemonError
+
+
+def test_backoff_doubles_to_its_bound_with_jitter() -> None:
+    high = Backoff(first_ms=100, max_ms=1_000, uniform=lambda low, top: top)
+    assert [high.next_ms() for _ in range(6)] == [100, 200, 400, 800, 1_000, 1_000]
+    high.reset()
+    assert high.next_ms() == 100
+    low = Backoff(first_ms=100, max_ms=1_000, uniform=lambda low, top: low)
+    assert [low.next_ms() for _ in range(3)] == [50, 100, 200]
+
+
+def test_backoff_never_comes_before_the_daemon_said() -> None:
+    low = Backoff(uniform=lambda low, top: low)
+    assert low.next_ms(retry_after_ms=5_000) == 5_000
+    high = Backoff(first_ms=500, uniform=lambda low, top: top)
+    assert high.next_ms(retry_after_ms=5_000) == 5_250
+
+
+async def test_a_session_from_start_to_done(daemon: Any) -> None:
+    async def script(talk: Any) -> None:
+        await talk.open()
+        await talk.finish(SpeechStarted(at_ms=3))
+
+    daemon.scripts = [script]
+    async with open_session(daemon.url, Start(sample_rate=8_000, token="t")) as session:
+        assert session.ready.model == "en-small"
+        await session.send_audio(bytes(2 * AUDIO_MESSAGE_BYTES + 4))
+        await session.stop()
+        messages = [message async for message in session.messages()]
+    (talk,) = daemon.talks
+    assert talk.start["token"] == "t"
+    assert len(talk.audio) == 2 * AUDIO_MESSAGE_BYTES + 4
+    assert messages == [SpeechStarted(at_ms=3), Done(audio_ms=2_048)]
+
+
+async def test_a_refusal_keeps_code_fault_and_retry(daemon: Any) -> None:
+    async def full(talk: Any) -> None:
+        await talk.socket.recv()
+        await talk.say(Error(code="overloaded", message="no room", fault="server", retry_after_ms=700))
+
+    daemon.scripts = [full]
+    with pytest.raises(DaemonError, match="no room") as caught:
+        async with open_session(daemon.url, Start()):
+            pass
+    assert (caught.value.code, caught.value.fault, caught.value.retry_after_ms) == (
+        "overloaded",
+        "server",
+        700,
+    )
+    assert caught.value.may_retry
+
+
+async def test_nobody_there() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"ws://127.0.0.1:{free.getsockname()[1]}/v1/stream"
+        with pytest.raises(ConnectionFailed, match=r"no daemon at .*start one with `streamasr serve`"):
+            async with open_session(url, Start()):
+                pass
+
+
+async def test_not_an_address() -> None:
+    with pytest.raises(ConfigError, match=r"not a websocket address.*one looks like ws://"):
+        async with open_session("http:/nowhere", Start()):
+            pass
+
+
+async def test_silence_instead_of_ready(daemon: Any) -> None:
+    async def mute(talk: Any) -> None:
+        await talk.socket.wait_closed()
+
+    daemon.scripts = [mute]
+    with pytest.raises(ConnectionFailed, match=r"no `ready` within 0\.05 s"):
+        async with open_session(daemon.url, Start(), open_timeout_s=0.05):
+            pass
+
+
+async def test_another_kind_of_server(daemon: Any) -> None:
+    async def chatty(talk: Any) -> None:
+        await talk.say(Done(audio_ms=0))
+
+    async def foreign(talk: Any) -> None:
+        await talk.socket.send("hello")
+
+    daemon.scripts = [chatty, foreign]
+    for pattern in ("expected `ready`", "not valid JSON"):
+        with pytest.raises(ProtocolError, match=pattern):
+            async with open_session(daemon.url, Start()):
+                pass
+
+
+async def test_a_broken_connection_is_not_an_end(daemon: Any) -> None:
+    async def breaks(talk: Any) -> None:
+        await talk.open()
+        talk.socket.transport.abort()
+
+    async def leaves(talk: Any) -> None:
+        await talk.open()
+        await talk.socket.close(1001, "upgrade")
+
+    daemon.scripts = [breaks, leaves]
+    for pattern in ("connection to the daemon broke", "shutting down: upgrade"):
+        with pytest.raises(ConnectionFailed, match=pattern):
+            async with open_session(daemon.url, Start()) as session:
+                assert [message async for message in session.messages()] == []
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "fault", "retry_after_ms"),
+    [
+        (401, "--token", "client", None),
+        (404, "the path is /v1/stream", "client", None),
+        (503, "full", "server", 2_000),
+    ],
+)
+async def test_a_refused_handshake(status: int, words: str, fault: str, retry_after_ms: int | None) -> None:
+    def refuse(connection: Any, request: Any) -> Response:
+        headers = Headers({"Retry-After": "2"} if retry_after_ms else {})
+        return Response(status, "No", headers, b"full up\n")
+
+    async with serve(lambda socket: socket.wait_closed(), "127.0.0.1", 0, process_request=refuse) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(DaemonError, match=words) as caught:
+            async with open_session(f"ws://127.0.0.1:{port}/x", Start()):
+                pass
+    assert caught.value.fault == fault
+    assert caught.value.retry_after_ms == retry_after_ms

@@ -1,0 +1,112 @@
+"""A live stream into a view and a subtitle file."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from streamasr.protocol.messages import Partial, Start, Warning
+from streamasr_client.audio import AudioFormat, PacedFile
+from streamasr_client.listening import PlainView, TerminalView, listen, open_view, stop_on_interrupt
+from streamasr_client.live import AudioLost, Link
+from streamasr_client.subtitles import SubtitleFile, to_srt
+
+LOUD = b"\x00\x40" * 800
+PARTIAL = Partial(utterance=0, committed="hel", tail="lo", start_ms=0, end_ms=1)
+
+
+def plain() -> Console:
+    return Console(file=io.StringIO(), width=20)
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+async def test_lines_elsewhere_than_a_terminal(daemon: Any, make_source: Any, final: Any) -> None:
+    finals = [final("a first line that is longer than the console"), final("[bold]two", utterance=1)]
+
+    async def script(talk: Any) -> None:
+        await talk.open()
+        await talk.say(PARTIAL)
+        await talk.finish(*finals)
+
+    daemon.scripts = [script]
+    source = make_source(LOUD, LOUD)
+    source.stop()
+    out, err, file = plain(), plain(), io.StringIO()
+    lost = iter([0, 3])
+    with open_view(out, err) as view:
+        assert isinstance(view, PlainView)
+        await listen(
+            daemon.url, Start(), source, view, save=SubtitleFile(file, "srt"), overruns=lambda: next(lost)
+        )
+    assert printed(out) == "a first line that is longer than the console\n[bold]two\n"
+    assert "3 audio blocks lost" in printed(err)
+    assert file.getvalue() == to_srt(finals)
+
+
+def test_news_of_the_connection_go_to_the_error_output(final: Any) -> None:
+    out, err = plain(), plain()
+    view = PlainView(out, err)
+    for event in (
+        Link("connecting"),
+        Link("waiting", "no daemon", 800),
+        Warning(code="backlog", message="late"),
+        AudioLost(ms=2_000),
+        final(""),
+    ):
+        view.show(event)
+    view.hear(-20.0)
+    assert printed(out) == ""
+    assert printed(err).splitlines() == [
+        "no daemon; next try in 0.8 s",
+        "late",
+        "2.0 s of audio lost while the daemon was away",
+    ]
+
+
+def test_a_terminal_keeps_finals_and_redraws_the_rest(final: Any) -> None:
+    out = Console(file=io.StringIO(), width=60, force_terminal=True)
+    with open_view(out, plain()) as view:
+        assert isinstance(view, TerminalView)
+        view.show(Link("live"))
+        view.show(PARTIAL)
+        view.hear(-10.0)
+        view.overrun(2)
+        view.show(final("hello world"))
+    text = printed(out)
+    assert text.count("hello world") == 1
+    assert "2 audio blocks lost" in text
+
+
+async def test_the_first_interrupt_stops_the_source_only() -> None:
+    stopped = asyncio.Event()
+    async with stop_on_interrupt(stopped.set):
+        os.kill(os.getpid(), signal.SIGINT)
+        await stopped.wait()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+async def test_a_file_plays_as_a_microphone(daemon: Any) -> None:
+    clips = Path(__file__).parents[1] / "data" / "librispeech"
+
+    async def no_sleep(seconds: float) -> None:
+        return None
+
+    async def script(talk: Any) -> None:
+        await talk.open()
+        await talk.finish()
+
+    daemon.scripts = [script]
+    source = PacedFile(clips / "2136-5147-0011.flac", sleep=no_sleep)
+    assert source.format == AudioFormat(16_000)
+    await listen(daemon.url, Start(), source, PlainView(plain(), plain()))
+    assert daemon.talks[0].heard_ms == 4_800

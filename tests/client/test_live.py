@@ -1,0 +1,244 @@
+"""Captions that go on over broken connections."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamasr.protocol.messages import Done, Error, Final, Partial, Ready, SpeechStarted, Start, Warning
+from streamasr_client.connection import Backoff
+from streamasr_client.errors import ConnectionFailed, DaemonError, MicrophoneError
+from streamasr_client.live import AudioLost, Link, LiveEvent, LiveStream, ReplayBuffer
+
+SECOND = bytes(32_000)
+
+
+def stream(daemon: Any, source: Any, **options: Any) -> LiveStream:
+    return LiveStream(daemon.url, Start(), source, backoff=Backoff(first_ms=1, max_ms=2), **options)
+
+
+async def collect(live: LiveStream) -> list[LiveEvent]:
+    async with aclosing(live.events()) as events:
+        return [event async for event in events]
+
+
+@given(st.lists(st.tuples(st.binary(max_size=9), st.integers(0, 40)), max_size=20))
+def test_the_replay_buffer_is_the_end_of_all_that_came(steps: list[tuple[bytes, int]]) -> None:
+    buffer, whole, released = ReplayBuffer(16), b"", 0
+    for data, release in steps:
+        whole += data
+        buffer.append(data)
+        released = max(released, min(release, len(whole)), len(whole) - 16)
+        buffer.release(release)
+        assert buffer.end == len(whole)
+        assert buffer.start == released
+        assert buffer.read(buffer.start, 100) == whole[released:]
+        assert buffer.end - buffer.start <= 16
+
+
+async def test_one_session(daemon: Any, make_source: Any, final: Any) -> None:
+    async def script(talk: Any) -> None:
+        await talk.open()
+        await talk.hear(32_000)
+        await talk.say(Warning(code="backlog", message="late"))
+        await talk.finish(final("hello"))
+
+    daemon.scripts = [script]
+    source = make_source(SECOND)
+    source.stop()
+    heard: list[int] = []
+    events = await collect(stream(daemon, source, on_audio=lambda block: heard.append(len(block))))
+    assert [type(event) for event in events] == [Link, Link, Ready, Warning, Final, Done]
+    assert [event.state for event in events if isinstance(event, Link)] == ["connecting", "live"]
+    assert daemon.talks[0].start["sample_rate"] == 16_000
+    assert daemon.talks[0].audio == SECOND
+    assert heard == [32_000]
+
+
+async def test_after_a_break_times_numbers_and_audio_run_on(
+    daemon: Any, make_source: Any, final: Any
+) -> None:
+    blocks = [bytes([number]) * 32_000 for number in range(1, 5)]
+    source = make_source(*blocks[:3])
+
+    async def breaks(talk: Any) -> None:
+        await talk.open()
+        await talk.hear(96_000)
+        # one utterance of 2 s is through; the third second has not been answered when the line breaks
+        await talk.say(final("one two three four", start_ms=850))
+        await talk.say(
+            SpeechStarted(at_ms=2_100),
+            Partial(utterance=1, committed="fi", tail="", start_ms=2_100, end_ms=2_300),
+        )
+        talk.socket.transport.abort()
+
+    async def goes_on(talk: Any) -> None:
+        await talk.open()
+        source.give(blocks[3])
+        source.stop()
+        await talk.finish(final("five", start_ms=100))
+
+    daemon.scripts = [breaks, goes_on]
+    events = await collect(stream(daemon, source))
+    assert daemon.talks[1].audio == b"".join(blocks)[64_000:]
+    finals = [event for event in events if isinstance(event, Final)]
+    assert [(each.text, each.utterance, each.start_ms) for each in finals] == [
+        ("one two three four", 0, 850),
+        ("five", 1, 2_100),
+    ]
+    assert finals[1].words[0].end_ms == 2_350
+    assert events[-1] == Done(audio_ms=4_000)
+    (waiting,) = [event for event in events if isinstance(event, Link) and event.state == "waiting"]
+    assert "broke" in waiting.message
+
+
+async def test_while_nobody_speaks_little_is_sent_again(daemon: Any, make_source: Any) -> None:
+    source = make_source(*[SECOND] * 12)
+
+    async def breaks(talk: Any) -> None:
+        await talk.open()
+        await talk.hear(12 * 32_000)
+        talk.socket.transport.abort()
+
+    async def goes_on(talk: Any) -> None:
+        await talk.open()
+        source.stop()
+        await talk.finish()
+
+    daemon.scripts = [breaks, goes_on]
+    events = await collect(stream(daemon, source))
+    assert len(daemon.talks[1].audio) == 5 * 32_000
+    assert events[-1] == Done(audio_ms=12_000)
+
+
+async def test_audio_beyond_the_buffer_is_reported(daemon: Any, make_source: Any) -> None:
+    source = make_source()
+
+    async def refuses(talk: Any) -> None:
+        source.give(*[SECOND] * 5)
+        source.stop()
+        await talk.socket.recv()
+        await talk.say(Error(code="overloaded", message="full", fault="server", retry_after_ms=30))
+
+    async def takes(talk: Any) -> None:
+        await talk.open()
+        await talk.finish()
+
+    daemon.scripts = [refuses, takes]
+    events = await collect(stream(daemon, source, replay_ms=2_000))
+    assert AudioLost(ms=3_000) in events
+    assert len(daemon.talks[1].audio) == 64_000
+    assert events[-1] == Done(audio_ms=5_000)
+
+
+async def test_a_daemon_that_shuts_down_is_left_and_found_again(
+    daemon: Any, make_source: Any, final: Any
+) -> None:
+    source = make_source(SECOND)
+
+    async def drains(talk: Any) -> None:
+        await talk.open()
+        await talk.hear(32_000)
+        await talk.say(final("one two three"), Done(audio_ms=1_000))
+
+    async def takes(talk: Any) -> None:
+        await talk.open()
+        source.give(SECOND)
+        source.stop()
+        await talk.finish(final("four"))
+
+    daemon.scripts = [drains, takes]
+    events = await collect(stream(daemon, source))
+    assert [event.text for event in events if isinstance(event, Final)] == ["one two three", "four"]
+    assert daemon.talks[1].audio == SECOND
+
+
+async def test_a_refusal_for_good_is_raised(daemon: Any, make_source: Any) -> None:
+    async def refuses(talk: Any) -> None:
+        await talk.socket.recv()
+        await talk.say(Error(code="unauthorized", message="a token is needed", fault="client"))
+
+    daemon.scripts = [refuses]
+    with pytest.raises(DaemonError, match="a token is needed"):
+        await collect(stream(daemon, make_source()))
+
+
+async def test_a_stalled_client_may_come_back(daemon: Any, make_source: Any) -> None:
+    source = make_source()
+
+    async def times_out(talk: Any) -> None:
+        await talk.open()
+        await talk.say(Error(code="idle_timeout", message="nothing came", fault="client"))
+
+    async def takes(talk: Any) -> None:
+        await talk.open()
+        source.stop()
+        await talk.finish()
+
+    daemon.scripts = [times_out, takes]
+    assert isinstance((await collect(stream(daemon, source)))[-1], Done)
+
+
+async def test_after_the_end_it_gives_up(daemon: Any, make_source: Any) -> None:
+    async def breaks(talk: Any) -> None:
+        talk.socket.transport.abort()
+
+    daemon.scripts = [breaks] * 3
+    source = make_source(SECOND)
+    source.stop()
+    with pytest.raises(ConnectionFailed):
+        await collect(stream(daemon, source))
+    assert len(daemon.talks) == 3
+
+
+async def test_a_microphone_that_fails_is_told_after_the_last_final(
+    daemon: Any, make_source: Any, final: Any
+) -> None:
+    async def script(talk: Any) -> None:
+        await talk.open()
+        await talk.finish(final("last words"))
+
+    daemon.scripts = [script]
+    source = make_source(SECOND)
+    source.give(MicrophoneError("unplugged"))
+    seen: list[LiveEvent] = []
+
+    async def watch() -> None:
+        async with aclosing(stream(daemon, source).events()) as events:
+            async for event in events:
+                seen.append(event)
+
+    with pytest.raises(MicrophoneError, match="unplugged"):
+        await watch()
+    assert any(isinstance(event, Final) for event in seen)
+
+
+async def test_a_daemon_too_slow_is_left(daemon: Any, make_source: Any) -> None:
+    source = make_source()
+    given = asyncio.Event()
+
+    async def deaf(talk: Any) -> None:
+        await talk.open()
+        talk.socket.transport.pause_reading()
+        await given.wait()
+        talk.socket.transport.abort()
+
+    daemon.scripts = [deaf]
+    live = stream(daemon, source, replay_ms=1_000)
+    async with aclosing(live.events()) as events:
+        async for event in events:
+            if isinstance(event, Ready):
+                for _ in range(400):
+                    source.give(SECOND)
+                    await asyncio.sleep(0)
+                given.set()
+            if isinstance(event, Link) and event.state == "waiting":
+                assert event.message == "the daemon fell more than 1000 ms behind"
+                break
+        else:
+            raise AssertionError("the slow daemon was not left")

@@ -1,0 +1,153 @@
+"""Finals to cues, SRT, WebVTT, text and JSON."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamasr.protocol.messages import Final, WordTiming
+from streamasr_client.subtitles import (
+    Cue,
+    CueLimits,
+    SubtitleFile,
+    cues,
+    to_json,
+    to_srt,
+    to_text,
+    to_vtt,
+)
+
+
+def spoken(*words: tuple[str, int, int], utterance: int = 0) -> Final:
+    timings = tuple(WordTiming(word=w, start_ms=a, end_ms=b, confidence=1.0) for w, a, b in words)
+    return Final(
+        utterance=utterance,
+        text=" ".join(word for word, _, _ in words),
+        confidence=1.0,
+        start_ms=timings[0].start_ms,
+        end_ms=timings[-1].end_ms,
+        words=timings,
+    )
+
+
+def test_srt_exactly(final: Any) -> None:
+    text = (
+        "it was followed by remorse i tried to drive it away i felt too sick and then the boat turned round "
+        "and went slowly back to the shore where we had left the others"
+    )
+    assert to_srt([final(text, start_ms=3_599_000)]) == (
+        "1\n"
+        "00:59:59,000 --> 01:00:04,350\n"
+        "it was followed by remorse i tried to\n"
+        "drive it away i felt too sick and then the\n"
+        "\n"
+        "2\n"
+        "01:00:04,400 --> 01:00:09,150\n"
+        "boat turned round and went slowly back\n"
+        "to the shore where we had left the others\n"
+        "\n"
+    )
+
+
+def test_vtt_exactly_with_markup_escaped(final: Any) -> None:
+    assert to_vtt([final("a <b> & c"), final("again", start_ms=90_061_001)]) == (
+        "WEBVTT\n\n"
+        "00:00:00.000 --> 00:00:01.150\na &lt;b&gt; &amp; c\n\n"
+        "25:01:01.001 --> 25:01:02.001\nagain\n\n"
+    )
+
+
+def test_text_and_json(final: Any) -> None:
+    finals = [final("one two"), final("", utterance=1), final("three", utterance=2)]
+    assert to_text(finals) == "one two\nthree\n"
+    read = json.loads(to_json(finals, file="a.wav"))
+    assert list(read) == ["file", "text", "utterances"]
+    assert read["text"] == "one two three"
+    assert read["utterances"][0]["words"][1] == {
+        "word": "two",
+        "start_ms": 300,
+        "end_ms": 550,
+        "confidence": 0.9,
+    }
+
+
+def test_nothing_gives_nothing() -> None:
+    assert cues([]) == []
+    assert to_srt([]) == ""
+    assert to_vtt([]) == "WEBVTT\n\n"
+
+
+def test_a_cue_breaks_at_the_pause() -> None:
+    words = [(f"word{index}", 400 * index, 400 * index + 350) for index in range(16)]
+    late = [
+        (word, start + 1_500 * (index >= 6), end + 1_500 * (index >= 6))
+        for index, (word, start, end) in enumerate(words)
+    ]
+    found = cues([spoken(*late)])
+    assert [len(" ".join(cue.lines).split()) for cue in found] == [6, 10]
+    assert [len(" ".join(cue.lines).split()) for cue in cues([spoken(*words)])] == [8, 8]
+
+
+def test_a_long_cue_is_split_by_time() -> None:
+    found = cues([spoken(*((f"w{i}", 2_000 * i, 2_000 * i + 1_500) for i in range(6)))])
+    assert [cue.end_ms - cue.start_ms for cue in found] == [5_500, 5_500]
+
+
+def test_short_cues_stand_longer_but_never_overlap() -> None:
+    found = cues([spoken(("yes", 0, 200)), spoken(("no", 600, 700), utterance=1)])
+    assert found == [Cue(0, 600, ("yes",)), Cue(600, 1_600, ("no",))]
+
+
+def test_a_word_longer_than_a_line_stands_alone() -> None:
+    found = cues([spoken(("a", 0, 100), ("x" * 50, 200, 400), ("b", 500, 600))])
+    assert [cue.lines for cue in found] == [("a",), ("x" * 50,), ("b",)]
+
+
+def test_without_word_times_words_share_the_utterance() -> None:
+    final = Final(utterance=0, text="one three", confidence=1.0, start_ms=1_000, end_ms=3_000)
+    limits = CueLimits(line_chars=5)
+    found = cues([final], limits)
+    assert [cue.lines for cue in found] == [("one", "three")]
+    assert (found[0].start_ms, found[0].end_ms) == (1_000, 3_000)
+
+
+WORDS = st.lists(
+    st.tuples(st.integers(1, 60), st.integers(0, 2_500), st.integers(0, 9_000)), min_size=1, max_size=40
+)
+
+
+@given(WORDS)
+def test_every_cue_keeps_the_limits_and_no_word_is_lost(drawn: list[tuple[int, int, int]]) -> None:
+    at, words = 0, []
+    for length, gap, duration in drawn:
+        words.append(("x" * length, at + gap, at + gap + duration))
+        at += gap + duration
+    found = cues([spoken(*words)])
+    assert " ".join(line for cue in found for line in cue.lines).split() == [word for word, _, _ in words]
+    for cue in found:
+        alone = len(" ".join(cue.lines).split()) == 1
+        assert len(cue.lines) <= 2
+        assert alone or max(map(len, cue.lines)) <= 42
+        assert alone or cue.end_ms - cue.start_ms <= 7_000
+    assert all(before.end_ms <= after.start_ms for before, after in itertools.pairwise(found))
+
+
+@pytest.mark.parametrize(("form", "whole"), [("srt", to_srt), ("vtt", to_vtt), ("txt", to_text)])
+def test_a_file_is_whole_after_every_final(form: str, whole: Any, final: Any) -> None:
+    finals = [
+        final("yes", utterance=0),
+        final("a rather longer answer " * 9, utterance=1, start_ms=500),
+        final("no", utterance=2, start_ms=60_000),
+        final("indeed", utterance=3, start_ms=60_400),
+    ]
+    buffer = io.StringIO()
+    file = SubtitleFile(buffer, form)
+    for count, each in enumerate(finals, start=1):
+        file.add(each)
+        assert buffer.getvalue() == whole(finals[:count])

@@ -1,0 +1,140 @@
+"""Whole files through a daemon."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from streamasr.protocol.messages import Done, Error, Start
+from streamasr_client.audio import SoundFile
+from streamasr_client.connection import Backoff
+from streamasr_client.errors import ConnectionFailed, DaemonError, MediaError
+from streamasr_client.transcription import transcribe_file
+
+QUICK = {"first_ms": 1, "max_ms": 2}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> SoundFile:
+    """Three seconds at 8 kHz."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(24_000, dtype=np.int16), 8_000)
+    return SoundFile(path)
+
+
+async def test_the_finals_of_a_file(daemon: Any, file: SoundFile, final: Any) -> None:
+    async def script(talk: Any) -> None:
+        await talk.open()
+        await talk.finish(final("one"), final("two", utterance=1))
+
+    daemon.scripts = [script]
+    progress: list[int] = []
+    finals = await transcribe_file(daemon.url, Start(latency_ms=320), file, on_progress=progress.append)
+    assert [each.text for each in finals] == ["one", "two"]
+    assert progress == [500, 1_000, 1_500, 2_000, 2_500, 3_000]
+    (talk,) = daemon.talks
+    assert talk.heard_ms == 3_000
+    assert (talk.start["sample_rate"], talk.start["latency_ms"], talk.start["partials"]) == (
+        8_000,
+        320,
+        False,
+    )
+
+
+async def test_a_busy_daemon_is_tried_again_from_the_beginning(
+    daemon: Any, file: SoundFile, final: Any
+) -> None:
+    async def full(talk: Any) -> None:
+        await talk.socket.recv()
+        await talk.say(Error(code="overloaded", message="full", fault="server", retry_after_ms=1))
+
+    async def breaks(talk: Any) -> None:
+        await talk.open()
+        talk.socket.transport.abort()
+
+    async def takes(talk: Any) -> None:
+        await talk.open()
+        await talk.finish(final("whole"))
+
+    daemon.scripts = [full, breaks, takes]
+    finals = await transcribe_file(daemon.url, Start(), file, backoff=Backoff(**QUICK))
+    assert [each.text for each in finals] == ["whole"]
+    assert daemon.talks[2].heard_ms == 3_000
+
+
+async def test_it_gives_up_in_the_end(daemon: Any, file: SoundFile) -> None:
+    async def full(talk: Any) -> None:
+        await talk.socket.recv()
+        await talk.say(Error(code="overloaded", message="full", fault="server", retry_after_ms=1))
+
+    daemon.scripts = [full, full]
+    with pytest.raises(DaemonError, match="full"):
+        await transcribe_file(daemon.url, Start(), file, tries=2, backoff=Backoff(**QUICK))
+    assert len(daemon.talks) == 2
+
+
+async def test_a_fault_of_ours_is_not_tried_again(daemon: Any, file: SoundFile) -> None:
+    async def refuses(talk: Any) -> None:
+        await talk.socket.recv()
+        await talk.say(Error(code="bad_message", message="no such hotword", fault="client"))
+
+    daemon.scripts = [refuses]
+    with pytest.raises(DaemonError, match="no such hotword"):
+        await transcribe_file(daemon.url, Start(), file)
+    assert len(daemon.talks) == 1
+
+
+async def test_half_a_file_is_not_a_result(daemon: Any, tmp_path: Path, final: Any) -> None:
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.zeros(48_000 * 300, dtype=np.int16), 48_000)
+
+    async def drains(talk: Any) -> None:
+        await talk.open()
+        await talk.hear(1)
+        await talk.say(final("half"), Done(audio_ms=10))
+        async for _ in talk.socket:  # a draining daemon reads on, and ignores what it reads
+            pass
+
+    daemon.scripts = [drains]
+    with pytest.raises(ConnectionFailed, match="in the middle of the file"):
+        await transcribe_file(daemon.url, Start(), SoundFile(path), tries=1)
+
+
+async def test_sending_waits_for_the_daemon(daemon: Any, tmp_path: Path) -> None:
+    """A daemon that does not read holds the sender back: most of the file stays unread."""
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.zeros(48_000 * 600, dtype=np.int16), 48_000)
+    progress: list[int] = []
+
+    async def deaf(talk: Any) -> None:
+        await talk.open()
+        talk.socket.transport.pause_reading()
+        seen = -1
+        while seen != len(progress):  # until the sender stands still
+            seen = len(progress)
+            await asyncio.sleep(0.05)
+        talk.socket.transport.abort()
+
+    daemon.scripts = [deaf]
+    with pytest.raises(ConnectionFailed):
+        await transcribe_file(daemon.url, Start(), SoundFile(path), tries=1, on_progress=progress.append)
+    assert 0 < progress[-1] < 300_000
+
+
+async def test_a_damaged_file_is_named(daemon: Any, file: SoundFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(talk: Any) -> None:
+        await talk.open()
+        await talk.finish()
+
+    def damaged(*args: Any, **kwargs: Any) -> Any:
+        raise soundfile.LibsndfileError(7)
+
+    daemon.scripts = [script]
+    monkeypatch.setattr(soundfile, "blocks", damaged)
+    with pytest.raises(MediaError, match=r"a\.wav: damaged"):
+        await transcribe_file(daemon.url, Start(), file)
