@@ -10,7 +10,6 @@ import json
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from websockets.asyncio.server import Request, Response, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 
-from streamasr_client.web import ASSETS, INDEX
+from streamasr.service.pages import SECURITY_HEADERS, load_assets
 
 WAIT_S = 30.0
 FLAGS = """
@@ -185,6 +184,7 @@ class FakeDaemon:
     def __init__(self) -> None:
         self.scripts: list[Script] = []
         self.port = 0
+        self._assets = load_assets()
 
     @property
     def url(self) -> str:
@@ -202,19 +202,17 @@ class FakeDaemon:
     def page(self, connection: ServerConnection, request: Request) -> Response | None:
         if request.path == "/v1/stream":
             return None
-        name = INDEX if request.path == "/" else request.path.removeprefix("/assets/")
-        types = dict(ASSETS)
-        if name not in types:
+        asset = self._assets.get(request.path)
+        if asset is None:
             return connection.respond(404, "no such page\n")
-        body = resources.files("streamasr_client.web").joinpath(name).read_bytes()
         headers = Headers(
             {
-                "Content-Type": types[name],
-                "Content-Length": str(len(body)),
-                "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:",
+                "Content-Type": asset.content_type,
+                "Content-Length": str(len(asset.body)),
+                **SECURITY_HEADERS,
             }
         )
-        return Response(200, "OK", headers, body)
+        return Response(200, "OK", headers, asset.body)
 
 
 @pytest.fixture(scope="session")

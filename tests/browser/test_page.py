@@ -215,7 +215,7 @@ async def test_subtitles_are_split_as_the_python_client_does(page: Any, daemon: 
     await page.goto(daemon.url)
     wire = f"[{','.join(encode(each) for each in finals)}]"
     for name, convert in (("toSrt", to_srt), ("toVtt", to_vtt), ("toText", to_text)):
-        theirs = await page.evaluate(f"import('/assets/subtitles.js').then((m) => m.{name}({wire}))")
+        theirs = await page.evaluate(f"import('/subtitles.js').then((m) => m.{name}({wire}))")
         assert theirs == convert(finals)
 
 
