@@ -42,9 +42,8 @@ def passed_socket(environment: Mapping[str, str], pid: int) -> socket.socket | N
     Raises:
         OSError: the descriptor is not an open socket.
     """
-    if environment.get("LISTEN_PID") != str(pid) or not environment.get("LISTEN_FDS", "0").isdigit():
-        return None
-    if int(environment["LISTEN_FDS"]) < 1:
+    count = environment.get("LISTEN_FDS", "")
+    if environment.get("LISTEN_PID") != str(pid) or not count.isdigit() or int(count) == 0:
         return None
     os.set_inheritable(_FIRST_FD, False)
     passed = socket.socket(fileno=_FIRST_FD)

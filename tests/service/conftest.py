@@ -1,0 +1,85 @@
+"""A server on a free port in front of a fake engine, and clients for it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from streamasr.protocol.codec import encode, parse_server_message
+from streamasr.protocol.messages import ClientMessage, ServerMessage, Start
+from streamasr.service.config import ServerConfig
+from streamasr.service.server import CaptionServer
+from tests.service.fake import FakeEngine
+
+
+class Client:
+    """A websocket that speaks messages."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+
+    async def send(self, message: ClientMessage | bytes | str) -> None:
+        await self.socket.send(message if isinstance(message, (bytes, str)) else encode(message))
+
+    async def receive(self) -> ServerMessage:
+        return parse_server_message(str(await self.socket.recv()))
+
+    async def rest(self) -> list[ServerMessage]:
+        """Everything until the server closes."""
+        told = []
+        with suppress(ConnectionClosed):
+            while True:
+                told.append(await self.receive())
+        return told
+
+    async def close_code(self) -> int | None:
+        await self.socket.wait_closed()
+        return self.socket.close_code
+
+
+class Bench:
+    """A running server and what belongs to it."""
+
+    def __init__(self, server: CaptionServer, engine: FakeEngine, stack: AsyncExitStack) -> None:
+        self.server = server
+        self.engine = engine
+        self._stack = stack
+
+    @property
+    def port(self) -> int:
+        return int(self.server.page_url.rsplit(":", 1)[1].rstrip("/"))
+
+    async def connect(self, query: str = "", **options: Any) -> Client:
+        url = self.server.stream_url + query
+        return Client(await self._stack.enter_async_context(connect(url, proxy=None, **options)))
+
+    async def session(self, start: Start | None = None, **options: Any) -> Client:
+        """A client whose session is open."""
+        client = await self.connect(**options)
+        await client.send(start or Start())
+        assert (await client.receive()).type == "ready"
+        return client
+
+
+Launch = Callable[..., Awaitable[Bench]]
+
+
+@pytest.fixture
+async def launch() -> AsyncIterator[Launch]:
+    """Starts a server: ``await launch(token=…)``, with any field of :class:`ServerConfig`."""
+    async with AsyncExitStack() as clients:
+        servers = []
+
+        async def start(engine: FakeEngine | None = None, **settings: Any) -> Bench:
+            engine = engine or FakeEngine()
+            server = CaptionServer(ServerConfig(**{"port": 0, **settings}), engine)
+            await server.start()
+            servers.append(server)
+            return Bench(server, engine, clients)
+
+        yield start
+        for server in servers:
+            await server.close()

@@ -1,0 +1,86 @@
+"""An engine without a model: it remembers what it was told and says what the test tells it to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from streamasr.engine.stats import Counters, EngineStats
+from streamasr.errors import AudioError, OverloadedError
+from streamasr.protocol.messages import Done, Finalized, HotwordSpec, Ready, ServerMessage, Start
+
+Sink = Callable[[ServerMessage], None]
+
+
+class FakeSession:
+    """Answers ``finalize`` and ``stop`` at once."""
+
+    def __init__(self, name: str, start: Start, sink: Sink, resume: Callable[[], None]) -> None:
+        self.id = name
+        self.start = start
+        self.say = sink
+        self.resume = resume
+        self.audio = b""
+        self.hotwords: tuple[HotwordSpec, ...] = ()
+        self.congested = False
+        self.backlog_ms = 0
+        self.stopped = False
+        self.aborted = False
+        self.ready = Ready(session=name, sample_rate=start.sample_rate, latency_ms=640, model="fake")
+
+    def feed(self, data: bytes) -> None:
+        if len(data) % 2:
+            raise AudioError("half a sample")
+        if data == b"boom":
+            raise RuntimeError("a fault that nobody foresaw")
+        self.audio += data
+
+    def finalize(self, identity: str) -> None:
+        self.say(Finalized(id=identity))
+
+    def configure(self, hotwords: Iterable[HotwordSpec]) -> None:
+        self.hotwords = tuple(hotwords)
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.say(Done(audio_ms=len(self.audio) * 1_000 // (2 * self.start.sample_rate)))
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def relieve(self) -> None:
+        """The backlog is gone."""
+        self.congested = False
+        self.resume()
+
+
+class FakeEngine:
+    """Room for ``max_sessions``."""
+
+    def __init__(self, max_sessions: int = 8) -> None:
+        self.max_sessions = max_sessions
+        self.sessions: list[FakeSession] = []
+        self.congested = False
+        self.heartbeat = time.monotonic()
+        self.alive = True
+        self.closed = False
+
+    @property
+    def open_sessions(self) -> list[FakeSession]:
+        return [s for s in self.sessions if not (s.aborted or s.stopped)]
+
+    def open(self, start: Start, sink: Sink, resume: Callable[[], None] = lambda: None) -> FakeSession:
+        if len(self.open_sessions) >= self.max_sessions:
+            raise OverloadedError("all sessions are taken", retry_after_ms=1_500)
+        session = FakeSession(f"fake-{len(self.sessions)}", start, sink, resume)
+        session.congested = self.congested
+        self.sessions.append(session)
+        return session
+
+    def stats(self) -> EngineStats:
+        counters = Counters(sessions_opened=len(self.sessions), audio_seconds=1.5)
+        counters.encoder_s.observe(0.03)
+        return counters.snapshot(sessions=len(self.open_sessions), queue_depth=1, backlog_ms=500)
+
+    def close(self) -> None:
+        self.closed = True

@@ -1,0 +1,79 @@
+"""Tokens and origins."""
+
+import pytest
+
+from streamasr.service.auth import TokenGate, bearer, origin_allowed
+
+MASTER = "the-master-token-of-the-daemon"
+
+
+def test_without_a_token_everybody_passes() -> None:
+    gate = TokenGate(None)
+    assert gate.open
+    assert gate.admits(None, 0)
+    assert gate.admits("anything", 0)
+
+
+def test_the_master_token_passes_and_nothing_near_it() -> None:
+    gate = TokenGate(MASTER)
+    assert gate.admits(MASTER, 0)
+    for token in (
+        None,
+        "",
+        MASTER + " ",
+        MASTER[:-1],
+        "é",
+        "\ud800",
+        "b1",
+        "b1.9999999999.x",
+        "b1.x.y.z",
+        "...",
+    ):
+        assert not gate.admits(token, 0)
+
+
+def test_a_browser_token_lives_its_time_and_mints_nothing() -> None:
+    gate = TokenGate(MASTER)
+    token, expiry = gate.mint(1_000.7, 60)
+    assert expiry == 1_060
+    assert MASTER not in token
+    assert gate.admits(token, 1_059.9)
+    assert not gate.admits(token, 1_060)
+    assert not gate.is_master(token)
+
+
+def test_a_browser_token_cannot_be_changed_or_moved() -> None:
+    gate = TokenGate(MASTER)
+    token, expiry = gate.mint(1_000, 60)
+    assert not gate.admits(token.replace(str(expiry), str(expiry + 1_000)), 1_001)
+    assert not TokenGate(MASTER + "!").admits(token, 1_001)
+    assert gate.mint(1_000, 60)[0] != token
+
+
+@pytest.mark.parametrize(
+    ("header", "token"),
+    [(None, None), ("", None), ("Basic abc", None), ("Bearer", None), ("Bearer  x ", "x"), ("bearer x", "x")],
+)
+def test_bearer(header: str | None, token: str | None) -> None:
+    assert bearer(header) == token
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "token_asked", "allowed"),
+    [
+        (None, "127.0.0.1:8765", False, True),
+        ("http://127.0.0.1:8765", "127.0.0.1:8765", False, True),
+        ("http://localhost:8765", "LOCALHOST:8765", False, True),
+        ("http://[::1]:8765", "[::1]:8765", False, True),
+        ("http://evil.example", "127.0.0.1:8765", False, False),
+        ("http://127.0.0.1:9999", "127.0.0.1:8765", False, False),
+        ("http://rebound.example:8765", "rebound.example:8765", False, False),
+        ("https://captions.example", "captions.example", True, True),
+        ("http://evil.example", "captions.example", True, False),
+        ("https://partner.example", "captions.example", False, True),
+        ("null", "127.0.0.1:8765", False, False),
+        ("http://127.0.0.1:8765", None, False, False),
+    ],
+)
+def test_origins(origin: str | None, host: str | None, token_asked: bool, allowed: bool) -> None:
+    assert origin_allowed(origin, host, ("https://partner.example",), token_asked=token_asked) is allowed

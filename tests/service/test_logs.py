@@ -1,0 +1,29 @@
+"""One line an event."""
+
+import logging
+import sys
+
+from streamasr.service.logs import LineFormatter
+
+
+def line(message: str, exc_info: bool = False, **fields: object) -> str:
+    record = logging.LogRecord("x", logging.INFO, "f", 1, message, (), sys.exc_info() if exc_info else None)
+    record.fields = fields
+    return LineFormatter().format(record)
+
+
+def test_fields_are_quoted_where_they_must_be() -> None:
+    text = line("session_closed", session="ab", outcome="done", reason='a "b"', empty="", forged="x\ny=1")
+    assert text.endswith(
+        'Z info session_closed session=ab outcome=done reason="a \\"b\\"" empty="" forged="x\\ny=1"'
+    )
+
+
+def test_a_traceback_stays_on_its_line() -> None:
+    try:
+        raise ValueError("what\nhappened")
+    except ValueError:
+        text = line("failed\nbadly", exc_info=True)
+    assert "\n" not in text
+    assert "failed\\nbadly traceback=" in text
+    assert "ValueError: what" in text

@@ -1,0 +1,68 @@
+"""What is counted, and that the operators' guide explains it."""
+
+import re
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from streamasr.protocol.messages import Finalize, Stop
+from streamasr.service.metrics import Metrics
+from tests.service.conftest import Launch
+from tests.service.fake import FakeEngine
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+async def test_a_session_leaves_its_numbers(launch: Launch) -> None:
+    bench = await launch()
+    metrics = bench.server.metrics
+    client = await bench.session()
+    assert value(metrics, "streamasr_connections") == 1
+    await client.send(b"abcd")
+    await client.send(Finalize(id="x"))
+    await client.send(Stop())
+    await client.rest()
+    await bench.server.drain()
+    assert value(metrics, "streamasr_connections") == 0
+    assert value(metrics, "streamasr_messages_total", direction="in", type="audio") == 1
+    assert value(metrics, "streamasr_messages_total", direction="in", type="text") == 3
+    assert value(metrics, "streamasr_messages_total", direction="out", type="done") == 1
+    assert value(metrics, "streamasr_final_lag_seconds_count", request="finalize") == 1
+    assert value(metrics, "streamasr_final_lag_seconds_count", request="stop") == 1
+    assert value(metrics, "streamasr_delivery_seconds_count", type="ready") == 1
+
+
+async def test_refusals_and_errors_are_told_apart(launch: Launch) -> None:
+    bench = await launch()
+    for started in (True, False):
+        client = await (bench.session() if started else bench.connect())
+        await client.send("{")
+        await client.rest()
+    await bench.server.drain()
+    metrics = bench.server.metrics
+    assert value(metrics, "streamasr_session_errors_total", code="bad_message") == 1
+    assert value(metrics, "streamasr_admissions_refused_total", code="bad_message") == 1
+
+
+def test_the_engines_histograms_add_up() -> None:
+    metrics = Metrics(FakeEngine().stats)
+    assert value(metrics, "streamasr_encoder_seconds_bucket", le="0.02") == 0
+    assert value(metrics, "streamasr_encoder_seconds_bucket", le="0.05") == 1
+    assert value(metrics, "streamasr_encoder_seconds_bucket", le="+Inf") == 1
+    assert value(metrics, "streamasr_encoder_seconds_count") == 1
+    assert value(metrics, "streamasr_encoder_seconds_sum") == 0.03
+    assert value(metrics, "streamasr_audio_seconds_total") == 1.5
+
+
+def test_operations_md_explains_every_metric() -> None:
+    doc = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    explained = set(re.findall(r"^\| `(streamasr_\w+)` \|", doc, re.M))
+    exposition = Metrics(FakeEngine().stats).exposition().decode()
+    exposed = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in text_string_to_metric_families(exposition)
+        if family.name.startswith("streamasr_") and not family.name.endswith("_created")
+    }
+    assert explained == exposed

@@ -1,0 +1,80 @@
+"""Bounded, newest partial first in mind, nothing else lost."""
+
+import asyncio
+
+import pytest
+
+from streamasr.protocol.messages import Done, Error, Final, Finalized, Partial, ServerMessage, SpeechStarted
+from streamasr.service.outbox import Outbox
+
+
+def partial(number: int, utterance: int = 0) -> Partial:
+    return Partial(utterance=utterance, committed="", tail=str(number), start_ms=0, end_ms=0)
+
+
+def final(utterance: int) -> Final:
+    return Final(utterance=utterance, text="x", confidence=1, start_ms=0, end_ms=0)
+
+
+async def drained(outbox: Outbox) -> list[ServerMessage]:
+    outbox.close()
+    messages = []
+    while (parcel := await outbox.get()) is not None:
+        messages.append(parcel.message)
+    return messages
+
+
+async def test_order_is_kept_and_partials_are_replaced() -> None:
+    outbox = Outbox(10)
+    started, done = SpeechStarted(at_ms=1), Finalized(id="x")
+    for message in (
+        started,
+        partial(1),
+        partial(2),
+        final(0),
+        partial(3, 1),
+        done,
+        partial(4, 1),
+        partial(5, 2),
+    ):
+        assert outbox.put(message, 0.0)
+    assert await drained(outbox) == [started, final(0), partial(3, 1), done, partial(4, 1), partial(5, 2)]
+
+
+async def test_the_limit_refuses_and_loses_nothing() -> None:
+    outbox = Outbox(2)
+    assert outbox.put(final(0), 0.0)
+    assert outbox.put(partial(1, 1), 0.0)
+    assert outbox.put(partial(2, 1), 0.0)
+    assert not outbox.put(final(2), 0.0)
+    assert await drained(outbox) == [final(0), partial(2, 1)]
+
+
+async def test_last_words_pass_the_limit_and_end_it() -> None:
+    outbox = Outbox(1)
+    outbox.put(final(0), 0.0)
+    outbox.put_last(Done(audio_ms=1), 0.0)
+    outbox.put_last(Done(audio_ms=2), 0.0)
+    assert outbox.put(final(1), 0.0)
+    assert await drained(outbox) == [final(0), Done(audio_ms=1)]
+
+
+async def test_what_waits_can_be_dropped_for_the_last_word() -> None:
+    outbox = Outbox(5)
+    outbox.put(final(0), 0.0)
+    error = Error(code="slow_reader", message="m", fault="client")
+    outbox.put_last(error, 0.0, drop_waiting=True)
+    assert await drained(outbox) == [error]
+
+
+@pytest.mark.parametrize("close", [True, False])
+async def test_a_reader_is_woken(close: bool) -> None:
+    outbox = Outbox(5)
+    reader = asyncio.create_task(outbox.get())
+    await asyncio.sleep(0)
+    if close:
+        outbox.close()
+        assert await reader is None
+    else:
+        outbox.put(final(0), 1.5)
+        assert await reader == (final(0), 1.5)

@@ -1,0 +1,76 @@
+"""The units are what systemd understands, and as locked up as promised."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streamasr.service.config import ENV_PREFIX, ServerConfig, settings
+
+UNITS = Path(__file__).parents[2] / "systemd"
+MAX_EXPOSURE = 3.0
+
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
+)
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> Path:
+    """Copies whose command exists here, whatever is under /opt."""
+    for name in ("streamasr.service", "streamasr.socket"):
+        text = (UNITS / name).read_text()
+        command = "ExecStart=/opt/streamasr/bin/streamasr serve"
+        assert (command in text) == name.endswith(".service")
+        (tmp_path / name).write_text(
+            text.replace(command, f"ExecStart={sys.executable} -m streamasr.cli serve")
+        )
+    return tmp_path
+
+
+def analyze(*args: str) -> subprocess.CompletedProcess[str]:
+    command = ["systemd-analyze", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@needs_systemd
+@pytest.mark.parametrize("name", ["streamasr.service", "streamasr.socket"])
+def test_the_unit_is_valid(units: Path, name: str) -> None:
+    result = analyze("verify", "--man=no", str(units / name))
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
+
+
+@needs_systemd
+def test_the_service_is_locked_up(units: Path) -> None:
+    result = analyze("security", "--offline=true", "--no-pager", str(units / "streamasr.service"))
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", result.stdout)
+    assert found, result.stdout + result.stderr
+    assert float(found.group(1)) <= MAX_EXPOSURE
+
+
+def values(name: str) -> dict[str, str]:
+    lines = (UNITS / name).read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def test_systemd_waits_longer_than_the_daemon_drains() -> None:
+    service = values("streamasr.service")
+    config = ServerConfig()
+    assert int(service["TimeoutStopSec"]) > config.drain_timeout_s + config.close_timeout_s
+    assert int(service["WatchdogSec"]) > config.stalled_s
+    assert (service["Type"], service["DynamicUser"]) == ("notify", "yes")
+
+
+def test_the_socket_is_the_daemons_default_address() -> None:
+    config = ServerConfig()
+    assert values("streamasr.socket")["ListenStream"] == f"{config.host}:{config.port}"
+
+
+def test_the_example_names_real_settings() -> None:
+    text = (UNITS / "streamasr.env.example").read_text()
+    named = {name.lower() for name in re.findall(rf"^#?{ENV_PREFIX}(\w+)=", text, re.M)}
+    assert "model" in named
+    assert named <= set(settings())
