@@ -13,8 +13,9 @@ class EngineConfig:
 
     max_sessions: int = 32
     """Sessions at a time, and slots of encoder state; one more is refused as ``overloaded``."""
-    max_batch: int = 16
-    """Chunks in one forward pass at most."""
+    max_batch: int = 8
+    """Chunks in one forward pass at most. On a CPU larger batches make no chunk cheaper, and all of
+    them wait for the whole batch; on a GPU use the number of sessions."""
     high_backlog_ms: int = 4_000
     """With more audio than this waiting, a session is congested: no more of it should be read."""
     low_backlog_ms: int = 2_000

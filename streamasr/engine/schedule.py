@@ -128,8 +128,10 @@ class Scheduler:
             lane.congested = lane.congested or lane.queue.waiting > self._high
             self._offer(lane)
 
-    def mark(self, lane: Lane, mark: EndMark | HotwordsMark) -> None:
+    def mark(self, lane: Lane, mark: EndMark | HotwordsMark, rest_S: Samples | None = None) -> None:
         """Queue something to do after the audio so far; ignored once the lane is released.
+
+        ``rest_S`` comes before the mark: what a resampler still held, too little to be held against any limit.
 
         Raises:
             OverloadedError: too many marks wait; nothing was queued.
@@ -142,6 +144,8 @@ class Scheduler:
                 raise OverloadedError(
                     f"{lane.queue.waiting_marks} finalize and configure messages wait already; send fewer"
                 )
+            if rest_S is not None:
+                lane.queue.append(rest_S)
             lane.queue.mark(mark)
             self._offer(lane)
 

@@ -105,8 +105,7 @@ class Session:
         """
         with self._feeding:
             self._refuse_after_stop("finalize")
-            self._scheduler.append(self._lane, self._reader.flush())
-            self._scheduler.mark(self._lane, FinalizeMark(identity))
+            self._scheduler.mark(self._lane, FinalizeMark(identity), self._reader.flush())
 
     def configure(self, hotwords: Iterable[HotwordSpec]) -> None:
         """Listen for other hotwords, from the chunk on that holds the next audio.
@@ -125,8 +124,7 @@ class Session:
         with self._feeding:
             if not self._ended:
                 self._ended = True
-                self._scheduler.append(self._lane, self._reader.flush())
-                self._scheduler.mark(self._lane, StopMark())
+                self._scheduler.mark(self._lane, StopMark(), self._reader.flush())
 
     def abort(self) -> None:
         """Forget the session and all that waits; at most the messages of a step under way still come."""

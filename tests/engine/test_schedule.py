@@ -153,6 +153,17 @@ def test_marks_are_bounded_but_stop_always_fits(scheduler: Scheduler) -> None:
     assert lane.queue.waiting_marks == 4
 
 
+def test_a_full_lane_can_still_be_stopped_with_its_resamplers_rest(scheduler: Scheduler) -> None:
+    lane = _admit(scheduler, "a")
+    scheduler.append(lane, _ms(1_000))
+    scheduler.mark(lane, StopMark(), _ms(7))
+    taken = []
+    while lane.queue.ready:
+        taken.append(lane.queue.take())
+    assert sum(len(chunk.samples_S) for chunk in taken) == 1_007
+    assert taken[-1].end == StopMark()
+
+
 def test_a_released_lane_takes_nothing_and_gets_no_turn(scheduler: Scheduler) -> None:
     lane = _admit(scheduler, "a")
     scheduler.append(lane, _ms(3 * CHUNK))

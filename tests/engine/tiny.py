@@ -27,9 +27,8 @@ from streamasr.protocol.messages import ServerMessage
 TOKENS = TokenList.of_characters("abcdef'")
 
 
-def tiny_model(seed: int = 2) -> LoadedModel:
+def tiny_model(seed: int = 4) -> LoadedModel:
     """20 ms frames, chunks of 80, 160 and 320 ms, log-probs that spell words and pauses of the sound."""
-    torch.manual_seed(seed)
     config = ModelConfig(
         name="tiny",
         sample_delay=160,
@@ -41,11 +40,13 @@ def tiny_model(seed: int = 2) -> LoadedModel:
         endpointing=EndpointConfig(silence_ms=300, max_utterance_ms=2_000, max_overrun_ms=500),
     )
     encoder = WhisperEncoder(config.encoder, len(TOKENS))
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        encoder.conv1.weight.mul_(3.0)
-        encoder.conv2.weight.mul_(3.0)
-        encoder.head.weight.mul_(12.0)
-        encoder.head.bias[:2] += 1.5
+        for name, weight in sorted(encoder.named_parameters()):
+            if weight.dim() > 1:
+                gain = 12.0 if name.startswith("head") else 1.5
+                weight.normal_(0.0, gain / weight[0].numel() ** 0.5, generator=generator)
+        encoder.head.bias[:2] += 8.0
     decoder = UtteranceDecoder(
         BeamDecoder(TOKENS, None, config.decoder), frame_ms=20.0, endpointing=config.endpointing
     )

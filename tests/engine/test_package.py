@@ -1,0 +1,20 @@
+"""What the package gives, and what it costs to ask."""
+
+import subprocess
+import sys
+
+import pytest
+
+import streamasr.engine
+
+
+def test_every_public_name_is_there() -> None:
+    for name in streamasr.engine.__all__:
+        assert getattr(streamasr.engine, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Motor'"):
+        _ = streamasr.engine.Motor
+
+
+def test_limits_and_figures_need_no_torch() -> None:
+    program = "import sys, streamasr.engine.config, streamasr.engine.stats; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
