@@ -1,0 +1,76 @@
+"""`streamasr listen` up to the socket: flags, refusals, the list of microphones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from streamasr.cli import listen as command
+from streamasr.cli import main
+from streamasr.protocol.messages import HotwordSpec, Start
+from streamasr_client.audio import AudioSource, PacedFile
+
+CLIP = Path(__file__).parents[1] / "data" / "librispeech" / "2136-5147-0011.flac"
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
+    """What the command asked the client to do."""
+    made: list[SimpleNamespace] = []
+
+    async def listen(url: str, start: Start, source: AudioSource, view: object, **options: Any) -> None:
+        made.append(SimpleNamespace(url=url, start=start, source=source, **options))
+
+    monkeypatch.setattr(command, "listen", listen)
+    return made
+
+
+def test_flags_reach_the_session(calls: list[SimpleNamespace], tmp_path: Path) -> None:
+    save = tmp_path / "out.vtt"
+    flags = ["--url", "ws://host:1/v1/stream", "--token", "t", "--latency-ms", "320", "--save", str(save)]
+    hotwords = ["--hotword", "Ada:3", "--hotword", "the Hague"]
+    assert main(["listen", "--file", str(CLIP), *flags, *hotwords]) == 0
+    (call,) = calls
+    assert call.url == "ws://host:1/v1/stream"
+    assert call.start == Start(
+        token="t",
+        latency_ms=320,
+        hotwords=(HotwordSpec(text="Ada", boost=3.0), HotwordSpec(text="the Hague")),
+    )
+    assert isinstance(call.source, PacedFile)
+    assert call.overruns() == 0
+    assert save.read_text() == "WEBVTT\n\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--save", "captions.doc"], "must end in one of .srt, .vtt, .txt"),
+        (["--save", "/no/such/folder/a.srt"], "cannot be written: No such file or directory"),
+        (["--file", "gone.wav"], "gone.wav: no such file"),
+    ],
+)
+def test_what_cannot_work_is_said(
+    calls: list[SimpleNamespace], capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    file = [] if "--file" in flags else ["--file", str(CLIP)]
+    assert main(["listen", *file, *flags]) == 1
+    assert message in capsys.readouterr().err
+    assert calls == []
+
+
+def test_microphones_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    device = {"name": "Headset [USB]", "max_input_channels": 1, "default_samplerate": 48_000.0}
+    portaudio = SimpleNamespace(default=SimpleNamespace(device=(0, 0)), query_devices=lambda: [device])
+    monkeypatch.setattr(command, "load_portaudio", lambda: portaudio)
+    assert main(["listen", "--list-devices"]) == 0
+    assert capsys.readouterr().out == "*   0  Headset [USB]  (1 ch, 48000 Hz)\n"
+
+
+def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["listen", "--help"])
+    assert "streamasr listen --device usb" in capsys.readouterr().out

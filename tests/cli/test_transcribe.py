@@ -1,0 +1,78 @@
+"""`streamasr transcribe`: forms, files, failures, with a stand-in for the daemon's client."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamasr.cli import main
+from streamasr.cli import transcribe as command
+from streamasr.protocol.messages import Final, Start
+from streamasr_client.audio import SoundFile
+from streamasr_client.errors import DaemonError
+
+CLIPS = Path(__file__).parents[1] / "data" / "librispeech"
+ONE, TWO = CLIPS / "2136-5147-0011.flac", CLIPS / "481-123719-0000.flac"
+
+
+@pytest.fixture(autouse=True)
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[Start]:
+    """Every file says its own name, but for one that the daemon refuses."""
+    seen: list[Start] = []
+
+    async def transcribe(url: str, start: Start, file: SoundFile, **options: Any) -> list[Final]:
+        seen.append(start)
+        if file.path == TWO and start.token == "wrong":
+            raise DaemonError("a token is needed", code="unauthorized", fault="client")
+        options["on_progress"](file.duration_ms)
+        return [Final(utterance=0, text=file.path.stem, confidence=1.0, start_ms=0, end_ms=2_000)]
+
+    monkeypatch.setattr(command, "transcribe_file", transcribe)
+    return seen
+
+
+def test_one_file_to_standard_output(capsys: pytest.CaptureFixture[str], starts: list[Start]) -> None:
+    assert main(["transcribe", str(ONE), "--latency-ms", "1280"]) == 0
+    assert capsys.readouterr().out == "2136-5147-0011\n"
+    assert starts[0].latency_ms == 1_280
+
+
+def test_several_files_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["transcribe", str(ONE), str(TWO)]) == 0
+    assert capsys.readouterr().out == f"== {ONE} ==\n2136-5147-0011\n== {TWO} ==\n481-123719-0000\n"
+    assert main(["transcribe", str(ONE), str(TWO), "--format", "json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["file"], line["text"]) for line in lines] == [(str(ONE), ONE.stem), (str(TWO), TWO.stem)]
+
+
+def test_output_is_a_file_for_one_and_a_folder_for_several(tmp_path: Path) -> None:
+    assert main(["transcribe", str(ONE), "--format", "srt", "--output", str(tmp_path / "a" / "b.srt")]) == 0
+    assert (tmp_path / "a" / "b.srt").read_text() == "1\n00:00:00,000 --> 00:00:02,000\n2136-5147-0011\n\n"
+    assert main(["transcribe", str(ONE), str(TWO), "--format", "vtt", "--output", str(tmp_path / "c")]) == 0
+    assert {path.name for path in (tmp_path / "c").iterdir()} == {f"{ONE.stem}.vtt", f"{TWO.stem}.vtt"}
+
+
+def test_one_failure_does_not_stop_the_others(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    gone = tmp_path / "gone.wav"
+    assert main(["transcribe", str(gone), str(TWO), str(ONE), "--token", "wrong"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == f"== {ONE} ==\n{ONE.stem}\n"
+    assert f"{gone}: no such file" in printed.err
+    assert f"{TWO}: a token is needed" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model", "x"], "--model needs --local"),
+        (["--format", "srt"], "name a folder for them with --output"),
+        (["--output", str(ONE)], "cannot be made a folder: File exists"),
+        (["--local", "--model", "no-such-model"], "no such folder and no packaged model"),
+    ],
+)
+def test_what_cannot_work_is_said(capsys: pytest.CaptureFixture[str], flags: list[str], message: str) -> None:
+    assert main(["transcribe", str(ONE), str(TWO), *flags]) == 1
+    assert message in capsys.readouterr().err
