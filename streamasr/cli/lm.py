@@ -1,0 +1,109 @@
+"""``streamasr lm``: build the language model of a model folder from text, and measure one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from streamasr.training.lm.build import LmConfig, build_lm, perplexity
+from streamasr.training.lm.corpus import read_sentences
+
+EXAMPLE = """\
+streamasr lm build books.txt.gz talk.txt.gz --out models/mine --max-mb 25 --held-out dev.txt
+streamasr lm build books.txt.gz,talk.txt.gz learners.jsonl --weights 0.9 0.1 --order 4 --out models/mine
+streamasr lm perplexity models/mine/lm.bin dev.jsonl"""
+
+_TEXT_HELP = "one sentence a line, plain or .gz, or a manifest (.jsonl) whose texts are taken"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    defaults = LmConfig()
+    commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    build = commands.add_parser("build", help="make lm.bin and unigrams.txt from text")
+    build.add_argument(
+        "texts", metavar="TEXT", nargs="+", help=f"{_TEXT_HELP}; files joined by commas are one source"
+    )
+    build.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    build.add_argument(
+        "--order", type=int, default=defaults.order, metavar="N", help="longest n-gram (default: %(default)s)"
+    )
+    build.add_argument(
+        "--vocab-size",
+        type=int,
+        default=defaults.max_words,
+        metavar="N",
+        help="keep the N most frequent words (default: %(default)s)",
+    )
+    build.add_argument(
+        "--min-count",
+        type=int,
+        default=defaults.min_count,
+        metavar="N",
+        help="leave out words seen less often (default: %(default)s)",
+    )
+    build.add_argument(
+        "--weights",
+        type=float,
+        nargs="+",
+        metavar="W",
+        help="mix the sources with these weights, one for each TEXT (default: pool them)",
+    )
+    size = build.add_mutually_exclusive_group()
+    size.add_argument(
+        "--max-mb",
+        type=float,
+        default=defaults.max_mb,
+        metavar="MB",
+        help="prune until lm.bin fits (default: %(default)s)",
+    )
+    size.add_argument(
+        "--prune",
+        type=float,
+        metavar="T",
+        help="prune at this relative entropy instead, nats a word; 0 keeps all",
+    )
+    build.add_argument("--arpa", type=Path, metavar="FILE", help="write the model as ARPA text, too")
+    build.add_argument("--held-out", type=Path, metavar="FILE", help="report the perplexity on this text")
+
+    measure = commands.add_parser("perplexity", help="how well a model predicts a text")
+    measure.add_argument("lm", metavar="LM", type=Path, help="KenLM binary or ARPA file")
+    measure.add_argument("text", metavar="TEXT", type=Path, help=_TEXT_HELP)
+    measure.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build or measure."""
+    if args.action == "perplexity":
+        print(_measure(args.lm, args.text, as_json=args.json))
+        return 0
+    config = LmConfig(
+        order=args.order,
+        max_words=args.vocab_size,
+        min_count=args.min_count,
+        max_mb=args.max_mb,
+        prune_threshold=args.prune,
+        weights=None if args.weights is None else tuple(args.weights),
+    )
+    sources = [[Path(name) for name in text.split(",")] for text in args.texts]
+    lm = build_lm(sources, args.out, config, arpa=args.arpa)
+    if args.held_out is not None:
+        print(_measure(lm, args.held_out, as_json=False))
+    return 0
+
+
+def _measure(lm: Path, text: Path, *, as_json: bool) -> str:
+    measured = perplexity(lm, read_sentences(text))
+    if as_json:
+        figures = {
+            "perplexity": measured.perplexity,
+            "words": measured.words,
+            "oov_words": measured.oov_words,
+        }
+        return json.dumps(figures)
+    return (
+        f"{text}: perplexity {measured.perplexity:.1f}, "
+        f"{measured.oov_words} of {measured.words} words ({measured.oov_rate:.2%}) unknown"
+    )

@@ -1,0 +1,118 @@
+"""Text files to one long array of word ids. Knows no n-grams and no probabilities.
+
+Sources are plain text with one sentence a line, the same gzipped (``.gz``), or a manifest (``.jsonl``) of
+which the ``text`` fields are taken. Every line passes through :func:`streamasr.text.normalise_english`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamasr.errors import DataError
+from streamasr.text import normalise_english
+
+UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
+SPECIALS = (UNKNOWN, BEGIN, END)
+"""The first three entries of every vocabulary; their ids are 0, 1 and 2."""
+UNKNOWN_ID, BEGIN_ID, END_ID = range(3)
+
+Ids = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Sentences as word ids, each between ``BEGIN_ID`` and ``END_ID``, one after the other in ``ids``."""
+
+    words: tuple[str, ...]
+    """The vocabulary; a word's place is its id."""
+    ids: Ids
+    source_ends: tuple[int, ...]
+    """Where in ``ids`` each source of text ends; the next one begins there."""
+
+    def __post_init__(self) -> None:
+        assert self.words[: len(SPECIALS)] == SPECIALS
+
+
+def read_sentences(path: Path) -> Iterator[str]:
+    """The normalised sentences of one source that hold a word, in order.
+
+    Raises:
+        DataError: no such file, not gzip, not UTF-8, or a manifest line that is no JSON object with ``text``.
+    """
+    try:
+        for line in _read_lines(path):
+            sentence = normalise_english(line)
+            if sentence:
+                yield sentence
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected UTF-8 text: {error}") from None
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+
+
+def _read_lines(path: Path) -> Iterator[str]:
+    if path.suffix == ".gz":
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            yield from file
+    else:
+        with path.open(encoding="utf-8") as file:
+            yield from _manifest_texts(path, file) if path.suffix == ".jsonl" else file
+
+
+def _manifest_texts(path: Path, lines: Iterable[str]) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            text = json.loads(line)["text"]
+        except (ValueError, KeyError, TypeError):
+            text = None
+        if not isinstance(text, str):
+            raise DataError(f"{path}:{number}: expected a JSON object with a string field 'text'")
+        yield text
+
+
+def choose_vocabulary(sentences: Iterable[str], *, max_words: int, min_count: int) -> tuple[str, ...]:
+    """The ``max_words`` most frequent words seen at least ``min_count`` times, in alphabetical order.
+
+    The three specials come before them. Ties are broken alphabetically: the same text gives the same words.
+    """
+    counts: Counter[str] = Counter()
+    for sentence in sentences:
+        counts.update(sentence.split())
+    frequent = sorted((-count, word) for word, count in counts.items() if count >= min_count)
+    return SPECIALS + tuple(sorted(word for _, word in frequent[:max_words]))
+
+
+def encode(sources: Iterable[Iterable[str]], words: Sequence[str]) -> Corpus:
+    """The sentences of each source as a :class:`Corpus` over ``words``; others become ``UNKNOWN_ID``.
+
+    Raises:
+        DataError: a source has no sentence.
+    """
+    id_of = {word: index for index, word in enumerate(words)}
+    parts: list[Ids] = []
+    ends: list[int] = []
+    length = 0
+    for number, sentences in enumerate(sources, start=1):
+        before = length
+        for sentence in sentences:
+            known = [id_of.get(word, UNKNOWN_ID) for word in sentence.split()]
+            parts.append(np.array([BEGIN_ID, *known, END_ID], dtype=np.int32))
+            length += len(known) + 2
+        if length == before:
+            raise DataError(
+                f"text source {number} holds no words after normalisation; expected one sentence a line"
+            )
+        ends.append(length)
+    return Corpus(tuple(words), np.concatenate(parts), tuple(ends))
