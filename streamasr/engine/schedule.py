@@ -131,7 +131,7 @@ class Scheduler:
     def mark(self, lane: Lane, mark: EndMark | HotwordsMark, rest_S: Samples | None = None) -> None:
         """Queue something to do after the audio so far; ignored once the lane is released.
 
-        ``rest_S`` comes before the mark: what a resampler still held, too little to be held against any limit.
+        ``rest_S`` comes before the mark: what a resampler still held, too little for any limit to mind.
 
         Raises:
             OverloadedError: too many marks wait; nothing was queued.
