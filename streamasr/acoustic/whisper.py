@@ -84,6 +84,9 @@ class WhisperEncoder(nn.Module):
         self.chunk_frames = config.chunk_frames
         self.conv1 = nn.Conv1d(config.n_mels, config.dim, _STEM_KERNEL)
         self.conv2 = nn.Conv1d(config.dim, config.dim, _STEM_KERNEL, stride=self.subsampling)
+        for conv in (self.conv1, self.conv2):
+            # torch's default would leave the sound an order of magnitude fainter than the positions added to it.
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
         self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.layers))
         self.final_norm = nn.LayerNorm(config.dim)
         self.head = nn.Linear(config.dim, vocab_size)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from streamasr.acoustic.whisper import WhisperEncoder
 from streamasr.training.config import OptimConfig
@@ -15,11 +15,12 @@ from streamasr.training.config import OptimConfig
 
 def build_optimizer(
     encoder: WhisperEncoder, extra: Iterable[nn.Parameter], config: OptimConfig
-) -> tuple[torch.optim.AdamW, LambdaLR]:
-    """AdamW over the encoder, rates falling by ``layer_decay`` a layer downwards, and its schedule.
+) -> torch.optim.AdamW:
+    """AdamW over the encoder, peak rates falling by ``layer_decay`` a layer downwards.
 
     Biases and norms are not decayed. ``extra`` parameters (a distillation projection) learn at the head's rate.
-    The head, and ``extra``, start at once; the rest after ``freeze_encoder_steps``.
+    Each group knows its ``peak_lr`` and the step at which it starts:
+    the head, and ``extra``, at once; the rest after ``freeze_encoder_steps``.
     """
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in encoder.named_parameters():
@@ -30,20 +31,33 @@ def build_optimizer(
             groups.setdefault((scale, decayed, name.startswith("head.")), []).append(parameter)
     for parameter in extra:
         groups.setdefault((config.head_factor, parameter.dim() > 1, True), []).append(parameter)
-    optimizer = torch.optim.AdamW(
+    return torch.optim.AdamW(
         [
             {
                 "params": parameters,
-                "lr": config.learning_rate * scale,
+                "peak_lr": config.learning_rate * scale,
+                "start": 0 if at_once else config.freeze_encoder_steps,
                 "weight_decay": config.weight_decay if decayed else 0.0,
             }
-            for (scale, decayed, _), parameters in groups.items()
+            for (scale, decayed, at_once), parameters in groups.items()
         ],
         betas=(config.betas[0], config.betas[1]),
         fused=True,
     )
-    starts = [0 if at_once else config.freeze_encoder_steps for _, _, at_once in groups]
-    return optimizer, LambdaLR(optimizer, [_schedule(config, start) for start in starts])
+
+
+def load_optimizer(optimizer: torch.optim.AdamW, state: dict[str, Any]) -> None:
+    """Take over the moments of a saved state but keep the rates and decays of the present recipe."""
+    present = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, settings in zip(optimizer.param_groups, present, strict=True):
+        group.update(settings)
+
+
+def set_rates(optimizer: torch.optim.AdamW, step: int, config: OptimConfig) -> None:
+    """Put every group's rate to what the schedule says for ``step``."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * schedule(config, step, group["start"])
 
 
 def _rate_scale(name: str, layers: int, config: OptimConfig) -> float:
@@ -56,15 +70,11 @@ def _rate_scale(name: str, layers: int, config: OptimConfig) -> float:
     return 1.0
 
 
-def _schedule(config: OptimConfig, start: int) -> Callable[[int], float]:
-    """Nothing until ``start``, a linear warm-up, a plateau, then a cosine down to ``final_factor``."""
+def schedule(config: OptimConfig, step: int, start: int) -> float:
+    """Share of the peak rate: nothing until ``start``, a linear warm-up, a plateau, a cosine to ``final_factor``."""
+    if step < start:
+        return 0.0
+    warm = min(1.0, (step - start + 1) / max(1, config.warmup_steps))
     decay_steps = max(1, round(config.steps * config.decay_share))
-
-    def factor(step: int) -> float:
-        if step < start:
-            return 0.0
-        warm = min(1.0, (step - start + 1) / max(1, config.warmup_steps))
-        share = min(1.0, max(0.0, (step - (config.steps - decay_steps)) / decay_steps))
-        return warm * (config.final_factor + (1 - config.final_factor) * 0.5 * (1 + math.cos(math.pi * share)))
-
-    return factor
+    share = min(1.0, max(0.0, (step - (config.steps - decay_steps)) / decay_steps))
+    return warm * (config.final_factor + (1 - config.final_factor) * 0.5 * (1 + math.cos(math.pi * share)))

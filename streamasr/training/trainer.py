@@ -26,12 +26,12 @@ from streamasr.training import losses
 from streamasr.training.augment import Augment
 from streamasr.training.config import TrainConfig
 from streamasr.training.corpus import Corpus, load_corpus
-from streamasr.training.optim import build_optimizer
+from streamasr.training.optim import build_optimizer, load_optimizer, set_rates
 from streamasr.training.pretrained import load_pretrained
 from streamasr.training.rows import RowBuilder, RowPlan
 
 BLANK, SPACE = "<blank>", "<space>"
-_FRAME_MULTIPLE = 16
+_FRAME_MULTIPLE = 64
 _INT16_SCALE = 32768.0
 _DEV_ROWS = 32
 
@@ -91,7 +91,7 @@ class Trainer:
         if config.loss.distillation:
             self.teacher = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         extra = self.to_teacher.parameters() if self.teacher is not None else ()
-        self.optimizer, self.scheduler = build_optimizer(self.encoder, extra, config.optim)
+        self.optimizer = build_optimizer(self.encoder, extra, config.optim)
         average = get_ema_multi_avg_fn(config.optim.ema_decay)
         self.average = AveragedModel(self.encoder, multi_avg_fn=average)  # type: ignore[no-untyped-call]
         self.step = 0
@@ -117,7 +117,8 @@ class Trainer:
             if self.step % config.evaluate_every_steps == 0:
                 self.evaluate()
         self.save()
-        self.evaluate()
+        if self.step % config.evaluate_every_steps:
+            self.evaluate()
         self.export()
 
     def _train_step(self, batch: Any) -> Tensor:
@@ -164,8 +165,8 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.encoder.parameters(), config.optim.clip_norm)
+        set_rates(self.optimizer, self.step, config.optim)
         self.optimizer.step()
-        self.scheduler.step()
         self.average.update_parameters(self.encoder)
         self.seconds += len(pcm_BS) * pcm_BS.shape[1] / config.frontend.sample_rate
         return torch.stack((ctc.detach() / frames, consistency.detach() / frames, distillation.detach() / frames, norm))
@@ -237,7 +238,6 @@ class Trainer:
                 "average": self.average.state_dict(),
                 "to_teacher": self.to_teacher.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "scheduler": self.scheduler.state_dict(),
             },
             partial,
         )
@@ -246,8 +246,9 @@ class Trainer:
     def _resume(self) -> None:
         saved = torch.load(self._checkpoint, map_location=self.device, weights_only=True)
         self.step, self.seconds = saved["step"], saved["seconds"]
-        for name in ("encoder", "average", "to_teacher", "optimizer", "scheduler"):
+        for name in ("encoder", "average", "to_teacher"):
             getattr(self, name).load_state_dict(saved[name])
+        load_optimizer(self.optimizer, saved["optimizer"])
 
     @property
     def _checkpoint(self) -> Path:

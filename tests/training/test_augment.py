@@ -1,0 +1,86 @@
+"""Augmentation: measured for what it claims to do to the sound, and the same for the same seed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from streamasr.training.augment import Augment
+from streamasr.training.config import AugmentConfig
+
+RATE = 16_000
+OFF = AugmentConfig(
+    speeds=(1.0,), noise_probability=0, babble_probability=0, room_probability=0, band_probability=0, tilt_db=0, level_db=(0.0, 0.0)
+)
+
+
+def augment(config: AugmentConfig, noise: torch.Tensor | None = None, seed: int = 3) -> Augment:
+    return Augment(config, RATE, torch.zeros(0) if noise is None else noise, torch.Generator().manual_seed(seed))
+
+
+def speech_like(rows: int = 4, seconds: float = 1.0) -> torch.Tensor:
+    return torch.randn(rows, int(RATE * seconds), generator=torch.Generator().manual_seed(1)) * 0.05
+
+
+def test_everything_off_leaves_the_sound_alone() -> None:
+    pcm_BS = speech_like()
+    torch.testing.assert_close(augment(OFF).sound(pcm_BS), pcm_BS, atol=1e-5, rtol=0)
+
+
+def test_the_same_seed_gives_the_same_sound() -> None:
+    config = AugmentConfig(noise_probability=1.0, room_probability=1.0)
+    pcm_BS, noise_N = speech_like(), torch.randn(RATE * 3) * 0.1
+    first, again, other = (augment(config, noise_N, seed).sound(pcm_BS) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_noise_comes_at_the_drawn_ratio(recorded: bool) -> None:
+    config = replace(OFF, noise_probability=1.0, noise_snr_db=(10.0, 10.0))
+    pcm_BS = speech_like()
+    noise_N = torch.randn(RATE * 2) if recorded else torch.zeros(0)
+    added_BS = augment(config, noise_N).sound(pcm_BS) - pcm_BS
+    ratio_db = 10 * torch.log10(pcm_BS.square().mean(1) / added_BS.square().mean(1))
+    torch.testing.assert_close(ratio_db, torch.full((4,), 10.0), atol=0.1, rtol=0)
+
+
+def test_the_telephone_passes_only_its_band() -> None:
+    pcm_BS = augment(replace(OFF, band_probability=1.0)).sound(speech_like())
+    power = torch.fft.rfft(pcm_BS).abs().square().mean(0)
+    hertz = torch.linspace(0, RATE / 2, len(power))
+    inside = power[(hertz > 400) & (hertz < 3300)].mean()
+    assert power[hertz > 3600].mean() < 1e-2 * inside
+    assert power[hertz < 200].mean() < 1e-2 * inside
+
+
+def test_a_room_keeps_the_direct_sound_first_and_adds_a_tail() -> None:
+    click_BS = torch.zeros(1, RATE)
+    click_BS[0, 1000] = 0.5
+    wet_BS = augment(replace(OFF, room_probability=1.0)).sound(click_BS)
+    assert wet_BS[0, :1000].abs().max() < 1e-4
+    assert wet_BS[0, 1000] == pytest.approx(0.5, abs=0.1)
+    early, late = (wet_BS[0, 1001 + at : 2001 + at].square().sum() for at in (0, 8000))
+    assert early > 10 * late > 0
+
+
+def test_speed_changes_length_and_pitch_together() -> None:
+    time = torch.arange(RATE) / RATE
+    pcm_BS = torch.sin(2 * torch.pi * 1000 * time)[None]
+    faster_BS, lengths_B = augment(replace(OFF, speeds=(1.1,))).speed(pcm_BS, torch.tensor([RATE]))
+    assert int(lengths_B) == RATE * 20 // 22
+    peak = torch.fft.rfft(faster_BS[0]).abs().argmax() * RATE / faster_BS.shape[1]
+    assert float(peak) == pytest.approx(1100, abs=5)
+
+
+def test_masks_hide_about_as_much_as_they_should() -> None:
+    config = AugmentConfig(time_masks_per_second=1.0, time_mask_frames=20, frequency_masks=2, frequency_mask_bands=20)
+    mel_BTM = torch.ones(64, 1000, 80)
+    masked_BTM = augment(config).mask(mel_BTM, 100.0)
+    whole_frames = (masked_BTM == 0).all(dim=2).float().mean()
+    whole_bands = (masked_BTM == 0).all(dim=1).float().mean()
+    assert 0.05 < whole_frames < 0.12
+    assert 0.15 < whole_bands < 0.30
+    assert torch.all((masked_BTM == 0) | (masked_BTM == 1))

@@ -1,0 +1,49 @@
+"""The loss's parts against brute force and against what they must be zero on."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+
+from streamasr.training import losses
+
+
+def test_ctc_is_minus_the_log_of_all_paths_that_spell_the_text() -> None:
+    torch.manual_seed(2)
+    frames, tokens, text = 5, 3, [1, 1]
+    log_probs_BTV = torch.randn(1, frames, tokens).log_softmax(-1)
+    total = 0.0
+    for path in product(range(tokens), repeat=frames):
+        kept = [token for token, before in zip(path, (None, *path), strict=False) if token != before]
+        if [token for token in kept if token] == text:
+            total += float(torch.exp(sum(log_probs_BTV[0, t, token] for t, token in enumerate(path))))
+    loss = losses.ctc(log_probs_BTV, torch.tensor([frames]), torch.tensor(text), torch.tensor([2]), blank=0)
+    assert float(loss) == pytest.approx(-torch.log(torch.tensor(total)).item(), abs=1e-5)
+
+
+def test_a_text_too_long_for_its_row_does_not_poison_the_batch() -> None:
+    log_probs_BTV = torch.randn(2, 6, 4).log_softmax(-1)
+    frames_B, targets = torch.tensor([6, 2]), torch.tensor([1, 2, 1, 1, 1])
+    both = losses.ctc(log_probs_BTV, frames_B, targets, torch.tensor([2, 3]), blank=0)
+    alone = losses.ctc(log_probs_BTV[:1], frames_B[:1], targets[:2], torch.tensor([2]), blank=0)
+    torch.testing.assert_close(both, alone)
+
+
+def test_consistency_is_zero_for_equal_views_and_ignores_padding() -> None:
+    view = torch.randn(2, 5, 4).log_softmax(-1)
+    mask_BT = torch.ones(4, 5)
+    assert float(losses.consistency(torch.cat((view, view)), mask_BT)) == pytest.approx(0, abs=1e-6)
+    other = view.clone()
+    other[:, 3:] = torch.randn(2, 2, 4).log_softmax(-1)
+    assert float(losses.consistency(torch.cat((view, other)), mask_BT)) > 0.1
+    mask_BT[:, 3:] = 0
+    assert float(losses.consistency(torch.cat((view, other)), mask_BT)) == pytest.approx(0, abs=1e-6)
+
+
+def test_distillation_is_zero_where_the_directions_agree() -> None:
+    student_BTD = torch.randn(2, 4, 8)
+    mask_BT = torch.ones(2, 4)
+    assert float(losses.distillation(student_BTD, 3 * student_BTD, mask_BT)) == pytest.approx(0, abs=1e-5)
+    assert float(losses.distillation(student_BTD, -student_BTD, mask_BT)) == pytest.approx(16, abs=1e-4)

@@ -1,0 +1,53 @@
+"""Rows: every utterance once an epoch, whole, with its transcript, in an order that resumes."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import torch
+
+from streamasr.training.corpus import Corpus
+from streamasr.training.rows import RowBuilder, RowPlan, Segment
+
+LENGTHS = np.random.default_rng(1).integers(100, 2_000, 57)
+PLAN = RowPlan(LENGTHS, row_samples=3_000, max_gap_samples=200, rows_per_batch=4, seed=9)
+
+
+def test_an_epoch_holds_every_utterance_once() -> None:
+    rows = PLAN._epoch(0)
+    assert sorted(segment.index for row in rows for segment in row) == list(range(len(LENGTHS)))
+
+
+def test_utterances_of_a_row_do_not_overlap_and_fit() -> None:
+    for row in PLAN._epoch(1):
+        end = 0
+        for segment in row:
+            assert 0 <= segment.start - end <= PLAN.max_gap_samples
+            end = segment.start + int(LENGTHS[segment.index])
+        assert end <= PLAN.row_samples
+
+
+def test_the_order_resumes_anywhere_and_epochs_differ() -> None:
+    batches = list(islice(PLAN.batches(), 40))
+    assert list(islice(PLAN.batches(skip=23), 17)) == batches[23:]
+    assert PLAN._epoch(0) != PLAN._epoch(1)
+
+
+def test_a_corpus_smaller_than_a_batch_still_fills_it() -> None:
+    plan = RowPlan(LENGTHS[:2], row_samples=100, max_gap_samples=0, rows_per_batch=8, seed=0)
+    assert [len(batch) for batch in islice(plan.batches(), 3)] == [8, 8, 8]
+
+
+def test_a_built_row_holds_the_samples_and_the_joined_transcript() -> None:
+    samples = np.arange(1, 61, dtype=np.int16)
+    corpus = Corpus(samples, np.array([0, 20, 60]), ("ab", "c"))
+    builder = RowBuilder(corpus, [[2, 3], [4]], 1, torch.device("cpu"))
+    batch = builder.build([(Segment(1, 5), Segment(0, 50)), (Segment(0, 0),)])
+    pcm_BS = batch.pcm_BS * 32768
+    assert batch.lengths_B.tolist() == [70, 20]
+    assert pcm_BS[0, :5].tolist() == [0] * 5
+    assert pcm_BS[0, 5:45].tolist() == samples[20:].tolist()
+    assert pcm_BS[0, 50:70].tolist() == samples[:20].tolist()
+    assert batch.targets.tolist() == [4, 1, 2, 3, 2, 3]
+    assert batch.target_lengths_B.tolist() == [4, 2]
