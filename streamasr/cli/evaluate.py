@@ -100,7 +100,7 @@ def _texts(utterances: list[Utterance], answers: list[Recognised]) -> list[dict[
 
 def _print(report: Report) -> None:
     chunk = "whole utterances" if report.chunk_ms is None else f"{report.chunk_ms} ms chunks"
-    table = Table(title=f"{report.model}: {report.mode}, {chunk}")
+    table = Table()
     table.add_column("")
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
@@ -108,5 +108,6 @@ def _print(report: Report) -> None:
         table.add_row(name, f"{rate.value:.2%}", f"{rate.low:.2%} – {rate.high:.2%}")
     rtf = report.rtf
     table.add_row("RTF", f"{rtf.value:.4f}", f"{rtf.low:.4f} – {rtf.high:.4f}")
-    table.caption = f"{report.utterances} utterances, {report.audio_s / 60:.1f} min of audio"
+    print(f"{report.model}: {report.mode}, {chunk}")
+    print(f"{report.utterances} utterances, {report.audio_s / 60:.1f} min of audio")
     Console().print(table)
