@@ -75,7 +75,7 @@ async function start() {
   recording = current;
   try {
     current.microphone = await Microphone.open(
-      settings.device,
+      settings,
       (pcm, level) => hear(current, pcm, level),
       (error) => {
         setAlert(error.message);
@@ -248,6 +248,7 @@ async function fillDevices() {
 function openSettings() {
   fillDevices();
   element("latency").value = settings.latencyMs;
+  element("auto-level").checked = settings.autoLevel;
   element("hotwords").value = settings.hotwords;
   element("settings").showModal();
 }
@@ -256,6 +257,7 @@ element("settings").addEventListener("close", () => {
   const before = settings.hotwords;
   settings.device = element("device").value;
   settings.latencyMs = Number(element("latency").value);
+  settings.autoLevel = element("auto-level").checked;
   settings.hotwords = element("hotwords").value;
   saveSettings(settings);
   if (settings.hotwords !== before) recording?.stream?.configure(parseHotwords(settings.hotwords));

@@ -26,7 +26,7 @@ export async function listMicrophones() {
  * twenty times a second; `onLost(error)` is called if the device goes away.
  */
 export class Microphone {
-  static async open(deviceId, onBlock, onLost) {
+  static async open({ device, autoLevel }, onBlock, onLost) {
     if (!navigator.mediaDevices?.getUserMedia) {
       throw new MicrophoneError(
         "Browsers give the microphone only to pages opened over https or on localhost. Open this page that way.",
@@ -36,11 +36,11 @@ export class Microphone {
     try {
       microphone.stream = await navigator.mediaDevices.getUserMedia({
         audio: {
-          ...(deviceId ? { deviceId: { exact: deviceId } } : {}),
+          ...(device ? { deviceId: { exact: device } } : {}),
           channelCount: { ideal: 1 },
           echoCancellation: false,
           noiseSuppression: false,
-          autoGainControl: true,
+          autoGainControl: autoLevel,
         },
       });
       await microphone.connect(onBlock, onLost);

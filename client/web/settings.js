@@ -3,7 +3,8 @@
 const KEY = "streamasr.settings";
 const TOKEN_KEY = "streamasr.token";
 
-const DEFAULTS = { device: "", latencyMs: 640, hotwords: "", fontStep: 2, theme: "auto" };
+// the browser's level control changes the sound: of use to faint microphones, a loss to all others
+const DEFAULTS = { device: "", autoLevel: false, latencyMs: 640, hotwords: "", fontStep: 2, theme: "auto" };
 
 /** The settings of last time over the defaults; storage may be forbidden, then the defaults. */
 export function loadSettings() {

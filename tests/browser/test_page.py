@@ -129,6 +129,7 @@ async def test_the_sound_is_sent_as_it_is(page: Any, daemon: Any) -> None:
     samples = np.frombuffer(heard["pcm"], "<i2").astype(float)
     rate = heard["sample_rate"]
     assert len(samples) == pytest.approx(40 * 0.05 * rate, rel=0.01)
+    assert np.abs(samples).max() == pytest.approx(0.3 * 32_768, rel=0.02), "nobody turned the level up"
     loudest = np.argmax(np.abs(np.fft.rfft(samples * np.hanning(len(samples))))) * rate / len(samples)
     assert loudest == pytest.approx(440, abs=3)
 

@@ -1,4 +1,4 @@
-"""The same words whichever way a file goes: `listen`, `transcribe` with a real daemon, `transcribe --local`."""
+"""The same words on every way: `listen`, `transcribe` with a real daemon, `transcribe --local`."""
 
 from __future__ import annotations
 
