@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -148,7 +149,7 @@ async def open_session(
         raise ConnectionFailed(f"{url} did not answer within {open_timeout_s:g} s") from None
     except OSError as error:
         hint = "; start one with `streamasr serve`" if _is_loopback(url) else ""
-        reason = error.strerror or str(error)
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise ConnectionFailed(f"no daemon at {url} ({reason}){hint}") from None
     async with socket:
         try:

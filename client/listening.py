@@ -81,9 +81,9 @@ class TerminalView:
 
     def show(self, event: LiveEvent) -> None:
         """See :class:`View`."""
+        self._draw(update(self._state, event))  # first: no word may be on the screen twice
         if isinstance(event, Final) and event.text:
             self._live.console.print(event.text, markup=False, highlight=False)
-        self._draw(update(self._state, event))
 
     def hear(self, dbfs: float) -> None:
         """See :class:`View`."""

@@ -92,9 +92,9 @@ def render(state: CaptionState) -> RenderableType:
 
 def caption(committed: str, tail: str) -> Text:
     """The running utterance."""
-    text = Text(committed, style=SOLID)
-    if committed and tail:
-        text.append(" ")
+    text = Text()
+    text.append(committed, style=SOLID)
+    text.append(" " if committed and tail else "")
     text.append(tail, style=TAIL)
     return text
 

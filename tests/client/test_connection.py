@@ -70,7 +70,9 @@ async def test_nobody_there() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"ws://127.0.0.1:{free.getsockname()[1]}/v1/stream"
-        with pytest.raises(ConnectionFailed, match=r"no daemon at .*start one with `streamasr serve`"):
+        with pytest.raises(
+            ConnectionFailed, match=r"no daemon at .*\(Connection refused\); start one with `streamasr serve`"
+        ):
             async with open_session(url, Start()):
                 pass
 

@@ -33,8 +33,7 @@ READY = Ready(session="s", sample_rate=16_000, latency_ms=640, model="en-small")
 def test_committed_is_solid_and_the_tail_dim() -> None:
     text = caption("hello there", "gener")
     assert text.plain == "hello there gener"
-    assert text.style == SOLID
-    assert [(span.start, span.end, span.style) for span in text.spans] == [(12, 17, TAIL)]
+    assert [(span.start, span.end, span.style) for span in text.spans] == [(0, 11, SOLID), (12, 17, TAIL)]
     assert caption("", "gener").plain == "gener"
     assert caption("hello", "").plain == "hello"
 
