@@ -7,13 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from streamasr.config import EndpointConfig, ModelConfig, WhisperEncoderConfig, from_mapping, load_toml, to_toml
+from streamasr.config import (
+    EndpointConfig,
+    ModelConfig,
+    WhisperEncoderConfig,
+    from_mapping,
+    load_toml,
+    to_toml,
+)
 from streamasr.errors import ConfigError
 
 
 def test_toml_round_trip(tmp_path: Path) -> None:
     config = ModelConfig(
-        name='a "quoted" \\ name', encoder=WhisperEncoderConfig(chunk_frames=(4, 8)), endpointing=EndpointConfig(silence_ms=1)
+        name='a "quoted" \\ name',
+        encoder=WhisperEncoderConfig(chunk_frames=(4, 8)),
+        endpointing=EndpointConfig(silence_ms=1),
     )
     path = tmp_path / "config.toml"
     path.write_text(to_toml(config))
@@ -28,13 +37,22 @@ def test_toml_round_trip(tmp_path: Path) -> None:
         ({"name": 3}, "name: expected str, got int"),
         ({"name": "x", "encoder": {"layers": "six"}}, "encoder.layers: expected int, got str"),
         ({"name": "x", "encoder": {"layers": True}}, "encoder.layers: expected int, got bool"),
-        ({"name": "x", "encoder": {"chunk_frames": [8, "x"]}}, r"encoder.chunk_frames\[1\]: expected int, got str"),
+        (
+            {"name": "x", "encoder": {"chunk_frames": [8, "x"]}},
+            r"encoder.chunk_frames\[1\]: expected int, got str",
+        ),
         ({"name": "x", "encoder": {"chunk_frames": [16, 8]}}, "encoder: encoder.chunk_frames must rise"),
         ({"name": "x", "encoder": {"dim": 100, "heads": 3}}, "must be a multiple of encoder.heads"),
-        ({"name": "x", "encoder": {"family": "lstm"}}, "encoder.family: expected one of 'whisper', got 'lstm'"),
+        (
+            {"name": "x", "encoder": {"family": "lstm"}},
+            "encoder.family: expected one of 'whisper', got 'lstm'",
+        ),
         ({"name": "x", "encoder": 3}, "encoder: expected a table, got int"),
         ({"name": "x", "frontend": {"hop": 0}}, "frontend: hop must be positive, got 0"),
-        ({"name": "x", "frontend": {"n_mels": 40}}, r"encoder.n_mels \(80\) must equal frontend.n_mels \(40\)"),
+        (
+            {"name": "x", "frontend": {"n_mels": 40}},
+            r"encoder.n_mels \(80\) must equal frontend.n_mels \(40\)",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(mapping: dict, message: str) -> None:

@@ -59,11 +59,14 @@ class Block(nn.Module):
         q_BHTK, k_BHTK, v_BHTK = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         return q_BHTK, k_BHTK, v_BHTK
 
-    def attend(self, x_BTD: Tensor, q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, visible: Tensor | None) -> Tensor:
+    def attend(
+        self, x_BTD: Tensor, q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, visible: Tensor | None
+    ) -> Tensor:
         """The layer's output; ``visible`` broadcasts to [B, H, T, S], true where a query sees a key."""
         context_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, attn_mask=visible)
         x_BTD = x_BTD + self.out(context_BHTK.transpose(1, 2).flatten(2))
-        return x_BTD + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x_BTD))))
+        mlp_BTD: Tensor = self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x_BTD))))
+        return x_BTD + mlp_BTD
 
 
 class WhisperEncoder(nn.Module):
@@ -117,7 +120,9 @@ class WhisperEncoder(nn.Module):
         # Cached keys count from the newest backwards, fresh ones from the first on.
         age_C = torch.arange(C, 0, -1, device=x_BTD.device)
         fresh_T = torch.arange(T, device=x_BTD.device)
-        visible_BS = torch.cat((age_C <= state.cached_B[:, None], fresh_T < frames_B[:, None].clamp(min=1)), dim=1)
+        visible_BS = torch.cat(
+            (age_C <= state.cached_B[:, None], fresh_T < frames_B[:, None].clamp(min=1)), dim=1
+        )
         visible_BHTS = visible_BS[:, None, None, :]
 
         keys, values = [], []
@@ -194,13 +199,17 @@ def periodic_positions(period: int, dim: int) -> Tensor:
     The rounding makes the table wrap around without a seam; frequencies below half a turn become constant.
     """
     half = dim // 2
-    inverse_D = torch.exp(-math.log(_LONGEST_WAVELENGTH) / (half - 1) * torch.arange(half, dtype=torch.float64))
+    inverse_D = torch.exp(
+        -math.log(_LONGEST_WAVELENGTH) / (half - 1) * torch.arange(half, dtype=torch.float64)
+    )
     turns_D = torch.round(inverse_D * period / (2 * math.pi))
     phase_PD = torch.arange(period, dtype=torch.float64)[:, None] * turns_D * (2 * math.pi / period)
     return torch.cat((phase_PD.sin(), phase_PD.cos()), dim=1).float()
 
 
-def streaming_mask(lengths_B: Tensor, frames: int, chunk_frames: int | Tensor | None, left_context: int) -> Tensor:
+def streaming_mask(
+    lengths_B: Tensor, frames: int, chunk_frames: int | Tensor | None, left_context: int
+) -> Tensor:
     """Which frames a frame may look at when streaming: [B, 1, T, T], true where query (row) sees key (column).
 
     A frame sees its own chunk and ``left_context`` frames before that chunk, nothing beyond its row's length (every
@@ -213,7 +222,9 @@ def streaming_mask(lengths_B: Tensor, frames: int, chunk_frames: int | Tensor | 
         chunk_B = torch.as_tensor(chunk_frames, device=device).expand(lengths_B.shape)
         first_BT = torch.div(time_T, chunk_B[:, None], rounding_mode="floor") * chunk_B[:, None]
         key = time_T[None, None, :]
-        inside = (key >= first_BT[:, :, None] - left_context) & (key < (first_BT + chunk_B[:, None])[:, :, None])
+        inside = (key >= first_BT[:, :, None] - left_context) & (
+            key < (first_BT + chunk_B[:, None])[:, :, None]
+        )
         visible = visible & inside
     return (visible | torch.eye(frames, dtype=torch.bool, device=device)).unsqueeze(1)
 

@@ -12,7 +12,9 @@ EXAMPLE = "streamasr train recipes/en-small.toml --out runs/en-small"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's flags."""
     parser.add_argument("recipe", type=Path, help="a TOML file; docs/training.md describes every field")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run; an interrupted run is resumed")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the run; an interrupted run is resumed"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (default: %(default)s)")
     parser.add_argument("--minutes", type=float, help="stop (resumably) after so many minutes")
     parser.add_argument("--threads", type=int, help="CPU threads of torch")

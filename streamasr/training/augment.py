@@ -1,4 +1,4 @@
-"""What is done to training sound, in batches on the device that trains: speed, rooms, noise, microphones, SpecAugment.
+"""What is done to training sound, in batches on the device that trains: speed, rooms, noise, microphones, masks.
 
 Everything draws from one ``torch.Generator``, so that a seed gives a run. Shape suffixes: B rows, S samples,
 T mel frames, M mel bands, N noise samples, R impulse-response samples.
@@ -34,7 +34,9 @@ class Augment:
         generator: the source of all randomness, on the device of the batches.
     """
 
-    def __init__(self, config: AugmentConfig, sample_rate: int, noise_N: Tensor, generator: torch.Generator) -> None:
+    def __init__(
+        self, config: AugmentConfig, sample_rate: int, noise_N: Tensor, generator: torch.Generator
+    ) -> None:
         self.config = config
         self.sample_rate = sample_rate
         self.noise_N = noise_N
@@ -57,9 +59,13 @@ class Augment:
         babble_BS = pcm_BS.roll(1, dims=0)
         pcm_BS = self._mix(pcm_BS, babble_BS, _BABBLE_SNR_DB, self._chosen(pcm_BS, config.babble_probability))
         snr_db = (config.noise_snr_db[0], config.noise_snr_db[1])
-        pcm_BS = self._mix(pcm_BS, self._noise_like(pcm_BS), snr_db, self._chosen(pcm_BS, config.noise_probability))
+        pcm_BS = self._mix(
+            pcm_BS, self._noise_like(pcm_BS), snr_db, self._chosen(pcm_BS, config.noise_probability)
+        )
         pcm_BS = self._microphones(pcm_BS, self._chosen(pcm_BS, config.band_probability))
-        gain_B1 = _from_db(self._uniform_between(len(pcm_BS), config.level_db[0], config.level_db[1]))[:, None]
+        gain_B1 = _from_db(self._uniform_between(len(pcm_BS), config.level_db[0], config.level_db[1]))[
+            :, None
+        ]
         return (pcm_BS * gain_B1).clamp(-1.0, 1.0)
 
     def mask(self, mel_BTM: Tensor, frames_per_second: float) -> Tensor:
@@ -99,7 +105,7 @@ class Augment:
         slope_B = self._uniform_between(B, 0.0, 1.0)
         spectrum = torch.fft.rfft(self._normal(B, S))
         frequency = torch.arange(1, spectrum.shape[1] + 1, device=pcm_BS.device)
-        noise_BS = torch.fft.irfft(spectrum * frequency ** -slope_B[:, None], n=S)
+        noise_BS: Tensor = torch.fft.irfft(spectrum * frequency ** -slope_B[:, None], n=S)
         N = len(self.noise_N)
         if N >= S:
             recorded_B = self._uniform(B) >= _SHAPED_NOISE_SHARE

@@ -38,7 +38,9 @@ class Corpus:
         return np.diff(self.offsets)
 
 
-def load_corpus(manifests: Sequence[Path], cache: Path, sample_rate: int, progress: Progress | None = None) -> Corpus:
+def load_corpus(
+    manifests: Sequence[Path], cache: Path, sample_rate: int, progress: Progress | None = None
+) -> Corpus:
     """Decode every file of the manifests to mono at ``sample_rate`` Hz, or map what an earlier run decoded.
 
     The cache is keyed by the manifests' content, so a changed manifest is decoded anew.
@@ -68,7 +70,9 @@ def _read_manifest(manifest: Path) -> Iterator[tuple[Path, str]]:
             row = json.loads(line)
             yield manifest.parent / row["audio_filepath"], row.get("text", "")
         except (json.JSONDecodeError, KeyError, TypeError):
-            raise DataError(f"{manifest}:{number}: expected a JSON object with audio_filepath and text") from None
+            raise DataError(
+                f"{manifest}:{number}: expected a JSON object with audio_filepath and text"
+            ) from None
 
 
 def _decode_all(
@@ -95,4 +99,5 @@ def _decode(path: Path, sample_rate: int) -> npt.NDArray[np.int16]:
     mono = samples.mean(axis=1)
     if rate != sample_rate:
         mono = soxr.resample(mono, rate, sample_rate)
-    return np.clip(np.round(mono * _INT16_SCALE), -_INT16_SCALE, _INT16_SCALE - 1).astype(np.int16)
+    scaled = np.clip(np.round(mono * _INT16_SCALE), -_INT16_SCALE, _INT16_SCALE - 1)
+    return np.asarray(scaled, dtype=np.int16)

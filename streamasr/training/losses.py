@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def ctc(log_probs_BTV: Tensor, frames_B: Tensor, targets: Tensor, target_lengths_B: Tensor, blank: int) -> Tensor:
+def ctc(
+    log_probs_BTV: Tensor, frames_B: Tensor, targets: Tensor, target_lengths_B: Tensor, blank: int
+) -> Tensor:
     """Connectionist temporal classification (Graves et al. 2006), summed; a row too short for its text counts 0."""
     return F.ctc_loss(
         log_probs_BTV.transpose(0, 1),

@@ -32,12 +32,14 @@ def load_pretrained(encoder: WhisperEncoder, path: Path) -> list[str]:
     if any(name.startswith("encoder.blocks.") for name in weights):
         weights = _from_openai(weights, encoder.config.layers)
     try:
-        missing, unexpected = encoder.load_state_dict(weights, strict=False)
+        fit = encoder.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         raise ModelError(f"{path}: not of this encoder's sizes: {error}") from None
-    if unexpected:
-        raise ModelError(f"{path}: holds weights this encoder has no place for: {', '.join(unexpected[:5])}")
-    return missing
+    if fit.unexpected_keys:
+        raise ModelError(
+            f"{path}: holds weights this encoder has no place for: {', '.join(fit.unexpected_keys[:5])}"
+        )
+    return list(fit.missing_keys)
 
 
 def _from_openai(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
@@ -52,9 +54,13 @@ def _from_openai(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
             for kind in ("weight", "bias"):
                 ours[f"blocks.{layer}.{new}.{kind}"] = weights[f"{theirs}.{old}.{kind}"]
         query, key, value = (f"{theirs}.attn.{part}" for part in ("query", "key", "value"))
-        ours[f"blocks.{layer}.qkv.weight"] = torch.cat([weights[f"{part}.weight"] for part in (query, key, value)])
+        ours[f"blocks.{layer}.qkv.weight"] = torch.cat(
+            [weights[f"{part}.weight"] for part in (query, key, value)]
+        )
         no_key_bias = torch.zeros_like(weights[f"{query}.bias"])
-        ours[f"blocks.{layer}.qkv.bias"] = torch.cat([weights[f"{query}.bias"], no_key_bias, weights[f"{value}.bias"]])
+        ours[f"blocks.{layer}.qkv.bias"] = torch.cat(
+            [weights[f"{query}.bias"], no_key_bias, weights[f"{value}.bias"]]
+        )
     for kind in ("weight", "bias"):
         ours[f"final_norm.{kind}"] = weights[f"encoder.ln_post.{kind}"]
     return ours

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -51,7 +52,7 @@ class RowPlan:
         seed: the order's seed.
     """
 
-    lengths: np.ndarray
+    lengths: npt.NDArray[np.int64]
     row_samples: int
     max_gap_samples: int
     rows_per_batch: int
@@ -100,7 +101,9 @@ class RowBuilder:
         device: where batches are wanted.
     """
 
-    def __init__(self, corpus: Corpus, token_ids: list[list[int]], separator: int, device: torch.device) -> None:
+    def __init__(
+        self, corpus: Corpus, token_ids: list[list[int]], separator: int, device: torch.device
+    ) -> None:
         self.offsets = corpus.offsets
         self.token_ids = token_ids
         self.separator = separator

@@ -1,6 +1,7 @@
 """The training loop: rows, two augmented views, the loss, the step, the average; and a model folder at the end.
 
-Everything random comes from the recipe's seed and the step's number, so a run that was stopped goes on as if it had not been.
+Everything random comes from the recipe's seed and the step's number, so a run that was stopped goes on as if it
+had not been.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ from streamasr.training.config import TrainConfig
 from streamasr.training.corpus import Corpus, load_corpus
 from streamasr.training.optim import build_optimizer, load_optimizer, set_rates
 from streamasr.training.pretrained import load_pretrained
-from streamasr.training.rows import RowBuilder, RowPlan
+from streamasr.training.rows import Batch, RowBuilder, RowPlan
 
 BLANK, SPACE = "<blank>", "<space>"
 _FRAME_MULTIPLE = 64
@@ -72,7 +72,11 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainConfig, folder: Path, device: torch.device, report: Callable[[Report | DevReport], None]
+        self,
+        config: TrainConfig,
+        folder: Path,
+        device: torch.device,
+        report: Callable[[Report | DevReport], None],
     ) -> None:
         self.config = config
         self.folder = folder
@@ -92,8 +96,8 @@ class Trainer:
             self.teacher = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         extra = self.to_teacher.parameters() if self.teacher is not None else ()
         self.optimizer = build_optimizer(self.encoder, extra, config.optim)
-        average = get_ema_multi_avg_fn(config.optim.ema_decay)
-        self.average = AveragedModel(self.encoder, multi_avg_fn=average)  # type: ignore[no-untyped-call]
+        average = get_ema_multi_avg_fn(config.optim.ema_decay)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(self.encoder, multi_avg_fn=average)
         self.step = 0
         self.seconds = 0.0
         self._open_data()
@@ -121,7 +125,7 @@ class Trainer:
             self.evaluate()
         self.export()
 
-    def _train_step(self, batch: Any) -> Tensor:
+    def _train_step(self, batch: Batch) -> Tensor:
         config = self.config
         self.generator.manual_seed(config.seed * 1_000_003 + self.step)
         pcm_BS, lengths_B = self.augment.speed(batch.pcm_BS, batch.lengths_B)
@@ -169,12 +173,15 @@ class Trainer:
         self.optimizer.step()
         self.average.update_parameters(self.encoder)
         self.seconds += len(pcm_BS) * pcm_BS.shape[1] / config.frontend.sample_rate
-        return torch.stack((ctc.detach() / frames, consistency.detach() / frames, distillation.detach() / frames, norm))
+        return torch.stack(
+            (ctc.detach() / frames, consistency.detach() / frames, distillation.detach() / frames, norm)
+        )
 
     @torch.no_grad()
     def evaluate(self) -> None:
         """Report greedy error rates of the averaged weights on the dev manifests, at every chunk size."""
         encoder = self.average.module.eval()
+        assert isinstance(encoder, WhisperEncoder)
         for manifest, corpus in self.dev.items():
             for chunk in self.config.encoder.chunk_frames:
                 texts = self._greedy(encoder, corpus, chunk)
@@ -191,15 +198,22 @@ class Trainer:
         order = sorted(range(len(corpus)), key=lambda i: int(corpus.lengths[i]))
         for first in range(0, len(order), _DEV_ROWS):
             some = order[first : first + _DEV_ROWS]
-            pieces = [torch.from_numpy(corpus.samples[corpus.offsets[i] : corpus.offsets[i + 1]].copy()) for i in some]
+            pieces = [
+                torch.from_numpy(corpus.samples[corpus.offsets[i] : corpus.offsets[i + 1]].copy())
+                for i in some
+            ]
             pcm_BS = nn.utils.rnn.pad_sequence(pieces, batch_first=True).to(self.device) / _INT16_SCALE
             lengths_B = torch.tensor([len(piece) for piece in pieces], device=self.device)
             pcm_BS, samples_B = self._to_whole_frames(pcm_BS, lengths_B)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            with torch.autocast(
+                self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
+            ):
                 log_probs_BTV, frames_B = encoder(
                     self.frontend(pcm_BS), samples_B // self.config.frontend.hop, chunk_frames
                 )
-            for i, best_T, frames in zip(some, log_probs_BTV.argmax(-1).tolist(), frames_B.tolist(), strict=True):
+            for i, best_T, frames in zip(
+                some, log_probs_BTV.argmax(-1).tolist(), frames_B.tolist(), strict=True
+            ):
                 texts[i] = self._collapse(best_T[:frames])
         return [texts[i] for i in range(len(corpus))]
 
@@ -274,7 +288,9 @@ class Trainer:
             rows_per_batch=config.data.rows_per_batch,
             seed=config.seed,
         )
-        self.dev = {str(path.parent.name): load_corpus([path], cache, rate) for path in config.data.dev_manifests}
+        self.dev = {
+            str(path.parent.name): load_corpus([path], cache, rate) for path in config.data.dev_manifests
+        }
         noise_N = torch.zeros(0, device=self.device)
         if config.data.noise_manifests:
             noise = load_corpus(config.data.noise_manifests, cache, rate)

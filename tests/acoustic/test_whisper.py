@@ -23,7 +23,9 @@ def encoder() -> WhisperEncoder:
     return WhisperEncoder(CONFIG, VOCAB).eval().requires_grad_(False)
 
 
-def stream(encoder: WhisperEncoder, mel_BTM: Tensor, lengths_B: Tensor, sizes: list[int]) -> tuple[list[Tensor], WhisperState]:
+def stream(
+    encoder: WhisperEncoder, mel_BTM: Tensor, lengths_B: Tensor, sizes: list[int]
+) -> tuple[list[Tensor], WhisperState]:
     """Log-probs of each row, fed in chunks of ``sizes`` encoder frames, the last size repeated."""
     state, start, out = encoder.initial_state(len(mel_BTM)), 0, [[] for _ in mel_BTM]
     while start < mel_BTM.shape[1]:
@@ -49,7 +51,9 @@ def test_streaming_equals_the_whole_utterance(encoder: WhisperEncoder, chunk_fra
 
 @settings(max_examples=20, deadline=None)
 @given(lengths=st.lists(st.integers(1, 60), min_size=2, max_size=4), seed=st.integers(0, 99))
-def test_a_row_does_not_depend_on_its_neighbours(encoder: WhisperEncoder, lengths: list[int], seed: int) -> None:
+def test_a_row_does_not_depend_on_its_neighbours(
+    encoder: WhisperEncoder, lengths: list[int], seed: int
+) -> None:
     torch.manual_seed(seed)
     mel_BTM = torch.randn(len(lengths), 2 * max(lengths), 80)
     lengths_B = 2 * torch.tensor(lengths)
@@ -86,7 +90,8 @@ def test_a_stream_sounds_the_same_at_any_multiple_of_the_period(encoder: Whisper
     fresh = encoder.initial_state(1)
     later = fresh._replace(position_B=torch.tensor([CONFIG.position_period_frames]))
     torch.testing.assert_close(
-        encoder.step(fresh, mel_BTM, lengths_B).log_probs_BTV, encoder.step(later, mel_BTM, lengths_B).log_probs_BTV
+        encoder.step(fresh, mel_BTM, lengths_B).log_probs_BTV,
+        encoder.step(later, mel_BTM, lengths_B).log_probs_BTV,
     )
 
 
@@ -156,7 +161,9 @@ def whisper_weights(dim: int, layers: int) -> dict[str, Tensor]:
     return weights
 
 
-def whisper_encoder(w: dict[str, Tensor], mel_BTM: Tensor, heads: int, layers: int, positions_PD: Tensor) -> Tensor:
+def whisper_encoder(
+    w: dict[str, Tensor], mel_BTM: Tensor, heads: int, layers: int, positions_PD: Tensor
+) -> Tensor:
     """The encoder as the paper and its code describe it, written anew for this test."""
 
     def linear(name: str, x: Tensor) -> Tensor:

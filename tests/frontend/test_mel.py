@@ -21,7 +21,9 @@ def log_mel() -> LogMel:
 def test_frames_are_whispers_with_the_window_ending_at_the_hop(log_mel: LogMel) -> None:
     pcm_S = torch.randn(160 * 20) * 0.1
     padded_S = torch.nn.functional.pad(pcm_S, (240, 0))
-    spectrum_FT = torch.stft(padded_S, 400, 160, window=torch.hann_window(400), center=False, return_complex=True)
+    spectrum_FT = torch.stft(
+        padded_S, 400, 160, window=torch.hann_window(400), center=False, return_complex=True
+    )
     mel_MT = (log_mel.filters_FM.T @ spectrum_FT.abs().square()).clamp(min=1e-10).log10()
     expected_TM = ((mel_MT.clamp(min=CONFIG.floor_log10) + 4) / 4).T
     torch.testing.assert_close(log_mel(pcm_S[None])[0], expected_TM, atol=1e-5, rtol=0)

@@ -12,12 +12,20 @@ from streamasr.training.config import AugmentConfig
 
 RATE = 16_000
 OFF = AugmentConfig(
-    speeds=(1.0,), noise_probability=0, babble_probability=0, room_probability=0, band_probability=0, tilt_db=0, level_db=(0.0, 0.0)
+    speeds=(1.0,),
+    noise_probability=0,
+    babble_probability=0,
+    room_probability=0,
+    band_probability=0,
+    tilt_db=0,
+    level_db=(0.0, 0.0),
 )
 
 
 def augment(config: AugmentConfig, noise: torch.Tensor | None = None, seed: int = 3) -> Augment:
-    return Augment(config, RATE, torch.zeros(0) if noise is None else noise, torch.Generator().manual_seed(seed))
+    return Augment(
+        config, RATE, torch.zeros(0) if noise is None else noise, torch.Generator().manual_seed(seed)
+    )
 
 
 def speech_like(rows: int = 4, seconds: float = 1.0) -> torch.Tensor:
@@ -76,7 +84,9 @@ def test_speed_changes_length_and_pitch_together() -> None:
 
 
 def test_masks_hide_about_as_much_as_they_should() -> None:
-    config = AugmentConfig(time_masks_per_second=1.0, time_mask_frames=20, frequency_masks=2, frequency_mask_bands=20)
+    config = AugmentConfig(
+        time_masks_per_second=1.0, time_mask_frames=20, frequency_masks=2, frequency_mask_bands=20
+    )
     mel_BTM = torch.ones(64, 1000, 80)
     masked_BTM = augment(config).mask(mel_BTM, 100.0)
     whole_frames = (masked_BTM == 0).all(dim=2).float().mean()
