@@ -54,7 +54,7 @@ function setRunning(running) {
 function showWaiting({ failure, waitMs }) {
   const until = performance.now() + waitMs;
   const full = failure.code === "overloaded";
-  setAlert(full ? "The server has no room just now. Nothing you say is lost while it is tried again." : failure.message);
+  setAlert(full ? "The server has no room just now. Meanwhile the last 30 seconds of sound are kept." : failure.message);
   const tick = () => {
     const seconds = Math.max(1, Math.ceil((until - performance.now()) / 1000));
     setStatus("waiting", `${full ? "Server full" : "Server away"}, trying again in ${seconds} s`);
