@@ -43,7 +43,7 @@ class CaptionState:
     level_dbfs: float = SILENCE_DBFS
 
 
-def update(state: CaptionState, event: LiveEvent) -> CaptionState:  # noqa: PLR0911 - a table of cases
+def update(state: CaptionState, event: LiveEvent) -> CaptionState:
     """The state after ``event``."""
     match event:
         case Partial():
