@@ -6,12 +6,20 @@ import argparse
 import time
 from pathlib import Path
 
-EXAMPLE = "streamasr train recipes/en-small.toml --out runs/en-small"
+EXAMPLE = "streamasr train en-small --data speech --out runs/en-small"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's flags."""
-    parser.add_argument("recipe", type=Path, help="a TOML file; docs/training.md describes every field")
+    parser.add_argument(
+        "recipe", help="a TOML file or a packaged recipe's name; docs/training.md has the fields"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(),
+        help="folder that the recipe's relative paths start from (default: .)",
+    )
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the run; an interrupted run is resumed"
     )
@@ -26,14 +34,13 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from streamasr.config import load_toml
-    from streamasr.training.config import TrainConfig
+    from streamasr.training.config import load_recipe
     from streamasr.training.trainer import DevReport, Report, Trainer
 
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.set_float32_matmul_precision("high")
-    config = load_toml(TrainConfig, args.recipe)
+    config = load_recipe(args.recipe).rooted(args.data)
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

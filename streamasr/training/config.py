@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib import resources
 from pathlib import Path
 
-from streamasr.config import DecoderConfig, EndpointConfig, FrontendConfig, WhisperEncoderConfig
+from streamasr.config import DecoderConfig, EndpointConfig, FrontendConfig, WhisperEncoderConfig, load_toml
 from streamasr.errors import ConfigError
 
 
@@ -122,3 +123,34 @@ class TrainConfig:
             raise ConfigError(f"precision must be float32 or bfloat16, got {self.precision!r}")
         if len(self.chunk_weights) != len(self.encoder.chunk_frames):
             raise ConfigError("chunk_weights needs one weight for every one of encoder.chunk_frames")
+
+    def rooted(self, root: Path) -> TrainConfig:
+        """The same recipe with every relative path taken from ``root``."""
+        data = replace(
+            self.data,
+            manifests=tuple(root / path for path in self.data.manifests),
+            noise_manifests=tuple(root / path for path in self.data.noise_manifests),
+            dev_manifests=tuple(root / path for path in self.data.dev_manifests),
+            cache=None if self.data.cache is None else root / self.data.cache,
+        )
+        return replace(
+            self, data=data, pretrained=None if self.pretrained is None else root / self.pretrained
+        )
+
+
+def load_recipe(recipe: str) -> TrainConfig:
+    """Read a recipe: a TOML file, or the name of one that travels with the package (``en-small``).
+
+    Raises:
+        ConfigError: no such file or name, or the recipe does not hold together.
+    """
+    packaged = resources.files("streamasr.training") / "recipes"
+    names = sorted(
+        entry.name.removesuffix(".toml") for entry in packaged.iterdir() if entry.name.endswith(".toml")
+    )
+    if recipe in names:
+        with resources.as_file(packaged / f"{recipe}.toml") as path:
+            return load_toml(TrainConfig, path)
+    if not Path(recipe).exists():
+        raise ConfigError(f"{recipe}: no such recipe file; packaged recipes are {', '.join(names)}")
+    return load_toml(TrainConfig, Path(recipe))

@@ -11,7 +11,14 @@ import torch
 from streamasr.acoustic import load_encoder
 from streamasr.config import ModelConfig, WhisperEncoderConfig, load_toml, to_toml
 from streamasr.errors import ConfigError, DataError
-from streamasr.training.config import AugmentConfig, DataConfig, LossConfig, OptimConfig, TrainConfig
+from streamasr.training.config import (
+    AugmentConfig,
+    DataConfig,
+    LossConfig,
+    OptimConfig,
+    TrainConfig,
+    load_recipe,
+)
 from streamasr.training.trainer import DevReport, Report, Trainer
 
 CPU = torch.device("cpu")
@@ -88,6 +95,16 @@ def test_a_recipe_survives_its_file(beep_manifest: Path, tmp_path: Path) -> None
     config = recipe(beep_manifest, 5)
     (tmp_path / "recipe.toml").write_text(to_toml(config))
     assert load_toml(TrainConfig, tmp_path / "recipe.toml") == config
+
+
+def test_packaged_recipes_load_and_take_their_paths_from_a_root() -> None:
+    config = load_recipe("en-small").rooted(Path("/speech"))
+    assert config.pretrained == Path("/speech/pretrained/whisper-base-encoder.safetensors")
+    assert all(
+        path.is_relative_to("/speech") for path in (*config.data.manifests, *config.data.dev_manifests)
+    )
+    with pytest.raises(ConfigError, match="no such recipe file; packaged recipes are en-small"):
+        load_recipe("en-smal")
 
 
 def test_chunk_weights_must_match_the_chunks(beep_manifest: Path) -> None:
