@@ -1,0 +1,88 @@
+"""``streamasr bench server``: what a running daemon stands."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from streamasr.errors import DataError
+from streamasr.frontend.files import read_audio
+from streamasr.protocol.messages import Start
+from streamasr.service.config import ServerConfig
+from streamasr.service.http import STREAM_PATH
+from streamasr.service.loadtest import SAMPLE_RATE, LoadPlan, LoadReport, run_load
+
+EXAMPLE = """streamasr bench server --streams 8 --audio speech.wav
+streamasr bench server --url ws://127.0.0.1:9000/v1/stream --streams 32 --audio speech.wav --latency-ms 320"""
+
+_INT16_MAX = 32_767
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    default = ServerConfig()
+    url = f"ws://{default.host}:{default.port}{STREAM_PATH}"
+    parser.add_argument("what", choices=["server"], help="what to measure")
+    parser.add_argument("--url", default=url, help="the daemon's stream (default %(default)s)")
+    parser.add_argument("--streams", type=int, required=True, metavar="N", help="streams at a time")
+    parser.add_argument("--audio", type=Path, required=True, metavar="FILE", help="what each of them plays")
+    parser.add_argument(
+        "--latency-ms",
+        type=int,
+        default=Start().latency_ms,
+        metavar="N",
+        help="audio of one step (default %(default)s)",
+    )
+    parser.add_argument(
+        "--duration",
+        type=float,
+        metavar="SECONDS",
+        help="length of each stream (default: the file's); the file is repeated as needed",
+    )
+    parser.add_argument("--token", metavar="TOKEN", help="the daemon's token, where it asks for one")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play, then print a table and one JSON line; 1 where a stream failed."""
+    samples_S = read_audio(args.audio, SAMPLE_RATE)
+    if not len(samples_S):
+        raise DataError(f"{args.audio}: holds no audio")
+    pcm = np.round(np.clip(samples_S, -1, 1) * _INT16_MAX).astype("<i2").tobytes()
+    plan = LoadPlan(
+        url=args.url,
+        pcm=pcm,
+        streams=args.streams,
+        latency_ms=args.latency_ms,
+        duration_s=args.duration or len(samples_S) / SAMPLE_RATE,
+        token=args.token,
+    )
+    report = asyncio.run(run_load(plan))
+    print_report(report)
+    return 1 if report.failed else 0
+
+
+def print_report(report: LoadReport) -> None:
+    """A table for people, errors, then one JSON line for programs."""
+    console = Console()
+    table = Table("ms", "p50", "p95", "p99")
+    for name, values in (
+        (f"partial lag, beyond the chunk of {report.latency_ms}", report.partial_lag_ms),
+        ("final lag, from the last word's end", report.final_lag_ms),
+        ("first partial, from the first audio", report.first_partial_ms),
+        ("stop to done", report.flush_ms),
+    ):
+        table.add_row(name, *("-" if value is None else f"{value:.0f}" for value in values.values()))
+    console.print(table)
+    cpu = "unknown" if report.cpu_s_per_audio_s is None else f"{report.cpu_s_per_audio_s:.3f}"
+    console.print(f"{report.streams} streams, {report.failed} failed, {report.audio_s:g} s of audio")
+    console.print(f"CPU seconds for a second of audio: {cpu}")
+    for error in report.errors:
+        console.print(f"failed: {error}", markup=False)
+    print(json.dumps(dataclasses.asdict(report)))

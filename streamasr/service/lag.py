@@ -1,0 +1,89 @@
+"""How late captions are, from what one client sent and received. Knows no socket; times are arguments."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable
+
+import numpy as np
+
+from streamasr.units import MS_PER_SECOND, ceil_div
+
+_WITNESSES = 5
+"""Partials that must agree before a stream counts as whole chunks behind."""
+
+
+class SentAudio:
+    """When each millisecond of a stream's audio left the client."""
+
+    def __init__(self) -> None:
+        self._ends_ms: list[int] = []
+        self._times: list[float] = []
+
+    @property
+    def total_ms(self) -> int:
+        """Audio sent so far."""
+        return self._ends_ms[-1] if self._ends_ms else 0
+
+    def add(self, end_ms: int, now: float) -> None:
+        """Audio up to ``end_ms`` has been sent by ``now``."""
+        self._ends_ms.append(end_ms)
+        self._times.append(now)
+
+    def time_of(self, ms: int) -> float | None:
+        """When audio up to ``ms`` had been sent; ``None`` before that."""
+        index = bisect_left(self._ends_ms, ms)
+        return self._times[index] if index < len(self._times) else None
+
+
+class StreamLag:
+    """The lags of one stream, in milliseconds.
+
+    A partial does not say which chunk of audio it comes from. The newest chunk that had been sent whole is
+    the one, unless the stream has fallen behind by whole chunks; then the words tell: a daemon that keeps up soon
+    says a word that ends in the newest chunk. So the chunks by which even the freshest of the last few words
+    trailed are counted as lag too.
+
+    Args:
+        chunk_ms: audio of one step, as ``ready.latency_ms`` says.
+        sent: when its audio was sent.
+    """
+
+    def __init__(self, chunk_ms: int, sent: SentAudio) -> None:
+        self._chunk_ms = chunk_ms
+        self._sent = sent
+        self._newest_word_ms = 0
+        self._trailing: deque[int] = deque(maxlen=_WITNESSES)
+        self.partial_ms: list[float] = []
+        """Beyond the chunk: from a chunk having been sent whole to the arrival of its partial."""
+        self.final_ms: list[float] = []
+        """From an utterance's last word having been sent to its final, the silence between included."""
+        self.first_partial_ms: float | None = None
+        """From the first audio having been sent to the first partial."""
+
+    def partial(self, end_ms: int, now: float) -> None:
+        """A partial arrived whose last word ends at ``end_ms``."""
+        began = self._sent.time_of(0)
+        if self.first_partial_ms is None and began is not None:
+            self.first_partial_ms = (now - began) * MS_PER_SECOND
+        newest = self._sent.total_ms // self._chunk_ms
+        if end_ms > self._newest_word_ms:
+            self._newest_word_ms = end_ms
+            self._trailing.append(max(0, newest - ceil_div(end_ms, self._chunk_ms)))
+        heard = self._sent.time_of((newest - min(self._trailing, default=0)) * self._chunk_ms)
+        if heard is not None and newest:
+            self.partial_ms.append((now - heard) * MS_PER_SECOND)
+
+    def final(self, end_ms: int, now: float) -> None:
+        """A final arrived whose last word ends at ``end_ms``."""
+        said = self._sent.time_of(end_ms)
+        if said is not None:
+            self.final_ms.append((now - said) * MS_PER_SECOND)
+
+
+def percentiles(values: Iterable[float]) -> dict[str, float | None]:
+    """The median, the 95th and the 99th percentile, to a tenth; ``None`` where there is no value."""
+    found = list(values)
+    names = {"p50": 50, "p95": 95, "p99": 99}
+    return {name: round(float(np.percentile(found, q)), 1) if found else None for name, q in names.items()}

@@ -1,0 +1,187 @@
+"""Plays real-time streams into a running daemon and measures how late its captions come.
+
+Knows the protocol and websockets, nothing of what runs behind them; lags are reckoned in ``lag``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import urllib.request
+from dataclasses import dataclass
+from urllib.error import URLError
+from urllib.parse import urlsplit, urlunsplit
+
+from prometheus_client.parser import text_string_to_metric_families
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from streamasr.errors import ConfigError, StreamasrError
+from streamasr.protocol.codec import encode, parse_server_message
+from streamasr.protocol.messages import Done, Error, Final, Partial, Ready, ServerMessage, Start, Stop
+from streamasr.service.lag import SentAudio, StreamLag, percentiles
+from streamasr.units import MS_PER_SECOND
+
+MESSAGE_MS = 40
+"""Audio of one message, as a microphone would send it."""
+SAMPLE_RATE = 16_000
+_BYTES_PER_MS = 2 * SAMPLE_RATE // MS_PER_SECOND
+_ANSWER_TIMEOUT_S = 60.0
+"""Longest wait for ``ready``, and for ``done`` after ``stop``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadPlan:
+    """What to play."""
+
+    url: str
+    pcm: bytes
+    """Mono ``pcm_s16le`` at 16 kHz; repeated where the stream is longer."""
+    streams: int
+    latency_ms: int
+    duration_s: float
+    token: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.streams < 1 or self.duration_s <= 0:
+            raise ConfigError("a load test needs at least one stream and some time")
+        if len(self.pcm) < MESSAGE_MS * _BYTES_PER_MS:
+            raise ConfigError(f"the audio is shorter than {MS_PER_SECOND // MESSAGE_MS} ms")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """What came of it. Lags in milliseconds, as ``p50``, ``p95`` and ``p99``."""
+
+    streams: int
+    failed: int
+    latency_ms: int
+    audio_s: float
+    partials: int
+    finals: int
+    partial_lag_ms: dict[str, float | None]
+    """Beyond the chunk; see :class:`~streamasr.service.lag.StreamLag`."""
+    final_lag_ms: dict[str, float | None]
+    """From a last word's end to its final, silence included."""
+    first_partial_ms: dict[str, float | None]
+    flush_ms: dict[str, float | None]
+    """From ``stop`` to ``done``."""
+    cpu_s_per_audio_s: float | None
+    """CPU seconds of the daemon for a second of audio; ``None`` where it does not tell."""
+    errors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Played:
+    """One stream, over."""
+
+    lag: StreamLag
+    latency_ms: int
+    audio_ms: int
+    flush_ms: float
+
+
+async def run_load(plan: LoadPlan) -> LoadReport:
+    """Play all streams at once, staggered over one chunk as independent clients would be."""
+    before = await asyncio.to_thread(_usage, plan)
+    streams = (_play(plan, index) for index in range(plan.streams))
+    played = await asyncio.gather(*streams, return_exceptions=True)
+    after = await asyncio.to_thread(_usage, plan)
+    good = [stream for stream in played if isinstance(stream, _Played)]
+    errors = sorted({str(error) or type(error).__name__ for error in played if isinstance(error, Exception)})
+    cpu = None
+    if before and after and after[1] > before[1]:
+        cpu = round((after[0] - before[0]) / (after[1] - before[1]), 4)
+    return LoadReport(
+        streams=plan.streams,
+        failed=plan.streams - len(good),
+        latency_ms=good[0].latency_ms if good else plan.latency_ms,
+        audio_s=round(sum(stream.audio_ms for stream in good) / MS_PER_SECOND, 1),
+        partials=sum(len(stream.lag.partial_ms) for stream in good),
+        finals=sum(len(stream.lag.final_ms) for stream in good),
+        partial_lag_ms=percentiles(lag for stream in good for lag in stream.lag.partial_ms),
+        final_lag_ms=percentiles(lag for stream in good for lag in stream.lag.final_ms),
+        first_partial_ms=percentiles(
+            stream.lag.first_partial_ms for stream in good if stream.lag.first_partial_ms is not None
+        ),
+        flush_ms=percentiles(stream.flush_ms for stream in good),
+        cpu_s_per_audio_s=cpu,
+        errors=tuple(errors),
+    )
+
+
+async def _play(plan: LoadPlan, index: int) -> _Played:
+    await asyncio.sleep(index * plan.latency_ms / MS_PER_SECOND / plan.streams)
+    try:
+        async with connect(plan.url, compression=None, proxy=None, ping_timeout=None) as socket:
+            start = Start(sample_rate=SAMPLE_RATE, latency_ms=plan.latency_ms, token=plan.token)
+            await socket.send(encode(start))
+            ready = await _receive(socket)
+            if not isinstance(ready, Ready):
+                raise StreamasrError(f"expected ready, got {ready.type}")
+            sent = SentAudio()
+            lag = StreamLag(ready.latency_ms, sent)
+            listener = asyncio.create_task(_listen(socket, lag))
+            try:
+                await _send_in_real_time(plan, index, socket, sent)
+                stopped = time.monotonic()
+                await socket.send(encode(Stop()))
+                async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                    done = await listener
+            finally:
+                listener.cancel()
+            flush_ms = (time.monotonic() - stopped) * MS_PER_SECOND
+            return _Played(lag, ready.latency_ms, done.audio_ms, flush_ms)
+    except (ConnectionClosed, InvalidHandshake, OSError, TimeoutError) as error:
+        raise StreamasrError(f"{plan.url}: {error or 'no answer'}") from None
+
+
+async def _send_in_real_time(plan: LoadPlan, index: int, socket: ClientConnection, sent: SentAudio) -> None:
+    """Send each message when its audio would have been spoken, each stream from another place of the file."""
+    size = MESSAGE_MS * _BYTES_PER_MS
+    whole = len(plan.pcm) // size
+    began = time.monotonic()
+    for number in range(max(1, round(plan.duration_s * MS_PER_SECOND / MESSAGE_MS))):
+        due = began + (number + 1) * MESSAGE_MS / MS_PER_SECOND
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        offset = (number + index * whole // plan.streams) % whole * size
+        await socket.send(plan.pcm[offset : offset + size])
+        sent.add((number + 1) * MESSAGE_MS, time.monotonic())
+
+
+async def _listen(socket: ClientConnection, lag: StreamLag) -> Done:
+    while True:
+        message = await _receive(socket)
+        now = time.monotonic()
+        match message:
+            case Partial():
+                lag.partial(message.end_ms, now)
+            case Final():
+                lag.final(message.end_ms, now)
+            case Done():
+                return message
+
+
+async def _receive(socket: ClientConnection) -> ServerMessage:
+    message = parse_server_message(str(await socket.recv()))
+    if isinstance(message, Error):
+        raise StreamasrError(f"{message.code}: {message.message}")
+    return message
+
+
+def _usage(plan: LoadPlan) -> tuple[float, float] | None:
+    """The daemon's CPU seconds and seconds of audio so far, from ``/metrics``; ``None`` if it keeps them."""
+    parts = urlsplit(plan.url)
+    url = urlunsplit(("https" if parts.scheme == "wss" else "http", parts.netloc, "/metrics", "", ""))
+    headers = {"Authorization": f"Bearer {plan.token}"} if plan.token else {}
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(urllib.request.Request(url, headers=headers), timeout=10) as response:
+            text = response.read().decode()
+    except (URLError, OSError):
+        return None
+    samples = {s.name: s.value for family in text_string_to_metric_families(text) for s in family.samples}
+    try:
+        return samples["process_cpu_seconds_total"], samples["streamasr_audio_seconds_total"]
+    except KeyError:
+        return None

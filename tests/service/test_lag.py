@@ -1,0 +1,69 @@
+"""Lags of made-up streams whose delays are known."""
+
+import pytest
+
+from streamasr.service.lag import SentAudio, StreamLag, percentiles
+
+CHUNK_MS = 640
+
+
+def played(until_ms: int) -> SentAudio:
+    """Audio sent exactly when it was spoken, from second 0 on."""
+    sent = SentAudio()
+    for end_ms in range(40, until_ms + 1, 40):
+        sent.add(end_ms, end_ms / 1_000)
+    return sent
+
+
+def lags_of_stream(delay_ms: int, words_every_ms: int = 200) -> list[float]:
+    """Each chunk's partial comes ``delay_ms`` after the chunk; its last word ends in that chunk."""
+    sent = SentAudio()
+    lag = StreamLag(CHUNK_MS, sent)
+    events = [(end_ms, "sent", end_ms) for end_ms in range(40, 20_001, 40)]
+    for number in range(1, 20_000 // CHUNK_MS):
+        end_ms = number * CHUNK_MS
+        events.append((end_ms + delay_ms, "partial", end_ms // words_every_ms * words_every_ms))
+    for at_ms, what, value in sorted(events, key=lambda event: (event[0], event[1] == "partial")):
+        (sent.add if what == "sent" else lag.partial)(value, at_ms / 1_000)
+        if at_ms > 19_000:
+            break
+    return lag.partial_ms
+
+
+@pytest.mark.parametrize("delay_ms", [0, 20, 300, 620])
+def test_a_stream_that_keeps_up(delay_ms: int) -> None:
+    lags = lags_of_stream(delay_ms)
+    assert len(lags) > 20
+    assert lags == pytest.approx([delay_ms] * len(lags))
+
+
+@pytest.mark.parametrize("delay_ms", [900, 1_500, 3_000])
+def test_a_stream_that_is_whole_chunks_behind(delay_ms: int) -> None:
+    assert percentiles(lags_of_stream(delay_ms))["p50"] == pytest.approx(delay_ms)
+
+
+def test_a_late_change_of_mind_about_an_old_word_is_no_lag() -> None:
+    sent = played(2_000)
+    lag = StreamLag(CHUNK_MS, sent)
+    lag.partial(1_910, 2.0)
+    lag.partial(1_100, 2.05)
+    assert lag.partial_ms == pytest.approx([80, 130])
+
+
+def test_nothing_is_counted_before_a_chunk_is_whole() -> None:
+    lag = StreamLag(CHUNK_MS, played(600))
+    lag.partial(300, 0.6)
+    assert lag.partial_ms == []
+    assert lag.first_partial_ms == pytest.approx(560)
+
+
+def test_finals_count_from_their_last_word() -> None:
+    lag = StreamLag(CHUNK_MS, played(4_000))
+    lag.final(1_000, 2.5)
+    lag.final(9_000, 4.0)
+    assert lag.final_ms == pytest.approx([1_500])
+
+
+def test_percentiles() -> None:
+    assert percentiles(range(101)) == {"p50": 50.0, "p95": 95.0, "p99": 99.0}
+    assert percentiles([]) == {"p50": None, "p95": None, "p99": None}
