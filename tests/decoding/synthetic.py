@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import tempfile
 from pathlib import Path
 
 import kenlm
 import numpy as np
-from kaldingram import train
 from numpy.typing import NDArray
 
 from streamasr.config import DecoderConfig, EndpointConfig
@@ -17,6 +15,7 @@ from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.language_model import LanguageModel
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
+from streamasr.training.lm.build import LmConfig, build_lm
 
 FRAME_MS = 20.0
 TOKENS = TokenList.of_characters("'abcdefghijklmnopqrstuvwxyz")
@@ -76,9 +75,7 @@ def write_arpa(folder: Path) -> Path:
     """Estimate a trigram of ``SENTENCES`` and write it as ``lm.arpa``."""
     text, arpa = folder / "text", folder / "lm.arpa"
     text.write_text("\n".join(SENTENCES) + "\n")
-    parser = argparse.ArgumentParser()
-    train.add_arguments(parser)
-    train.run(parser.parse_args(["--ngram-order", "3", "--text", str(text), "--lm", str(arpa)]))
+    build_lm([[text]], folder, LmConfig(order=3), arpa=arpa, report=lambda _: None)
     return arpa
 
 

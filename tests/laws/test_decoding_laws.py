@@ -180,17 +180,18 @@ def listen_for(minutes):
     return seconds[1:], memory[1:]
 
 
-def assert_flat(seconds, memory):
+def assert_flat(seconds, memory, growth):
     half = len(seconds) // 2
     assert statistics.median(seconds[half:]) < 1.5 * statistics.median(seconds[:half])
-    assert max(memory[half:]) < 1.05 * max(memory[:half])
+    assert max(memory[half:]) < growth * max(memory[:half])
 
 
 def test_four_minutes_cost_the_same_each():
-    assert_flat(*listen_for(4))
+    # Two looks on either side: each depends on how far its utterance has come.
+    assert_flat(*listen_for(4), growth=1.15)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_sixty_minutes_cost_the_same_each():
-    assert_flat(*listen_for(60))
+    assert_flat(*listen_for(60), growth=1.05)

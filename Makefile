@@ -1,0 +1,64 @@
+# make run: a fresh machine needs only Python 3.11 or 3.12, make, g++ and git.
+
+VENV ?= .venv
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
+MANIFEST ?= ../shared/data/dev-librispeech/manifest.jsonl
+ARGS ?=
+
+# What is installed depends on these two files, and on where the checkout is (it is installed editable).
+HASH := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-12)
+PLACE := $(shell pwd | sha256sum | cut -c1-12)
+INSTALLED := $(VENV)/.installed-$(HASH)
+LINKED := $(VENV)/.linked-$(HASH)-$(PLACE)
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: run install test test-all check format bench wheel clean help
+
+run: install ## start the daemon with the default model; it names the page to open (ARGS="--port 9000 …")
+	$(BIN)/streamasr serve $(ARGS)
+
+install: $(LINKED) ## make the virtual environment VENV (default .venv) with everything in it
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt setuptools wheel
+	$(PIP) install --constraint constraints.txt --editable ".[dev]"
+	rm -f $(VENV)/.installed-*
+	touch $@
+
+$(LINKED): $(INSTALLED)
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	rm -f $(VENV)/.linked-*
+	touch $@
+
+test: check ## the checks, and every test but the slow ones
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: check ## the checks and all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: install ## style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: install ## put the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## accuracy and speed of the default model and of PocketSphinx on MANIFEST
+	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable ".[bench]"
+	$(BIN)/streamasr evaluate --model en-small --manifest $(MANIFEST)
+	$(BIN)/python benchmarks/pocketsphinx_peer.py --manifest $(MANIFEST)
+
+wheel: install ## build the wheel, models and captions page inside, into dist/
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+clean: ## remove the virtual environment and everything that was built
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
