@@ -1,0 +1,184 @@
+"""What one client does to the daemon costs no other client a word."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from streamasr.protocol.codec import encode, parse_server_message
+from streamasr.protocol.messages import Done, Error, Start
+from tests.integration.conftest import Daemon, run_daemon
+from tests.integration.streams import Stream, open_stream, voice
+
+VOICES = [voice(1), voice(2), voice(3)]
+
+ENDLESS_CLIENT = """
+import sys
+from websockets.sync.client import connect
+with connect(sys.argv[1], proxy=None) as socket:
+    socket.send('{"type":"start"}')
+    socket.recv()
+    socket.send(bytes(32000))
+    print("streaming", flush=True)
+    while True:
+        socket.send(bytes(3200))
+        socket.recv()
+"""
+
+
+@pytest.fixture
+async def expected(daemon: Daemon) -> list[str]:
+    """What the daemon says about each voice alone."""
+    texts = [await daemon.alone(pcm) for pcm in VOICES]
+    assert len({text for text in texts if text}) == len(VOICES), "the voices must be told apart"
+    return texts
+
+
+async def test_a_client_killed_with_sigkill(daemon: Daemon, expected: list[str]) -> None:
+    client = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ENDLESS_CLIENT, daemon.url, stdout=asyncio.subprocess.PIPE
+    )
+    assert client.stdout is not None
+    assert await client.stdout.readline() == b"streaming\n"
+
+    async def kill() -> None:
+        client.send_signal(signal.SIGKILL)
+        assert await client.wait() == -signal.SIGKILL
+
+    assert await daemon.disturbed(VOICES, kill) == expected
+    # Its slot is free again: four sessions fit.
+    assert await daemon.disturbed([*VOICES, VOICES[0]], nothing) == [*expected, expected[0]]
+
+
+async def test_a_client_that_never_reads(tiny_folder: Path) -> None:
+    """It is cut off once the buffers between are full."""
+    flags = ("--slow-reader-s", "0.5", "--send-buffer-bytes", "4096")
+    with run_daemon("--model", str(tiny_folder), *flags) as daemon:
+        expected = [await daemon.alone(pcm) for pcm in VOICES]
+        deaf = socket.socket()
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        deaf.connect(("127.0.0.1", daemon.port))
+        deaf.setblocking(False)
+        async with connect(daemon.url, sock=deaf, max_queue=1, ping_interval=None) as client:
+            await client.send(encode(Start(latency_ms=160, alternatives=10)))
+            client.transport.pause_reading()
+
+            async def talk_until_cut_off() -> None:
+                with suppress(ConnectionClosed):
+                    while True:
+                        await client.send(VOICES[0])
+
+            assert await daemon.disturbed(VOICES, talk_until_cut_off) == expected
+        assert 'streamasr_session_errors_total{code="slow_reader"} 1.0' in await daemon.metrics()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        pytest.param(os.urandom(20_000), id="noise"),
+        pytest.param(b"\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff" + bytes(4), id="a message of 2^64 bytes"),
+        pytest.param(b"\xf1\x80\0\0\0\0", id="reserved bits"),
+        pytest.param(b"\x81\x82\0\0\0\0\xc3\x28", id="text that is no UTF-8"),
+        pytest.param(b"\x01\x80\0\0\0\0" * 1_000, id="fragments that never begin anew"),
+        pytest.param(b"\x81\x81\0\0\0\0{", id="a broken object"),
+    ],
+)
+async def test_garbage_after_the_handshake(daemon: Daemon, expected: list[str], garbage: bytes) -> None:
+    async def babble() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
+        writer.write(
+            b"GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        assert b" 101 " in await reader.readline()
+        writer.write(garbage)
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        assert b"Traceback" not in answer
+        writer.close()
+
+    assert await daemon.disturbed(VOICES, babble) == expected
+
+
+async def test_garbage_inside_the_protocol(daemon: Daemon, expected: list[str]) -> None:
+    nan = b"\x00\x00\xc0\x7f"
+    cases: list[tuple[str, str | bytes, str]] = [
+        ('{"type":"start"}', b"\0\0\0", "bad_audio"),
+        ('{"type":"start","encoding":"pcm_f32le"}', nan * 4, "bad_audio"),
+        ('{"type":"start"}', bytes(2_000_000), "message_too_big"),
+        ('{"type":"start"}', "null", "bad_message"),
+        ('{"type":"start","hotwords":[{"text":"\\u4f60\\u597d"}]}', "x", "bad_message"),
+    ]
+
+    async def misbehave() -> None:
+        for start, then, code in cases:
+            async with connect(daemon.url, proxy=None) as client:
+                await client.send(start)
+                await client.send(then)
+                last = (await Stream(client).ended())[-1]
+                assert isinstance(last, Error)
+                assert (last.code, last.fault) == (code, "client")
+                assert "Traceback" not in last.message
+
+    assert await daemon.disturbed(VOICES, misbehave) == expected
+
+
+async def test_twice_the_session_limit(daemon: Daemon, expected: list[str]) -> None:
+    """Four of eight are taken and lose nothing; the others are told when to come back, and then are taken."""
+    first = await daemon.disturbed([*VOICES, VOICES[0]], lambda: refused_four_times(daemon))
+    assert first == [*expected, expected[0]]
+    assert await daemon.disturbed([*VOICES, VOICES[1]], nothing) == [*expected, expected[1]]
+
+
+async def test_sigterm_in_mid_sentence(daemon: Daemon, tiny_folder: Path) -> None:
+    """Every stream gets the finals of all that was heard, `done` and 1001; the daemon leaves with 0."""
+    heard: list[tuple[bytes, str]] = []
+
+    async def speak(pcm: bytes, spoken: asyncio.Barrier) -> None:
+        async with open_stream(stopping.url) as stream:
+            await stream.send(pcm)
+            await spoken.wait()
+            told = await stream.ended()
+            assert stream.socket.close_code == 1001
+            assert "shutting_down" in [message.code for message in told if message.type == "warning"]
+            done = told[-1]
+            assert isinstance(done, Done)
+            assert 0 < done.audio_ms <= len(pcm) // 32
+            heard.append((pcm[: done.audio_ms * 32], stream.text))
+
+    spoken = asyncio.Barrier(len(VOICES) + 1)
+
+    async def terminate() -> None:
+        await spoken.wait()
+        stopping.signal(signal.SIGTERM)
+
+    with run_daemon("--model", str(tiny_folder)) as stopping:
+        await asyncio.gather(*(speak(pcm, spoken) for pcm in VOICES), terminate())
+        assert await stopping.exit_status() == 0
+    assert len(heard) == len(VOICES)
+    for pcm, text in heard:
+        assert text
+        assert await daemon.alone(pcm) == text
+
+
+async def nothing() -> None:
+    return
+
+
+async def refused_four_times(daemon: Daemon) -> None:
+    for _ in range(4):
+        async with connect(daemon.url, proxy=None) as client:
+            await client.send(encode(Start()))
+            error = parse_server_message(str(await client.recv()))
+            assert isinstance(error, Error)
+            assert (error.code, error.fault) == ("overloaded", "server")
+            assert error.retry_after_ms is not None
+            await client.wait_closed()
+            assert client.close_code == 1013
