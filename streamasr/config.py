@@ -53,13 +53,16 @@ class WhisperEncoderConfig:
     layers: int = 6
     left_context_frames: int = 256
     """Encoder frames before a chunk that its attention may look at, in every layer."""
-    position_period_frames: int = 1500
+    position_period_frames: int = 3000
     """The sinusoidal positions repeat exactly after so many encoder frames, so they never run out."""
+    position_wavelength_frames: int = 200
+    """Sinusoids slower than this stand still: they tell where in a recording a frame is, which a stream has no use for."""
     chunk_frames: tuple[int, ...] = (8, 16, 32, 64)
     """Chunk sizes the model was trained for, in encoder frames; a session picks one of them."""
 
     def __post_init__(self) -> None:
-        _positive(self, "n_mels", "dim", "heads", "layers", "left_context_frames", "position_period_frames")
+        _positive(self, "n_mels", "dim", "heads", "layers", "left_context_frames")
+        _positive(self, "position_period_frames", "position_wavelength_frames")
         if self.dim % self.heads:
             raise ConfigError(f"encoder.dim ({self.dim}) must be a multiple of encoder.heads ({self.heads})")
         if not self.chunk_frames or any(c <= 0 for c in self.chunk_frames):

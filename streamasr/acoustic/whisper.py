@@ -93,7 +93,9 @@ class WhisperEncoder(nn.Module):
         self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.layers))
         self.final_norm = nn.LayerNorm(config.dim)
         self.head = nn.Linear(config.dim, vocab_size)
-        table_PD = periodic_positions(config.position_period_frames, config.dim)
+        table_PD = periodic_positions(
+            config.position_period_frames, config.position_wavelength_frames, config.dim
+        )
         self.register_buffer("positions_PD", table_PD, persistent=False)
 
     def initial_state(self, batch: int) -> WhisperState:
@@ -193,16 +195,16 @@ class WhisperEncoder(nn.Module):
         return self.positions_PD[index_BT % self.config.position_period_frames]
 
 
-def periodic_positions(period: int, dim: int) -> Tensor:
-    """Whisper's sinusoids [period, dim], every frequency rounded to a whole number of turns in ``period`` frames.
+def periodic_positions(period: int, longest_wavelength: int, dim: int) -> Tensor:
+    """Whisper's sinusoids [period, dim] without an end and without a place in the recording.
 
-    The rounding makes the table wrap around without a seam; frequencies below half a turn become constant.
+    Every frequency is rounded to a whole number of turns in ``period`` frames, so that the table wraps around without
+    a seam; wavelengths beyond ``longest_wavelength`` frames stand still at their value for frame 0.
     """
     half = dim // 2
-    inverse_D = torch.exp(
-        -math.log(_LONGEST_WAVELENGTH) / (half - 1) * torch.arange(half, dtype=torch.float64)
-    )
+    inverse_D = torch.exp(-math.log(_LONGEST_WAVELENGTH) / (half - 1) * torch.arange(half, dtype=torch.float64))
     turns_D = torch.round(inverse_D * period / (2 * math.pi))
+    turns_D[2 * math.pi / inverse_D > longest_wavelength] = 0
     phase_PD = torch.arange(period, dtype=torch.float64)[:, None] * turns_D * (2 * math.pi / period)
     return torch.cat((phase_PD.sin(), phase_PD.cos()), dim=1).float()
 
