@@ -56,7 +56,7 @@ class WhisperEncoderConfig:
     position_period_frames: int = 3000
     """The sinusoidal positions repeat exactly after so many encoder frames, so they never run out."""
     position_wavelength_frames: int = 200
-    """Sinusoids slower than this stand still: they tell where in a recording a frame is, which a stream has no use for."""
+    """Slower sinusoids stand still: they tell where in a recording a frame is, of no use to a stream."""
     chunk_frames: tuple[int, ...] = (8, 16, 32, 64)
     """Chunk sizes the model was trained for, in encoder frames; a session picks one of them."""
 
