@@ -20,7 +20,7 @@ run: install ## start the daemon with the default model; it names the page to op
 
 install: $(LINKED) ## make the virtual environment VENV (default .venv) with everything in it
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED):
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --constraint constraints.txt setuptools wheel
 	$(PIP) install --constraint constraints.txt --editable ".[dev]"

@@ -1,0 +1,102 @@
+"""PocketSphinx on a manifest: the error rates and speed of a well-known streaming recogniser, scored as our own.
+
+Its English model comes with the package (``pip install "streamasr[bench]"``). Audio goes in as a stream of blocks
+with one decoder for all utterances, so that its running cepstral mean is as warm as in a long session.
+
+    python benchmarks/pocketsphinx_peer.py --manifest dev/manifest.jsonl
+
+Prints a table, then one JSON line last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pocketsphinx
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from streamasr.errors import StreamasrError
+from streamasr.frontend.files import read_audio
+from streamasr.manifest import Utterance, read_manifest
+from streamasr.scoring import Interval, bootstrap_ratio, character_edits, word_edits
+from streamasr.text import normalise_english
+from streamasr.units import ms_to_samples
+
+SAMPLE_RATE = 16_000
+BLOCK_MS = 100
+"""Audio handed over at a time."""
+PCM_SCALE = 32_767
+
+
+def recognise(utterances: Sequence[Utterance]) -> Iterator[tuple[str, float, float]]:
+    """The text of each utterance, its seconds of audio and the CPU seconds that recognising took."""
+    decoder = pocketsphinx.Decoder(samprate=SAMPLE_RATE, loglevel="FATAL")
+    block = ms_to_samples(BLOCK_MS, SAMPLE_RATE)
+    for utterance in utterances:
+        samples = read_audio(utterance.audio, SAMPLE_RATE)
+        pcm = np.round(np.clip(samples, -1, 1) * PCM_SCALE).astype("<i2")
+        began = time.process_time()
+        decoder.start_utt()
+        for start in range(0, len(pcm), block):
+            decoder.process_raw(pcm[start : start + block].tobytes())
+        decoder.end_utt()
+        best = decoder.hyp()
+        seconds = time.process_time() - began
+        yield best.hypstr if best else "", len(pcm) / SAMPLE_RATE, seconds
+
+
+def measure(utterances: Sequence[Utterance]) -> dict[str, Interval]:
+    """WER, CER and real-time factor with their 95 % bootstrap intervals over utterances."""
+    words, characters, audio_s, cpu_s = [], [], [], []
+    answers = track(
+        recognise(utterances), "pocketsphinx", len(utterances), console=Console(stderr=True), transient=True
+    )
+    for utterance, (text, audio, seconds) in zip(utterances, answers, strict=True):
+        pair = normalise_english(utterance.text), normalise_english(text)
+        words.append(word_edits(*pair))
+        characters.append(character_edits(*pair))
+        audio_s.append(audio)
+        cpu_s.append(seconds)
+    return {
+        "wer": bootstrap_ratio([e.errors for e in words], [e.length for e in words]),
+        "cer": bootstrap_ratio([e.errors for e in characters], [e.length for e in characters]),
+        "rtf": bootstrap_ratio(cpu_s, audio_s),
+    }
+
+
+def main() -> int:
+    """Measure and print; 1 where the manifest or its audio cannot be used."""
+    parser = argparse.ArgumentParser(
+        description="PocketSphinx on a manifest, scored as streamasr evaluate scores."
+    )
+    parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="JSON lines")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances")
+    args = parser.parse_args()
+    try:
+        utterances = read_manifest(args.manifest)[: args.limit]
+        measured = measure(utterances)
+    except StreamasrError as error:
+        print(f"pocketsphinx_peer: {error.message}", file=sys.stderr)
+        return 1
+    table = Table("", "value", "95 % interval", title=f"PocketSphinx, {len(utterances)} utterances")
+    for name, interval in measured.items():
+        unit, scale = ("", 1) if name == "rtf" else (" %", 100)
+        low, value, high = (f"{scale * x:.2f}{unit}" for x in (interval.low, interval.value, interval.high))
+        table.add_row(name.upper(), value, f"{low} – {high}")
+    Console().print(table)
+    figures = {name: asdict(interval) for name, interval in measured.items()}
+    print(json.dumps({"benchmark": "pocketsphinx_peer", "utterances": len(utterances), **figures}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
