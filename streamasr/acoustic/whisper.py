@@ -202,7 +202,9 @@ def periodic_positions(period: int, longest_wavelength: int, dim: int) -> Tensor
     a seam; wavelengths beyond ``longest_wavelength`` frames stand still at their value for frame 0.
     """
     half = dim // 2
-    inverse_D = torch.exp(-math.log(_LONGEST_WAVELENGTH) / (half - 1) * torch.arange(half, dtype=torch.float64))
+    inverse_D = torch.exp(
+        -math.log(_LONGEST_WAVELENGTH) / (half - 1) * torch.arange(half, dtype=torch.float64)
+    )
     turns_D = torch.round(inverse_D * period / (2 * math.pi))
     turns_D[2 * math.pi / inverse_D > longest_wavelength] = 0
     phase_PD = torch.arange(period, dtype=torch.float64)[:, None] * turns_D * (2 * math.pi / period)

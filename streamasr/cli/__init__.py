@@ -26,7 +26,9 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    parser = argparse.ArgumentParser(prog="streamasr", description="Streaming speech recognition for live captions.")
+    parser = argparse.ArgumentParser(
+        prog="streamasr", description="Streaming speech recognition for live captions."
+    )
     parser.add_argument("--version", action="version", version=f"streamasr {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen = next((word for word in argv if word in COMMANDS), None)
