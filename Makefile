@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: run install test test-all check format bench wheel clean help
 
 run: install ## start the daemon with the default model; it names the page to open (ARGS="--port 9000 …")
-	$(BIN)/streamasr serve $(ARGS)
+	@$(BIN)/streamasr serve $(ARGS)
 
 install: $(LINKED) ## make the virtual environment VENV (default .venv) with everything in it
 
