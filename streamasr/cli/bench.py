@@ -51,21 +51,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Play, then print a table and one JSON line; 1 where a stream failed."""
-    samples_S = read_audio(args.audio, SAMPLE_RATE)
-    if not len(samples_S):
-        raise DataError(f"{args.audio}: holds no audio")
-    pcm = np.round(np.clip(samples_S, -1, 1) * _INT16_MAX).astype("<i2").tobytes()
+    pcm = read_pcm(args.audio)
     plan = LoadPlan(
         url=args.url,
         pcm=pcm,
         streams=args.streams,
         latency_ms=args.latency_ms,
-        duration_s=args.duration or len(samples_S) / SAMPLE_RATE,
+        duration_s=args.duration or len(pcm) / (2 * SAMPLE_RATE),
         token=args.token,
     )
     report = asyncio.run(run_load(plan))
     print_report(report)
     return 1 if report.failed else 0
+
+
+def read_pcm(path: Path) -> bytes:
+    """A file's audio as the load test sends it.
+
+    Raises:
+        DataError: no such file, not audio, or none in it.
+    """
+    samples_S = read_audio(path, SAMPLE_RATE)
+    if not len(samples_S):
+        raise DataError(f"{path}: holds no audio")
+    return bytes(np.round(np.clip(samples_S, -1, 1) * _INT16_MAX).astype("<i2").tobytes())
 
 
 def print_report(report: LoadReport) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Mapping
 
@@ -16,7 +17,7 @@ from streamasr.service.config import ServerConfig
 from streamasr.service.logs import event
 from streamasr.service.ports import EnginePort
 from streamasr.service.sdnotify import Notifier, passed_socket
-from streamasr.service.server import CaptionServer
+from streamasr.service.server import CaptionServer, open_listener
 
 _WATCHDOG_SHARE = 3
 """Pings in one watchdog interval."""
@@ -39,27 +40,39 @@ async def run_daemon(
         The exit status: 0, or 1 where sessions had to be cut off.
     """
     notifier = Notifier(environment)
-    notifier.send(STATUS="loading the model")
-    engine = await asyncio.to_thread(load_engine)
-    try:
-        server = CaptionServer(config, engine)
-        await server.start(passed_socket(environment, os.getpid()))
-        stop = _stop_on_signals()
-        announce(server)
-        notifier.send(READY=1, STATUS="taking sessions")
-        event("ready", url=server.stream_url)
-        watch = asyncio.create_task(_watch(notifier, engine))
+    # Before the model is loaded, which takes seconds: a port that is taken should be told at once.
+    with open_listener(config, passed_socket(environment, os.getpid())) as listening:
+        notifier.send(STATUS="loading the model")
+        engine = await asyncio.to_thread(load_engine)
         try:
-            await stop.wait()
-            notifier.send(STOPPING=1, STATUS="finishing sessions")
-            finished = await _drain(server, stop)
-            await server.close()
+            return await _serve(config, engine, listening, announce, notifier)
         finally:
-            watch.cancel()
-        event("stopped", finished=finished)
-        return 0 if finished else 1
+            await asyncio.to_thread(engine.close)
+
+
+async def _serve(
+    config: ServerConfig,
+    engine: EnginePort,
+    listening: socket.socket,
+    announce: Callable[[CaptionServer], None],
+    notifier: Notifier,
+) -> int:
+    server = CaptionServer(config, engine)
+    await server.start(listening)
+    stop = _stop_on_signals()
+    announce(server)
+    notifier.send(READY=1, STATUS="taking sessions")
+    event("ready", url=server.stream_url)
+    watch = asyncio.create_task(_watch(notifier, engine))
+    try:
+        await stop.wait()
+        notifier.send(STOPPING=1, STATUS="finishing sessions")
+        finished = await _drain(server, stop)
+        await server.close()
     finally:
-        await asyncio.to_thread(engine.close)
+        watch.cancel()
+    event("stopped", finished=finished)
+    return 0 if finished else 1
 
 
 def _stop_on_signals() -> asyncio.Event:

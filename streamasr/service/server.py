@@ -6,6 +6,7 @@ Knows websockets and conversations; no signal, no model, no process.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 import time
@@ -53,34 +54,26 @@ class CaptionServer:
         )
         """Answers to plain HTTP."""
 
-    async def start(self, passed: socket.socket | None = None) -> None:
-        """Take sessions from now on, on ``passed`` or else on a socket of our own.
+    async def start(self, listening: socket.socket) -> None:
+        """Take sessions from now on; ``listening`` is the server's to close.
 
         Raises:
-            ConfigError: the address cannot be listened on, or not without a token; or the certificate is no
-                good.
+            ConfigError: the certificate is no good.
         """
-        listening = passed or _listen(self._config.host, self._config.port)
-        try:
-            self._config.check_exposure(_host_of(listening))
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._config.send_buffer_bytes)
-            self._server = await serve(
-                self._converse,
-                sock=listening,
-                ssl=_tls(self._config),
-                process_request=lambda _, request: self.http.answer(request),
-                server_header="streamasr",
-                compression=None,  # speech samples hardly deflate, and each client's window would cost memory
-                open_timeout=self._config.start_timeout_s,
-                ping_interval=self._config.ping_interval_s,
-                ping_timeout=None,  # a pong may wait behind audio not read yet; idle_timeout_s rules
-                close_timeout=self._config.close_timeout_s,
-                max_size=self._config.limits.audio_bytes * _HARD_SIZE_FACTOR,
-                max_queue=_QUEUED_FRAMES,
-            )
-        except BaseException:
-            listening.close()
-            raise
+        self._server = await serve(
+            self._converse,
+            sock=listening,
+            ssl=_tls(self._config),
+            process_request=lambda _, request: self.http.answer(request),
+            server_header="streamasr",
+            compression=None,  # speech samples hardly deflate, and each client's window would cost memory
+            open_timeout=self._config.start_timeout_s,
+            ping_interval=self._config.ping_interval_s,
+            ping_timeout=None,  # a pong may wait behind audio not read yet; idle_timeout_s rules
+            close_timeout=self._config.close_timeout_s,
+            max_size=self._config.limits.audio_bytes * _HARD_SIZE_FACTOR,
+            max_queue=_QUEUED_FRAMES,
+        )
 
     @property
     def stream_url(self) -> str:
@@ -157,13 +150,33 @@ class CaptionServer:
                 self._idle.set()
 
 
+def open_listener(config: ServerConfig, passed: socket.socket | None = None) -> socket.socket:
+    """The listening socket: the service manager's, or else one on the configured address.
+
+    Raises:
+        ConfigError: the address cannot be listened on, or not without a token.
+    """
+    listening = passed or _listen(config.host, config.port)
+    try:
+        config.check_exposure(_host_of(listening))
+    except ConfigError:
+        listening.close()
+        raise
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, config.send_buffer_bytes)
+    return listening
+
+
 def _listen(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
         return socket.create_server(address[:2], family=family, backlog=128)
     except OSError as error:
-        hint = "; is a daemon running already? --port 0 takes a free one" if error.errno == 98 else ""
+        hint = (
+            "; is a daemon running already? --port 0 takes a free one"
+            if error.errno == errno.EADDRINUSE
+            else ""
+        )
         raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}{hint}") from None
 
 

@@ -114,5 +114,7 @@ def run_daemon(*flags: str) -> Iterator[Daemon]:
 @pytest.fixture(scope="session")
 def daemon(tiny_folder: Path) -> Iterator[Daemon]:
     """A daemon with room for four, the same for all tests: whatever one does to it, the next must find it well."""
-    with run_daemon("--model", str(tiny_folder), "--max-sessions", "4", "--close-timeout-s", "1") as running:
+    limits = ["--max-sessions", "4", "--close-timeout-s", "1"]
+    impatience = ["--slow-reader-s", "2", "--send-buffer-bytes", "4096"]
+    with run_daemon("--model", str(tiny_folder), *limits, *impatience) as running:
         yield running

@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from streamasr.protocol.codec import encode, parse_server_message
 from streamasr.protocol.messages import ClientMessage, ServerMessage, Start
 from streamasr.service.config import ServerConfig
-from streamasr.service.server import CaptionServer
+from streamasr.service.server import CaptionServer, open_listener
 from tests.service.fake import FakeEngine
 
 
@@ -75,8 +75,9 @@ async def launch() -> AsyncIterator[Launch]:
 
         async def start(engine: FakeEngine | None = None, **settings: Any) -> Bench:
             engine = engine or FakeEngine()
-            server = CaptionServer(ServerConfig(**{"port": 0, **settings}), engine)
-            await server.start()
+            server_config = ServerConfig(**{"port": 0, **settings})
+            server = CaptionServer(server_config, engine)
+            await server.start(open_listener(server_config))
             servers.append(server)
             return Bench(server, engine, clients)
 

@@ -219,7 +219,7 @@ async def test_a_client_that_lets_messages_pile_up_is_dropped(launch: Launch) ->
 
 async def test_a_client_that_never_reads_is_cut_off(launch: Launch) -> None:
     bench = await launch(slow_reader_s=0.2, outbox_messages=100_000, send_buffer_bytes=4_096)
-    client, other = await bench.session(), await bench.session()
+    client, other = await bench.session(close_timeout=0.1), await bench.session()
     client.socket.transport.pause_reading()  # type: ignore[attr-defined]
     long = Final(utterance=0, text="x" * 10_000, confidence=1.0, start_ms=0, end_ms=0)
     for _ in range(2_000):

@@ -129,7 +129,7 @@ async def test_foreign_pages_may_not_connect(launch: Launch) -> None:
 
 
 async def test_garbage_instead_of_http_harms_nobody(launch: Launch) -> None:
-    bench = await launch()
+    bench = await launch(start_timeout_s=0.3)
     other = await bench.session()
     for garbage in (
         b"\x16\x03\x01\x02\x00\x01\xff" * 100,

@@ -1,0 +1,140 @@
+"""The process around the server, with a fake engine: readiness, watchdog, signals."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect
+
+from streamasr.errors import ConfigError, ModelError
+from streamasr.protocol.codec import encode, parse_server_message
+from streamasr.protocol.messages import Start
+from streamasr.service.config import ServerConfig
+from streamasr.service.daemon import run_daemon
+from streamasr.service.server import CaptionServer
+from tests.service.fake import FakeEngine
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """The service manager's end of the notify socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+        end.bind(str(tmp_path / "notify"))
+        end.setblocking(False)
+        yield end
+
+
+def told(manager: socket.socket) -> list[str]:
+    """All lines that the manager got."""
+    lines: list[str] = []
+    while True:
+        try:
+            lines += manager.recv(4_096).decode().splitlines()
+        except BlockingIOError:
+            return lines
+
+
+class Run:
+    """A daemon in this process."""
+
+    def __init__(self, config: ServerConfig, engine: FakeEngine, environment: dict[str, str]) -> None:
+        self._announced: asyncio.Future[CaptionServer] = asyncio.get_running_loop().create_future()
+        daemon = run_daemon(config, lambda: engine, self._announced.set_result, environment)
+        self.task = asyncio.create_task(daemon)
+
+    async def ready(self) -> CaptionServer:
+        await asyncio.wait([self.task, self._announced], return_when=asyncio.FIRST_COMPLETED)
+        return self._announced.result()
+
+
+async def test_life_from_readiness_to_sigterm(manager: socket.socket) -> None:
+    environment = {"NOTIFY_SOCKET": str(manager.getsockname()), "WATCHDOG_USEC": "600000000"}
+    engine = FakeEngine()
+    run = Run(ServerConfig(port=0), engine, environment)
+    server = await run.ready()
+    async with connect(server.stream_url, proxy=None) as client:
+        await client.send(encode(Start()))
+        await client.recv()
+        os.kill(os.getpid(), signal.SIGTERM)
+        types = [parse_server_message(str(text)).type async for text in client]
+    assert types == ["warning", "done"]
+    assert await run.task == 0
+    assert engine.closed
+    lines = told(manager)
+    order = ["STATUS=loading the model", "READY=1", "WATCHDOG=1", "STOPPING=1"]
+    assert [line for line in lines if line in order] == order
+
+
+async def test_a_stuck_engine_gets_no_watchdog(manager: socket.socket) -> None:
+    environment = {"NOTIFY_SOCKET": str(manager.getsockname()), "WATCHDOG_USEC": "1000000"}
+    engine = FakeEngine()
+    engine.heartbeat -= 2
+    run = Run(ServerConfig(port=0), engine, environment)
+    server = await run.ready()
+    async with connect(server.stream_url, proxy=None):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await run.task
+    lines = told(manager)
+    assert "STATUS=0 sessions" in lines
+    assert "WATCHDOG=1" not in lines
+
+
+async def test_a_second_signal_waits_for_nobody() -> None:
+    engine = FakeEngine()
+    run = Run(ServerConfig(port=0, drain_timeout_s=600), engine, {})
+    server = await run.ready()
+    async with connect(server.stream_url, proxy=None) as client:
+        await client.send(encode(Start()))
+        await client.recv()
+        engine.sessions[0].stop = lambda: None  # type: ignore[method-assign]
+        os.kill(os.getpid(), signal.SIGINT)
+        assert parse_server_message(str(await client.recv())).type == "warning"
+        os.kill(os.getpid(), signal.SIGINT)
+        await client.wait_closed()
+        assert client.close_code == 1001
+    assert await run.task == 1
+    assert engine.closed
+
+
+async def test_a_taken_port_is_told_before_the_model_is_loaded() -> None:
+    def never() -> FakeEngine:
+        raise AssertionError("the model was loaded first")
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config = ServerConfig(port=taken.getsockname()[1])
+        with pytest.raises(
+            ConfigError, match=r"cannot listen on 127\.0\.0\.1 port .*is a daemon running already"
+        ):
+            await run_daemon(config, never, lambda server: None, {})
+
+
+async def test_a_model_that_does_not_load_is_the_callers_to_tell() -> None:
+    def broken() -> FakeEngine:
+        raise ModelError("no such model")
+
+    with pytest.raises(ModelError, match="no such model"):
+        await run_daemon(ServerConfig(port=0), broken, lambda server: None, {})
+
+
+async def test_a_passed_socket_needs_a_token_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as listening:
+        fd = os.dup(listening.fileno())
+        monkeypatch.setattr("streamasr.service.sdnotify._FIRST_FD", fd)
+        environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+        with pytest.raises(ConfigError, match=r"refusing to listen on 0\.0\.0\.0 without a token"):
+            await run_daemon(ServerConfig(), FakeEngine, lambda server: None, environment)
+
+
+async def test_a_passed_socket_is_served_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        monkeypatch.setattr("streamasr.service.sdnotify._FIRST_FD", os.dup(listening.fileno()))
+        environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+        run = Run(ServerConfig(port=1), FakeEngine(), environment)
+        server = await run.ready()
+        assert str(listening.getsockname()[1]) in server.stream_url
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await run.task == 0

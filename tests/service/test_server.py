@@ -1,0 +1,66 @@
+"""Addresses and TLS."""
+
+import shutil
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect
+
+from streamasr.errors import ConfigError
+from streamasr.protocol.codec import encode
+from streamasr.protocol.messages import Start
+from streamasr.service.config import ServerConfig
+from streamasr.service.server import CaptionServer, open_listener
+from tests.service.conftest import Launch
+from tests.service.fake import FakeEngine
+
+
+async def test_the_urls_name_the_port(launch: Launch) -> None:
+    bench = await launch()
+    assert bench.server.stream_url == f"ws://127.0.0.1:{bench.port}/v1/stream"
+    assert bench.server.page_url == f"http://127.0.0.1:{bench.port}/"
+
+
+async def test_ipv6_is_bracketed(launch: Launch) -> None:
+    bench = await launch(host="::1")
+    assert bench.server.stream_url.startswith("ws://[::1]:")
+    await bench.session()
+
+
+def test_a_strange_host_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"cannot listen on 203\.0\.113\.7 port 0"):
+        open_listener(ServerConfig(host="203.0.113.7", port=0, token="0123456789abcdef"))
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for localhost and its key, in one file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    key, chain = tmp_path / "key.pem", tmp_path / "cert.pem"
+    request = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([*request, *names, "-keyout", key, "-out", chain], check=True, capture_output=True)
+    both = tmp_path / "both.pem"
+    both.write_text(key.read_text() + chain.read_text())
+    return both
+
+
+async def test_tls(launch: Launch, certificate: Path) -> None:
+    bench = await launch(tls_cert=certificate, tls_key=certificate)
+    assert bench.server.stream_url.startswith("wss://")
+    assert bench.server.page_url.startswith("https://")
+    trust = ssl.create_default_context(cafile=str(certificate))
+    async with connect(bench.server.stream_url, proxy=None, ssl=trust) as client:
+        await client.send(encode(Start()))
+        assert "ready" in str(await client.recv())
+
+
+async def test_a_bad_certificate_is_told(tmp_path: Path) -> None:
+    (tmp_path / "x.pem").write_text("not a certificate")
+    config = ServerConfig(port=0, tls_cert=tmp_path / "x.pem", tls_key=tmp_path / "x.pem")
+    with open_listener(config) as listening, pytest.raises(ConfigError, match=r"tls_cert .*x\.pem"):
+        await CaptionServer(config, FakeEngine()).start(listening)
