@@ -64,7 +64,7 @@ def main() -> None:
                 url=url, pcm=pcm, streams=streams, latency_ms=args.latency_ms, duration_s=args.duration
             )
             reports.append(asyncio.run(run_load(plan)))
-    Console().print(table(reports))
+    Console(width=100).print(table(reports))
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "load_before": os.getloadavg()[2]}
     print(json.dumps({**machine, "reports": [dataclasses.asdict(report) for report in reports]}))
 
