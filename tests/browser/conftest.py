@@ -24,7 +24,7 @@ from websockets.exceptions import ConnectionClosed
 
 from streamasr.service.pages import SECURITY_HEADERS, load_assets
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 FLAGS = """
     --headless=new --no-sandbox --disable-gpu --no-first-run --disable-dev-shm-usage --remote-debugging-port=0
     --use-fake-ui-for-media-stream --use-fake-device-for-media-stream
