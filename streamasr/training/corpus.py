@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
-import soxr
 
-from streamasr.errors import DataError
+from streamasr.frontend.files import read_audio
+from streamasr.manifest import read_manifest
 
 Progress = Callable[[int, int], None]
 _INT16_SCALE = 32768
@@ -48,31 +47,14 @@ def load_corpus(
     Raises:
         DataError: a manifest line or an audio file is not usable; the message names it.
     """
-    rows = [row for manifest in manifests for row in _read_manifest(manifest)]
-    if not rows:
-        raise DataError(f"no utterance in {', '.join(map(str, manifests))}")
+    rows = [utterance for manifest in manifests for utterance in read_manifest(manifest)]
     key = hashlib.sha256(json.dumps([sample_rate, *map(str, rows)]).encode()).hexdigest()[:16]
     samples_file, offsets_file = cache / f"{key}.i16", cache / f"{key}.offsets.npy"
     if not (samples_file.exists() and offsets_file.exists()):
         cache.mkdir(parents=True, exist_ok=True)
-        _decode_all([path for path, _ in rows], samples_file, offsets_file, sample_rate, progress)
+        _decode_all([row.audio for row in rows], samples_file, offsets_file, sample_rate, progress)
     samples = np.memmap(samples_file, dtype=np.int16, mode="r")
-    return Corpus(samples, np.load(offsets_file), tuple(text for _, text in rows))
-
-
-def _read_manifest(manifest: Path) -> Iterator[tuple[Path, str]]:
-    try:
-        lines = manifest.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{manifest}: no such manifest") from None
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            yield manifest.parent / row["audio_filepath"], row.get("text", "")
-        except (json.JSONDecodeError, KeyError, TypeError):
-            raise DataError(
-                f"{manifest}:{number}: expected a JSON object with audio_filepath and text"
-            ) from None
+    return Corpus(samples, np.load(offsets_file), tuple(row.text for row in rows))
 
 
 def _decode_all(
@@ -92,12 +74,5 @@ def _decode_all(
 
 
 def _decode(path: Path, sample_rate: int) -> npt.NDArray[np.int16]:
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-    mono = samples.mean(axis=1)
-    if rate != sample_rate:
-        mono = soxr.resample(mono, rate, sample_rate)
-    scaled = np.clip(np.round(mono * _INT16_SCALE), -_INT16_SCALE, _INT16_SCALE - 1)
+    scaled = np.clip(np.round(read_audio(path, sample_rate) * _INT16_SCALE), -_INT16_SCALE, _INT16_SCALE - 1)
     return np.asarray(scaled, dtype=np.int16)

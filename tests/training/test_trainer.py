@@ -91,7 +91,7 @@ def test_a_transcript_outside_the_tokens_is_named(beep_manifest: Path, tmp_path:
 
 
 def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere\.jsonl: no such manifest"):
+    with pytest.raises(DataError, match=r"nowhere\.jsonl: no such file"):
         Trainer(recipe(tmp_path / "nowhere.jsonl", 1), tmp_path, CPU, lambda event: None)
 
 
