@@ -20,6 +20,8 @@ from streamasr import scoring
 from streamasr.acoustic import save_encoder
 from streamasr.acoustic.whisper import WhisperEncoder
 from streamasr.config import ModelConfig, to_toml
+from streamasr.decoding.greedy import greedy_text_of_ids
+from streamasr.decoding.tokens import TokenList
 from streamasr.errors import DataError
 from streamasr.frontend.mel import LogMel
 from streamasr.training import losses
@@ -30,7 +32,6 @@ from streamasr.training.optim import build_optimizer, load_optimizer, set_rates
 from streamasr.training.pretrained import load_pretrained
 from streamasr.training.rows import Batch, RowBuilder, RowPlan
 
-BLANK, SPACE = "<blank>", "<space>"
 _FRAME_MULTIPLE = 64
 _INT16_SCALE = 32768.0
 _DEV_ROWS = 32
@@ -84,7 +85,7 @@ class Trainer:
         self.report = report
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
-        self.tokens = [BLANK, SPACE, *config.tokens]
+        self.tokens = TokenList.of_characters(config.tokens)
         self.frontend = LogMel(config.frontend).to(device)
         self.encoder = WhisperEncoder(config.encoder, len(self.tokens)).to(device)
         if config.pretrained is not None:
@@ -150,7 +151,11 @@ class Trainer:
             log_probs_BTV = self.encoder.log_probs(hidden_BTD)
             mask_BT = torch.arange(hidden_BTD.shape[1], device=self.device) < frames_B[:, None]
             ctc = losses.ctc(
-                log_probs_BTV, frames_B, batch.targets.repeat(views), batch.target_lengths_B.repeat(views), 0
+                log_probs_BTV,
+                frames_B,
+                batch.targets.repeat(views),
+                batch.target_lengths_B.repeat(views),
+                self.tokens.blank,
             )
             consistency = distillation = torch.zeros((), device=self.device)
             if views == 2:
@@ -214,12 +219,8 @@ class Trainer:
             for i, best_T, frames in zip(
                 some, log_probs_BTV.argmax(-1).tolist(), frames_B.tolist(), strict=True
             ):
-                texts[i] = self._collapse(best_T[:frames])
+                texts[i] = greedy_text_of_ids(best_T[:frames], self.tokens)
         return [texts[i] for i in range(len(corpus))]
-
-    def _collapse(self, ids: list[int]) -> str:
-        kept = [token for token, before in zip(ids, [0, *ids], strict=False) if token not in (0, before)]
-        return "".join(" " if token == 1 else self.tokens[token] for token in kept)
 
     def export(self) -> Path:
         """Write the averaged weights as a model folder and return its path."""
@@ -237,7 +238,7 @@ class Trainer:
             endpointing=config.endpointing,
         )
         (target / "config.toml").write_text(to_toml(model), encoding="utf-8")
-        (target / "tokens.txt").write_text("\n".join(self.tokens) + "\n", encoding="utf-8")
+        self.tokens.save(target / "tokens.txt")
         save_encoder(self.average.module, target / "model.safetensors")
         return target
 
@@ -273,14 +274,13 @@ class Trainer:
         cache = config.data.cache or self.folder / "cache"
         rate = config.frontend.sample_rate
         corpus = load_corpus(config.data.manifests, cache, rate)
-        ids = {token: index for index, token in enumerate(self.tokens)} | {" ": 1}
         token_ids = []
         for text in corpus.texts:
-            unknown = set(text) - set(ids)
+            unknown = set(text) - set(self.tokens.pieces)
             if unknown:
                 raise DataError(f"characters outside the tokens: {sorted(unknown)} in {text!r}")
-            token_ids.append([ids[character] for character in text])
-        self.builder = RowBuilder(corpus, token_ids, 1, self.device)
+            token_ids.append(self.tokens.encode(text))
+        self.builder = RowBuilder(corpus, token_ids, self.tokens.separator, self.device)
         self.plan = RowPlan(
             corpus.lengths,
             row_samples=round(config.data.row_seconds * rate),
