@@ -8,6 +8,18 @@ from streamasr.protocol.limits import DEFAULT_LIMITS
 from streamasr.protocol.messages import HotwordSpec
 
 
+def add_hotword_flag(parser: argparse.ArgumentParser) -> None:
+    """``--hotword``, as every command that recognises has it."""
+    parser.add_argument(
+        "--hotword",
+        action="append",
+        type=parse_hotword,
+        default=[],
+        metavar="TEXT[:BOOST]",
+        help="a word or phrase to listen for; may be repeated",
+    )
+
+
 def parse_hotword(argument: str) -> HotwordSpec:
     """``Scheveningen`` or ``Scheveningen:12``; what follows the last colon is the boost where it is a number.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from streamasr.cli.hotword import parse_hotword
+from streamasr.cli.hotword import add_hotword_flag
 from streamasr.errors import ConfigError
 from streamasr.protocol.messages import Start
 from streamasr_client.audio import AudioSource, PacedFile
@@ -39,14 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="audio per step: smaller is faster, larger more accurate (default %(default)s)",
     )
-    parser.add_argument(
-        "--hotword",
-        action="append",
-        type=parse_hotword,
-        default=[],
-        metavar="TEXT[:BOOST]",
-        help="a word or phrase to listen for; may be repeated",
-    )
+    add_hotword_flag(parser)
     parser.add_argument(
         "--save",
         type=Path,

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from streamasr.cli.hotword import parse_hotword
+from streamasr.cli.hotword import add_hotword_flag
 from streamasr.errors import ConfigError, StreamasrError
 from streamasr.protocol.messages import Final, Partial, Start
 from streamasr_client.audio import SoundFile
@@ -54,14 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="audio per step: larger is more accurate (default %(default)s)",
     )
-    parser.add_argument(
-        "--hotword",
-        action="append",
-        type=parse_hotword,
-        default=[],
-        metavar="TEXT[:BOOST]",
-        help="a word or phrase to listen for; may be repeated",
-    )
+    add_hotword_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,1 +1,1 @@
-"""streamasr.decoding"""
+"""Log-probs to words: tokens, language model, prefix beam search, utterances."""
