@@ -25,12 +25,12 @@ from streamasr.decoding.tokens import TokenList
 from streamasr.errors import DataError
 from streamasr.frontend.mel import LogMel
 from streamasr.training import losses
-from streamasr.training.augment import Augment
+from streamasr.training.data.augment import Augment
 from streamasr.training.config import TrainConfig
-from streamasr.training.corpus import Corpus, load_corpus
+from streamasr.training.data.corpus import Corpus, load_corpus
 from streamasr.training.optim import build_optimizer, load_optimizer, set_rates
 from streamasr.training.pretrained import load_pretrained
-from streamasr.training.rows import Batch, RowBuilder, RowPlan
+from streamasr.training.data.rows import Batch, RowBuilder, RowPlan
 
 _FRAME_MULTIPLE = 64
 _INT16_SCALE = 32768.0

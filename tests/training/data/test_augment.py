@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from streamasr.training.augment import Augment
+from streamasr.training.data.augment import Augment
 from streamasr.training.config import AugmentConfig
 
 RATE = 16_000

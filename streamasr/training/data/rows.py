@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from streamasr.training.corpus import Corpus
+from streamasr.training.data.corpus import Corpus
 
 _INT16_SCALE = 32768.0
 

@@ -7,8 +7,8 @@ from itertools import islice
 import numpy as np
 import torch
 
-from streamasr.training.corpus import Corpus
-from streamasr.training.rows import RowBuilder, RowPlan, Segment
+from streamasr.training.data.corpus import Corpus
+from streamasr.training.data.rows import RowBuilder, RowPlan, Segment
 
 LENGTHS = np.random.default_rng(1).integers(100, 2_000, 57)
 PLAN = RowPlan(LENGTHS, row_samples=3_000, max_gap_samples=200, rows_per_batch=4, seed=9)

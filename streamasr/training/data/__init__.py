@@ -1,0 +1,1 @@
+"""From transcribed sound to batches: manifests, shards, rows, augmentation."""
