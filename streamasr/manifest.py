@@ -18,10 +18,12 @@ class Utterance:
     """The audio file; ``audio_filepath`` taken from the manifest's own folder on."""
     duration_s: float
     text: str
+    speaker: str = ""
+    """Who speaks, where the manifest says so."""
 
 
 def read_manifest(path: Path) -> list[Utterance]:
-    """Every utterance of a manifest: lines of ``{"audio_filepath", "duration", "text"}``.
+    """Every utterance of a manifest: lines of ``{"audio_filepath", "duration", "text"}``, at will ``"speaker"``.
 
     Further fields and blank lines are passed over; audio files are not looked at.
 
@@ -55,7 +57,8 @@ def _utterance(line: str, path: Path, number: int) -> Utterance:
     text = _field(row, "text", str, where)
     if not duration >= 0:
         raise DataError(f"{where}: duration must be seconds from 0 on, got {duration}")
-    return Utterance(path.parent / audio, float(duration), text)
+    speaker = _field(row, "speaker", str, where) if "speaker" in row else ""
+    return Utterance(path.parent / audio, float(duration), text, speaker)
 
 
 def _field(row: dict[str, Any], name: str, kind: type | tuple[type, ...], where: str) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+H = TypeVar("H", bound=Hashable)
 
 _ERROR = 1 << 32
 """A cell of the distance table counts errors above this bit and insertions below it, so that one minimum
@@ -77,21 +80,54 @@ def count_edits(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -
 
     Time is the product of the lengths, memory the hypothesis's: made for utterances, not for books.
     """
+    *_, last_M = _distance_rows(reference, hypothesis)
+    errors, insertions = divmod(int(last_M[-1]), _ERROR)
+    deletions = insertions + len(reference) - len(hypothesis)
+    return Edits(errors - insertions - deletions, insertions, deletions, len(reference))
+
+
+def _distance_rows(
+    reference: Sequence[Hashable], hypothesis: Sequence[Hashable]
+) -> Iterator[NDArray[np.int64]]:
+    """The distance table's rows, the empty reference's first; column j holds the best way to j items."""
     ids: dict[Hashable, int] = {}
     reference_ids = [ids.setdefault(item, len(ids)) for item in reference]
     hypothesis_M = np.array([ids.setdefault(item, len(ids)) for item in hypothesis], dtype=np.int64)
-    insertion = _ERROR + 1
-    # Row by row over the reference; column j holds the best way to the first j items of the hypothesis. A run
-    # of insertions is a running minimum once the price of j insertions is taken off column j.
-    price_M = np.arange(len(hypothesis) + 1, dtype=np.int64) * insertion
+    # A run of insertions is a running minimum once the price of j insertions is taken off column j.
+    price_M = np.arange(len(hypothesis) + 1, dtype=np.int64) * (_ERROR + 1)
     row_M = price_M
+    yield row_M
     for item in reference_ids:
         best_M = row_M + _ERROR
         best_M[1:] = np.minimum(best_M[1:], row_M[:-1] + np.where(hypothesis_M == item, 0, _ERROR))
         row_M = np.minimum.accumulate(best_M - price_M) + price_M
-    errors, insertions = divmod(int(row_M[-1]), _ERROR)
-    deletions = insertions + len(reference) - len(hypothesis)
-    return Edits(errors - insertions - deletions, insertions, deletions, len(reference))
+        yield row_M
+
+
+def align(reference: Sequence[H], hypothesis: Sequence[H]) -> list[tuple[H | None, H | None]]:
+    """Which item answers which: (reference item, hypothesis item) pairs with the edits of :func:`count_edits`.
+
+    ``(a, b)`` is a hit or a substitution, ``(a, None)`` a deletion, ``(None, b)`` an insertion; both sides keep
+    their order. Time and memory are the product of the lengths.
+    """
+    table_NM = np.stack(list(_distance_rows(reference, hypothesis)))
+    pairs: list[tuple[H | None, H | None]] = []
+    i, j = len(reference), len(hypothesis)
+    while i or j:
+        here = table_NM[i, j]
+        if i and j:
+            differ = reference[i - 1] != hypothesis[j - 1]
+            if here == table_NM[i - 1, j - 1] + (_ERROR if differ else 0):
+                i, j = i - 1, j - 1
+                pairs.append((reference[i], hypothesis[j]))
+                continue
+        if i and here == table_NM[i - 1, j] + _ERROR:
+            i -= 1
+            pairs.append((reference[i], None))
+        else:
+            j -= 1
+            pairs.append((None, hypothesis[j]))
+    return pairs[::-1]
 
 
 def word_edits(reference: str, hypothesis: str) -> Edits:

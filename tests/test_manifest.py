@@ -22,7 +22,7 @@ def test_paths_are_relative_to_the_manifest_and_extra_fields_pass(tmp_path: Path
     path = _write(tmp_path, GOOD, "", absolute)
     assert read_manifest(path) == [
         Utterance(tmp_path / "clips/a.flac", 1.5, "hello there"),
-        Utterance(Path("/data/b.wav"), 2.0, "hello there"),
+        Utterance(Path("/data/b.wav"), 2.0, "hello there", "7"),
     ]
 
 

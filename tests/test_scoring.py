@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamasr.scoring import Edits, bootstrap_ratio, character_edits, count_edits, score, word_edits
+from streamasr.scoring import Edits, align, bootstrap_ratio, character_edits, count_edits, score, word_edits
 
 
 def _slow_distance(a: str, b: str) -> int:
@@ -41,6 +41,25 @@ def test_fewest_edits_that_explain_both_lengths(a: str, b: str) -> None:
     assert edits.errors == _slow_distance(a, b)
     assert min(edits.substitutions, edits.insertions, edits.deletions) >= 0
     assert edits.length - edits.deletions + edits.insertions == len(b)
+
+
+@given(st.text("ab c", max_size=12), st.text("ab c", max_size=12))
+def test_an_alignment_keeps_both_texts_and_has_the_fewest_edits(a: str, b: str) -> None:
+    pairs = align(a, b)
+    assert "".join(x for x, _ in pairs if x is not None) == a
+    assert "".join(y for _, y in pairs if y is not None) == b
+    found = Edits(
+        sum(x is not None and y is not None and x != y for x, y in pairs),
+        sum(x is None for x, _ in pairs),
+        sum(y is None for _, y in pairs),
+        len(a),
+    )
+    assert found == count_edits(a, b)
+
+
+def test_an_alignment_says_which_word_answers_which() -> None:
+    pairs = align("the cat sat".split(), "cat sat down now".split())
+    assert pairs == [("the", None), ("cat", "cat"), ("sat", "sat"), (None, "down"), (None, "now")]
 
 
 def test_characters_count_one_space_between_words() -> None:

@@ -10,6 +10,22 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted:
+    """A run begins, or goes on after a checkpoint: what was told of later steps before did not happen."""
+
+    step: int
+    """Steps done already; 0 for a new run."""
+    steps: int
+    """Steps of the whole schedule."""
+    name: str
+    """Of the model."""
+    frame_ms: float
+    """Length of an encoder frame, for chunk sizes in milliseconds."""
+    recipe: str = ""
+    """The recipe as TOML."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
     """The state of training after a step, averaged over the steps since the last report."""
 
@@ -66,5 +82,5 @@ class Diagnosis:
     remedy: str
 
 
-Event = StepReport | DevReport | Diagnosis
+Event = RunStarted | StepReport | DevReport | Diagnosis
 Listener = Callable[[Event], None]
