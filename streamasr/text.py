@@ -1,17 +1,29 @@
-"""Text as the models write it. Knows no tokens, no audio and no file.
+"""Text as the models write it: one normaliser a language. Knows no tokens, no audio and no file.
 
 Training transcripts, language-model corpora and references for scoring all pass through here, so that
-they agree about what a word is.
+they agree about what a word is. A language is a BCP 47 tag or its first part (``en``, ``zh-CN``).
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'"})
 _NOT_ENGLISH = re.compile(r"[^a-z' ]+")
 _QUOTES = re.compile(r"(?<![a-z])'(?![a-z])|''+")
+_LOOSE_QUOTES = re.compile(r"(?<!\w)'|'(?!\w)|''+")
+_CJK = (
+    "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\U00020000-\U000323af"
+)
+"""Han characters and kana: scripts that are written without spaces."""
+_NOT_CHINESE = re.compile(r"[^\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323afa-z]+")
+_SPACE_BETWEEN_CJK = re.compile(rf"(?<=[{_CJK}]) (?=[{_CJK}])")
+_SAID_SYMBOLS = frozenset("%&@#+=°")
 
 
 def normalise_english(text: str) -> str:
@@ -26,3 +38,70 @@ def normalise_english(text: str) -> str:
     text = "".join(c for c in decomposed if not unicodedata.combining(c)).lower()
     text = _NOT_ENGLISH.sub(" ", text)
     return " ".join(_QUOTES.sub(" ", text).split())
+
+
+def normalise_chinese(text: str) -> str:
+    """Chinese characters and lower-case ``a–z``, without any space.
+
+    Full-width and other compatibility forms are folded (NFKC: ``ＡＢＣ`` is ``abc``); anything else, digits
+    too, goes. Numbers are not spelt out: a transcript should hold them as spoken (``三`` for 3).
+    """
+    return _NOT_CHINESE.sub("", unicodedata.normalize("NFKC", text).lower())
+
+
+def normalise_letters(text: str) -> str:
+    """Lower-case words of any script's letters and marks and of ``'`` inside words, one space between.
+
+    Compatibility forms are folded and accents stay (NFKC). Anything else, digits too, parts words.
+    """
+    text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).lower()
+    text = unicodedata.normalize("NFC", text)
+    text = "".join(c if c == "'" or unicodedata.category(c)[0] in "LM" else " " for c in text)
+    return " ".join(_LOOSE_QUOTES.sub(" ", text).split())
+
+
+def unspeakable(text: str) -> set[str]:
+    """Characters of ``text`` that are said, but that every normaliser drops: digits, ``%``, ``€`` and their like.
+
+    A transcript that holds one says less than its audio: it should be written as spoken (``twenty``, ``三``).
+    """
+    return {
+        c
+        for c in unicodedata.normalize("NFKC", text)
+        if c in _SAID_SYMBOLS or unicodedata.category(c) in ("Nd", "No", "Sc")
+    }
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Words as they are written: one space between, none between two characters of Chinese or Japanese."""
+    return _SPACE_BETWEEN_CJK.sub("", " ".join(words))
+
+
+@dataclass(frozen=True, slots=True)
+class TextRules:
+    """What a language's text is made of."""
+
+    language: str
+    normalise: Callable[[str], str]
+    """Text as transcripts and references hold it; normal text stays as it is."""
+    unit: Literal["word", "character"]
+    """What a language model counts and what error rates are told in: WER or CER."""
+
+    def words(self, text: str) -> list[str]:
+        """The units of a normal text: its words, or its characters where they are not spaced."""
+        return text.split() if self.unit == "word" else list("".join(text.split()))
+
+    def sentence(self, text: str) -> str:
+        """``text`` normalised, one space between units: what language models read."""
+        return " ".join(self.words(self.normalise(text)))
+
+
+def text_rules(language: str) -> TextRules:
+    """The rules of a language; those without rules of their own share :func:`normalise_letters`."""
+    match language.lower().replace("_", "-").split("-")[0]:
+        case "en":
+            return TextRules("en", normalise_english, "word")
+        case "zh" | "cmn" | "yue":
+            return TextRules("zh", normalise_chinese, "character")
+        case other:
+            return TextRules(other, normalise_letters, "word")

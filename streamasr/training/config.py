@@ -5,9 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 from streamasr.config import DecoderConfig, EndpointConfig, FrontendConfig, WhisperEncoderConfig, load_toml
 from streamasr.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokensConfig:
+    """What the outputs of the CTC head stand for; the blank is always there besides."""
+
+    kind: Literal["characters", "collected", "pieces"] = "characters"
+    """``characters``: those given; ``collected``: those of the training transcripts; ``pieces``: SentencePiece's."""
+    characters: str = "'abcdefghijklmnopqrstuvwxyz"
+    """For ``characters`` without a ``file``."""
+    separator: bool = True
+    """Whether the space between words is a token; off where words are not spaced, as in Mandarin."""
+    file: Path | None = None
+    """``characters``: a ``tokens.txt`` to use as it is; ``pieces``: SentencePiece's ``tokenizer.model``."""
+
+    def __post_init__(self) -> None:
+        if self.kind == "pieces" and self.file is None:
+            raise ConfigError(
+                "file: missing; kind pieces needs a tokenizer.model, which `streamasr tokens train` makes"
+            )
+        if self.kind == "collected" and self.file is not None:
+            raise ConfigError(
+                "file: kind collected takes its tokens from the transcripts; use kind characters"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +125,6 @@ class TrainConfig:
     seed: int = 1
     pretrained: Path | None = None
     """Encoder weights to start from: Whisper's (OpenAI's parameter names) or a model folder's own."""
-    tokens: str = "'abcdefghijklmnopqrstuvwxyz"
-    """The characters; blank and the space are added in front."""
     chunk_weights: tuple[float, ...] = (1.0, 1.0, 2.0, 2.0)
     """How often each of ``encoder.chunk_frames`` is drawn."""
     precision: str = "float32"
@@ -110,6 +133,7 @@ class TrainConfig:
     save_every_steps: int = 200
     evaluate_every_steps: int = 500
     data: DataConfig
+    tokens: TokensConfig = field(default_factory=TokensConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -133,9 +157,9 @@ class TrainConfig:
             dev_manifests=tuple(root / path for path in self.data.dev_manifests),
             cache=None if self.data.cache is None else root / self.data.cache,
         )
-        return replace(
-            self, data=data, pretrained=None if self.pretrained is None else root / self.pretrained
-        )
+        tokens = replace(self.tokens, file=None if self.tokens.file is None else root / self.tokens.file)
+        pretrained = None if self.pretrained is None else root / self.pretrained
+        return replace(self, data=data, tokens=tokens, pretrained=pretrained)
 
 
 def load_recipe(recipe: str) -> TrainConfig:

@@ -21,16 +21,15 @@ from streamasr.acoustic import save_encoder
 from streamasr.acoustic.whisper import WhisperEncoder
 from streamasr.config import ModelConfig, to_toml
 from streamasr.decoding.greedy import greedy_text_of_ids
-from streamasr.decoding.tokens import TokenList
-from streamasr.errors import DataError
 from streamasr.frontend.mel import LogMel
 from streamasr.training import losses
-from streamasr.training.data.augment import Augment
 from streamasr.training.config import TrainConfig
+from streamasr.training.data.augment import Augment
 from streamasr.training.data.corpus import Corpus, load_corpus
+from streamasr.training.data.rows import Batch, RowBuilder, RowPlan
 from streamasr.training.optim import build_optimizer, load_optimizer, set_rates
 from streamasr.training.pretrained import load_pretrained
-from streamasr.training.data.rows import Batch, RowBuilder, RowPlan
+from streamasr.training.tokenizer import build_tokens
 
 _FRAME_MULTIPLE = 64
 _INT16_SCALE = 32768.0
@@ -85,7 +84,8 @@ class Trainer:
         self.report = report
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
-        self.tokens = TokenList.of_characters(config.tokens)
+        self.tokenizer = build_tokens(config)
+        self.tokens = self.tokenizer.tokens
         self.frontend = LogMel(config.frontend).to(device)
         self.encoder = WhisperEncoder(config.encoder, len(self.tokens)).to(device)
         if config.pretrained is not None:
@@ -190,7 +190,7 @@ class Trainer:
         for manifest, corpus in self.dev.items():
             for chunk in self.config.encoder.chunk_frames:
                 texts = self._greedy(encoder, corpus, chunk)
-                pairs = list(zip(corpus.texts, texts, strict=True))
+                pairs = list(zip(map(self.tokenizer.normalise, corpus.texts), texts, strict=True))
                 errors = scoring.score(pairs)
                 self.report(
                     DevReport(
@@ -238,7 +238,7 @@ class Trainer:
             endpointing=config.endpointing,
         )
         (target / "config.toml").write_text(to_toml(model), encoding="utf-8")
-        self.tokens.save(target / "tokens.txt")
+        self.tokenizer.save(target)
         save_encoder(self.average.module, target / "model.safetensors")
         return target
 
@@ -274,13 +274,8 @@ class Trainer:
         cache = config.data.cache or self.folder / "cache"
         rate = config.frontend.sample_rate
         corpus = load_corpus(config.data.manifests, cache, rate)
-        token_ids = []
-        for text in corpus.texts:
-            unknown = set(text) - set(self.tokens.pieces)
-            if unknown:
-                raise DataError(f"characters outside the tokens: {sorted(unknown)} in {text!r}")
-            token_ids.append(self.tokens.encode(text))
-        self.builder = RowBuilder(corpus, token_ids, self.tokens.separator, self.device)
+        token_ids = [self.tokenizer.encode(text) for text in corpus.texts]
+        self.builder = RowBuilder(corpus, token_ids, self.tokenizer.separator, self.device)
         self.plan = RowPlan(
             corpus.lengths,
             row_samples=round(config.data.row_seconds * rate),

@@ -51,12 +51,16 @@ def test_spelling_takes_the_case_the_model_knows():
     ("lines", "complaint"),
     [
         (["<space>", "a"], "<blank> exactly once, found 0"),
-        (["<blank>", "a"], "<space> exactly once, found 0"),
         (["<blank>", "<blank>", "<space>"], "<blank> exactly once, found 2"),
         (["<blank>", "<space>", "a", "b", "a"], "repeats 'a'"),
         (["<blank>", "<space>", "ab"], "token 2 is 'ab'"),
         (["<blank>", "<space>", "", "a"], "token 2 is ''"),
         (["<blank>", "<space>", " ", "a"], "token 2 is ' '"),
+        (["<blank>", "ab"], "token 1 is 'ab'"),
+        (["<blank>", "▁a", "<space>"], "token 2 is '<space>'; expected <blank> or a word piece"),
+        (["<unk>", "▁a", "<blank>"], "token 0 is '<unk>'"),
+        (["<blank>", "▁a▁"], "token 1 is '▁a▁'"),
+        (["<blank>", "▁a", "b c"], "token 2 is 'b c'"),
     ],
 )
 def test_a_file_that_is_no_token_list_is_refused_by_name(tmp_path, lines, complaint):

@@ -16,6 +16,7 @@ from streamasr.training.config import (
     DataConfig,
     LossConfig,
     OptimConfig,
+    TokensConfig,
     TrainConfig,
     load_recipe,
 )
@@ -28,7 +29,7 @@ def recipe(manifest: Path, steps: int) -> TrainConfig:
     return TrainConfig(
         name="beeps",
         seed=2,
-        tokens="abc",
+        tokens=TokensConfig(characters="abc"),
         log_every_steps=steps,
         save_every_steps=steps,
         evaluate_every_steps=steps,
@@ -85,7 +86,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
 
 
 def test_a_transcript_outside_the_tokens_is_named(beep_manifest: Path, tmp_path: Path) -> None:
-    config = replace(recipe(beep_manifest, 1), tokens="ab")
+    config = replace(recipe(beep_manifest, 1), tokens=TokensConfig(characters="ab"))
     with pytest.raises(DataError, match=r"characters outside the tokens: \['c'\] in '"):
         Trainer(config, tmp_path, CPU, lambda event: None)
 

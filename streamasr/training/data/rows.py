@@ -97,12 +97,12 @@ class RowBuilder:
     Args:
         corpus: the speech; copied whole to ``device``.
         token_ids: every utterance's token ids.
-        separator: the id put between two utterances of a row.
+        separator: the id put between two utterances of a row; ``None`` where words begin by themselves.
         device: where batches are wanted.
     """
 
     def __init__(
-        self, corpus: Corpus, token_ids: list[list[int]], separator: int, device: torch.device
+        self, corpus: Corpus, token_ids: list[list[int]], separator: int | None, device: torch.device
     ) -> None:
         self.offsets = corpus.offsets
         self.token_ids = token_ids
@@ -121,7 +121,7 @@ class RowBuilder:
             for position, segment in enumerate(row):
                 first, length = int(self.offsets[segment.index]), self._length(segment.index)
                 pcm_BS[b, segment.start : segment.start + length] = self.samples[first : first + length]
-                if position:
+                if position and self.separator is not None:
                     targets.append(self.separator)
                 targets.extend(self.token_ids[segment.index])
             target_lengths.append(len(targets) - before)
