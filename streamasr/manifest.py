@@ -37,14 +37,19 @@ def read_manifest(path: Path) -> list[Utterance]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8: {error}") from None
     utterances = [
-        _utterance(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()
+        parse_utterance(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()
     ]
     if not utterances:
         raise DataError(f"{path}: holds no utterance")
     return utterances
 
 
-def _utterance(line: str, path: Path, number: int) -> Utterance:
+def parse_utterance(line: str, path: Path, number: int) -> Utterance:
+    """The utterance of line ``number`` (from 1) of the manifest ``path``.
+
+    Raises:
+        DataError: the line cannot be used; the message names file, line and field.
+    """
     where = f"{path}:{number}"
     try:
         row = json.loads(line)

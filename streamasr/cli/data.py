@@ -1,0 +1,212 @@
+"""``streamasr data``: import datasets and look manifests through."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streamasr.training.data.check import CheckOptions
+from streamasr.training.data.importers import DATASETS
+
+if TYPE_CHECKING:
+    from streamasr.training.data.check import Checked
+    from streamasr.training.tokenizer import Tokenizer
+
+EXAMPLE = """\
+streamasr data import librispeech LibriSpeech/dev-clean speech/dev-clean.jsonl
+streamasr data check speech/dev-clean.jsonl --tokens en-small --png dev-clean.png"""
+
+_CASES_SHOWN = 20
+"""Findings printed for each kind, unless ``--all`` asks for more."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _add_import(actions.add_parser("import", help="make a manifest of a published dataset or a folder"))
+    _add_check(actions.add_parser("check", help="find what is wrong in manifests, and say what they hold"))
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", choices=DATASETS, metavar="DATASET", help=", ".join(DATASETS))
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="the dataset's folder, as published")
+    parser.add_argument("out", type=Path, metavar="OUT.jsonl", help="the manifest to write")
+    parser.add_argument("--split", metavar="NAME", help="the part of the dataset, by its own name")
+    parser.add_argument(
+        "--only-speaker", action="append", default=[], metavar="NAME", help="only this speaker; repeatable"
+    )
+    parser.add_argument(
+        "--exclude-speaker", action="append", default=[], metavar="NAME", help="leave out; repeatable"
+    )
+    parser.add_argument("--language", metavar="TAG", help="of the transcripts (default: the dataset's)")
+    parser.add_argument(
+        "--skipped", type=Path, metavar="FILE", help="write every skipped file with its reason, tab-separated"
+    )
+    _add_workers(parser)
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    defaults = CheckOptions()
+    parser.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST", help="JSON lines")
+    parser.add_argument(
+        "--tokens",
+        metavar="FILE|RECIPE",
+        help="tokens.txt, tokenizer.model, or a recipe: transcripts must be spellable with it",
+    )
+    parser.add_argument("--language", default="en", metavar="TAG", help="whose text a token file is for")
+    parser.add_argument(
+        "--frame-rate",
+        type=float,
+        default=defaults.frame_rate,
+        metavar="HZ",
+        help="output frames a second (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--tolerance-s",
+        type=float,
+        default=defaults.tolerance_s,
+        metavar="S",
+        help="how far a duration may be off (default: %(default)g)",
+    )
+    parser.add_argument("--png", type=Path, metavar="FILE", help="save histograms")
+    parser.add_argument("--json", action="store_true", help="print one JSON object with every finding")
+    parser.add_argument("--all", action="store_true", help="print every finding")
+    _add_workers(parser)
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one for every CPU)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked; checking gives 1 where errors were found."""
+    actions: dict[str, Callable[[argparse.Namespace], int]] = {
+        "import": _import,
+        "check": _check,
+    }
+    return actions[args.action](args)
+
+
+def _import(args: argparse.Namespace) -> int:
+    from streamasr.training.data.importers import importer
+    from streamasr.training.data.importers.layout import Selection
+    from streamasr.training.data.importers.writing import write_manifest
+
+    dataset = importer(args.dataset)
+    selection = Selection(
+        split=args.split,
+        only_speakers=tuple(args.only_speaker),
+        exclude_speakers=tuple(args.exclude_speaker),
+    )
+    language = args.language or dataset.LANGUAGE or args.source.resolve().name
+    with _bar("looking at audio") as progress:
+        found = dataset.find(args.source, selection)
+        imported = write_manifest(
+            found,
+            args.out,
+            language=language,
+            selection=selection,
+            workers=args.workers,
+            progress=progress,
+        )
+    print(
+        f"{args.out}: {imported.utterances} utterances, {imported.hours:.2f} h, {imported.speakers} speakers"
+    )
+    if imported.skipped:
+        print(f"skipped {len(imported.skipped)}:")
+        for reason, count, first in imported.reasons():
+            print(f"  {count} × {reason}, first {first}")
+    if args.skipped is not None:
+        lines = (f"{case.what}\t{case.reason}\n" for case in imported.skipped)
+        args.skipped.write_text("".join(lines), encoding="utf-8")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from streamasr.training.data.check import check_manifests
+
+    tokenizer, fastest = _tokens(args.tokens, args.language)
+    options = CheckOptions(
+        tolerance_s=args.tolerance_s, frame_rate=args.frame_rate, fastest=fastest, workers=args.workers
+    )
+    with _bar("checking") as progress:
+        checked = check_manifests(args.manifests, options, tokenizer, progress)
+    if args.png is not None:
+        from streamasr.training.data.pictures import draw_histograms
+
+        draw_histograms(checked.values, ", ".join(map(str, args.manifests)), args.png)
+    if args.json:
+        findings = [
+            {
+                "manifest": str(finding.manifest),
+                "line": finding.line,
+                "kind": finding.kind,
+                "error": finding.is_error,
+                "message": finding.message,
+            }
+            for finding in checked.findings
+        ]
+        print(json.dumps({**checked.summary(), "findings": findings}, ensure_ascii=False))
+    else:
+        _print_checked(checked, everything=args.all)
+    return 1 if checked.errors else 0
+
+
+def _tokens(name: str | None, language: str) -> tuple[Tokenizer | None, float]:
+    """The tokenizer that ``--tokens`` names, and the fastest that its recipe plays the sound."""
+    from streamasr.decoding.tokens import TokenList
+    from streamasr.text import text_rules
+    from streamasr.training.config import load_recipe
+    from streamasr.training.tokenizer import Tokenizer, build_tokens, load_pieces, piece_tokens
+
+    if name is None:
+        return None, 1.0
+    path = Path(name)
+    if path.suffix == ".txt":
+        return Tokenizer(TokenList.load(path), text_rules(language)), 1.0
+    if path.suffix == ".model":
+        pieces = load_pieces(path)
+        return Tokenizer(piece_tokens(pieces), text_rules(language), pieces, path), 1.0
+    recipe = load_recipe(name)
+    return build_tokens(recipe), max(recipe.augment.speeds)
+
+
+def _print_checked(checked: Checked, *, everything: bool) -> None:
+    shown: dict[str, int] = {}
+    for finding in checked.findings:
+        shown[finding.kind] = shown.get(finding.kind, 0) + 1
+        if everything or shown[finding.kind] <= _CASES_SHOWN:
+            print(finding)
+    for kind, count in shown.items():
+        if not everything and count > _CASES_SHOWN:
+            print(f"… and {count - _CASES_SHOWN} more of the kind {kind} (--all prints them)")
+    summary = checked.summary()
+    rates = ", ".join(f"{rate} Hz ({count})" for rate, count in sorted(checked.sample_rates.items()))
+    print(
+        f"{summary['utterances']} utterances, {summary['hours']:.2f} h, {summary['speakers']} speakers, "
+        f"{len(checked.characters)} characters, {rates or 'no audio'}"
+    )
+    spreads = summary["values"]
+    assert isinstance(spreads, dict)
+    for name, spread in spreads.items():
+        if spread is not None:
+            figures = "  ".join(f"{key} {value:.2f}" for key, value in spread.items())
+            print(f"  {name:<22} {figures}")
+    print(f"{summary['errors']} errors, {summary['warnings']} warnings")
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error, gone when its work is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
