@@ -1,0 +1,45 @@
+"""Everybody who listens to a run: its log, TensorBoard, the terminal, and at the end the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from streamasr.training.report.events import Event, Listener
+from streamasr.training.report.live import LiveView
+from streamasr.training.report.log import EVENTS_FILE, EventLog
+from streamasr.training.report.page import write_page
+from streamasr.training.report.tensorboard import TENSORBOARD_FOLDER, TensorBoardWriter
+
+
+@contextmanager
+def listeners(
+    run: Path, *, tensorboard: bool = True, live: bool = True, console: Console | None = None
+) -> Iterator[Listener]:
+    """One listener for all: tell it a :class:`RunStarted` first. Leaving writes ``report.html``, however it ended.
+
+    Args:
+        run: the run's folder.
+        tensorboard: whether to write for TensorBoard, too.
+        live: whether to show the run in the terminal.
+        console: the terminal; standard error by default.
+
+    Raises:
+        ConfigError: TensorBoard is asked for and not installed.
+    """
+    with ExitStack() as stack:
+        everybody: list[Listener] = [stack.enter_context(EventLog(run / EVENTS_FILE))]
+        stack.callback(write_page, run)
+        if tensorboard:
+            everybody.append(stack.enter_context(TensorBoardWriter(run / TENSORBOARD_FOLDER)))
+        if live:
+            everybody.append(stack.enter_context(LiveView(console)))
+
+        def tell(event: Event) -> None:
+            for listener in everybody:
+                listener(event)
+
+        yield tell
