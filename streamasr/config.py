@@ -32,6 +32,8 @@ class FrontendConfig:
     """Samples between two frames."""
     n_mels: int = 80
     """Mel bands, Slaney scale and normalisation, 0 Hz to half the sample rate."""
+    n_mfcc: int = 0
+    """Cepstral coefficients of every frame's bands (13 is usual) in the bands' place; 0 gives the bands themselves."""
     floor_log10: float = -6.5
     """Smallest log10 mel power; a fixed floor where Whisper uses the utterance's maximum minus eight."""
 
@@ -39,6 +41,15 @@ class FrontendConfig:
         _positive(self, "sample_rate", "n_fft", "hop", "n_mels")
         if self.n_fft < self.hop:
             raise ConfigError(f"frontend.n_fft must be at least frontend.hop ({self.hop}), got {self.n_fft}")
+        if not 0 <= self.n_mfcc <= self.n_mels:
+            raise ConfigError(
+                f"frontend.n_mfcc must be 0 to frontend.n_mels ({self.n_mels}), got {self.n_mfcc}"
+            )
+
+    @property
+    def features(self) -> int:
+        """Values in a frame: what the encoder's ``n_mels`` has to be."""
+        return self.n_mfcc or self.n_mels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +58,7 @@ class WhisperEncoderConfig:
 
     family: Literal["whisper"] = "whisper"
     n_mels: int = 80
+    """Values in a frame of the front end: mel bands or cepstral coefficients."""
     dim: int = 512
     """Width of the residual stream."""
     heads: int = 8
@@ -135,9 +147,10 @@ class ModelConfig:
     endpointing: EndpointConfig = field(default_factory=EndpointConfig)
 
     def __post_init__(self) -> None:
-        if self.encoder.n_mels != self.frontend.n_mels:
+        if self.encoder.n_mels != self.frontend.features:
+            name = "n_mfcc" if self.frontend.n_mfcc else "n_mels"
             raise ConfigError(
-                f"encoder.n_mels ({self.encoder.n_mels}) must equal frontend.n_mels ({self.frontend.n_mels})"
+                f"encoder.n_mels ({self.encoder.n_mels}) must equal frontend.{name} ({self.frontend.features})"
             )
 
 

@@ -1,6 +1,7 @@
-"""Samples to log-mel frames, causally: a frame's window ends where its hop ends.
+"""Samples to log-mel frames, or to their cepstra, causally: a frame's window ends where its hop ends.
 
-Knows no session and no file. Shape suffixes: B batch, S samples, T frames, M mel bands, W window samples.
+Knows no session and no file. Shape suffixes: B batch, S samples, T frames, M mel bands (or the C cepstral
+coefficients in their place), W window samples.
 """
 
 from __future__ import annotations
@@ -28,10 +29,14 @@ class LogMel(nn.Module):
     The window of frame ``t`` covers samples ``[hop * (t + 1) - n_fft, hop * (t + 1))`` instead of being centred, and
     the dynamic range is cut at a fixed floor (``FrontendConfig.floor_log10``) instead of the utterance's own maximum.
     What lies before the first sample is digital silence.
+
+    With ``FrontendConfig.n_mfcc`` the frames are that many mel-frequency cepstral coefficients (Davis and Mermelstein
+    1980): the orthonormal cosine transform of a frame's scaled bands, which needs no other state.
     """
 
     window_W: Tensor
     filters_FM: Tensor
+    cosines_MC: Tensor | None
 
     def __init__(self, config: FrontendConfig) -> None:
         super().__init__()
@@ -47,6 +52,10 @@ class LogMel(nn.Module):
             mel_scale="slaney",
         )
         self.register_buffer("filters_FM", filters_FM, persistent=False)
+        cosines_MC = None
+        if config.n_mfcc:
+            cosines_MC = torchaudio.functional.create_dct(config.n_mfcc, config.n_mels, norm="ortho")
+        self.register_buffer("cosines_MC", cosines_MC, persistent=False)
 
     def initial_state(self, batch: int) -> MelState:
         """The state of ``batch`` streams that have heard nothing: digital silence."""
@@ -70,7 +79,8 @@ class LogMel(nn.Module):
         power_BTF = torch.fft.rfft(windows_BTW).abs().square()
         mel_BTM = (power_BTF @ self.filters_FM).clamp(min=_SMALLEST_POWER).log10()
         tail_BS = heard_BS[:, heard_BS.shape[1] - state.tail_BS.shape[1] :]
-        return MelState(tail_BS), (mel_BTM.clamp(min=self.config.floor_log10) + 4.0) / 4.0
+        mel_BTM = (mel_BTM.clamp(min=self.config.floor_log10) + 4.0) / 4.0
+        return MelState(tail_BS), mel_BTM if self.cosines_MC is None else mel_BTM @ self.cosines_MC
 
     def forward(self, pcm_BS: Tensor) -> Tensor:
         """``mel_BTM`` of whole utterances; the samples must be padded to whole hops, see :meth:`step`."""
