@@ -1,24 +1,37 @@
-"""``streamasr evaluate``: error rates and speed of a model on a manifest."""
+"""``streamasr evaluate``: error rates and cost of a model on manifests, at every latency and offline."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 
 from streamasr.engine import load_model
 from streamasr.errors import ConfigError
-from streamasr.evaluation.evaluate import EvaluationOptions, Recognised, Report, evaluate
-from streamasr.manifest import Utterance, read_manifest
+from streamasr.evaluation.evaluate import (
+    DEFAULT_CHUNK_MS,
+    EvaluationOptions,
+    Progress,
+    evaluate,
+    passes,
+    read_manifests,
+)
+from streamasr.evaluation.hearing import Mode
+from streamasr.manifest import Utterance
+from streamasr.scoring import Interval
+from streamasr.training.report.errors import chunk_name, evaluation_page
+from streamasr.training.report.measured import Evaluation
 
 EXAMPLE = """\
 streamasr evaluate --model en-small --manifest dev/manifest.jsonl --chunk-ms 640
-streamasr evaluate --model models/en-small --manifest dev/manifest.jsonl --greedy --json"""
+streamasr evaluate --model models/mine --manifest books.jsonl phone.jsonl --chunk-ms all --offline \\
+  --decode greedy,beam,beam+lm --json --html errors.html > evaluation.json"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,24 +42,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--manifest",
         required=True,
         type=Path,
+        nargs="+",
+        action="extend",
         metavar="FILE",
-        help="JSON lines with audio_filepath, duration, text",
+        help="JSON lines with audio_filepath, duration, text; several give a measurement each",
     )
     parser.add_argument(
         "--chunk-ms",
-        type=int,
-        default=defaults.chunk_ms,
-        metavar="N",
-        help="chunk size (default: %(default)s)",
+        type=_chunk_ms,
+        action="append",
+        metavar="N|all",
+        help="stream in chunks of N ms; may be repeated; all: every size the model has"
+        f" (default: {DEFAULT_CHUNK_MS}, or none with --offline)",
     )
-    parser.add_argument("--offline", action="store_true", help="let every frame see the whole utterance")
-    parser.add_argument(
-        "--greedy", action="store_true", help="best token of each frame: no beam, no language model"
+    parser.add_argument("--offline", action="store_true", help="let every frame see the whole utterance, too")
+    decoding = parser.add_mutually_exclusive_group()
+    decoding.add_argument(
+        "--decode",
+        type=_modes,
+        metavar="MODES",
+        help="greedy, beam, beam+lm, or several, joined by commas (default: as the daemon decodes)",
     )
-    parser.add_argument(
-        "--no-lm", dest="lm", action="store_false", help="beam search without the language model"
+    decoding.add_argument(
+        "--greedy", dest="decode", action="store_const", const=(Mode.GREEDY,), help="same as --decode greedy"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances")
+    decoding.add_argument(
+        "--no-lm", dest="decode", action="store_const", const=(Mode.BEAM,), help="same as --decode beam"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances of a manifest")
     parser.add_argument(
         "--batch",
         type=int,
@@ -58,56 +81,92 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object, with every utterance's text"
     )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with the errors, too")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     options = EvaluationOptions(
-        chunk_ms=args.chunk_ms, offline=args.offline, greedy=args.greedy, lm=args.lm, batch=args.batch
+        chunk_ms=_asked_chunks(args.chunk_ms, offline=args.offline),
+        offline=args.offline,
+        modes=args.decode or (),
+        batch=args.batch,
     )
-    if args.limit is not None and args.limit <= 0:
-        raise ConfigError(f"--limit must be positive, got {args.limit}")
-    utterances = read_manifest(args.manifest)[: args.limit]
+    manifests = read_manifests(args.manifest, args.limit)
     model = load_model(args.model, args.device)
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with progress:
-        task = progress.add_task(model.config.name, total=len(utterances))
-        report, answers = evaluate(model, utterances, options, lambda _: progress.advance(task))
+    count = sum(map(len, manifests.values())) * len(passes(model, options))
+    with progress_bar(count) as progress:
+        evaluation = evaluate(model, manifests, options, progress)
+    if args.html is not None:
+        args.html.write_text(evaluation_page(evaluation), encoding="utf-8")
     if args.json:
-        print(json.dumps({**asdict(report), "texts": _texts(utterances, answers)}, ensure_ascii=False))
+        print(evaluation.to_json())
     else:
-        _print(report)
+        _print(evaluation, manifests)
     return 0
 
 
-def _texts(utterances: list[Utterance], answers: list[Recognised]) -> list[dict[str, str]]:
-    return [
-        {
-            "audio_filepath": str(utterances[answer.index].audio),
-            "text": utterances[answer.index].text,
-            "recognised": answer.text,
-        }
-        for answer in answers
-    ]
+@contextmanager
+def progress_bar(count: int) -> Iterator[Progress]:
+    """A bar on standard error over ``count`` recognitions, for :func:`evaluate` to move."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("evaluating", total=count)
+
+        def progress(manifest: str, chunk_ms: int | None) -> None:
+            bar.update(task, advance=1, description=f"{manifest}, {chunk_name(chunk_ms)}")
+
+        yield progress
 
 
-def _print(report: Report) -> None:
-    chunk = "whole utterances" if report.chunk_ms is None else f"{report.chunk_ms} ms chunks"
-    table = Table()
-    table.add_column("")
-    table.add_column("value", justify="right")
-    table.add_column("95 % interval", justify="right")
-    for name, rate in (("WER", report.wer), ("CER", report.cer)):
-        table.add_row(name, f"{rate.value:.2%}", f"{rate.low:.2%} – {rate.high:.2%}")
-    rtf = report.rtf
-    table.add_row("RTF", f"{rtf.value:.4f}", f"{rtf.low:.4f} – {rtf.high:.4f}")
-    print(f"{report.model}: {report.mode}, {chunk}")
-    print(f"{report.utterances} utterances, {report.audio_s / 60:.1f} min of audio")
-    Console().print(table)
+def _chunk_ms(text: str) -> int | None:
+    if text == "all":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected milliseconds or all, got {text!r}") from None
+
+
+def _modes(text: str) -> tuple[Mode, ...]:
+    try:
+        return tuple(dict.fromkeys(Mode(name.strip()) for name in text.split(",")))
+    except ValueError:
+        known = ", ".join(Mode)
+        raise argparse.ArgumentTypeError(
+            f"expected one or more of {known}, joined by commas, got {text!r}"
+        ) from None
+
+
+def _asked_chunks(asked: Sequence[int | None] | None, *, offline: bool) -> tuple[int, ...] | None:
+    if asked is None:
+        return () if offline else (DEFAULT_CHUNK_MS,)
+    if None not in asked:
+        return tuple(size for size in asked if size is not None)
+    if len(asked) > 1:
+        raise ConfigError("--chunk-ms all already measures every size; leave the others out")
+    return None
+
+
+def _print(evaluation: Evaluation, manifests: Mapping[str, Sequence[Utterance]]) -> None:
+    table = Table(caption="each with its 95 % bootstrap interval over utterances", caption_justify="left")
+    for name in ("manifest", "chunk", "decoding"):
+        table.add_column(name)
+    rates = ("CER", "WER") if evaluation.unit == "character" else ("WER", "CER")
+    for name in (*rates, "RTF", "CPU s / audio s"):
+        table.add_column(name, justify="right")
+    for m in evaluation.measurements:
+        both = {"WER": _rate(m.wer), "CER": _rate(m.cer)}
+        rtf = f"{m.rtf.value:.4f} ({m.rtf.low:.4f} – {m.rtf.high:.4f})"
+        cells = [both[name] for name in rates]
+        table.add_row(m.manifest, chunk_name(m.chunk_ms), m.mode, *cells, rtf, f"{m.cpu:.3f}")
+    print(f"{evaluation.model} on {evaluation.machine}")
+    for name, utterances in manifests.items():
+        audio_s = next(m.audio_s for m in evaluation.measurements if m.manifest == name)
+        print(f"{name}: {len(utterances)} utterances, {audio_s / 60:.1f} min of audio")
+    console = Console()
+    Console(width=max(console.width, 130) if not console.is_terminal else None).print(table)
+
+
+def _rate(rate: Interval) -> str:
+    return f"{rate.value:.2%} ({rate.low:.2%} – {rate.high:.2%})"

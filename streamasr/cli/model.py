@@ -1,4 +1,4 @@
-"""``streamasr model``: what a model folder holds, and which models travel with the package."""
+"""``streamasr model``: what a model folder holds, which models travel with the package, and the model card."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from pathlib import Path
 
 from streamasr.config import to_toml
 from streamasr.engine.model import CARD_FILE, packaged_models, read_model_config, resolve_model
+from streamasr.training.report.card import write_card
+from streamasr.training.report.measured import read_evaluation
 
 EXAMPLE = """\
 streamasr model list
-streamasr model info en-small"""
+streamasr model info en-small
+streamasr model card models/mine --from evaluation.json"""
 
 CARD_LINES = 12
 """Lines of the model card that ``info`` shows."""
@@ -22,13 +25,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands.add_parser("list", help="models that travel with the package")
     info = commands.add_parser("info", help="configuration, files and card of a model")
     info.add_argument("model", metavar="DIR|NAME", help="model folder or packaged model")
+    card = commands.add_parser("card", help="write what was measured into the model card")
+    card.add_argument("folder", metavar="DIR", help="model folder")
+    card.add_argument(
+        "--from",
+        dest="evaluations",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="what `streamasr evaluate --json` printed; of equal measurements the last counts",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what was asked for."""
+    """Print what was asked for, or write the card and print where it is."""
     if args.action == "list":
         for name, folder in packaged_models().items():
             print(f"{name}\t{folder}")
+        return 0
+    if args.action == "card":
+        config = read_model_config(Path(args.folder))
+        print(
+            write_card(Path(args.folder), [read_evaluation(path) for path in args.evaluations], config.name)
+        )
         return 0
     folder = resolve_model(args.model)
     config = read_model_config(folder)
