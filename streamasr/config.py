@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from streamasr.errors import ConfigError
 
 T = TypeVar("T")
+_SMALLEST_STEM_KERNEL = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class FrontendConfig:
     n_mels: int = 80
     """Mel bands, Slaney scale and normalisation, 0 Hz to half the sample rate."""
     n_mfcc: int = 0
-    """Cepstral coefficients of every frame's bands (13 is usual) in the bands' place; 0 gives the bands themselves."""
+    """Cepstral coefficients of a frame's bands (13 is usual) in the bands' place; 0 gives the bands themselves."""
     floor_log10: float = -6.5
     """Smallest log10 mel power; a fixed floor where Whisper uses the utterance's maximum minus eight."""
 
@@ -63,6 +64,8 @@ class WhisperEncoderConfig:
     """Width of the residual stream."""
     heads: int = 8
     layers: int = 6
+    stem_kernel: int = 3
+    """Frames under each of the stem's two convolutions. Whisper has 3; a small model learns faster from 9."""
     left_context_frames: int = 256
     """Encoder frames before a chunk that its attention may look at, in every layer."""
     position_period_frames: int = 3000
@@ -77,6 +80,10 @@ class WhisperEncoderConfig:
         _positive(self, "position_period_frames", "position_wavelength_frames")
         if self.dim % self.heads:
             raise ConfigError(f"encoder.dim ({self.dim}) must be a multiple of encoder.heads ({self.heads})")
+        if self.stem_kernel < _SMALLEST_STEM_KERNEL:
+            raise ConfigError(
+                f"encoder.stem_kernel must be at least {_SMALLEST_STEM_KERNEL}, got {self.stem_kernel}"
+            )
         if not self.chunk_frames or any(c <= 0 for c in self.chunk_frames):
             raise ConfigError("encoder.chunk_frames must list at least one positive size")
         if tuple(sorted(set(self.chunk_frames))) != self.chunk_frames:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from streamasr.acoustic.base import StepOutput
 from streamasr.config import WhisperEncoderConfig
 
-_STEM_KERNEL = 3
 _LONGEST_WAVELENGTH = 10_000.0
 
 
@@ -27,9 +26,9 @@ class WhisperState(NamedTuple):
     """What a stream remembers. Batch is dim 0 of every leaf."""
 
     mel_tail_BTM: Tensor
-    """The last two mel frames, for the stem's first convolution."""
+    """The last mel frames that the stem's first convolution still reaches back to."""
     stem_tail_BTD: Tensor
-    """The last frame between the stem's two convolutions."""
+    """The same between the stem's two convolutions."""
     keys_BLHCK: Tensor
     values_BLHCK: Tensor
     """The left context of every layer, newest last."""
@@ -85,8 +84,9 @@ class WhisperEncoder(nn.Module):
         self.config = config
         self.vocab_size = vocab_size
         self.chunk_frames = config.chunk_frames
-        self.conv1 = nn.Conv1d(config.n_mels, config.dim, _STEM_KERNEL)
-        self.conv2 = nn.Conv1d(config.dim, config.dim, _STEM_KERNEL, stride=self.subsampling)
+        self.conv1 = nn.Conv1d(config.n_mels, config.dim, config.stem_kernel)
+        self.conv2 = nn.Conv1d(config.dim, config.dim, config.stem_kernel, stride=self.subsampling)
+        self.stem_tails = (config.stem_kernel - 1, config.stem_kernel - self.subsampling)
         for conv in (self.conv1, self.conv2):
             # torch's default would leave the sound an order of magnitude fainter than the positions added to it.
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
@@ -104,8 +104,8 @@ class WhisperEncoder(nn.Module):
         like = self.head.weight
         cache = (batch, c.layers, c.heads, c.left_context_frames, c.dim // c.heads)
         return WhisperState(
-            mel_tail_BTM=like.new_zeros(batch, _STEM_KERNEL - 1, c.n_mels),
-            stem_tail_BTD=like.new_zeros(batch, 1, c.dim),
+            mel_tail_BTM=like.new_zeros(batch, self.stem_tails[0], c.n_mels),
+            stem_tail_BTD=like.new_zeros(batch, self.stem_tails[1], c.dim),
             keys_BLHCK=like.new_zeros(cache),
             values_BLHCK=like.new_zeros(cache),
             cached_B=torch.zeros(batch, dtype=torch.long, device=like.device),
@@ -188,7 +188,8 @@ class WhisperEncoder(nn.Module):
         middle_BDT = F.gelu(self.conv1(heard_BTM.transpose(1, 2)))
         middle_BTD = torch.cat((stem_tail_BTD.to(middle_BDT.dtype), middle_BDT.transpose(1, 2)), dim=1)
         x_BTD = F.gelu(self.conv2(middle_BTD.transpose(1, 2))).transpose(1, 2)
-        return x_BTD, _newest(heard_BTM, lengths_B, _STEM_KERNEL - 1), _newest(middle_BTD, lengths_B, 1)
+        mel_tail, stem_tail = self.stem_tails
+        return x_BTD, _newest(heard_BTM, lengths_B, mel_tail), _newest(middle_BTD, lengths_B, stem_tail)
 
     def _positions(self, first_B: Tensor, frames: int) -> Tensor:
         index_BT = first_B[:, None] + torch.arange(frames, device=first_B.device)

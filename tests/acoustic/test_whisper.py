@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,10 +19,11 @@ CONFIG = WhisperEncoderConfig(dim=32, heads=4, layers=2, left_context_frames=24)
 VOCAB = 7
 
 
-@pytest.fixture(scope="module")
-def encoder() -> WhisperEncoder:
+@pytest.fixture(scope="module", params=[3, 9], ids="stem kernel {}".format)
+def encoder(request: pytest.FixtureRequest) -> WhisperEncoder:
     torch.manual_seed(3)
-    return WhisperEncoder(CONFIG, VOCAB).eval().requires_grad_(False)
+    config = replace(CONFIG, stem_kernel=request.param)
+    return WhisperEncoder(config, VOCAB).eval().requires_grad_(False)
 
 
 def stream(
