@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -17,6 +19,8 @@ FEW_ITEMS = 64
 """Up to so many items are worked off in this process: starting others takes longer. Override with ``few``."""
 _CHUNKS_A_WORKER = 16
 _LARGEST_CHUNK = 64
+_CHUNKS_AHEAD = 2
+"""Chunks for each worker whose results may wait to be fetched."""
 
 
 def map_in_processes(
@@ -44,11 +48,25 @@ def map_in_processes(
             if progress:
                 progress(done, total)
         return
-    chunk = max(1, min(_LARGEST_CHUNK, total // (workers * _CHUNKS_A_WORKER)))
+    size = max(1, min(_LARGEST_CHUNK, total // (workers * _CHUNKS_A_WORKER)))
+    chunks = (items[first : first + size] for first in range(0, total, size))
     # Spawned, not forked: the progress bar's thread and torch's do not survive a fork.
     context = multiprocessing.get_context("spawn")
+    done = 0
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        for done, result in enumerate(pool.map(function, items, chunksize=chunk), start=1):
-            yield result
-            if progress:
-                progress(done, total)
+        # Executor.map would compute everything at once and keep what nobody has fetched yet.
+        waiting = deque(
+            pool.submit(_map, function, chunk) for chunk in islice(chunks, workers * _CHUNKS_AHEAD)
+        )
+        while waiting:
+            results = waiting.popleft().result()
+            waiting.extend(pool.submit(_map, function, chunk) for chunk in islice(chunks, 1))
+            for result in results:
+                yield result
+                done += 1
+                if progress:
+                    progress(done, total)
+
+
+def _map(function: Callable[[Item], Result], chunk: Sequence[Item]) -> list[Result]:
+    return [function(item) for item in chunk]

@@ -14,7 +14,8 @@ def sound(path: Path, seconds: float = 1.0, rate: int = RATE, seed: int = 0) -> 
     """Write quiet noise in the format that the suffix names."""
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = np.random.default_rng(seed).normal(0, 0.05, round(seconds * rate)).astype(np.float32)
-    soundfile.write(path, samples, rate, format="WAV" if path.suffix == ".WAV" else None)
+    container, subtype = {".WAV": ("WAV", None), ".opus": ("OGG", "OPUS")}.get(path.suffix, (None, None))
+    soundfile.write(path, samples, rate, format=container, subtype=subtype)
     return path
 
 
