@@ -33,6 +33,9 @@ streamasr evaluate --model en-small --manifest dev/manifest.jsonl --chunk-ms 640
 streamasr evaluate --model models/mine --manifest books.jsonl phone.jsonl --chunk-ms all --offline \\
   --decode greedy,beam,beam+lm --json --html errors.html > evaluation.json"""
 
+_FILE_WIDTH = 130
+"""Columns of the table where it goes to no terminal."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -149,24 +152,24 @@ def _asked_chunks(asked: Sequence[int | None] | None, *, offline: bool) -> tuple
 
 
 def _print(evaluation: Evaluation, manifests: Mapping[str, Sequence[Utterance]]) -> None:
-    table = Table(caption="each with its 95 % bootstrap interval over utterances", caption_justify="left")
-    for name in ("manifest", "chunk", "decoding"):
-        table.add_column(name)
     rates = ("CER", "WER") if evaluation.unit == "character" else ("WER", "CER")
-    for name in (*rates, "RTF", "CPU s / audio s"):
-        table.add_column(name, justify="right")
+    table = Table(caption="in brackets 95 % bootstrap intervals over utterances", caption_justify="left")
+    table.add_column("manifest", overflow="fold")
+    for name in ("chunk", "decoding"):
+        table.add_column(name, no_wrap=True)
+    for name in (*(f"{rate} %" for rate in rates), "RTF", "CPU s / audio s"):
+        table.add_column(name, justify="right", no_wrap=True)
     for m in evaluation.measurements:
-        both = {"WER": _rate(m.wer), "CER": _rate(m.cer)}
-        rtf = f"{m.rtf.value:.4f} ({m.rtf.low:.4f} – {m.rtf.high:.4f})"
-        cells = [both[name] for name in rates]
-        table.add_row(m.manifest, chunk_name(m.chunk_ms), m.mode, *cells, rtf, f"{m.cpu:.3f}")
+        both = {"WER": _percent(m.wer), "CER": _percent(m.cer)}
+        cost = (f"{m.rtf.value:.3f}", f"{m.cpu:.3f}")
+        table.add_row(m.manifest, chunk_name(m.chunk_ms), m.mode, *(both[rate] for rate in rates), *cost)
     print(f"{evaluation.model} on {evaluation.machine}")
     for name, utterances in manifests.items():
         audio_s = next(m.audio_s for m in evaluation.measurements if m.manifest == name)
         print(f"{name}: {len(utterances)} utterances, {audio_s / 60:.1f} min of audio")
     console = Console()
-    Console(width=max(console.width, 130) if not console.is_terminal else None).print(table)
+    Console(width=None if console.is_terminal else max(console.width, _FILE_WIDTH)).print(table)
 
 
-def _rate(rate: Interval) -> str:
-    return f"{rate.value:.2%} ({rate.low:.2%} – {rate.high:.2%})"
+def _percent(rate: Interval) -> str:
+    return f"{100 * rate.value:.2f} ({100 * rate.low:.2f} – {100 * rate.high:.2f})"
