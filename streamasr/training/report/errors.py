@@ -72,16 +72,18 @@ def _rates(evaluation: Evaluation) -> str:
     rates = html.card("Rates", html.table(header, rows))
     if len({m.chunk_ms for m in evaluation.measurements} - {None}) < 2:
         return rates
-    return rates + html.grid(2, [html.card("Error rate by chunk size", _by_chunk(evaluation))])
+    charts = [
+        html.card(f"{name}, by chunk size", _by_chunk(evaluation, name)) for name in manifests_of(evaluation)
+    ]
+    return rates + html.grid(2, charts)
 
 
-def _by_chunk(evaluation: Evaluation) -> str:
+def _by_chunk(evaluation: Evaluation, manifest: str) -> str:
     curves: dict[str, list[tuple[float, float]]] = {}
     for m in evaluation.measurements:
-        if m.chunk_ms is not None:
-            points = curves.setdefault(f"{m.manifest}, {m.mode}", [])
-            points.append((m.chunk_ms, m.headline(evaluation.unit).value))
-    drawn = [Curve(name, tuple(sorted(points))) for name, points in curves.items()]
+        if m.manifest == manifest and m.chunk_ms is not None:
+            curves.setdefault(m.mode, []).append((m.chunk_ms, m.headline(evaluation.unit).value))
+    drawn = [Curve(mode, tuple(sorted(points))) for mode, points in curves.items()]
     return line_chart(drawn, x_label="chunk, ms", y_format=lambda y: f"{y:.1%}")
 
 
