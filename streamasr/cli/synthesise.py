@@ -1,0 +1,82 @@
+"""``streamasr synthesise``: make training speech from text with a synthetic voice."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from streamasr.training.synthesis.sentences import ScriptConfig, script
+from streamasr.training.synthesis.speak import MANIFEST_FILE, SpeakConfig, Spoken, speak
+from streamasr.training.synthesis.voices import load_voice
+
+EXAMPLE = "streamasr synthesise books.txt.gz talk.txt.gz --out made --voice piper:joe --hours 5"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's flags."""
+    parser.add_argument(
+        "texts",
+        type=Path,
+        nargs="+",
+        metavar="TEXT",
+        help="one sentence a line, plain or .gz, or a manifest (.jsonl) whose texts are taken",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="sound files and manifest.jsonl go here; an interrupted reading goes on",
+    )
+    parser.add_argument(
+        "--voice",
+        default="piper:joe",
+        metavar="VOICE",
+        help="piper:joe or piper:PATH.onnx (default: %(default)s)",
+    )
+    parser.add_argument("--hours", type=float, default=1.0, help="audio to make (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of sentences and manners (default: %(default)s)")
+    parser.add_argument(
+        "--numbers",
+        type=float,
+        default=ScriptConfig.numbers,
+        metavar="SHARE",
+        help="share of sentences full of numbers (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--speeds",
+        type=float,
+        nargs=2,
+        default=SpeakConfig.speeds,
+        metavar=("SLOW", "FAST"),
+        help="range of speaking rates, 1 is the voice's own (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--format", choices=("opus", "flac"), default=SpeakConfig.format, help="default: %(default)s"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Synthesise; returns 0 when the hours are full or the sentences are used up."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    config = SpeakConfig(
+        voice=args.voice, hours=args.hours, seed=args.seed, speeds=tuple(args.speeds), format=args.format
+    )
+    sentences = script(args.texts, ScriptConfig(seed=args.seed, numbers=args.numbers))
+    voice = load_voice(args.voice)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("synthesis", total=args.hours * 3600)
+
+        def progress(spoken: Spoken) -> None:
+            bar.update(task, completed=spoken.seconds, description=f"{spoken.seconds / 60:.1f} min of speech")
+
+        done = speak(sentences, voice, args.out, config, progress)
+    console.print(
+        f"{done.sentences} sentences, {done.seconds / 3600:.2f} hours: {args.out / MANIFEST_FILE}",
+        soft_wrap=True,
+    )
+    return 0
