@@ -106,7 +106,7 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
 def ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
     """About ``count`` round values that span ``low … high``."""
     if high - low <= max(1e-9 * max(abs(low), abs(high)), 1 / _BEYOND):
-        high = low + (abs(low) or 1.0)
+        high = low + (abs(low) if abs(low) > 1 / _BEYOND else 1.0)
     rough = (high - low) / count
     magnitude = 10.0 ** math.floor(math.log10(rough))
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= rough * 0.999)

@@ -1,0 +1,57 @@
+"""What a finished run is worth: its model folder on its dev manifests, as it streams, into the run's folder and card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from streamasr.engine.model import load_model
+from streamasr.evaluation.evaluate import EvaluationOptions, Progress, evaluate, passes, read_manifests
+from streamasr.evaluation.hearing import Mode
+from streamasr.training.report.card import write_card
+from streamasr.training.report.log import EVENTS_FILE
+from streamasr.training.report.measured import EVALUATION_FILE, Evaluation
+from streamasr.training.report.page import write_page
+
+OPTIONS = EvaluationOptions(chunk_ms=None, offline=True, modes=(Mode.GREEDY,))
+"""Every latency and offline; greedy, for a model folder fresh from training has no language model."""
+
+
+Watch = Callable[[int], AbstractContextManager[Progress]]
+"""Given how many utterances will be recognised, who hears of each."""
+
+
+@contextmanager
+def _unwatched(_count: int) -> Iterator[Progress]:
+    yield lambda _name, _chunk_ms: None
+
+
+def evaluate_run(
+    run: Path, manifests: Sequence[Path], device: str = "auto", watch: Watch = _unwatched
+) -> Evaluation | None:
+    """Measure ``run/model``, and write ``run/evaluation.json``, the model's card and, where there is a log, the page.
+
+    Args:
+        run: a finished run's folder.
+        manifests: its dev manifests; with none, nothing is measured and nothing written.
+        device: where to compute.
+        watch: who hears how it goes.
+
+    Raises:
+        ModelError: the run has no complete model folder.
+        DataError: a manifest or its audio cannot be used.
+    """
+    if not manifests:
+        return None
+    model = load_model(run / "model", device)
+    utterances = read_manifests(manifests)
+    with watch(sum(map(len, utterances.values())) * len(passes(model, OPTIONS))) as progress:
+        evaluation = evaluate(model, utterances, OPTIONS, progress)
+    partial = run / f"{EVALUATION_FILE}.partial"
+    partial.write_text(evaluation.to_json(), encoding="utf-8")
+    partial.replace(run / EVALUATION_FILE)
+    write_card(run / "model", [evaluation], model.config.name)
+    if (run / EVENTS_FILE).is_file():
+        write_page(run)
+    return evaluation
