@@ -15,6 +15,7 @@ from rich.style import Style
 from rich.text import Text
 
 from streamasr.protocol.messages import Done, Final, Partial, Ready, Warning
+from streamasr.text import join_words
 from streamasr_client.audio import SILENCE_DBFS
 from streamasr_client.live import AudioLost, Link, LiveEvent
 
@@ -94,7 +95,7 @@ def caption(committed: str, tail: str) -> Text:
     """The running utterance."""
     text = Text()
     text.append(committed, style=SOLID)
-    text.append(" " if committed and tail else "")
+    text.append(" " * (len(join_words([committed, tail])) - len(committed) - len(tail)))
     text.append(tail, style=TAIL)
     return text
 

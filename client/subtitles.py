@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from streamasr.protocol.messages import Final, WordTiming
+from streamasr.text import join_words, split_words
 from streamasr.units import MS_PER_SECOND
 
 
@@ -95,7 +96,7 @@ def _words(final: Final) -> Sequence[WordTiming]:
     """The utterance's words; where the daemon sent no times, even shares of the utterance by length."""
     if final.words:
         return final.words
-    texts = final.text.split()
+    texts = split_words(final.text)
     total = sum(len(text) + 1 for text in texts)
     span = final.end_ms - final.start_ms
     words, before = [], 0
@@ -141,10 +142,10 @@ def _utterance_cues(words: Sequence[WordTiming], limits: CueLimits) -> list[Cue]
 
 def _wrap(texts: Sequence[str], limits: CueLimits) -> tuple[str, ...] | None:
     """The words on one line, or on two whose lengths differ least; ``None`` where they do not fit."""
-    whole = " ".join(texts)
+    whole = join_words(texts)
     if len(whole) <= limits.line_chars:
         return (whole,)
-    breaks = ((" ".join(texts[:at]), " ".join(texts[at:])) for at in range(1, len(texts)))
+    breaks = ((join_words(texts[:at]), join_words(texts[at:])) for at in range(1, len(texts)))
     fitting = [pair for pair in breaks if max(map(len, pair)) <= limits.line_chars]
     return min(fitting, key=lambda pair: abs(len(pair[0]) - len(pair[1]))) if fitting else None
 

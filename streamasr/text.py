@@ -16,13 +16,14 @@ _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´":
 _NOT_ENGLISH = re.compile(r"[^a-z' ]+")
 _QUOTES = re.compile(r"(?<![a-z])'(?![a-z])|''+")
 _LOOSE_QUOTES = re.compile(r"(?<!\w)'|'(?!\w)|''+")
-_CJK = (
+SPACELESS = (
     "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\U00020000-\U000323af"
 )
-"""Han characters and kana: scripts that are written without spaces."""
+"""Han characters and kana, as ranges of a regular expression: scripts that are written without spaces."""
 _NOT_CHINESE = re.compile(r"[^\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323afa-z]+")
-_SPACE_BETWEEN_CJK = re.compile(rf"(?<=[{_CJK}]) (?=[{_CJK}])")
+_NEEDLESS_SPACE = re.compile(rf"(?<=[{SPACELESS}]) (?=[{SPACELESS}])")
+_WORD_BREAK = re.compile(rf"\s+|(?<=[{SPACELESS}])(?=[{SPACELESS}])")
 _SAID_SYMBOLS = frozenset("%&@#+=°")
 
 
@@ -74,7 +75,12 @@ def unspeakable(text: str) -> set[str]:
 
 def join_words(words: Iterable[str]) -> str:
     """Words as they are written: one space between, none between two characters of Chinese or Japanese."""
-    return _SPACE_BETWEEN_CJK.sub("", " ".join(words))
+    return _NEEDLESS_SPACE.sub("", " ".join(word for word in words if word))
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a written text, as a line may break between them: :func:`join_words` undone."""
+    return [word for word in _WORD_BREAK.split(text) if word]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 // Captions on the page. Text is only ever appended or the tail replaced, so nothing flickers and a selection survives.
 
+import { joinWords } from "./words.js";
+
 const MAX_SHOWN = 400; // utterances; a long day's captions must not slow the page down
 const NEAR_END_PX = 80;
 
@@ -29,7 +31,7 @@ export class CaptionView {
     } else {
       this.committed.data = committed;
     }
-    const shown = committed && tail ? ` ${tail}` : tail;
+    const shown = joinWords([committed, tail]).slice(committed.length);
     if (this.tail.textContent !== shown) this.tail.textContent = shown;
     this.follow();
   }

@@ -8,6 +8,7 @@ import { Looks } from "./looks.js";
 import { listMicrophones, Microphone } from "./microphone.js";
 import { parseHotwords, streamUrl } from "./protocol.js";
 import { loadSettings, loadToken, saveSettings, saveToken } from "./settings.js";
+import { joinWords } from "./words.js";
 
 const SILENT_DB = -70;
 const SILENT_BLOCKS = 80; // four seconds
@@ -208,7 +209,7 @@ function ended(current, failure) {
 function keepUnfinished() {
   if (!unfinished) return;
   const { committed, tail, ...rest } = unfinished;
-  receive({ ...rest, type: "final", text: [committed, tail].filter((text) => text !== "").join(" ") });
+  receive({ ...rest, type: "final", text: joinWords([committed, tail]) });
 }
 
 async function keepAwake() {

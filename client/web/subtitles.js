@@ -1,6 +1,8 @@
 // Finished utterances to text, SRT and WebVTT. The same algorithm as the Python client's subtitles.py, where it is
 // explained; a test holds the two together.
 
+import { joinWords, splitWords } from "./words.js";
+
 export const LIMITS = { lineChars: 42, cueMs: 7000, minCueMs: 1000, pauseMs: 700 };
 
 export function toText(finals) {
@@ -31,7 +33,7 @@ export function cues(finals) {
 
 function timedWords(final) {
   if (final.words?.length) return final.words;
-  const texts = final.text.split(/\s+/).filter((text) => text !== "");
+  const texts = splitWords(final.text);
   const total = texts.reduce((sum, text) => sum + length(text) + 1, 0);
   const span = final.end_ms - final.start_ms;
   let before = 0;
@@ -73,11 +75,11 @@ function utteranceCues(words) {
 }
 
 function wrap(texts) {
-  const whole = texts.join(" ");
+  const whole = joinWords(texts);
   if (length(whole) <= LIMITS.lineChars) return [whole];
   let chosen = null;
   for (let at = 1; at < texts.length; at++) {
-    const pair = [texts.slice(0, at).join(" "), texts.slice(at).join(" ")];
+    const pair = [joinWords(texts.slice(0, at)), joinWords(texts.slice(at))];
     const [first, second] = pair.map(length);
     if (Math.max(first, second) > LIMITS.lineChars) continue;
     const uneven = Math.abs(first - second);

@@ -195,17 +195,18 @@ class BeamDecoder:
 
     def _candidates(self, state: BeamState, frame: Frame) -> list[_Candidate]:
         """Every beam with every token of the frame; paths that spell the same text are summed."""
-        blank, separator, pieces = self.tokens.blank, self.tokens.separator, self.tokens.pieces
+        blank, pieces, starts = self.tokens.blank, self.tokens.pieces, self.tokens.starts
         scorer = state.scorer
         contexts: dict[str, Context] | None = None
         candidates: dict[tuple[Context, str, int], _Candidate] = {}
         for token, log_prob in frame.tokens:
+            piece, finishes = pieces[token], starts[token]
             for beam in state.beams:
                 context, part, last, score, path_score, kept_part_score, _ = beam
                 part_score: float | None = kept_part_score
                 if token in (blank, last):
                     pass
-                elif token == separator:
+                elif finishes:
                     if part:
                         if contexts is None:
                             contexts = {known.context.text: known.context for known in state.beams}
@@ -213,9 +214,10 @@ class BeamDecoder:
                         longer = contexts.get(text)
                         if longer is None:
                             longer = contexts[text] = scorer.extend(context, part)
-                        context, part, part_score = longer, "", 0.0
+                        context = longer
+                    part, part_score = piece, None if piece else 0.0
                 else:
-                    part += pieces[token]
+                    part += piece
                     part_score = None
                 score += log_prob
                 path_score += log_prob
@@ -251,16 +253,16 @@ class BeamDecoder:
 
     def _beam(self, candidate: _Candidate, frame: int) -> Beam:
         """The beam that ``candidate`` has become after ``frame``."""
-        source, token = candidate.source, candidate.token
-        path = source.path
-        if token == self.tokens.separator:
-            path = path.close(source.part)
-        elif token == self.tokens.blank:
-            pass
-        elif token == source.last:
-            path = path.repeat(frame, candidate.log_prob)
+        source, token, path = candidate.source, candidate.token, candidate.source.path
+        sounds = bool(self.tokens.pieces[token])
+        if token == source.last:
+            if sounds:
+                path = path.repeat(frame, candidate.log_prob)
         else:
-            path = path.letter(frame, candidate.log_prob)
+            if self.tokens.starts[token]:
+                path = path.close(source.part)
+            if sounds:
+                path = path.letter(frame, candidate.log_prob)
         return Beam(
             candidate.context,
             candidate.part,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streamasr.text import join_words
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
@@ -25,8 +27,8 @@ class Hypothesis:
 
     @property
     def text(self) -> str:
-        """The words, one space between."""
-        return " ".join(word.text for word in self.words)
+        """The words as they are written: one space between, none between Chinese characters."""
+        return join_words(word.text for word in self.words)
 
     @property
     def confidence(self) -> float:

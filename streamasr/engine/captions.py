@@ -17,6 +17,7 @@ from streamasr.engine.intake import Chunk, FinalizeMark, StopMark
 from streamasr.engine.model import LoadedModel
 from streamasr.engine.options import SessionOptions
 from streamasr.protocol import messages
+from streamasr.text import join_words
 from streamasr.units import samples_to_ms
 
 
@@ -78,8 +79,8 @@ class Captioner:
         start_ms, end_ms = self._span(words)
         return messages.Partial(
             utterance=self._first_utterance + event.utterance,
-            committed=" ".join(word.text for word in words[: event.committed_words]),
-            tail=" ".join(word.text for word in words[event.committed_words :]),
+            committed=join_words(word.text for word in words[: event.committed_words]),
+            tail=join_words(word.text for word in words[event.committed_words :]),
             start_ms=start_ms,
             end_ms=end_ms,
             words=self._timings(words),

@@ -18,7 +18,18 @@ from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.training.lm.build import LmConfig, build_lm
 
 FRAME_MS = 20.0
-TOKENS = TokenList.of_characters("'abcdefghijklmnopqrstuvwxyz")
+LETTERS = "'abcdefghijklmnopqrstuvwxyz"
+TOKENS = TokenList.of_characters(LETTERS)
+PIECES = TokenList(
+    (
+        "<blank>",
+        *LETTERS,
+        *(f"▁{letter}" for letter in LETTERS),
+        *("▁the", "▁th", "▁of", "▁in", "▁was", "▁be", "▁ho", "▁st", "▁on", "▁one", "▁she", "▁ra", "▁do"),
+        *("ed", "er", "re", "in", "on", "st", "ell", "ouse", "ight", "orn", "ing", "or", "at", "nd", "he"),
+    )
+)
+"""Word pieces; a word has many spellings."""
 
 SENTENCES = """\
 the boat left the harbour before the sun came up
@@ -55,43 +66,74 @@ when the rain had stopped we went out to the field
 nobody knows why the road was closed
 """.splitlines()
 
+CHINESE = """\
+今天天气很好
+今天下午有雨
+我们今天去北京
+他们明天去上海
+上海明天天气很好
+北京下午没有雨
+我明天下午去看你
+你们今天好吗
+""".splitlines()
+CHARACTERS = TokenList.of_characters(sorted(set("".join(CHINESE))), separator=False)
+"""Mandarin: every character is a word."""
+
+
+def sentences_of(tokens: TokenList) -> list[str]:
+    """What is said in the language of ``tokens``."""
+    return CHINESE if tokens.kind == "characters" else SENTENCES
+
 
 @functools.cache
-def language_model(config: DecoderConfig) -> LanguageModel:
-    """A trigram of ``SENTENCES``, weighed by ``config``."""
-    model, unigrams = kenlm_model()
+def language_model(config: DecoderConfig, tokens: TokenList = TOKENS) -> LanguageModel:
+    """A trigram of the language of ``tokens``, weighed by ``config``."""
+    model, unigrams = kenlm_model(tokens)
     return LanguageModel(model, list(unigrams), config)
 
 
 @functools.cache
-def kenlm_model() -> tuple[kenlm.Model, tuple[str, ...]]:
-    """KenLM's own trigram of ``SENTENCES``, and its words."""
+def kenlm_model(tokens: TokenList = TOKENS) -> tuple[kenlm.Model, tuple[str, ...]]:
+    """KenLM's own trigram of the language of ``tokens``, and its words."""
+    sentences = sentences_of(tokens)
     with tempfile.TemporaryDirectory() as folder:
-        arpa = write_arpa(Path(folder))
-        return kenlm.Model(str(arpa)), tuple(sorted({word for line in SENTENCES for word in line.split()}))
+        arpa = write_arpa(Path(folder), sentences, "zh" if sentences is CHINESE else "en")
+        words = {word for line in sentences for word in (line if sentences is CHINESE else line.split())}
+        return kenlm.Model(str(arpa)), tuple(sorted(words))
 
 
-def write_arpa(folder: Path) -> Path:
-    """Estimate a trigram of ``SENTENCES`` and write it as ``lm.arpa``."""
+def write_arpa(folder: Path, sentences: list[str] = SENTENCES, language: str = "en") -> Path:
+    """Estimate a trigram of ``sentences`` and write it as ``lm.arpa``."""
     text, arpa = folder / "text", folder / "lm.arpa"
-    text.write_text("\n".join(SENTENCES) + "\n")
-    build_lm([[text]], folder, LmConfig(order=3), arpa=arpa, report=lambda _: None)
+    text.write_text("\n".join(sentences) + "\n", encoding="utf-8")
+    config = LmConfig(order=3, language=language)
+    build_lm([[text]], folder, config, arpa=arpa, report=lambda _: None)
     return arpa
 
 
-def beam_decoder(config: DecoderConfig | None = None, *, lm: bool = True) -> BeamDecoder:
-    """A decoder over ``TOKENS``."""
+def beam_decoder(
+    config: DecoderConfig | None = None, *, lm: bool = True, tokens: TokenList = TOKENS
+) -> BeamDecoder:
+    """A decoder over ``tokens``."""
     config = config or DecoderConfig()
-    return BeamDecoder(TOKENS, language_model(config) if lm else None, config)
+    return BeamDecoder(tokens, language_model(config, tokens) if lm else None, config)
 
 
-def utterance_decoder(config: DecoderConfig | None = None, *, lm: bool = True) -> UtteranceDecoder:
-    """An utterance decoder over ``TOKENS``, frames of 20 ms."""
-    return UtteranceDecoder(beam_decoder(config, lm=lm), frame_ms=FRAME_MS, endpointing=EndpointConfig())
+def utterance_decoder(
+    config: DecoderConfig | None = None, *, lm: bool = True, tokens: TokenList = TOKENS
+) -> UtteranceDecoder:
+    """An utterance decoder over ``tokens``, frames of 20 ms."""
+    beams = beam_decoder(config, lm=lm, tokens=tokens)
+    return UtteranceDecoder(beams, frame_ms=FRAME_MS, endpointing=EndpointConfig())
 
 
 def spoken(
-    text: str, rng: np.random.Generator, *, confusion: float = 0.3, tail_frames: int = 6
+    text: str,
+    rng: np.random.Generator,
+    *,
+    confusion: float = 0.3,
+    tail_frames: int = 6,
+    tokens: TokenList = TOKENS,
 ) -> NDArray[np.float32]:
     """Log-probs in which ``text`` is said: spikes and blanks as CTC gives them, some letters doubtful.
 
@@ -100,32 +142,36 @@ def spoken(
         rng: the chance.
         confusion: share of spikes in which another letter, or blank, is nearly as probable or more.
         tail_frames: blank frames after the last letter.
+        tokens: in which tokens.
 
     Returns:
         Natural logs, shape (frames, tokens).
     """
     columns: list[NDArray[np.float64]] = []
     last = -1
-    for token in TOKENS.encode(text):
-        columns.extend(_blank(rng) for _ in range(int(rng.integers(0 if token != last else 1, 4))))
+    for token in tokens.encode(text):
+        columns.extend(_blank(rng, tokens) for _ in range(int(rng.integers(0 if token != last else 1, 4))))
         doubtful = rng.random() < confusion
-        rival = int(rng.integers(0, len(TOKENS)))
+        rival = int(rng.integers(0, len(tokens)))
         share = rng.uniform(0.2, 0.7) if doubtful else 0.01
         for _ in range(int(rng.integers(1, 3))):
-            columns.append(_column(rng, {token: 1.0 - share, rival: share}))
+            columns.append(_column(rng, {token: 1.0 - share, rival: share}, tokens))
         last = token
-    columns.extend(_blank(rng) for _ in range(tail_frames))
+    columns.extend(_blank(rng, tokens) for _ in range(tail_frames))
     return log_normalised(np.array(columns))
 
 
-def silence(frames: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def silence(frames: int, rng: np.random.Generator, *, tokens: TokenList = TOKENS) -> NDArray[np.float32]:
     """Log-probs of ``frames`` frames in which blank is all but certain."""
-    return log_normalised(np.array([_blank(rng) for _ in range(frames)]).reshape(frames, len(TOKENS)))
+    columns = [_blank(rng, tokens) for _ in range(frames)]
+    return log_normalised(np.array(columns).reshape(frames, len(tokens)))
 
 
-def noise(frames: int, rng: np.random.Generator, *, spread: float = 2.0) -> NDArray[np.float32]:
+def noise(
+    frames: int, rng: np.random.Generator, *, spread: float = 2.0, tokens: TokenList = TOKENS
+) -> NDArray[np.float32]:
     """Log-probs of frames in which anything may be said, shape (frames, tokens)."""
-    return log_normalised(np.exp(rng.normal(0.0, spread, size=(frames, len(TOKENS)))))
+    return log_normalised(np.exp(rng.normal(0.0, spread, size=(frames, len(tokens)))))
 
 
 def log_normalised(weights: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -133,12 +179,12 @@ def log_normalised(weights: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.log(weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _blank(rng: np.random.Generator) -> NDArray[np.float64]:
-    return _column(rng, {TOKENS.blank: 1.0})
+def _blank(rng: np.random.Generator, tokens: TokenList) -> NDArray[np.float64]:
+    return _column(rng, {tokens.blank: 1.0}, tokens)
 
 
-def _column(rng: np.random.Generator, peaks: dict[int, float]) -> NDArray[np.float64]:
-    column = rng.exponential(2e-4, size=len(TOKENS))
+def _column(rng: np.random.Generator, peaks: dict[int, float], tokens: TokenList) -> NDArray[np.float64]:
+    column = rng.exponential(2e-4, size=len(tokens))
     for token, weight in peaks.items():
         column[token] += weight
     return column

@@ -10,13 +10,17 @@ from pyctcdecode.language_model import LanguageModel as OracleLm
 from streamasr.config import DecoderConfig
 from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.hypothesis import Hotword
+from streamasr.text import join_words
 from tests.decoding.synthetic import (
+    CHARACTERS,
+    PIECES,
     SENTENCES,
     TOKENS,
     beam_decoder,
     kenlm_model,
     log_normalised,
     noise,
+    sentences_of,
     spoken,
 )
 
@@ -28,12 +32,12 @@ MIXED_UP = [
 ]
 
 
-def oracle(config: DecoderConfig, log_probs, *, lm=True, hotwords=(), weight=10.0):
-    model, unigrams = kenlm_model()
+def oracle(config: DecoderConfig, log_probs, *, lm=True, hotwords=(), weight=10.0, tokens=TOKENS):
+    model, unigrams = kenlm_model(tokens)
     language_model = (
         OracleLm(model, unigrams, config.alpha, config.beta, config.unk_score_offset) if lm else None
     )
-    decoder = BeamSearchDecoderCTC(Alphabet.build_alphabet(TOKENS.labels), language_model)
+    decoder = BeamSearchDecoderCTC(Alphabet.build_alphabet(tokens.labels), language_model)
     try:
         beams = decoder.decode_beams(
             log_probs,
@@ -56,24 +60,25 @@ def decode(decoder: BeamDecoder, log_probs, *, splits=(), hotwords=(), count=5):
     return decoder.hypotheses(state, final=True, count=count)
 
 
-def cases(count, rng):
+def cases(count, rng, tokens=TOKENS):
+    texts = [*sentences_of(tokens), *(MIXED_UP if tokens.kind != "characters" else ())]
     for number in range(count):
-        text = [*SENTENCES, *MIXED_UP][number % (len(SENTENCES) + len(MIXED_UP))]
-        log_probs = spoken(text, rng, confusion=rng.uniform(0.1, 0.6))
+        log_probs = spoken(texts[number % len(texts)], rng, confusion=rng.uniform(0.1, 0.6), tokens=tokens)
         splits = np.sort(rng.integers(0, len(log_probs), size=rng.integers(0, 8)))
         yield log_probs, splits
 
 
 def differences(config, examples, **options):
     """Share of texts that differ from the oracle's, and the largest difference of scores among the others."""
-    decoder = beam_decoder(config, lm=options.get("lm", True))
+    tokens = options.get("tokens", TOKENS)
+    decoder = beam_decoder(config, lm=options.get("lm", True), tokens=tokens)
     boosts = [Hotword(text, options.get("weight", 10.0)) for text in options.get("hotwords", ())]
     other, total, worst = 0, 0, 0.0
     for log_probs, splits in examples:
         expected = oracle(config, log_probs, **options)[0]
         got = decode(decoder, log_probs, splits=splits, hotwords=boosts)[0]
         total += 1
-        if got.text != expected[0]:
+        if got.text != join_words(expected[0].split()):
             other += 1
         else:
             worst = max(worst, abs(got.score - expected[-1]))
@@ -82,27 +87,31 @@ def differences(config, examples, **options):
 
 @pytest.mark.parametrize("prune_history", [False, True])
 @pytest.mark.parametrize("lm", [False, True])
-def test_equals_pyctcdecode_on_sentences_however_they_are_split(lm, prune_history):
+@pytest.mark.parametrize("tokens", [TOKENS, PIECES, CHARACTERS], ids=lambda tokens: tokens.kind)
+def test_equals_pyctcdecode_on_sentences_however_they_are_split(lm, prune_history, tokens):
     config = DecoderConfig(prune_history=prune_history, **AS_RELEASED)
-    other, worst = differences(config, cases(34, np.random.default_rng(1)), lm=lm)
+    other, worst = differences(config, cases(34, np.random.default_rng(1), tokens), lm=lm, tokens=tokens)
     assert other <= 0.01
     assert worst < 1e-3
 
 
 @pytest.mark.parametrize("lm", [False, True])
-def test_equals_pyctcdecode_on_noise(lm):
+@pytest.mark.parametrize("tokens", [TOKENS, PIECES, CHARACTERS], ids=lambda tokens: tokens.kind)
+def test_equals_pyctcdecode_on_noise(lm, tokens):
     rng = np.random.default_rng(2)
-    examples = [(noise(40, rng, spread=spread), [7, 8, 30]) for spread in (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)]
-    other, worst = differences(DecoderConfig(**AS_RELEASED), examples, lm=lm)
+    spreads = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
+    examples = [(noise(40, rng, spread=spread, tokens=tokens), [7, 8, 30]) for spread in spreads]
+    other, worst = differences(DecoderConfig(**AS_RELEASED), examples, lm=lm, tokens=tokens)
     assert other == 0
     assert worst < 1e-3
 
 
 @pytest.mark.parametrize("lm", [False, True])
-def test_single_hotwords_are_worth_what_pyctcdecode_gives_them(lm):
-    examples = cases(12, np.random.default_rng(3))
-    words = ("harbour", "hill", "fir", "storms")
-    other, worst = differences(DecoderConfig(**AS_RELEASED), examples, lm=lm, hotwords=words, weight=6.0)
+@pytest.mark.parametrize("tokens", [TOKENS, PIECES], ids=lambda tokens: tokens.kind)
+def test_single_hotwords_are_worth_what_pyctcdecode_gives_them(lm, tokens):
+    examples = cases(12, np.random.default_rng(3), tokens)
+    options = {"hotwords": ("harbour", "hill", "fir", "storms"), "weight": 6.0, "tokens": tokens}
+    other, worst = differences(DecoderConfig(**AS_RELEASED), examples, lm=lm, **options)
     assert other == 0
     assert worst < 1e-3
 

@@ -27,8 +27,17 @@ def decode(decoder: BeamDecoder, log_probs, *, splits=(), hotwords=(), count=5):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_without_pruning_a_text_scores_the_sum_of_all_its_paths(seed):
-    tokens = TokenList.of_characters("ab")
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        TokenList.of_characters("ab"),
+        TokenList(("▁a", "a", "▁aa", "<blank>")),
+        TokenList(("<blank>", "▁", "▁a", "b")),
+        TokenList.of_characters("你好a", separator=False),
+    ],
+    ids=["letters", "pieces", "pieces with a separator", "characters"],
+)
+def test_without_pruning_a_text_scores_the_sum_of_all_its_paths(tokens, seed):
     log_probs = np.log(np.random.default_rng(seed).dirichlet(np.ones(4), size=6)).astype(np.float32)
     sums: dict[str, float] = defaultdict(float)
     for ids in itertools.product(range(4), repeat=6):

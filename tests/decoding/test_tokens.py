@@ -82,3 +82,37 @@ def test_a_missing_or_binary_file_is_refused_by_name(tmp_path):
 def test_collapsing_keeps_letters_that_a_blank_parts():
     assert collapse([0, 3, 3, 0, 3, 4, 4, 0], blank=0) == [3, 3, 4]
     assert collapse([], blank=0) == []
+
+
+PIECES = TokenList(("<blank>", "▁", "▁th", "e", "▁the", "m", "▁a", "é"))
+CHARACTERS = TokenList.of_characters("你好吗ab", separator=False)
+
+
+def test_kinds_are_told_apart_by_what_the_list_holds():
+    assert [tokens.kind for tokens in (TOKENS, PIECES, CHARACTERS)] == ["letters", "pieces", "characters"]
+    assert [tokens.separator for tokens in (TOKENS, PIECES, CHARACTERS)] == [1, 1, None]
+    assert PIECES.pieces == ("", "", "th", "e", "the", "m", "a", "é")
+    assert PIECES.starts == (False, True, True, False, True, False, True, False)
+    assert CHARACTERS.starts == (False, *[True] * 5)
+
+
+def test_pieces_spell_with_as_few_tokens_as_will_do():
+    assert PIECES.encode("the  them a") == [4, 4, 5, 6]
+    assert PIECES.encode("me") == [1, 5, 3]
+    assert PIECES.decode([2, 3, 0, 6, 1, 5, 3, 1]) == "the a me"
+    assert PIECES.spell(" THE Thé") == "the thé"
+    with pytest.raises(ConfigError, match="'the thx': this model has no token for 'x'"):
+        PIECES.encode("the thx")
+
+
+def test_characters_that_are_words_are_written_without_spaces():
+    assert CHARACTERS.encode("你 好吗") == [1, 2, 3]
+    assert CHARACTERS.decode([1, 0, 2, 4, 5, 3]) == "你好 a b 吗"
+    assert CHARACTERS.spell("你好 AB") == "你 好 a b"
+
+
+@pytest.mark.parametrize("tokens", [PIECES, CHARACTERS])
+def test_pyctcdecode_takes_the_labels_for_pieces(tokens):
+    alphabet = Alphabet.build_alphabet(tokens.labels)
+    assert alphabet.is_bpe
+    assert alphabet.labels == tokens.labels

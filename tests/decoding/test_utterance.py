@@ -11,19 +11,28 @@ from streamasr.config import EndpointConfig
 from streamasr.decoding.hypothesis import Final, Hotword, Partial, SpeechStarted
 from streamasr.decoding.utterance import UtteranceOptions
 from streamasr.errors import ConfigError
-from tests.decoding.synthetic import TOKENS, log_normalised, noise, silence, spoken, utterance_decoder
+from tests.decoding.synthetic import (
+    CHARACTERS,
+    PIECES,
+    TOKENS,
+    log_normalised,
+    noise,
+    silence,
+    spoken,
+    utterance_decoder,
+)
 
 DECODER = utterance_decoder()
 
 
-def say(*texts, gap=60, seed=0, confusion=0.0):
+def say(*texts, gap=60, seed=0, confusion=0.0, tokens=TOKENS):
     """``texts`` with ``gap`` silent frames after each, and the frame at which each begins."""
     rng = np.random.default_rng(seed)
     pieces, starts, frame = [], [], 0
     for text in texts:
-        said = spoken(text, rng, confusion=confusion, tail_frames=0)
-        starts.append(frame + int(np.flatnonzero(said.argmax(axis=1) != TOKENS.blank)[0]))
-        pieces += [said, silence(gap, rng)]
+        said = spoken(text, rng, confusion=confusion, tail_frames=0, tokens=tokens)
+        starts.append(frame + int(np.flatnonzero(said.argmax(axis=1) != tokens.blank)[0]))
+        pieces += [said, silence(gap, rng, tokens=tokens)]
         frame += len(said) + gap
     return np.concatenate(pieces), starts
 
@@ -215,3 +224,45 @@ def test_one_decoder_serves_sessions_that_do_not_hear_each_other():
         events.extend(said)
     events.extend(DECODER.flush(state)[1])
     assert events == alone
+
+
+@pytest.mark.parametrize(
+    ("tokens", "texts", "words"),
+    [
+        (PIECES, ("the boat left the harbour", "she read the letter"), 5),
+        (CHARACTERS, ("今天天气很好", "你们今天好吗"), 6),
+    ],
+    ids=["pieces", "characters"],
+)
+def test_words_that_begin_by_themselves_are_timed_committed_and_ended_by_silence(tokens, texts, words):
+    decoder = utterance_decoder(tokens=tokens)
+    log_probs, starts = say(*texts, tokens=tokens)
+    _, events = listen(log_probs, decoder=decoder, flush=False)
+    assert [final.hypothesis.text for final in finals(events)] == list(texts)
+    said = finals(events)[0].hypothesis.words
+    assert len(said) == words
+    assert said[0].start_frame == starts[0]
+    assert all(one.end_frame <= two.start_frame for one, two in itertools.pairwise(said))
+    assert all(word.confidence > 0.9 for word in said)
+    assert [event.frame for event in events if isinstance(event, SpeechStarted)] == starts
+    assert max(event.committed_words for event in events if isinstance(event, Partial)) >= words - 2
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said", "hotword"),
+    [(PIECES, "put the jebra on", "Zebra"), (CHARACTERS, "我们今天去上京", "北 京")],
+    ids=["pieces", "characters"],
+)
+def test_hotwords_win_over_their_rivals_in_pieces_and_in_characters(tokens, said, hotword):
+    right, wrong = {"Zebra": ("▁z", "▁j"), "北 京": ("北", "上")}[hotword]
+    right, wrong = tokens.tokens.index(right), tokens.tokens.index(wrong)
+    weights = np.exp(say(said, tokens=tokens)[0].astype(np.float64))
+    spikes = np.flatnonzero(weights.argmax(axis=1) == wrong)
+    weights[spikes, wrong], weights[spikes, right] = 0.6, 0.4
+    log_probs = log_normalised(np.delete(weights, spikes[1:], axis=0))
+    decoder = utterance_decoder(tokens=tokens, lm=False)
+    _, without = listen(log_probs, decoder=decoder)
+    options = UtteranceOptions(hotwords=(Hotword(hotword, 3.0),))
+    _, boosted = listen(log_probs, options, decoder=decoder)
+    assert [final.hypothesis.text for final in finals(without)] == [said]
+    assert finals(boosted)[0].hypothesis.text == said.replace("jebra", "zebra").replace("上京", "北京")

@@ -18,18 +18,27 @@ from hypothesis import strategies as st
 
 from streamasr.config import DecoderConfig, EndpointConfig
 from streamasr.decoding.hypothesis import Final, Partial
+from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceOptions
+from streamasr.text import join_words
 from tests.decoding.synthetic import (
+    CHARACTERS,
+    PIECES,
     SENTENCES,
-    beam_decoder,
+    TOKENS,
     log_normalised,
     noise,
+    sentences_of,
     silence,
     spoken,
     utterance_decoder,
 )
 
-DECODER = utterance_decoder()
+LOOSE_PIECES = TokenList((*PIECES.tokens, "▁"))
+"""Word pieces with a separator, as SentencePiece makes them."""
+DECODERS = {len(tokens): utterance_decoder(tokens=tokens) for tokens in (TOKENS, LOOSE_PIECES, CHARACTERS)}
+"""By their number of tokens."""
+DECODER = DECODERS[len(TOKENS)]
 IMPATIENT = EndpointConfig(
     silence_ms=300, start_silence_ms=400, max_utterance_ms=2000, max_overrun_ms=600, pause_ms=100
 )
@@ -41,14 +50,17 @@ STATE_BYTES = 512 << 10
 
 @st.composite
 def streams(draw):
-    """Speech, silence and noise of a few seconds, with doubts."""
+    """Speech, silence and noise of a few seconds, with doubts, in tokens of any kind."""
+    tokens = draw(st.sampled_from([decoder.beams.tokens for decoder in DECODERS.values()]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    sentences = st.sampled_from(sentences_of(tokens))
+    confusion = draw(st.sampled_from([0.1, 0.6]))
     pieces = [
-        silence(draw(st.integers(0, 30)), rng),
-        spoken(draw(st.sampled_from(SENTENCES)), rng, confusion=draw(st.sampled_from([0.1, 0.6]))),
-        silence(draw(st.integers(0, 60)), rng),
-        noise(draw(st.integers(0, 8)), rng),
-        spoken(draw(st.sampled_from(SENTENCES))[:20].strip(), rng, confusion=0.5),
+        silence(draw(st.integers(0, 30)), rng, tokens=tokens),
+        spoken(draw(sentences), rng, confusion=confusion, tokens=tokens),
+        silence(draw(st.integers(0, 60)), rng, tokens=tokens),
+        noise(draw(st.integers(0, 8)), rng, tokens=tokens),
+        spoken(draw(sentences)[:20].strip(), rng, confusion=0.5, tokens=tokens),
     ]
     sharpness = draw(st.sampled_from([1.0, 0.65]))
     return log_normalised(np.exp(np.concatenate(pieces).astype(np.float64) * sharpness))
@@ -61,18 +73,19 @@ def splits(draw, longest=400):
 
 
 def listen(log_probs, cuts, options):
-    state, events = DECODER.initial_state(options), []
+    decoder = DECODERS[log_probs.shape[1]]
+    state, events = decoder.initial_state(options), []
     for piece in np.split(log_probs, [min(cut, len(log_probs)) for cut in cuts]):
-        state, said = DECODER.step(state, piece)
+        state, said = decoder.step(state, piece)
         events.extend(said)
-    _, said = DECODER.flush(state)
+    _, said = decoder.flush(state)
     return [*events, *said]
 
 
 @settings(max_examples=30, deadline=None)
 @given(streams(), splits())
 def test_any_split_of_the_frames_gives_the_same_search(log_probs, cuts):
-    decoder = beam_decoder()
+    decoder = DECODERS[log_probs.shape[1]].beams
     whole = decoder.step(decoder.initial_state(), log_probs)
     split = decoder.initial_state()
     for piece in np.split(log_probs, [min(cut, len(log_probs)) for cut in cuts]):
@@ -112,9 +125,9 @@ def test_committed_words_never_change_and_the_final_begins_with_them(log_probs, 
 def test_committing_changes_no_final(log_probs):
     options = UtteranceOptions(endpointing=EndpointConfig(silence_ms=60_000, start_silence_ms=60_000))
     events = listen(log_probs, range(0, 400, 8), options)
-    decoder = DECODER.beams
+    decoder = DECODERS[log_probs.shape[1]].beams
     plain = decoder.hypotheses(decoder.step(decoder.initial_state(), log_probs), final=True, count=1)[0]
-    assert " ".join(e.hypothesis.text for e in events if isinstance(e, Final)) == plain.text
+    assert join_words(e.hypothesis.text for e in events if isinstance(e, Final)) == plain.text
 
 
 @settings(max_examples=20, deadline=None)

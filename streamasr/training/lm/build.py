@@ -27,6 +27,8 @@ Report = Callable[[str], None]
 class LmConfig:
     """How to build a language model."""
 
+    language: str = "en"
+    """What the text is normalised as, and what a word is: in Mandarin a character."""
     order: int = 3
     """Words in the longest n-gram."""
     max_words: int = 100_000
@@ -95,9 +97,10 @@ def build_lm(
         sources, weights = [[path for paths in sources for path in paths]], (1.0,)
     if len(weights) != len(sources):
         raise ConfigError(f"expected a weight for each of {len(sources)} sources of text, got {len(weights)}")
-    everything = (sentence for paths in sources for sentence in _sentences(paths))
+    language = config.language
+    everything = (sentence for paths in sources for sentence in _sentences(paths, language))
     words = choose_vocabulary(everything, max_words=config.max_words, min_count=config.min_count)
-    corpus = encode(map(_sentences, sources), words)
+    corpus = encode((_sentences(paths, language) for paths in sources), words)
     report(f"text: {len(corpus.ids)} tokens, vocabulary: {len(words) - len(SPECIALS)} words")
     tables = count_ngrams(corpus, config.order)
     report(f"n-grams seen: {_counts_text([len(table) for table in tables])}")
@@ -145,9 +148,9 @@ def perplexity(model: Path, sentences: Iterable[str]) -> Perplexity:
     return Perplexity(10 ** (-log10 / scored) if scored > 0 else math.inf, words, oov_words)
 
 
-def _sentences(paths: Iterable[Path]) -> Iterator[str]:
+def _sentences(paths: Iterable[Path], language: str) -> Iterator[str]:
     for path in paths:
-        yield from read_sentences(path)
+        yield from read_sentences(path, language)
 
 
 def _counts_text(counts: Iterable[int]) -> str:

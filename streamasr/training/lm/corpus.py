@@ -1,7 +1,8 @@
 """Text files to one long array of word ids. Knows no n-grams and no probabilities.
 
 Sources are plain text with one sentence a line, the same gzipped (``.gz``), or a manifest (``.jsonl``) of
-which the ``text`` fields are taken. Every line passes through :func:`streamasr.text.normalise_english`.
+which the ``text`` fields are taken. Every line passes through :mod:`streamasr.text`; in languages that are not
+spaced (Mandarin) every character is a word.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamasr.errors import DataError
-from streamasr.text import normalise_english
+from streamasr.text import text_rules
 
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
 SPECIALS = (UNKNOWN, BEGIN, END)
@@ -41,17 +42,24 @@ class Corpus:
         assert self.words[: len(SPECIALS)] == SPECIALS
 
 
-def read_sentences(path: Path) -> Iterator[str]:
-    """The normalised sentences of one source that hold a word, in order.
+def read_sentences(path: Path, language: str = "en") -> Iterator[str]:
+    """The normalised sentences of one source that hold a word, in order; one space between words.
+
+    Raises:
+        DataError: as :func:`read_text`.
+    """
+    sentence_of = text_rules(language).sentence
+    return (sentence for line in read_text(path) if (sentence := sentence_of(line)))
+
+
+def read_text(path: Path) -> Iterator[str]:
+    """The lines of one source as they are written.
 
     Raises:
         DataError: no such file, not gzip, not UTF-8, or a manifest line that is no JSON object with ``text``.
     """
     try:
-        for line in _read_lines(path):
-            sentence = normalise_english(line)
-            if sentence:
-                yield sentence
+        yield from _read_lines(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
