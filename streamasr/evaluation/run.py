@@ -1,4 +1,4 @@
-"""What a finished run is worth: its model folder on its dev manifests, as it streams, into the run's folder and card."""
+"""What a finished run is worth: its model on its dev manifests, as it streams; into evaluation, card and page."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,8 @@ class RunStarted:
     """Length of an encoder frame, for chunk sizes in milliseconds."""
     recipe: str = ""
     """The recipe as TOML."""
+    unit: Literal["word", "character"] = "word"
+    """What the headline error rate counts: words (WER), or characters (CER) where words are not spaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

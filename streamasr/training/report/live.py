@@ -22,7 +22,9 @@ from rich.table import Table
 from rich.text import Text
 
 from streamasr.scoring import align
+from streamasr.training.report.analysis import items_of
 from streamasr.training.report.events import DevReport, Diagnosis, Event, RunStarted, StepReport
+from streamasr.training.report.measured import Unit
 
 TROUBLES = 3
 """Diagnoses that stay on the screen, the newest last; every one is in the log."""
@@ -52,6 +54,7 @@ class LiveView:
         self._run: RunStarted | None = None
         self._step: StepReport | None = None
         self._dev: dict[tuple[str, int], list[DevReport]] = {}
+        self._samples: tuple[tuple[str, str], ...] = ()
         self._troubles: list[Diagnosis] = []
         self._live = Live(
             console=self._console, get_renderable=self._screen, auto_refresh=self._console.is_terminal
@@ -81,6 +84,7 @@ class LiveView:
                 self._progress.update(self._task, completed=event.step)
             case DevReport():
                 self._dev.setdefault((event.manifest, event.chunk_frames), []).append(event)
+                self._samples = event.samples or self._samples
             case Diagnosis():
                 self._troubles = [*self._troubles, event][-TROUBLES:]
         if not self._console.is_terminal:
@@ -91,28 +95,38 @@ class LiveView:
         if self._step is not None:
             parts.append(_figures(self._step))
         if self._dev:
-            parts += [self._table(), *self._samples()]
+            parts += [self._table(), *self._sample_lines()]
         parts += [_panel(trouble) for trouble in self._troubles]
         return Group(*parts)
 
     def _table(self) -> Table:
-        """WER of the last two measurements, manifests down and chunk sizes across."""
+        """The rate now and its change since the measurement before, manifests down and chunk sizes across."""
         chunks = sorted({frames for _, frames in self._dev})
-        table = Table(title="WER while training (greedy)", title_justify="left")
+        table = Table(
+            title=f"{'CER' if self._unit == 'character' else 'WER'} while training (greedy)",
+            title_justify="left",
+        )
         table.add_column("")
         for frames in chunks:
             table.add_column(self._chunk(frames), justify="right")
         for manifest in dict.fromkeys(name for name, _ in self._dev):
-            table.add_row(manifest, *(_change(self._dev.get((manifest, frames), [])) for frames in chunks))
+            table.add_row(manifest, *(_change(self._rates(manifest, frames)) for frames in chunks))
         return table
 
-    def _samples(self) -> list[Text]:
-        last = next(reversed(self._dev.values()))[-1]
+    @property
+    def _unit(self) -> Unit:
+        return "word" if self._run is None else self._run.unit
+
+    def _rates(self, manifest: str, frames: int) -> list[float]:
+        reports = self._dev.get((manifest, frames), [])
+        return [report.cer if self._unit == "character" else report.wer for report in reports]
+
+    def _sample_lines(self) -> list[Text]:
         lines = []
-        for reference, hypothesis in last.samples[:SAMPLES]:
+        for reference, hypothesis in self._samples[:SAMPLES]:
             lines += [
                 Text(f"said   {reference}", style="dim"),
-                Text("heard  ") + _marked(reference, hypothesis),
+                Text("heard  ") + _marked(reference, hypothesis, self._unit),
             ]
         return lines
 
@@ -147,20 +161,20 @@ def _figures(step: StepReport) -> Text:
     )
 
 
-def _change(reports: list[DevReport]) -> Text:
-    if not reports:
+def _change(rates: list[float]) -> Text:
+    if not rates:
         return Text("–", style="dim")
-    text = Text(f"{reports[-1].wer:.1%}")
-    if len(reports) > 1 and (change := reports[-1].wer - reports[-2].wer):
+    text = Text(f"{rates[-1]:.1%}")
+    if len(rates) > 1 and (change := rates[-1] - rates[-2]):
         text.append(f" {'▲' if change > 0 else '▼'}{abs(change):.1%}", style="red" if change > 0 else "green")
     return text
 
 
-def _marked(reference: str, hypothesis: str) -> Text:
-    """The hypothesis with its wrong words in red, and a dot for each word that it lacks."""
+def _marked(reference: str, hypothesis: str, unit: Unit) -> Text:
+    """The hypothesis with what is wrong in red, and a dot for each item that it lacks."""
     text = Text()
-    for was, heard in align(reference.split(), hypothesis.split()):
-        if len(text):
+    for was, heard in align(items_of(reference, unit), items_of(hypothesis, unit)):
+        if len(text) and unit == "word":
             text.append(" ")
         text.append("·" if heard is None else heard, style="" if was == heard else "red")
     return text

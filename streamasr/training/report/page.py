@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from html import escape
+from operator import attrgetter
 from pathlib import Path
 
 from streamasr.training.report import html
 from streamasr.training.report.errors import evaluation_sections
 from streamasr.training.report.events import DevReport, Diagnosis, Event, RunStarted, StepReport
 from streamasr.training.report.log import EVENTS_FILE, read_events
-from streamasr.training.report.measured import EVALUATION_FILE, Evaluation, read_evaluation
+from streamasr.training.report.measured import EVALUATION_FILE, Evaluation, Unit, read_evaluation
 from streamasr.training.report.svg import Curve, line_chart
 
 REPORT_FILE = "report.html"
@@ -50,7 +51,8 @@ def run_page(events: Sequence[Event], evaluation: Evaluation | None = None) -> s
     troubles = [e for e in events if isinstance(e, Diagnosis)]
     name = started.name if started is not None else "training run"
     frame_ms = started.frame_ms if started is not None else 0.0
-    parts = [f"<h1>{escape(name)}</h1>", _lead(started, steps), _figures(steps, dev, frame_ms)]
+    unit: Unit = started.unit if started is not None else "word"
+    parts = [f"<h1>{escape(name)}</h1>", _lead(started, steps), _figures(steps, dev, frame_ms, unit)]
     if troubles:
         parts += ["<h2>What went wrong</h2>", *map(_trouble, troubles)]
     parts += ["<h2>Training</h2>", html.grid(2, _curves(steps))]
@@ -59,7 +61,7 @@ def run_page(events: Sequence[Event], evaluation: Evaluation | None = None) -> s
             "<h2>While training: greedy, averaged weights</h2>",
             html.grid(3, _dev_curves(dev, frame_ms)),
         ]
-        parts += ["<h2>The same utterances, over time</h2>", html.grid(2, _samples(dev))]
+        parts += ["<h2>The same utterances, over time</h2>", html.grid(2, _samples(dev, unit))]
     if evaluation is not None:
         parts.append(evaluation_sections(evaluation))
     if started is not None and started.recipe:
@@ -75,13 +77,14 @@ def _lead(started: RunStarted | None, steps: Sequence[StepReport]) -> str:
     return f'<p class="lead">{done:,}{of} steps, {hours:.1f} hours of audio heard</p>'
 
 
-def _figures(steps: Sequence[StepReport], dev: Sequence[DevReport], frame_ms: float) -> str:
+def _figures(steps: Sequence[StepReport], dev: Sequence[DevReport], frame_ms: float, unit: Unit) -> str:
     figures = []
+    name, read = ("CER", attrgetter("cer")) if unit == "character" else ("WER", attrgetter("wer"))
     for manifest in dict.fromkeys(report.manifest for report in dev):
         last = [r for r in dev if r.manifest == manifest]
         last = [r for r in last if r.step == last[-1].step]
-        best = min(last, key=lambda r: r.wer)
-        figures.append((f"{best.wer:.1%}", f"WER, {manifest}, {_chunk(best, frame_ms)}, greedy"))
+        best = min(last, key=read)
+        figures.append((f"{read(best):.1%}", f"{name}, {manifest}, {_chunk(best, frame_ms)}, greedy"))
     if steps:
         figures.append((f"{steps[-1].ctc:.3f}", "CTC loss per frame"))
         figures.append((f"{steps[-1].blank_share:.0%}", "of frames say blank"))
@@ -152,7 +155,7 @@ def _dev_curves(dev: Sequence[DevReport], frame_ms: float) -> list[str]:
     return cards
 
 
-def _samples(dev: Sequence[DevReport]) -> list[str]:
+def _samples(dev: Sequence[DevReport], unit: Unit) -> list[str]:
     """Each manifest's utterances, as its largest chunks heard them first, in the middle, and last."""
     cards = []
     for manifest in dict.fromkeys(r.manifest for r in dev if r.samples):
@@ -164,6 +167,8 @@ def _samples(dev: Sequence[DevReport]) -> list[str]:
             body.append(f'<div class="pair"><div>{escape(reference)}</div></div>')
             for report in (heard[i] for i in picked):
                 if number < len(report.samples):
-                    body.append(html.pair(reference, report.samples[number][1], f"step {report.step:,}"))
+                    body.append(
+                        html.pair(reference, report.samples[number][1], f"step {report.step:,}", unit)
+                    )
         cards.append(html.card(manifest, "".join(body)))
     return cards

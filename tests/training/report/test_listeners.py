@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,14 @@ def test_the_screen_holds_progress_figures_rates_samples_and_troubles(events: li
         "Remedy: lower it",
     ):
         assert expected in last, expected
+
+
+def test_characters_are_shown_where_words_are_not_spaced(events: list[Event]) -> None:
+    run = RunStarted(step=0, steps=400, name="zh", frame_ms=20.0, unit="character")
+    spoken = replace(events[2], samples=(("你好世界", "你好间"),))  # type: ignore[type-var]
+    screen = shown([run, spoken], terminal=True)
+    assert "CER while training" in screen
+    assert "heard  你好间·" in screen or "heard  你好·间" in screen
 
 
 def test_tensorboard_gets_scalars_texts_and_no_fork(tmp_path: Path, events: list[Event]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from streamasr.cli import main
 from streamasr.errors import DataError
 from streamasr.training.report.errors import evaluation_page
-from streamasr.training.report.events import Event
+from streamasr.training.report.events import Event, RunStarted
 from streamasr.training.report.log import EventLog
 from streamasr.training.report.measured import Answer, Evaluation, measure
 from streamasr.training.report.page import run_page, write_page
@@ -88,6 +88,13 @@ def test_everything_that_was_told_is_on_the_page(events: list[Event], evaluation
     balance = Balance()
     balance.feed(page)
     assert balance.open == []
+
+
+def test_characters_come_first_where_words_are_not_spaced(events: list[Event]) -> None:
+    run = RunStarted(step=0, steps=400, name="zh", frame_ms=20.0, unit="character")
+    page = run_page([run, *events[1:]])
+    assert "CER, dev-books, 640 ms, greedy" in page
+    assert "WER, dev-books, 640 ms, greedy" not in page
 
 
 def test_the_page_loads_nothing(events: list[Event], evaluation: Evaluation) -> None:
