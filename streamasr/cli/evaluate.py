@@ -113,7 +113,8 @@ def run(args: argparse.Namespace) -> int:
 def progress_bar(count: int) -> Iterator[Progress]:
     """A bar on standard error over ``count`` recognitions, for :func:`evaluate` to move."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("evaluating", total=count)
 
         def progress(manifest: str, chunk_ms: int | None) -> None:

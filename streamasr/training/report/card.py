@@ -122,7 +122,8 @@ def _cost(measurements: Sequence[Measurement], chunk_ms: int | None, mode: str) 
 
 
 def _sizes(folder: Path, parameters: int) -> str:
-    rows = [["encoder", f"{parameters / 1e6:.1f} M parameters"]]
+    count = f"{parameters / 1e6:.1f} M" if parameters >= 1_000_000 else f"{parameters:,}"
+    rows = [["encoder", f"{count} parameters"]]
     for file, what in _FILES:
         if (folder / file).is_file():
             rows.append([what, f"{(folder / file).stat().st_size / 1e6:.1f} MB"])

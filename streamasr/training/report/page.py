@@ -59,7 +59,7 @@ def run_page(events: Sequence[Event], evaluation: Evaluation | None = None) -> s
     if dev:
         parts += [
             "<h2>While training: greedy, averaged weights</h2>",
-            html.grid(3, _dev_curves(dev, frame_ms)),
+            html.grid(2, _dev_curves(dev, frame_ms)),
         ]
         parts += ["<h2>The same utterances, over time</h2>", html.grid(2, _samples(dev, unit))]
     if evaluation is not None:
