@@ -58,7 +58,7 @@ def test_an_alignment_keeps_both_texts_and_has_the_fewest_edits(a: str, b: str) 
 
 
 def test_an_alignment_says_which_word_answers_which() -> None:
-    pairs = align("the cat sat".split(), "cat sat down now".split())
+    pairs = align(["the", "cat", "sat"], ["cat", "sat", "down", "now"])
     assert pairs == [("the", None), ("cat", "cat"), ("sat", "sat"), (None, "down"), (None, "now")]
 
 
