@@ -7,7 +7,6 @@ into word pieces is SentencePiece's business, and matters in training only.
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from streamasr.errors import ConfigError, DataError
 from streamasr.manifest import read_manifest
 from streamasr.text import TextRules, text_rules, unspeakable
 from streamasr.training.config import TrainConfig
+from streamasr.training.vocabulary import count_characters
 
 TOKENS_FILE, TOKENIZER_FILE = "tokens.txt", "tokenizer.model"
 
@@ -104,15 +104,6 @@ def build_tokens(recipe: TrainConfig) -> Tokenizer:
             f"tokens.file: {config.file} lists word pieces; set tokens.kind and name their model"
         )
     return Tokenizer(tokens, rules)
-
-
-def count_characters(texts: Iterable[str], rules: TextRules) -> Counter[str]:
-    """How often each character, spaces left out, stands in ``texts`` once they are normalised."""
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(rules.normalise(text))
-    counts.pop(" ", None)
-    return counts
 
 
 def load_pieces(path: Path) -> Any:
