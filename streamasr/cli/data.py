@@ -1,4 +1,4 @@
-"""``streamasr data``: import datasets and look manifests through."""
+"""``streamasr data``: import datasets, look manifests through, listen to the augmentation, pack shards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\
 streamasr data import librispeech LibriSpeech/dev-clean speech/dev-clean.jsonl
-streamasr data check speech/dev-clean.jsonl --tokens en-small --png dev-clean.png"""
+streamasr data check speech/dev-clean.jsonl --tokens en-small --png dev-clean.png
+streamasr data preview speech/dev-clean.jsonl --recipe en-small --data speech --out heard
+streamasr data shard speech/train.jsonl shards/train --shard-mb 256"""
 
 _CASES_SHOWN = 20
 """Findings printed for each kind, unless ``--all`` asks for more."""
@@ -30,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _add_import(actions.add_parser("import", help="make a manifest of a published dataset or a folder"))
     _add_check(actions.add_parser("check", help="find what is wrong in manifests, and say what they hold"))
+    _add_preview(actions.add_parser("preview", help="write augmented sound to listen to, and its mels"))
+    _add_shard(actions.add_parser("shard", help="pack manifests into tar files that training streams"))
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +83,29 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     _add_workers(parser)
 
 
+def _add_preview(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="JSON lines")
+    parser.add_argument("--recipe", required=True, help="whose augmentation is used: a TOML file or a name")
+    parser.add_argument(
+        "--data", type=Path, default=Path(), metavar="DIR", help="where the recipe's paths start (default: .)"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for WAVs and picture")
+    parser.add_argument("--count", type=int, default=6, metavar="N", help="utterances (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the draw (default: %(default)s)")
+
+
+def _add_shard(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST", help="JSON lines")
+    parser.add_argument("out", type=Path, metavar="OUT_DIR", help="a folder of their own")
+    parser.add_argument(
+        "--shard-mb", type=float, default=256.0, metavar="MB", help="size of a shard (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="of the order (default: %(default)s)"
+    )
+    _add_workers(parser)
+
+
 def _add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one for every CPU)")
 
@@ -88,6 +115,8 @@ def run(args: argparse.Namespace) -> int:
     actions: dict[str, Callable[[argparse.Namespace], int]] = {
         "import": _import,
         "check": _check,
+        "preview": _preview,
+        "shard": _shard,
     }
     return actions[args.action](args)
 
@@ -198,6 +227,40 @@ def _print_checked(checked: Checked, *, everything: bool) -> None:
             figures = "  ".join(f"{key} {value:.2f}" for key, value in spread.items())
             print(f"  {name:<22} {figures}")
     print(f"{summary['errors']} errors, {summary['warnings']} warnings")
+
+
+def _preview(args: argparse.Namespace) -> int:
+    from streamasr.training.config import load_recipe
+    from streamasr.training.data.preview import PICTURE, preview
+    from streamasr.training.data.surroundings import load_surroundings
+
+    config = load_recipe(args.recipe).rooted(args.data)
+    with _bar("noises and rooms") as progress:
+        surroundings = load_surroundings(config, config.data.cache or args.out / "cache", progress)
+    for heard in preview(args.manifest, config, surroundings, args.out, count=args.count, seed=args.seed):
+        print(f"{heard.augmented}: {heard.utterance.text}")
+    print(args.out / PICTURE)
+    return 0
+
+
+def _shard(args: argparse.Namespace) -> int:
+    from streamasr.training.data.sharding import write_shards
+
+    with _bar("packing") as progress:
+        sharded = write_shards(
+            args.manifests,
+            args.out,
+            shard_mb=args.shard_mb,
+            seed=args.seed,
+            workers=args.workers,
+            progress=progress,
+        )
+    for reason in sharded.unreadable:
+        print(f"left out: {reason}")
+    hours = sum(shard.seconds for shard in sharded.shards) / 3600
+    utterances = sum(shard.utterances for shard in sharded.shards)
+    print(f"{args.out}: {len(sharded.shards)} shards, {utterances} utterances, {hours:.2f} h")
+    return 0
 
 
 @contextmanager

@@ -82,3 +82,38 @@ def test_check_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     (finding,) = report["findings"]
     assert (finding["line"], finding["kind"], finding["error"]) == (1, "audio", True)
     assert report["values"]["duration_s"] is None
+
+
+def test_shard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, listed, out = trees.fsdd(tmp_path), tmp_path / "digits.jsonl", tmp_path / "shards"
+    assert main(["data", "import", "fsdd", str(source), str(listed)]) == 0
+    listed.write_text(listed.read_text() + '{"audio_filepath": "gone.wav", "duration": 1, "text": "one"}\n')
+    arguments = ["--shard-mb", "0.05", "--seed", "3", "--workers", "1"]
+    assert main(["data", "shard", str(listed), str(out), *arguments]) == 0
+    said = capsys.readouterr().out
+    assert f"left out: {tmp_path / 'gone.wav'}: no such file" in said
+    assert f"{out}: {len(list(out.glob('*.tar')))} shards, 16 utterances, 0.00 h" in said
+    assert main(["data", "shard", str(listed), str(out)]) == 1
+    assert "exists and is not an empty folder" in capsys.readouterr().err
+
+
+def test_preview(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, listed, out = trees.fsdd(tmp_path), tmp_path / "digits.jsonl", tmp_path / "heard"
+    assert main(["data", "import", "fsdd", str(source), str(listed)]) == 0
+    recipe = trees.text(
+        tmp_path / "recipe.toml", 'name = "x"', "[data]", 'manifests = ["digits.jsonl"]', "rows_per_batch = 2"
+    )
+    capsys.readouterr()
+    arguments = ["--recipe", str(recipe), "--data", str(tmp_path), "--out", str(out)]
+    assert main(["data", "preview", str(listed), *arguments, "--count", "3", "--seed", "5"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [Path(line.split(":")[0]).name for line in lines[:3]] == [
+        f"{number:03d}-augmented.wav" for number in range(3)
+    ]
+    assert lines[3] == str(out / "mels.png")
+    assert sorted(path.name for path in out.iterdir()) == [
+        *(f"{number:03d}-{what}.wav" for number in range(3) for what in ("augmented", "clean")),
+        "mels.png",
+    ]
+    assert main(["data", "preview", str(listed), *arguments, "--count", "0"]) == 1
+    assert "at least one utterance" in capsys.readouterr().err

@@ -31,7 +31,9 @@ def map_in_processes(
     few: int = FEW_ITEMS,
     progress: Progress | None = None,
 ) -> Iterator[Result]:
-    """``function`` of every item, in the items' order.
+    """``function`` of every item, in the items' order; results wait in a buffer of bounded size.
+
+    Processes are started afresh (``spawn``): a script that comes here needs ``if __name__ == "__main__":``.
 
     Args:
         function: a function of a module, so that a fresh process can import it.

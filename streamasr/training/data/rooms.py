@@ -2,7 +2,7 @@
 
 The simulator is pyroomacoustics (Scheibler et al. 2018) after Allen and Berkley 1979. Making the bank takes
 minutes at worst and is done once: it is kept in a file. Knows no batch and no transcript. Shape suffixes:
-S samples, R samples of one response.
+S samples, K rooms, R samples of one response.
 """
 
 from __future__ import annotations
@@ -88,6 +88,14 @@ class RoomBank:
     def __getitem__(self, index: int) -> Samples:
         """``response_R`` of room ``index``: the direct sound at :data:`LEAD_SAMPLES`, energy 1."""
         return self.samples[self.offsets[index] : self.offsets[index + 1]]
+
+    def padded(self) -> Samples:
+        """``rooms_KR``: every response, completed with silence to the longest."""
+        lengths = np.diff(self.offsets)
+        rooms_KR = np.zeros((len(self), int(lengths.max(initial=0))), dtype=np.float32)
+        for number, length in enumerate(lengths):
+            rooms_KR[number, :length] = self[number]
+        return rooms_KR
 
     def draw(self, generator: np.random.Generator) -> Samples:
         """The response of a room chosen by ``generator``."""

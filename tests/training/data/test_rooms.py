@@ -62,6 +62,15 @@ def test_a_seed_gives_its_rooms_however_many_are_made(bank: RoomBank) -> None:
     assert not np.array_equal(make_rooms(replace(OPTIONS, rooms=1), seed=4)[0], bank[0])
 
 
+def test_the_bank_as_one_array(bank: RoomBank) -> None:
+    rooms_KR = bank.padded()
+    assert rooms_KR.shape == (6, max(len(bank[number]) for number in range(6)))
+    for number in range(6):
+        length = len(bank[number])
+        assert np.array_equal(rooms_KR[number, :length], bank[number])
+        assert not rooms_KR[number, length:].any()
+
+
 def test_drawing_is_seeded(bank: RoomBank) -> None:
     drawn = [len(bank.draw(np.random.default_rng(seed))) for seed in (1, 1, 2, 3, 4)]
     assert drawn[0] == drawn[1]
