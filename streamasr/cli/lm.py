@@ -1,4 +1,4 @@
-"""``streamasr lm``: build the language model of a model folder from text, and measure one."""
+"""``streamasr lm``: build the language model of a model folder from text, measure one, and weigh it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import argparse
 import json
 from pathlib import Path
 
+from streamasr.cli import lm_tune
+from streamasr.config import ModelConfig, load_toml
 from streamasr.training.lm.build import LmConfig, build_lm, perplexity
 from streamasr.training.lm.corpus import read_sentences
 
 EXAMPLE = """\
 streamasr lm build books.txt.gz talk.txt.gz --out models/mine --max-mb 25 --held-out dev.txt
 streamasr lm build books.txt.gz,talk.txt.gz learners.jsonl --weights 0.9 0.1 --order 4 --out models/mine
-streamasr lm perplexity models/mine/lm.bin dev.jsonl"""
+streamasr lm perplexity models/mine/lm.bin dev.jsonl
+streamasr lm tune --model models/mine --manifest dev/manifest.jsonl --write"""
 
 _TEXT_HELP = "one sentence a line, plain or .gz, or a manifest (.jsonl) whose texts are taken"
 
@@ -66,20 +69,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="prune at this relative entropy instead, nats a word; 0 keeps all",
     )
     build.add_argument("--arpa", type=Path, metavar="FILE", help="write the model as ARPA text, too")
-    build.add_argument("--held-out", type=Path, metavar="FILE", help="report the perplexity on this text")
+    build.add_argument(
+        "--held-out", type=Path, metavar="FILE", help="report perplexity and unknown words on this text"
+    )
+    build.add_argument(
+        "--language",
+        metavar="TAG",
+        help="whose rules of text hold (default: the language of the model in --out, or en)",
+    )
 
     measure = commands.add_parser("perplexity", help="how well a model predicts a text")
     measure.add_argument("lm", metavar="LM", type=Path, help="KenLM binary or ARPA file")
     measure.add_argument("text", metavar="TEXT", type=Path, help=_TEXT_HELP)
+    measure.add_argument("--language", default="en", metavar="TAG", help="default: %(default)s")
     measure.add_argument("--json", action="store_true", help="print one JSON object")
+
+    lm_tune.add_arguments(commands.add_parser("tune", help="find the weights that suit a model best"))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build or measure."""
+    """Build, measure or weigh."""
+    if args.action == "tune":
+        return lm_tune.run(args)
     if args.action == "perplexity":
-        print(_measure(args.lm, args.text, as_json=args.json))
+        print(_measure(args.lm, args.text, args.language, as_json=args.json))
         return 0
+    language = args.language or _language_of(args.out)
     config = LmConfig(
+        language=language,
         order=args.order,
         max_words=args.vocab_size,
         min_count=args.min_count,
@@ -90,12 +107,18 @@ def run(args: argparse.Namespace) -> int:
     sources = [[Path(name) for name in text.split(",")] for text in args.texts]
     lm = build_lm(sources, args.out, config, arpa=args.arpa)
     if args.held_out is not None:
-        print(_measure(lm, args.held_out, as_json=False))
+        print(_measure(lm, args.held_out, language, as_json=False))
     return 0
 
 
-def _measure(lm: Path, text: Path, *, as_json: bool) -> str:
-    measured = perplexity(lm, read_sentences(text))
+def _language_of(folder: Path) -> str:
+    """The language of the model in ``folder``; English where there is none yet."""
+    path = folder / "config.toml"
+    return load_toml(ModelConfig, path).language if path.is_file() else LmConfig().language
+
+
+def _measure(lm: Path, text: Path, language: str, *, as_json: bool) -> str:
+    measured = perplexity(lm, read_sentences(text, language))
     if as_json:
         figures = {
             "perplexity": measured.perplexity,

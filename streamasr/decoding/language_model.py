@@ -7,6 +7,7 @@ pyctcdecode are imported here only.
 
 from __future__ import annotations
 
+import copy
 import math
 from functools import lru_cache
 from pathlib import Path
@@ -30,10 +31,18 @@ class LanguageModel:
 
     def __init__(self, model: kenlm.Model, unigrams: list[str], config: DecoderConfig) -> None:
         self._model = model
+        self._weigh(WeighedModel(model, unigrams), config)
+
+    def reweighed(self, config: DecoderConfig) -> LanguageModel:
+        """The same model and words under other weights; nothing is read or built again."""
+        other = copy.copy(self)
+        other._weigh(copy.copy(self._weighed), config)
+        return other
+
+    def _weigh(self, weighed: WeighedModel, config: DecoderConfig) -> None:
+        weighed.reset_params(alpha=config.alpha, beta=config.beta, unk_score_offset=config.unk_score_offset)
+        self._weighed = weighed
         self._alpha = config.alpha
-        weighed = WeighedModel(
-            model, unigrams, alpha=config.alpha, beta=config.beta, unk_score_offset=config.unk_score_offset
-        )
         self.order: int = weighed.order
         self.start_state: LmState = weighed.get_start_state()
         cached = lru_cache(maxsize=config.lm_cache_entries)

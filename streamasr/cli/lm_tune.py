@@ -1,0 +1,108 @@
+"""``streamasr lm tune``: weigh a model's language model on a manifest."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from streamasr.errors import ConfigError
+from streamasr.evaluation.tuning import Trial, Tuner, TuningOptions, listen, write_weights
+
+_SHOWN = 12
+"""Trials in the table."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    defaults = TuningOptions()
+    parser.add_argument("--model", required=True, metavar="DIR|NAME", help="model folder or packaged model")
+    parser.add_argument(
+        "--manifest", required=True, type=Path, nargs="+", metavar="FILE", help="what to recognise"
+    )
+    parser.add_argument(
+        "--chunk-ms", type=int, default=640, metavar="N", help="chunk size (default: %(default)s)"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances of a manifest")
+    parser.add_argument("--beam", type=int, metavar="N", help="beam width (default: the model's own)")
+    for name, values in (("alpha", defaults.alphas), ("beta", defaults.betas)):
+        parser.add_argument(
+            f"--{name}",
+            type=float,
+            nargs="+",
+            default=values,
+            metavar="W",
+            help=f"{name}s of the grid (default: {' '.join(map(str, values))})",
+        )
+    parser.add_argument(
+        "--halvings",
+        type=int,
+        default=defaults.halvings,
+        metavar="N",
+        help="how often the steps around the best point halve; 0: the grid alone (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch", type=int, default=16, metavar="N", help="utterances at a time (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument(
+        "--write", action="store_true", help="store the best weights in the model's config.toml"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object with every trial")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search, print and, where asked, write."""
+    from streamasr.engine.model import CONFIG_FILE, load_model, resolve_model
+    from streamasr.evaluation.evaluate import read_manifests
+    from streamasr.text import text_rules
+
+    for name in ("chunk_ms", "batch", "beam", "limit"):
+        value = getattr(args, name)
+        if value is not None and value <= 0:
+            raise ConfigError(f"--{name.replace('_', '-')} must be positive, got {value}")
+    options = TuningOptions(alphas=tuple(args.alpha), betas=tuple(args.beta), halvings=args.halvings)
+    named = read_manifests(args.manifest, args.limit)
+    utterances = [utterance for some in named.values() for utterance in some]
+    folder = resolve_model(args.model)
+    model = load_model(folder, args.device)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        hearing = progress.add_task("listening", total=len(utterances))
+        recordings = []
+        for recording in listen(model, utterances, chunk_ms=args.chunk_ms, batch=args.batch):
+            recordings.append(recording)
+            progress.advance(hearing)
+        weighing = progress.add_task("weighing", total=None)
+        tuner = Tuner(model, recordings, lambda _: progress.advance(weighing), beam_width=args.beam)
+        best = tuner.search(options)
+    current = model.config.decoder.alpha, model.config.decoder.beta
+    if args.json:
+        trials = [{"alpha": t.alpha, "beta": t.beta, "error_rate": t.errors.rate} for t in tuner.trials]
+        print(json.dumps({"alpha": best.alpha, "beta": best.beta, "trials": trials}))
+    else:
+        _print(
+            tuner.trials, current, "CER" if text_rules(model.config.language).unit == "character" else "WER"
+        )
+    if args.write:
+        write_weights(folder / CONFIG_FILE, best.alpha, best.beta)
+    return 0
+
+
+def _print(trials: list[Trial], current: tuple[float, float], rate: str) -> None:
+    table = Table(caption=f"of {len(trials)} trials; *: the model's own weights", caption_justify="left")
+    for name in ("alpha", "beta", f"{rate} %", "errors"):
+        table.add_column(name, justify="right")
+    best, own = trials[0], [trial for trial in trials if (trial.alpha, trial.beta) == current]
+    for trial in dict.fromkeys([*trials[:_SHOWN], *own]):
+        mark = "*" if trial in own else ""
+        errors = f"{trial.errors.errors} of {trial.errors.length}"
+        rates = f"{100 * trial.errors.rate:.2f}"
+        table.add_row(f"{mark}{trial.alpha:.4g}", f"{trial.beta:.4g}", rates, errors)
+    Console().print(table)
+    print(f"best: alpha = {best.alpha:.4g}, beta = {best.beta:.4g}: {rate} {100 * best.errors.rate:.2f} %")

@@ -1,0 +1,229 @@
+"""The language model's weights that suit a model best, found on a manifest by the decoder that the daemon runs.
+
+The encoder runs once; its log-probs are decoded again for every pair of weights: a coarse grid first, then a
+compass search around its best point whose step halves whenever no neighbour is better (Kolda, Lewis and
+Torczon 2003). Prints nothing. Shape suffixes: T encoder frames, V tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from streamasr.config import DecoderConfig, ModelConfig, load_toml
+from streamasr.decoding.beam import BeamDecoder
+from streamasr.decoding.hypothesis import Final
+from streamasr.decoding.utterance import UtteranceDecoder
+from streamasr.engine.batch import LogProbs
+from streamasr.engine.intake import Chunk
+from streamasr.engine.local import listen_many
+from streamasr.engine.model import LoadedModel
+from streamasr.errors import ConfigError, DataError
+from streamasr.frontend.files import read_audio
+from streamasr.manifest import Utterance
+from streamasr.scoring import Edits, character_edits, word_edits
+from streamasr.text import join_words, text_rules
+
+DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningOptions:
+    """Where to look."""
+
+    alphas: tuple[float, ...] = (0.2, 0.5, 0.8, 1.1)
+    """The grid's weights of the language model."""
+    betas: tuple[float, ...] = (0.0, 1.5, 3.0)
+    """The grid's bonuses for a word."""
+    alpha_step: float = 0.15
+    """The first step of the search around the grid's best point, in ``alpha`` …"""
+    beta_step: float = 0.75
+    """… and in ``beta``."""
+    halvings: int = 2
+    """How often the steps halve before the search ends; 0 leaves it at the grid."""
+
+    def __post_init__(self) -> None:
+        if not self.alphas or not self.betas:
+            raise ConfigError("the grid needs at least one alpha and one beta")
+        if min(self.alphas) < 0:
+            raise ConfigError(f"alpha must not be negative, got {min(self.alphas)}")
+        if self.alpha_step <= 0 or self.beta_step <= 0 or self.halvings < 0:
+            raise ConfigError("steps must be positive, and halvings not negative")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A pair of weights, and the errors they leave."""
+
+    alpha: float
+    beta: float
+    errors: Edits
+    """In the language's unit: words, or characters where it is not spaced."""
+    characters: Edits
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        """What is made small; characters decide between equal numbers of errors."""
+        return self.errors.errors, self.characters.errors
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """An utterance as the encoder heard it, and what was said."""
+
+    log_probs_TV: LogProbs
+    reference: str
+    """Normalised."""
+
+
+class _Recorder:
+    """Keeps the log-probs of one utterance."""
+
+    def __init__(self) -> None:
+        self.pieces: list[LogProbs] = []
+
+    def hear(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
+        if len(chunk.samples_S):
+            self.pieces.append(log_probs_TV)
+
+
+def listen(
+    model: LoadedModel, utterances: Sequence[Utterance], *, chunk_ms: int, batch: int
+) -> Iterator[Recording]:
+    """Run the encoder over every utterance, in chunks of the size nearest below ``chunk_ms``.
+
+    They come as they are finished, not in order.
+
+    Raises:
+        DataError: an audio file is missing, unreadable or empty.
+    """
+    rules = text_rules(model.config.language)
+    audio = (read_audio(utterance.audio, model.sample_rate) for utterance in utterances)
+    frames = model.chunk_frames_for(chunk_ms)
+    for heard in listen_many(model, audio, frames, _Recorder, slots=batch):
+        utterance = utterances[heard.index]
+        if not heard.listener.pieces:
+            raise DataError(f"{utterance.audio}: holds no sample")
+        yield Recording(np.concatenate(heard.listener.pieces), rules.normalise(utterance.text))
+
+
+class Tuner:
+    """Tries weights on what a model heard; every pair once.
+
+    Args:
+        model: the model; its decoder's other settings stay.
+        recordings: what :func:`listen` gave.
+        trial_done: told of every new trial.
+        beam_width: in place of the model's own.
+
+    Raises:
+        ConfigError: the model has no language model.
+        DataError: there is no recording.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        recordings: Iterable[Recording],
+        trial_done: Callable[[Trial], None] = lambda _: None,
+        *,
+        beam_width: int | None = None,
+    ) -> None:
+        lm = model.decoder.beams.lm
+        if lm is None:
+            raise ConfigError(
+                f"{model.config.name} has no language model to weigh; `streamasr lm build` makes one"
+            )
+        self._lm = lm
+        self._decoder = model.decoder
+        self._config = self._decoder.beams.config
+        if beam_width is not None:
+            self._config = replace(self._config, beam_width=beam_width)
+        self._recordings = list(recordings)
+        if not self._recordings:
+            raise DataError("nothing to tune on: the manifest holds no utterance")
+        self._rules = text_rules(model.config.language)
+        self._trial_done = trial_done
+        self._trials: dict[tuple[float, float], Trial] = {}
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Every trial so far, best first; of equal ones the earliest."""
+        return sorted(self._trials.values(), key=lambda trial: trial.cost)
+
+    def search(self, options: TuningOptions) -> Trial:
+        """The best weights: the model's own, the grid, then around the best of them."""
+        self.attempt(self._config.alpha, self._config.beta)
+        for alpha in options.alphas:
+            for beta in options.betas:
+                self.attempt(alpha, beta)
+        best, scale, halvings = self.trials[0], 1.0, options.halvings
+        while halvings:
+            around = [
+                self.attempt(
+                    max(0.0, best.alpha + x * scale * options.alpha_step),
+                    best.beta + y * scale * options.beta_step,
+                )
+                for x, y in DIRECTIONS
+            ]
+            nearest = min(around, key=lambda trial: trial.cost)
+            if nearest.cost < best.cost:
+                best = nearest
+            else:
+                scale, halvings = scale / 2, halvings - 1
+        return best
+
+    def attempt(self, alpha: float, beta: float) -> Trial:
+        """The errors under one pair of weights."""
+        key = round(alpha, 4), round(beta, 4)
+        if key not in self._trials:
+            trial = self._decode(*key)
+            self._trials[key] = trial
+            self._trial_done(trial)
+        return self._trials[key]
+
+    def _decode(self, alpha: float, beta: float) -> Trial:
+        config = replace(self._config, alpha=alpha, beta=beta)
+        decoder = self._decoder_of(config)
+        options = replace(decoder.default_options(), partials=False)
+        words, characters = Edits(), Edits()
+        for recording in self._recordings:
+            state, events = decoder.step(decoder.initial_state(options), recording.log_probs_TV)
+            _, last = decoder.flush(state)
+            finals = (event.hypothesis.text for event in (*events, *last) if isinstance(event, Final))
+            text = self._rules.normalise(join_words(finals))
+            words += word_edits(recording.reference, text)
+            characters += character_edits(recording.reference, text)
+        return Trial(alpha, beta, words if self._rules.unit == "word" else characters, characters)
+
+    def _decoder_of(self, config: DecoderConfig) -> UtteranceDecoder:
+        beams = BeamDecoder(self._decoder.beams.tokens, self._lm.reweighed(config), config)
+        return UtteranceDecoder(beams, frame_ms=self._decoder.frame_ms, endpointing=self._decoder.endpointing)
+
+
+def write_weights(path: Path, alpha: float, beta: float) -> None:
+    """Set ``decoder.alpha`` and ``decoder.beta`` in a model folder's ``config.toml``; all else stays as it is.
+
+    Raises:
+        ConfigError: the file is not a model's configuration.
+    """
+    config = load_toml(ModelConfig, path)
+    text = path.read_text(encoding="utf-8")
+    if not re.search(r"(?m)^\[decoder\]\s*$", text):
+        text += "\n[decoder]\n"
+    before, header, section = re.split(r"(?m)^(\[decoder\][^\n]*\n)", text, maxsplit=1)
+    section, following, rest = (*re.split(r"(?m)^(\[)", section, maxsplit=1), "", "")[:3]
+    for name, value in (("alpha", alpha), ("beta", beta)):
+        line = f"{name} = {float(value)!r}"
+        section, found = re.subn(rf"(?m)^{name}\s*=[^\n#]*", line, section)
+        if not found:
+            section = f"{line}\n{section}"
+    partial = path.with_suffix(".partial")
+    partial.write_text(before + header + section + following + rest, encoding="utf-8")
+    wanted = replace(config, decoder=replace(config.decoder, alpha=alpha, beta=beta))
+    assert load_toml(ModelConfig, partial) == wanted
+    partial.replace(path)
