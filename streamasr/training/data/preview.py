@@ -23,6 +23,7 @@ from streamasr.training.config import TrainConfig
 from streamasr.training.data.augment import Augment
 from streamasr.training.data.pictures import draw_mels
 from streamasr.training.data.prepare import Surroundings
+from streamasr.units import ceil_div
 
 PICTURE = "mels.png"
 ROWS_DRAWN = 12
@@ -106,9 +107,9 @@ def _augmented(clean: list[npt.NDArray[np.float32]], augment: Augment, frontend:
     stages = []
     for row, (length, fast) in enumerate(zip(lengths_B.tolist(), fast_lengths_B.tolist(), strict=True)):
         mels = (
-            ("clean", clean_BTM[row, : length // hop].numpy()),
-            ("augmented", augmented_BTM[row, : fast // hop].numpy()),
-            ("masked", masked_BTM[row, : fast // hop].numpy()),
+            ("clean", clean_BTM[row, : ceil_div(length, hop)].numpy()),
+            ("augmented", augmented_BTM[row, : ceil_div(fast, hop)].numpy()),
+            ("masked", masked_BTM[row, : ceil_div(fast, hop)].numpy()),
         )
         stages.append(_Stages(clean[row], augmented_BS[row, :fast].numpy(), mels))
     return stages

@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import io
 import json
+import logging
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,8 @@ from streamasr.units import ceil_div
 Samples = npt.NDArray[np.int16]
 
 FAULTS_NAMED = 100
-"""Faults of which the place and the reason are kept; all are counted."""
+"""Faults of which the place and the reason are kept and logged; all are counted."""
+_log = logging.getLogger(__name__)
 _INT16_SCALE = 32_768
 
 
@@ -107,8 +109,9 @@ class ShardedSpeech:
         self.reader, self.readers = rank * workers + worker, world * workers
         self.shards = find_shards(patterns)
         self.faults: list[Fault] = []
-        """The first :data:`FAULTS_NAMED` faults met so far."""
+        """The first :data:`FAULTS_NAMED` different faults met so far; each was logged as a warning, too."""
         self.fault_count = 0
+        """All of them, in every epoch anew."""
         self._webdataset = _import_webdataset()
         self._expected = _expected_utterances(self.shards)
 
@@ -216,8 +219,13 @@ class ShardedSpeech:
 
     def _fault(self, shard: str, key: str, reason: str) -> None:
         self.fault_count += 1
-        if len(self.faults) < FAULTS_NAMED:
-            self.faults.append(Fault(shard, key, reason))
+        fault = Fault(shard, key, reason)
+        if fault in self.faults or len(self.faults) == FAULTS_NAMED:
+            return
+        self.faults.append(fault)
+        _log.warning("%s %s: %s; left out", shard, key, reason)
+        if len(self.faults) == FAULTS_NAMED:
+            _log.warning("further faults in shards are counted, not named")
 
 
 def find_shards(patterns: Sequence[str | Path]) -> list[Path]:

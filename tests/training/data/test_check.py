@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from streamasr.decoding.tokens import TokenList
 from streamasr.errors import ConfigError, DataError
@@ -105,6 +106,18 @@ def test_labels_that_ctc_cannot_align(tmp_path: Path) -> None:
 def test_frames_that_ctc_needs() -> None:
     assert [frames_needed(labels) for labels in ("", "a", "ab", "aa", "aaa", "abba")] == [0, 1, 2, 3, 5, 5]
     assert frames_needed([3, 3, 4]) == 4
+
+
+@pytest.mark.parametrize("labels", [[1], [1, 2], [1, 1], [2, 2, 2], [1, 2, 2, 1, 1]], ids=str)
+def test_with_a_frame_less_the_loss_is_infinite(labels: list[int]) -> None:
+    def loss(frames: int) -> float:
+        log_probs_TBV = torch.full((frames, 1, 3), 1 / 3).log()
+        lengths = torch.tensor([frames]), torch.tensor([len(labels)])
+        return float(torch.nn.functional.ctc_loss(log_probs_TBV, torch.tensor([labels]), *lengths))
+
+    needed = frames_needed(labels)
+    assert np.isfinite(loss(needed))
+    assert needed == 1 or np.isinf(loss(needed - 1))
 
 
 def test_what_only_fits_at_its_own_speed_is_a_warning(tmp_path: Path) -> None:

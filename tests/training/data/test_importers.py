@@ -175,6 +175,19 @@ def test_paths_that_share_only_the_root_are_absolute() -> None:
     assert relative_to_folder(Path("/data/x/a.wav"), Path("/data/lists")) == "../x/a.wav"
 
 
+def test_links_keep_their_names_and_linked_folders_are_followed(tmp_path: Path) -> None:
+    stored = trees.sound(tmp_path / "store" / "by-content-1234.flac")
+    chapter = tmp_path / "set" / "84" / "7021"
+    chapter.mkdir(parents=True)
+    (chapter / "84-7021-0000.flac").symlink_to(stored)
+    trees.text(chapter / "84-7021.trans.txt", "84-7021-0000 HELLO")
+    (tmp_path / "deep" / "lists").mkdir(parents=True)
+    (tmp_path / "lists").symlink_to(tmp_path / "deep" / "lists")
+    rows, _ = run("librispeech", tmp_path / "set", tmp_path / "lists" / "all.jsonl")
+    assert rows[0]["audio_filepath"] == "../../set/84/7021/84-7021-0000.flac"
+    assert read_manifest(tmp_path / "lists" / "all.jsonl")[0].audio.is_file()
+
+
 def test_nothing_is_written_where_nothing_is_usable(tmp_path: Path) -> None:
     source = trees.librispeech(tmp_path)
     out = tmp_path / "out.jsonl"

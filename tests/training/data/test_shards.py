@@ -238,14 +238,18 @@ def test_broken_members_are_named_and_left_out(packed: Path, tmp_path: Path) -> 
 
 
 def test_faults_are_all_counted_but_not_all_kept(
-    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(shards_module, "FAULTS_NAMED", 2)
     folder = copy_of(packed, tmp_path)
     rewritten(folder / "shard-000000.tar", {f"{place}.json": b"" for place in range(3)})
     reader = speech(folder)
-    texts(reader)
-    assert (reader.fault_count, len(reader.faults)) == (3, 2)
+    for epoch in range(2):
+        texts(reader, epoch)
+    assert (reader.fault_count, len(reader.faults)) == (6, 2)
+    assert len(caplog.messages) == 3
+    assert "no usable .json" in caplog.messages[0]
+    assert "counted, not named" in caplog.messages[2]
 
 
 @pytest.mark.parametrize("what", ["tar", "audio"])

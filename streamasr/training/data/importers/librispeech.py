@@ -22,7 +22,7 @@ LANGUAGE = "en"
 def find(source: Path, selection: Selection) -> Found:
     """Every line of every ``.trans.txt`` beneath ``source``; a split is a subset's folder name."""
     folder = require_folder(source, "LibriSpeech", LAYOUT)
-    transcripts = sorted(folder.rglob("*.trans.txt"))
+    transcripts = sorted(folder.resolve().rglob("*.trans.txt"))
     if selection.split is not None:
         subsets = sorted({path.parents[2].name for path in transcripts})
         transcripts = [path for path in transcripts if path.parents[2].name == selection.split]

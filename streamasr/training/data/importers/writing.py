@@ -110,7 +110,9 @@ def write_manifest(
 
 def relative_to_folder(audio: Path, folder: Path) -> str:
     """``audio`` from ``folder`` on, so that both can move together; absolute if they share no folder at all."""
-    audio, folder = audio.resolve(), folder.resolve()
+    # A file may be a link into a store of files by content: its name stays. Folders are followed, so that ".."
+    # leads where the file system takes it.
+    audio, folder = audio.parent.resolve() / audio.name, folder.resolve()
     if audio.parts[:2] != folder.parts[:2]:
         return str(audio)
     return Path(os.path.relpath(audio, folder)).as_posix()
