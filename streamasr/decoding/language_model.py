@@ -40,7 +40,8 @@ class LanguageModel:
         return other
 
     def _weigh(self, weighed: WeighedModel, config: DecoderConfig) -> None:
-        weighed.reset_params(alpha=config.alpha, beta=config.beta, unk_score_offset=config.unk_score_offset)
+        weighed.alpha, weighed.beta = config.alpha, config.beta
+        weighed.unk_score_offset = config.unk_score_offset
         self._weighed = weighed
         self._alpha = config.alpha
         self.order: int = weighed.order

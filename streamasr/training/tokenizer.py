@@ -89,6 +89,11 @@ def build_tokens(recipe: TrainConfig) -> Tokenizer:
         processor = load_pieces(config.file)
         return Tokenizer(piece_tokens(processor), rules, processor, config.file)
     if config.kind == "collected":
+        if not recipe.data.manifests:
+            raise ConfigError(
+                "tokens.kind: collected reads data.manifests; with shards, name the file that "
+                "`streamasr tokens characters` makes"
+            )
         texts = (utterance.text for path in recipe.data.manifests for utterance in read_manifest(path))
         characters = sorted(count_characters(texts, rules))
         return Tokenizer(TokenList.of_characters(characters, separator=config.separator), rules)
