@@ -75,3 +75,9 @@ class DataError(StreamasrError, ValueError):
 
     code = "bad_data"
     fault: Fault = "client"
+
+
+class TrainingError(StreamasrError):
+    """Training cannot go on; the message says why and what to change."""
+
+    code = "training_failed"

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from streamasr.acoustic.base import StepOutput
 from streamasr.config import WhisperEncoderConfig
@@ -38,6 +39,17 @@ class WhisperState(NamedTuple):
     """Index of the next frame in the periodic position table."""
 
 
+class Encoded(NamedTuple):
+    """What :meth:`WhisperEncoder.encode` gives."""
+
+    hidden_BTD: Tensor
+    """Before the CTC head."""
+    lengths_B: Tensor
+    """Frames of each row."""
+    tapped_BTD: Tensor | None
+    """After the layer that was asked for, normalised as for the head."""
+
+
 class Block(nn.Module):
     """Pre-norm transformer layer. A key bias would cancel in the softmax, so one projection serves all three."""
 
@@ -50,6 +62,10 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(dim)
         self.mlp_in = nn.Linear(dim, 4 * dim)
         self.mlp_out = nn.Linear(4 * dim, dim)
+
+    def forward(self, x_BTD: Tensor, visible: Tensor | None) -> Tensor:
+        """A whole sequence attending to itself where ``visible`` allows it."""
+        return self.attend(x_BTD, *self.project(x_BTD), visible)
 
     def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of the layer's input, each [B, H, T, K]."""
@@ -153,8 +169,8 @@ class WhisperEncoder(nn.Module):
 
         ``chunk_frames`` may also be a tensor [B]: a chunk size for every row.
         """
-        hidden_BTD, frames_B = self.encode(mel_BTM, lengths_B, chunk_frames)
-        return self.log_probs(hidden_BTD), frames_B
+        encoded = self.encode(mel_BTM, lengths_B, chunk_frames)
+        return self.log_probs(encoded.hidden_BTD), encoded.lengths_B
 
     def encode(
         self,
@@ -162,8 +178,20 @@ class WhisperEncoder(nn.Module):
         lengths_B: Tensor,
         chunk_frames: int | Tensor | None,
         position_B: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Hidden states [B, T, D] before the CTC head, and their lengths; ``position_B`` sets the first positions."""
+        *,
+        tap_layer: int | None = None,
+        checkpoint_layers: bool = False,
+    ) -> Encoded:
+        """Hidden states [B, T, D] of whole utterances under the streaming mask, for training.
+
+        Args:
+            mel_BTM: as for :meth:`forward`, like the next two.
+            lengths_B: mel frames of each row.
+            chunk_frames: one size, or one for every row.
+            position_B: where in the position table each row begins; 0 by default.
+            tap_layer: give the states after so many layers, too.
+            checkpoint_layers: keep no inner values of the layers for the backward pass but compute them again.
+        """
         B, _, _ = mel_BTM.shape
         state = self.initial_state(B)
         mel_tail = state.mel_tail_BTM.to(mel_BTM.dtype)
@@ -172,10 +200,16 @@ class WhisperEncoder(nn.Module):
         T = x_BTD.shape[1]
         x_BTD = x_BTD + self._positions(state.position_B if position_B is None else position_B, T)
         visible_BHTS = streaming_mask(frames_B, T, chunk_frames, self.config.left_context_frames)
-        for block in self.blocks:
+        tapped_BTD = None
+        for layer, block in enumerate(self.blocks, 1):
             assert isinstance(block, Block)
-            x_BTD = block.attend(x_BTD, *block.project(x_BTD), visible_BHTS)
-        return self.final_norm(x_BTD), frames_B
+            if checkpoint_layers:
+                x_BTD = checkpoint(block, x_BTD, visible_BHTS, use_reentrant=False)
+            else:
+                x_BTD = block(x_BTD, visible_BHTS)
+            if layer == tap_layer:
+                tapped_BTD = self.final_norm(x_BTD)
+        return Encoded(self.final_norm(x_BTD), frames_B, tapped_BTD)
 
     def log_probs(self, hidden_BTD: Tensor) -> Tensor:
         """Natural-log token probabilities [B, T, V] of hidden states, always in float32."""

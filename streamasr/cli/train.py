@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Event
 
 EXAMPLE = "streamasr train en-small --data speech --out runs/en-small"
 
@@ -26,43 +29,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (default: %(default)s)")
     parser.add_argument("--minutes", type=float, help="stop (resumably) after so many minutes")
     parser.add_argument("--threads", type=int, help="CPU threads of torch")
+    parser.add_argument(
+        "--no-tensorboard", dest="tensorboard", action="store_false", help="write nothing for TensorBoard"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; returns 0 when the model folder is written."""
     import torch
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from streamasr.cli.evaluate import progress_bar
+    from streamasr.evaluation.run import evaluate_run
     from streamasr.training.config import load_recipe
-    from streamasr.training.trainer import DevReport, Report, Trainer
+    from streamasr.training.distributed import World
+    from streamasr.training.report.listeners import listeners
+    from streamasr.training.trainer import Trainer
 
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.set_float32_matmul_precision("high")
     config = load_recipe(args.recipe).rooted(args.data)
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("training", total=config.optim.steps)
-
-        def report(event: Report | DevReport) -> None:
-            progress.update(task, completed=event.step)
-            if isinstance(event, Report):
-                console.print(
-                    f"step {event.step}  ctc {event.ctc:.4f}  consistency {event.consistency:.4f}"
-                    f"  distillation {event.distillation:.4f}  norm {event.gradient_norm:.2f}"
-                    f"  rate {event.learning_rate:.2e}  {event.speed:.0f} audio s/s  {event.hours:.1f} h heard"
-                )
-            else:
-                console.print(
-                    f"step {event.step}  {event.manifest}  chunk {event.chunk_frames} frames"
-                    f"  WER {event.wer:.2%}  CER {event.cer:.2%}"
-                )
-
-        trainer = Trainer(config, args.out, torch.device(chosen), report)
-        deadline = time.monotonic() + args.minutes * 60 if args.minutes else None
-        trainer.train(until=lambda: deadline is not None and time.monotonic() > deadline)
-    console.print(f"model folder: {args.out / 'model'}")
+    world = World.of_environment(args.device)
+    deadline = time.monotonic() + args.minutes * 60 if args.minutes else float("inf")
+    asked = _stop_when_asked()
+    told = listeners(args.out, tensorboard=args.tensorboard) if world.is_first else nullcontext(_nobody)
+    with told as tell:
+        trainer = Trainer(config, args.out, world, tell)
+        finished = trainer.train(until=lambda: asked.is_set() or time.monotonic() > deadline)
+    world.leave()
+    if world.is_first:
+        _stop_at_once_when_asked()
+        if finished:
+            evaluate_run(args.out, config.data.dev_manifests, str(world.device), progress_bar)
+        print(f"model folder: {args.out / 'model'}")
     return 0
+
+
+def _stop_when_asked() -> Event:
+    """Ctrl-C and SIGTERM end the run after the step that is under way, with a checkpoint."""
+    asked = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.set())
+    return asked
+
+
+def _stop_at_once_when_asked() -> None:
+    """Ctrl-C and SIGTERM have their usual meaning again: after training, nothing is left to save."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _nobody(_: object) -> None:
+    """Who listens on all processes but the first."""

@@ -39,19 +39,36 @@ class TokensConfig:
 class DataConfig:
     """What is heard, in which order and in rows of which length."""
 
-    manifests: tuple[Path, ...]
-    """JSON-lines manifests of transcribed speech."""
+    manifests: tuple[Path, ...] = ()
+    """JSON-lines manifests of transcribed speech, decoded once into a cache."""
     noise_manifests: tuple[Path, ...] = ()
     """Manifests of sounds to mix under the speech; transcripts are ignored."""
     dev_manifests: tuple[Path, ...] = ()
     """Measured while training, never trained on."""
+    shards: tuple[str, ...] = ()
+    """Tar shards that ``streamasr data shard`` wrote, as patterns: streamed, in place of ``manifests``."""
+    shuffle_utterances: int = 2_000
+    """Utterances of a stream of shards that wait in the buffer from which the next is drawn."""
+    batching: Literal["rows", "buckets"] = "rows"
+    """``rows``: utterances strung together; ``buckets``: utterances of like length side by side."""
     row_seconds: float = 16.0
-    """Short utterances are strung together, with pauses, into rows of about this length."""
+    """``rows``: utterances are strung together, with pauses, into rows of about this length."""
     max_gap_seconds: float = 1.0
-    """Longest pause between two utterances of a row, and before the first."""
+    """``rows``: longest pause between two utterances of a row, and before the first."""
     rows_per_batch: int = 16
+    """``rows``: rows in a batch."""
+    batch_seconds: float = 60.0
+    """``buckets``: longest batch, padding included."""
+    workers: int = 0
+    """Processes that prepare batches ahead of the training; 0 prepares on the device that trains."""
+    denoise: bool = False
+    """Clean every recording once, when it is decoded (``noisereduce``)."""
     cache: Path | None = None
     """Where decoded samples are kept between runs; by default beside the run."""
+
+    def __post_init__(self) -> None:
+        if bool(self.manifests) == bool(self.shards):
+            raise ConfigError("manifests or shards: exactly one of the two must be given")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +84,12 @@ class AugmentConfig:
     room_probability: float = 0.3
     room_rt60_seconds: tuple[float, ...] = (0.1, 0.7)
     """Shortest and longest reverberation time."""
+    room_bank: int = 0
+    """Rooms simulated once by the image-source method (pyroomacoustics); 0 draws decaying noise for every row."""
     band_probability: float = 0.15
     """Telephone: 300–3400 Hz and eight-bit mu-law."""
+    codec_probability: float = 0.0
+    """A round trip through a telephone's or a call's codec; slow, for ``data.workers``."""
     tilt_db: float = 6.0
     """Largest random spectral tilt from 0 to 8 kHz, as different microphones have."""
     level_db: tuple[float, ...] = (-24.0, 6.0)
@@ -81,22 +102,30 @@ class AugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the parts of the loss."""
+    """Weights of the parts of the loss; a weight of 0 leaves the part, and its cost, out."""
 
     consistency: float = 0.2
     """CR-CTC (Yao et al. 2024): two augmented views agree; 0 trains on one view."""
     distillation: float = 0.0
     """The full-context pretrained encoder's hidden states of the clean sound, seen by the chunked student."""
+    intermediate: float = 0.0
+    """CTC on the states after ``intermediate_layer``, too (Lee and Watanabe 2021)."""
+    intermediate_layer: int = 0
+    """Counted from 1; 0 is the middle one."""
+    label_smoothing: float = 0.0
+    """Share of the loss that wants every frame's tokens equally probable, against overconfidence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW with a warm-up, a plateau and a cosine (a plateau lets a run be prolonged without starting over)."""
+    """AdamW; a warm-up, a plateau and a cosine (a plateau lets a run be prolonged), or Noam's schedule."""
 
     steps: int = 1_000
     """Length of the whole schedule, in optimiser steps."""
     learning_rate: float = 2e-4
     """Peak rate of the top layer."""
+    schedule: Literal["cosine", "noam"] = "cosine"
+    """``noam``: after the warm-up the rate falls with the square root of the step (Vaswani et al. 2017)."""
     layer_decay: float = 0.9
     """Factor on the rate from a layer to the one below it."""
     head_factor: float = 5.0
@@ -113,7 +142,27 @@ class OptimConfig:
     weight_decay: float = 0.02
     betas: tuple[float, ...] = (0.9, 0.98)
     clip_norm: float = 1.0
+    accumulate_batches: int = 1
+    """Batches of a step, on every process; gradients are exchanged once a step."""
+    average: Literal["ema", "checkpoints"] = "ema"
+    """What is measured and exported: a moving average of the weights, or the mean of the kept checkpoints."""
     ema_decay: float = 0.999
+    patience_evaluations: int = 0
+    """Stop after so many evaluations without a better dev WER, and export the best; 0 goes to the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnosisConfig:
+    """From when on training is said to go wrong."""
+
+    not_finite_steps: int = 20
+    """Steps in a row without a finite gradient after which the run gives up."""
+    all_blank_share: float = 0.98
+    """Share of blank frames, of those after the grace, at which the model is said to write nothing."""
+    all_blank_grace_steps: int = 1_000
+    """Every CTC training begins with blanks; before this step that is no finding."""
+    repeats_share: float = 0.08
+    """Share of doubled letters in the answers, beyond the references', at which they are said to stutter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,24 +176,36 @@ class TrainConfig:
     """Encoder weights to start from: Whisper's (OpenAI's parameter names) or a model folder's own."""
     chunk_weights: tuple[float, ...] = (1.0, 1.0, 2.0, 2.0)
     """How often each of ``encoder.chunk_frames`` is drawn."""
-    precision: str = "float32"
-    """``float32`` or ``bfloat16`` (automatic mixed precision)."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Automatic mixed precision in one of the shorter types; float16 with loss scaling."""
+    compile: bool = False
+    """Compile the model (``torch.compile``): minutes at the start, faster steps afterwards."""
+    checkpoint_layers: bool = False
+    """Compute each layer's inner values again in the backward pass instead of keeping them: less memory, slower."""
     log_every_steps: int = 20
     save_every_steps: int = 200
+    keep_checkpoints: int = 3
+    """The newest that stay; also those that ``optim.average`` takes."""
     evaluate_every_steps: int = 500
     data: DataConfig
     tokens: TokensConfig = field(default_factory=TokensConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    diagnosis: DiagnosisConfig = field(default_factory=DiagnosisConfig)
     frontend: FrontendConfig = field(default_factory=FrontendConfig)
     encoder: WhisperEncoderConfig = field(default_factory=WhisperEncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     endpointing: EndpointConfig = field(default_factory=EndpointConfig)
 
     def __post_init__(self) -> None:
-        if self.precision not in ("float32", "bfloat16"):
-            raise ConfigError(f"precision must be float32 or bfloat16, got {self.precision!r}")
+        if self.keep_checkpoints < 1:
+            raise ConfigError(f"keep_checkpoints must be at least 1, got {self.keep_checkpoints}")
+        if not 0 <= self.loss.intermediate_layer < self.encoder.layers:
+            raise ConfigError(
+                f"loss.intermediate_layer must be below encoder.layers ({self.encoder.layers}), "
+                f"got {self.loss.intermediate_layer}"
+            )
         if len(self.chunk_weights) != len(self.encoder.chunk_frames):
             raise ConfigError("chunk_weights needs one weight for every one of encoder.chunk_frames")
 
@@ -153,6 +214,7 @@ class TrainConfig:
         data = replace(
             self.data,
             manifests=tuple(root / path for path in self.data.manifests),
+            shards=tuple(str(root / pattern) for pattern in self.data.shards),
             noise_manifests=tuple(root / path for path in self.data.noise_manifests),
             dev_manifests=tuple(root / path for path in self.data.dev_manifests),
             cache=None if self.data.cache is None else root / self.data.cache,

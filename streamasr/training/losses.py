@@ -12,7 +12,31 @@ from torch import Tensor
 def ctc(
     log_probs_BTV: Tensor, frames_B: Tensor, targets: Tensor, target_lengths_B: Tensor, blank: int
 ) -> Tensor:
-    """Connectionist temporal classification (Graves et al. 2006), summed; a row too short for its text counts 0."""
+    """Connectionist temporal classification (Graves et al. 2006), summed; a row too short for its text counts 0.
+
+    Args:
+        log_probs_BTV: natural-log token probabilities.
+        frames_B: real encoder frames of each row (not mel frames, not samples).
+        targets: token ids of all rows, one after another, without blanks.
+        target_lengths_B: tokens of each row.
+        blank: the blank's id.
+
+    Raises:
+        ValueError: lengths that cannot be: torch would read past a row's end, or give a wrong loss in silence.
+    """
+    rows, frames, _ = log_probs_BTV.shape
+    if not len(frames_B) == len(target_lengths_B) == rows:
+        raise ValueError(
+            f"{rows} rows, but {len(frames_B)} frame counts and {len(target_lengths_B)} target lengths"
+        )
+    if int(frames_B.max()) > frames:
+        raise ValueError(
+            f"a row of {int(frames_B.max())} frames in a batch of {frames}: lengths must be in encoder frames"
+        )
+    if int(target_lengths_B.sum()) != len(targets):
+        raise ValueError(
+            f"target lengths add up to {int(target_lengths_B.sum())}, targets are {len(targets)}"
+        )
     return F.ctc_loss(
         log_probs_BTV.transpose(0, 1),
         targets,
@@ -35,6 +59,11 @@ def consistency(log_probs_BTV: Tensor, mask_BT: Tensor) -> Tensor:
     other = F.kl_div(first, second.detach(), reduction="none", log_target=True)
     back = F.kl_div(second, first.detach(), reduction="none", log_target=True)
     return 0.5 * ((other + back).sum(dim=-1) * mask_BT[: len(first)]).sum()
+
+
+def smoothing(log_probs_BTV: Tensor, mask_BT: Tensor) -> Tensor:
+    """Cross entropy between the uniform distribution and each frame's tokens, summed over real frames."""
+    return -(log_probs_BTV.mean(dim=-1) * mask_BT).sum()
 
 
 def distillation(student_BTD: Tensor, teacher_BTD: Tensor, mask_BT: Tensor) -> Tensor:

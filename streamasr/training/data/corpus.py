@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ import numpy.typing as npt
 
 from streamasr.frontend.files import read_audio
 from streamasr.manifest import read_manifest
+from streamasr.training.data.denoise import denoise
 
 Progress = Callable[[int, int], None]
-_INT16_SCALE = 32768
+INT16_SCALE = 32768
+"""What a sample of 1.0 is as an integer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class Corpus:
     samples: npt.NDArray[np.int16]
     offsets: npt.NDArray[np.int64]
     texts: tuple[str, ...]
+    names: tuple[str, ...]
+    """Where each utterance comes from, for messages."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -38,41 +43,63 @@ class Corpus:
 
 
 def load_corpus(
-    manifests: Sequence[Path], cache: Path, sample_rate: int, progress: Progress | None = None
+    manifests: Sequence[Path],
+    cache: Path,
+    sample_rate: int,
+    *,
+    clean: bool = False,
+    progress: Progress | None = None,
 ) -> Corpus:
     """Decode every file of the manifests to mono at ``sample_rate`` Hz, or map what an earlier run decoded.
 
-    The cache is keyed by the manifests' content, so a changed manifest is decoded anew.
+    The cache is keyed by the manifests' content, so a changed manifest is decoded anew. ``clean`` takes steady noise
+    out of every recording on the way.
 
     Raises:
         DataError: a manifest line or an audio file is not usable; the message names it.
     """
     rows = [utterance for manifest in manifests for utterance in read_manifest(manifest)]
-    key = hashlib.sha256(json.dumps([sample_rate, *map(str, rows)]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(
+        json.dumps([sample_rate, *(["clean"] if clean else []), *map(str, rows)]).encode()
+    ).hexdigest()[:16]
     samples_file, offsets_file = cache / f"{key}.i16", cache / f"{key}.offsets.npy"
     if not (samples_file.exists() and offsets_file.exists()):
         cache.mkdir(parents=True, exist_ok=True)
-        _decode_all([row.audio for row in rows], samples_file, offsets_file, sample_rate, progress)
+        _decode_all(
+            [row.audio for row in rows],
+            (samples_file, offsets_file),
+            partial(_decode, sample_rate=sample_rate, clean=clean),
+            progress,
+        )
     samples = np.memmap(samples_file, dtype=np.int16, mode="r")
-    return Corpus(samples, np.load(offsets_file), tuple(row.text for row in rows))
+    return Corpus(
+        samples, np.load(offsets_file), tuple(row.text for row in rows), tuple(str(row.audio) for row in rows)
+    )
 
 
 def _decode_all(
-    paths: Sequence[Path], samples_file: Path, offsets_file: Path, sample_rate: int, progress: Progress | None
+    paths: Sequence[Path],
+    files: tuple[Path, Path],
+    decode: Callable[[Path], npt.NDArray[np.int16]],
+    progress: Progress | None,
 ) -> None:
+    samples_file, offsets_file = files
     offsets = [0]
-    partial = samples_file.with_suffix(".partial")
-    with ProcessPoolExecutor(os.cpu_count()) as pool, partial.open("wb") as out:
-        decoded = pool.map(_decode, paths, [sample_rate] * len(paths), chunksize=16)
+    unfinished = samples_file.with_suffix(".partial")
+    with ProcessPoolExecutor(os.cpu_count()) as pool, unfinished.open("wb") as out:
+        decoded = pool.map(decode, paths, chunksize=16)
         for done, samples in enumerate(decoded, 1):
             out.write(samples.tobytes())
             offsets.append(offsets[-1] + len(samples))
             if progress:
                 progress(done, len(paths))
     np.save(offsets_file, np.asarray(offsets, dtype=np.int64))
-    partial.replace(samples_file)
+    unfinished.replace(samples_file)
 
 
-def _decode(path: Path, sample_rate: int) -> npt.NDArray[np.int16]:
-    scaled = np.clip(np.round(read_audio(path, sample_rate) * _INT16_SCALE), -_INT16_SCALE, _INT16_SCALE - 1)
+def _decode(path: Path, sample_rate: int, clean: bool) -> npt.NDArray[np.int16]:
+    pcm_S = read_audio(path, sample_rate)
+    if clean:
+        pcm_S = denoise(pcm_S, sample_rate)
+    scaled = np.clip(np.round(pcm_S * INT16_SCALE), -INT16_SCALE, INT16_SCALE - 1)
     return np.asarray(scaled, dtype=np.int16)

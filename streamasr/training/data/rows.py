@@ -1,23 +1,28 @@
-"""Training rows: utterances strung together with pauses to like lengths, in an order that resumes.
+"""Training rows: which utterances make up which batch, in an order that resumes; and the tensors of a batch.
 
-Rows of like length waste no padding, and a model that has only ever heard one sentence at a time does badly on the
-hundredth sentence of a session.
+Two plans. Utterances strung together with pauses give rows of like length that waste no padding, and a model that
+has only ever heard one sentence at a time does badly on the hundredth sentence of a session. Buckets put
+utterances of like length side by side, one a row. Knows nothing of features and models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import pairwise
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from streamasr.training.data.corpus import Corpus
+from streamasr.training.data.corpus import INT16_SCALE, Corpus
 
-_INT16_SCALE = 32768.0
+_OPEN_ROWS = 4
+"""Rows being filled at a time: an utterance goes where it leaves the least room."""
+_POOL_BATCHES = 50
+"""Utterances for so many batches are drawn, then sorted: like lengths meet, but not the same ones in every epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +43,22 @@ class Batch(NamedTuple):
     lengths_B: Tensor
     targets: Tensor
     target_lengths_B: Tensor
+    needed_frames: tuple[int, ...]
+    """Encoder frames that CTC needs at least for each row: its tokens, and a blank between equal neighbours."""
+    names: tuple[str, ...]
+    """What each row is made of, for messages."""
+
+
+class Plan(Protocol):
+    """An endless, seeded sequence of batches."""
+
+    def batches(self, skip: int = 0) -> Iterator[list[Row]]:
+        """Batches from number ``skip`` on."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowPlan:
-    """Plans an endless, seeded sequence of batches; any position can be reached again.
+    """Strings utterances together; any position of the sequence can be reached again.
 
     Args:
         lengths: samples of each utterance.
@@ -62,40 +78,95 @@ class RowPlan:
         """Batches from number ``skip`` on."""
         number = epoch = 0
         while True:
-            rows = self._epoch(epoch)
-            whole = len(rows) // self.rows_per_batch
-            if whole == 0:
-                rows = [rows[i % len(rows)] for i in range(self.rows_per_batch)]
-                whole = 1
-            for start in range(max(0, skip - number), whole):
-                first = start * self.rows_per_batch
-                yield rows[first : first + self.rows_per_batch]
-            number += whole
+            batches = self._batched(epoch)
+            yield from batches[max(0, skip - number) :]
+            number += len(batches)
             epoch += 1
+
+    def _batched(self, epoch: int) -> list[list[Row]]:
+        """Whole batches of rows of like length; the few rows left over sit this epoch out."""
+        rows, size = self._epoch(epoch), self.rows_per_batch
+        if len(rows) < size:
+            rows = [rows[i % len(rows)] for i in range(size)]
+        draw = np.random.default_rng((self.seed, epoch, 1))
+        pool = _POOL_BATCHES * size
+        ordered = [
+            row
+            for first in range(0, len(rows), pool)
+            for row in sorted(rows[first : first + pool], key=self._end)
+        ]
+        batches = [ordered[first : first + size] for first in range(0, len(ordered) - size + 1, size)]
+        return [batches[number] for number in draw.permutation(len(batches))]
 
     def _epoch(self, epoch: int) -> list[Row]:
         draw = np.random.default_rng((self.seed, epoch))
+        done: list[Row] = []
         rows: list[Row] = []
-        row: list[Segment] = []
-        end = 0
         for index in draw.permutation(len(self.lengths)):
             gap = int(draw.integers(0, self.max_gap_samples + 1))
-            length = int(self.lengths[index])
-            if row and end + gap + length > self.row_samples:
-                rows.append(tuple(row))
-                row, end = [], 0
-            row.append(Segment(int(index), end + gap))
-            end += gap + length
-        if row:
-            rows.append(tuple(row))
-        return rows
+            needed = gap + int(self.lengths[index])
+            fitting = [row for row in rows if self._end(row) + needed <= self.row_samples]
+            row = max(fitting, key=self._end, default=())
+            if row:
+                rows.remove(row)
+            elif len(rows) == _OPEN_ROWS:
+                fullest = max(rows, key=self._end)
+                rows.remove(fullest)
+                done.append(fullest)
+            rows.append((*row, Segment(int(index), (self._end(row) if row else 0) + gap)))
+        return done + rows
+
+    def _end(self, row: Row) -> int:
+        return row[-1].start + int(self.lengths[row[-1].index])
+
+
+@dataclass(frozen=True, slots=True)
+class BucketPlan:
+    """Puts utterances of like length side by side, one a row; any position can be reached again.
+
+    Args:
+        lengths: samples of each utterance.
+        batch_samples: a batch, padding included, is filled up to this; a longer utterance is a batch of its own.
+        seed: the order's seed.
+    """
+
+    lengths: npt.NDArray[np.int64]
+    batch_samples: int
+    seed: int
+
+    def batches(self, skip: int = 0) -> Iterator[list[Row]]:
+        """Batches from number ``skip`` on."""
+        number = epoch = 0
+        while True:
+            planned = self._epoch(epoch)
+            for indexes in planned[max(0, skip - number) :]:
+                yield [(Segment(index, 0),) for index in indexes]
+            number += len(planned)
+            epoch += 1
+
+    def _epoch(self, epoch: int) -> list[list[int]]:
+        draw = np.random.default_rng((self.seed, epoch))
+        order = draw.permutation(len(self.lengths))
+        mean = max(1, int(self.lengths.mean()))
+        pool = max(1, _POOL_BATCHES * self.batch_samples // mean)
+        planned: list[list[int]] = []
+        for first in range(0, len(order), pool):
+            some = order[first : first + pool]
+            batch: list[int] = []
+            for index in some[np.argsort(self.lengths[some], kind="stable")]:
+                if batch and (len(batch) + 1) * int(self.lengths[index]) > self.batch_samples:
+                    planned.append(batch)
+                    batch = []
+                batch.append(int(index))
+            planned.append(batch)
+        return [planned[number] for number in draw.permutation(len(planned))]
 
 
 class RowBuilder:
-    """Turns planned rows into tensors on the device that holds the corpus.
+    """Turns planned rows into tensors.
 
     Args:
-        corpus: the speech; copied whole to ``device``.
+        corpus: the speech; copied whole to ``device`` unless that is the CPU, where it stays a mapped file.
         token_ids: every utterance's token ids.
         separator: the id put between two utterances of a row; ``None`` where words begin by themselves.
         device: where batches are wanted.
@@ -104,33 +175,55 @@ class RowBuilder:
     def __init__(
         self, corpus: Corpus, token_ids: list[list[int]], separator: int | None, device: torch.device
     ) -> None:
-        self.offsets = corpus.offsets
+        self.corpus = corpus
         self.token_ids = token_ids
         self.separator = separator
-        self.samples = torch.from_numpy(np.array(corpus.samples)).to(device)
+        self.device = device
+        self.on_device = None
+        if device.type != "cpu":
+            self.on_device = torch.from_numpy(np.array(corpus.samples)).to(device)
 
     def build(self, rows: list[Row]) -> Batch:
         """The batch of the rows, padded with digital silence to the longest."""
-        device = self.samples.device
         ends = [segment.start + self._length(segment.index) for segment in (row[-1] for row in rows)]
-        pcm_BS = torch.zeros(len(rows), max(ends), device=device)
-        targets: list[int] = []
-        target_lengths = []
+        pcm_BS = torch.zeros(len(rows), max(ends), device=self.device)
+        targets = []
         for b, row in enumerate(rows):
-            before = len(targets)
-            for position, segment in enumerate(row):
-                first, length = int(self.offsets[segment.index]), self._length(segment.index)
-                pcm_BS[b, segment.start : segment.start + length] = self.samples[first : first + length]
-                if position and self.separator is not None:
-                    targets.append(self.separator)
-                targets.extend(self.token_ids[segment.index])
-            target_lengths.append(len(targets) - before)
-        return Batch(
-            pcm_BS.div_(_INT16_SCALE),
-            torch.tensor(ends, device=device),
-            torch.tensor(targets, device=device),
-            torch.tensor(target_lengths, device=device),
-        )
+            for segment in row:
+                samples = self._samples(segment.index)
+                pcm_BS[b, segment.start : segment.start + len(samples)] = samples
+            targets.append(joined([self.token_ids[segment.index] for segment in row], self.separator))
+        names = [" + ".join(self.corpus.names[segment.index] for segment in row) for row in rows]
+        return batch_of(pcm_BS.div_(INT16_SCALE), ends, targets, names)
+
+    def _samples(self, index: int) -> Tensor:
+        first, last = int(self.corpus.offsets[index]), int(self.corpus.offsets[index + 1])
+        if self.on_device is not None:
+            return self.on_device[first:last]
+        return torch.from_numpy(np.array(self.corpus.samples[first:last]))
 
     def _length(self, index: int) -> int:
-        return int(self.offsets[index + 1] - self.offsets[index])
+        return int(self.corpus.offsets[index + 1] - self.corpus.offsets[index])
+
+
+def joined(parts: Sequence[list[int]], separator: int | None) -> list[int]:
+    """The token ids of utterances strung together."""
+    row: list[int] = []
+    for position, ids in enumerate(parts):
+        if position and separator is not None:
+            row.append(separator)
+        row.extend(ids)
+    return row
+
+
+def batch_of(pcm_BS: Tensor, lengths: list[int], targets: list[list[int]], names: Sequence[str]) -> Batch:
+    """A batch from padded samples, their lengths, and every row's token ids and name."""
+    device = pcm_BS.device
+    return Batch(
+        pcm_BS=pcm_BS,
+        lengths_B=torch.tensor(lengths, device=device),
+        targets=torch.tensor([token for row in targets for token in row], dtype=torch.long, device=device),
+        target_lengths_B=torch.tensor([len(row) for row in targets], device=device),
+        needed_frames=tuple(len(row) + sum(a == b for a, b in pairwise(row)) for row in targets),
+        names=tuple(names),
+    )

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from streamasr.training.data.augment import Augment
 from streamasr.training.config import AugmentConfig
+from streamasr.training.data.augment import Augment
 
 RATE = 16_000
 OFF = AugmentConfig(

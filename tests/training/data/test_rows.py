@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from streamasr.training.data.corpus import Corpus
-from streamasr.training.data.rows import RowBuilder, RowPlan, Segment
+from streamasr.training.data.rows import BucketPlan, RowBuilder, RowPlan, Segment
 
 LENGTHS = np.random.default_rng(1).integers(100, 2_000, 57)
 PLAN = RowPlan(LENGTHS, row_samples=3_000, max_gap_samples=200, rows_per_batch=4, seed=9)
@@ -41,7 +41,7 @@ def test_a_corpus_smaller_than_a_batch_still_fills_it() -> None:
 
 def test_a_built_row_holds_the_samples_and_the_joined_transcript() -> None:
     samples = np.arange(1, 61, dtype=np.int16)
-    corpus = Corpus(samples, np.array([0, 20, 60]), ("ab", "c"))
+    corpus = Corpus(samples, np.array([0, 20, 60]), ("ab", "c"), ("first", "second"))
     builder = RowBuilder(corpus, [[2, 3], [4]], 1, torch.device("cpu"))
     batch = builder.build([(Segment(1, 5), Segment(0, 50)), (Segment(0, 0),)])
     pcm_BS = batch.pcm_BS * 32768
@@ -51,3 +51,36 @@ def test_a_built_row_holds_the_samples_and_the_joined_transcript() -> None:
     assert pcm_BS[0, 50:70].tolist() == samples[:20].tolist()
     assert batch.targets.tolist() == [4, 1, 2, 3, 2, 3]
     assert batch.target_lengths_B.tolist() == [4, 2]
+    assert batch.names == ("second + first", "first")
+
+
+def test_a_batch_knows_how_many_frames_ctc_needs() -> None:
+    samples = np.zeros(30, dtype=np.int16)
+    corpus = Corpus(samples, np.array([0, 10, 20, 30]), ("aab", "bb", ""), ("x", "y", "z"))
+    builder = RowBuilder(corpus, [[2, 2, 3], [3, 3], []], None, torch.device("cpu"))
+    batch = builder.build([(Segment(0, 0), Segment(1, 10)), (Segment(2, 0),)])
+    assert batch.needed_frames == (5 + 3, 0)  # a a b b b: three pairs of equal neighbours
+
+
+BUCKETS = BucketPlan(np.array([100, 10, 12, 50, 11, 9, 500]), batch_samples=100, seed=3)
+
+
+def test_buckets_hold_every_utterance_once_an_epoch_and_like_lengths_together() -> None:
+    batches = [[row[0].index for row in batch] for batch in islice(BUCKETS.batches(), 4)]
+    assert sorted(index for batch in batches for index in batch) == list(range(7))
+    assert sorted(map(sorted, batches)) == [[0], [1, 2, 4, 5], [3], [6]]
+
+
+def test_buckets_are_filled_to_the_limit_padding_included() -> None:
+    lengths = np.random.default_rng(0).integers(10, 1000, size=500)
+    plan = BucketPlan(lengths, batch_samples=4000, seed=1)
+    batches = list(islice(plan.batches(), 60))
+    padded = [max(lengths[row[0].index] for row in batch) * len(batch) for batch in batches]
+    spoken = [sum(lengths[row[0].index] for row in batch) for batch in batches]
+    assert max(padded) <= 4000
+    assert sum(spoken) / sum(padded) > 0.9
+
+
+def test_buckets_begin_anywhere() -> None:
+    whole = list(islice(BUCKETS.batches(), 12))
+    assert list(islice(BUCKETS.batches(skip=5), 7)) == whole[5:]

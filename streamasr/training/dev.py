@@ -1,0 +1,122 @@
+"""Greedy answers of a model on the dev manifests while it trains; every process takes its share of the utterances.
+
+The full measurement, streamed and with a language model, is ``streamasr evaluate``.
+Shape suffixes: B rows, S samples, T encoder frames, V tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from streamasr import scoring
+from streamasr.acoustic.whisper import WhisperEncoder
+from streamasr.decoding.greedy import greedy_text_of_ids
+from streamasr.frontend.mel import LogMel
+from streamasr.training import losses
+from streamasr.training.config import TrainConfig
+from streamasr.training.data.corpus import INT16_SCALE, Corpus
+from streamasr.training.data.prepare import to_whole_frames
+from streamasr.training.distributed import World
+from streamasr.training.report.events import DevReport
+from streamasr.training.tokenizer import Tokenizer
+
+_BATCH_SECONDS = 300
+_SAMPLES_TOLD = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A dev manifest at one chunk size."""
+
+    report: DevReport
+    pairs: tuple[tuple[str, str], ...]
+    """(reference, answer) of every utterance, in the manifest's order."""
+
+
+class DevSet:
+    """One dev manifest's utterances.
+
+    Args:
+        name: for reports.
+        corpus: its sound and transcripts.
+        config: the recipe.
+        tokenizer: of the model.
+        world: the processes among which the utterances are shared out.
+    """
+
+    def __init__(
+        self, name: str, corpus: Corpus, config: TrainConfig, tokenizer: Tokenizer, world: World
+    ) -> None:
+        self.name = name
+        self.corpus = corpus
+        self.config = config
+        self.tokenizer = tokenizer
+        self.world = world
+        self.frontend = LogMel(config.frontend).to(world.device)
+        self.references = [tokenizer.normalise(text) for text in corpus.texts]
+
+    @torch.no_grad()
+    def measure(self, encoder: WhisperEncoder, chunk_frames: int, step: int) -> Measured:
+        """Answers and error rates under the streaming mask of ``chunk_frames``; the same on every process."""
+        answers, loss, frames = {}, 0.0, 0
+        for some in self._batches():
+            log_probs_BTV, frames_B = self._log_probs(encoder, some, chunk_frames)
+            loss += self._loss(log_probs_BTV, frames_B, some)
+            frames += int(frames_B.sum())
+            best_BT = log_probs_BTV.argmax(-1).tolist()
+            for index, best_T, count in zip(some, best_BT, frames_B.tolist(), strict=True):
+                answers[index] = greedy_text_of_ids(best_T[:count], self.tokenizer.tokens)
+        shares = self.world.gather((answers, loss, frames))
+        answers = {index: text for share, _, _ in shares for index, text in share.items()}
+        pairs = tuple((text, answers[index]) for index, text in enumerate(self.references))
+        rates = scoring.score(pairs)
+        report = DevReport(
+            step=step,
+            manifest=self.name,
+            chunk_frames=chunk_frames,
+            loss=sum(share[1] for share in shares) / max(1, sum(share[2] for share in shares)),
+            wer=rates.wer,
+            cer=rates.cer,
+            substitutions=rates.words.substitutions,
+            insertions=rates.words.insertions,
+            deletions=rates.words.deletions,
+            words=rates.words.length,
+            samples=pairs[:_SAMPLES_TOLD],
+        )
+        return Measured(report, pairs)
+
+    def _batches(self) -> list[list[int]]:
+        """This process's utterances, like lengths together."""
+        order = np.argsort(self.corpus.lengths, kind="stable").tolist()[self.world.rank :: self.world.size]
+        limit = _BATCH_SECONDS * self.config.frontend.sample_rate
+        batches: list[list[int]] = []
+        for index in order:
+            if not batches or (len(batches[-1]) + 1) * int(self.corpus.lengths[index]) > limit:
+                batches.append([])
+            batches[-1].append(index)
+        return batches
+
+    def _log_probs(
+        self, encoder: WhisperEncoder, some: list[int], chunk_frames: int
+    ) -> tuple[Tensor, Tensor]:
+        offsets, samples = self.corpus.offsets, self.corpus.samples
+        pieces = [torch.from_numpy(np.array(samples[offsets[i] : offsets[i + 1]])) for i in some]
+        pcm_BS = nn.utils.rnn.pad_sequence(pieces, batch_first=True).to(self.world.device) / INT16_SCALE
+        lengths_B = torch.tensor([len(piece) for piece in pieces], device=self.world.device)
+        pcm_BS, samples_B = to_whole_frames(pcm_BS, lengths_B, self.config)
+        short = self.config.precision == "bfloat16"
+        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=short):
+            mel_BTM = self.frontend(pcm_BS)
+            return encoder.forward(mel_BTM, samples_B // self.config.frontend.hop, chunk_frames)
+
+    def _loss(self, log_probs_BTV: Tensor, frames_B: Tensor, some: list[int]) -> float:
+        rows = [self.tokenizer.encode(self.corpus.texts[index]) for index in some]
+        device = log_probs_BTV.device
+        targets = torch.tensor([token for row in rows for token in row], dtype=torch.long, device=device)
+        lengths_B = torch.tensor([len(row) for row in rows], device=device)
+        blank = self.tokenizer.tokens.blank
+        return float(losses.ctc(log_probs_BTV, frames_B, targets, lengths_B, blank))

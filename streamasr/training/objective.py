@@ -1,0 +1,111 @@
+"""What a batch costs: the model's outputs and the weighted parts of the loss, as one module that can be distributed.
+
+Sums, not means: the trainer divides by the frames of the whole step, over all batches and processes, so that the
+gradient does not depend on how a step was cut into pieces.
+Shape suffixes: B rows, T encoder frames, V tokens, D model width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from streamasr.acoustic.whisper import WhisperEncoder
+from streamasr.training import losses
+from streamasr.training.config import TrainConfig
+from streamasr.training.data.prepare import Prepared
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Parts(NamedTuple):
+    """Sums over a batch's frames; ``loss`` is what is minimised, the others are for reports."""
+
+    loss: Tensor
+    ctc: Tensor
+    intermediate: Tensor
+    consistency: Tensor
+    distillation: Tensor
+    blanks: Tensor
+    """Frames whose best token is the blank."""
+
+
+class Objective(nn.Module):
+    """The encoder with its losses.
+
+    Args:
+        config: the recipe.
+        encoder: the model that learns.
+        blank: the blank's id.
+        teacher: its pretrained original with full context, which stands still; needed for distillation only.
+    """
+
+    def __init__(
+        self, config: TrainConfig, encoder: WhisperEncoder, blank: int, teacher: WhisperEncoder | None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+        self.blank = blank
+        self.teacher = teacher
+        self.to_teacher: nn.Linear | None = None
+        if teacher is not None:
+            dim = config.encoder.dim
+            self.to_teacher = nn.Linear(dim, dim, device=next(teacher.parameters()).device)
+            nn.init.eye_(self.to_teacher.weight)
+        self.encode = torch.compile(encoder.encode, dynamic=True) if config.compile else encoder.encode
+        self.dtype = _DTYPES[config.precision]
+        weights = config.loss
+        middle = (config.encoder.layers + 1) // 2
+        self.tap_layer = (weights.intermediate_layer or middle) if weights.intermediate else None
+
+    def forward(self, batch: Prepared) -> Parts:
+        """Run a batch; raises ``ValueError`` where its lengths cannot be."""
+        with torch.autocast(batch.mel_BTM.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self._parts(batch)
+
+    def _parts(self, batch: Prepared) -> Parts:
+        weights, encoder = self.config.loss, self.encoder
+        hidden_BTD, frames_B, tapped_BTD = self.encode(
+            batch.mel_BTM,
+            batch.lengths_B,
+            batch.chunk_B,
+            batch.position_B,
+            tap_layer=self.tap_layer,
+            checkpoint_layers=self.config.checkpoint_layers and self.training,
+        )
+        log_probs_BTV = encoder.log_probs(hidden_BTD)
+        mask_BT = torch.arange(hidden_BTD.shape[1], device=frames_B.device) < frames_B[:, None]
+        zero = log_probs_BTV.new_zeros(())
+        intermediate = consistency = distillation = zero
+        ctc = self._ctc(log_probs_BTV, frames_B, batch)
+        loss = ctc
+        if tapped_BTD is not None:
+            intermediate = self._ctc(encoder.log_probs(tapped_BTD), frames_B, batch)
+            loss = (1 - weights.intermediate) * loss + weights.intermediate * intermediate
+        if weights.label_smoothing:
+            smooth = losses.smoothing(log_probs_BTV, mask_BT)
+            loss = (1 - weights.label_smoothing) * loss + weights.label_smoothing * smooth
+        if weights.consistency:
+            consistency = losses.consistency(log_probs_BTV, mask_BT)
+            loss = loss + weights.consistency * consistency
+        if self.teacher is not None and self.to_teacher is not None and batch.clean_BTM is not None:
+            one_view = len(batch.clean_BTM)
+            with torch.no_grad():
+                teacher_BTD = self.teacher.encode(
+                    batch.clean_BTM, batch.lengths_B[:one_view], None, batch.position_B[:one_view]
+                ).hidden_BTD
+            views = len(hidden_BTD) // one_view
+            distillation = losses.distillation(
+                self.to_teacher(hidden_BTD), teacher_BTD.repeat(views, 1, 1), mask_BT
+            )
+            loss = loss + weights.distillation * distillation
+        blanks = ((log_probs_BTV.argmax(dim=-1) == self.blank) & mask_BT).sum()
+        return Parts(
+            loss, ctc.detach(), intermediate.detach(), consistency.detach(), distillation.detach(), blanks
+        )
+
+    def _ctc(self, log_probs_BTV: Tensor, frames_B: Tensor, batch: Prepared) -> Tensor:
+        return losses.ctc(log_probs_BTV, frames_B, batch.targets, batch.target_lengths_B, self.blank)
