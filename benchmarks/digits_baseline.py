@@ -1,0 +1,253 @@
+"""The recipe ``digits`` beside the model that tutorials build for the same task, both for the same wall time.
+
+    streamasr data import fsdd free-spoken-digit-dataset speech/digits/train.jsonl --split train
+    streamasr data import fsdd free-spoken-digit-dataset speech/digits/test.jsonl --split test
+    python benchmarks/digits_baseline.py --data speech
+
+The tutorial's: 13 MFCC, two bidirectional LSTM layers of 128, a linear layer, CTC over letters, Adam at 1e-3, batches
+of 32 utterances in random order, padded as they come, no augmentation, float32, greedy decoding of whole utterances.
+The recipe's weights are measured through the model folder, streamed by the code that the daemon runs, greedily, in
+chunks of at most 640 ms. The two take turns in one process with the same threads, so that a busy machine hurts both
+alike; measuring is not counted. A digit is right if its whole word is.
+
+Prints accuracy against time, then one JSON line last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torchaudio
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from streamasr.engine.model import load_model
+from streamasr.errors import StreamasrError
+from streamasr.evaluation.hearing import Mode, PassCost, hear
+from streamasr.frontend.files import read_audio
+from streamasr.manifest import Utterance, read_manifest
+from streamasr.training.config import load_recipe
+from streamasr.training.distributed import World
+from streamasr.training.trainer import Trainer
+
+SAMPLE_RATE = 8_000
+LETTERS = "efghinorstuvwxz"
+"""Token ``i + 1`` is letter ``i``; token 0 is the blank."""
+BATCH = 32
+LEARNING_RATE = 1e-3
+GOOD = 0.95
+LATENCY_MS = 640
+
+
+class Stopwatch:
+    """Wall and CPU seconds of what runs between :meth:`start` and :meth:`stop`."""
+
+    def __init__(self) -> None:
+        self.wall = self.cpu = 0.0
+        self._since: tuple[float, float] | None = None
+
+    def start(self) -> None:
+        """Count from now on."""
+        self._since = time.perf_counter(), time.process_time()
+
+    def stop(self) -> None:
+        """Count no longer; stopping a stopped one does nothing."""
+        if self._since is not None:
+            self.wall += time.perf_counter() - self._since[0]
+            self.cpu += time.process_time() - self._since[1]
+            self._since = None
+
+    def read(self) -> float:
+        """Wall seconds so far, running or not."""
+        running = time.perf_counter() - self._since[0] if self._since is not None else 0.0
+        return self.wall + running
+
+
+class TutorialModel(nn.Module):
+    """Two BiLSTM layers of 128 over 13 MFCC, and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mfcc = torchaudio.transforms.MFCC(
+            SAMPLE_RATE, n_mfcc=13, melkwargs={"n_fft": 256, "hop_length": 80, "n_mels": 40}
+        )
+        self.lstm = nn.LSTM(13, 128, num_layers=2, bidirectional=True, batch_first=True)
+        self.linear = nn.Linear(256, len(LETTERS) + 1)
+
+    def forward(self, sounds: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Log-probs [B, T, V] of a batch of samples, and their lengths."""
+        features = [self.mfcc(sound).T for sound in sounds]
+        padded = nn.utils.rnn.pad_sequence(features, batch_first=True)
+        hidden, _ = self.lstm(padded)
+        return self.linear(hidden).log_softmax(-1), torch.tensor([len(feature) for feature in features])
+
+
+class Tutorial:
+    """The tutorial's training loop, in slices."""
+
+    def __init__(self, train: list[Utterance], test: list[Utterance], seed: int) -> None:
+        torch.manual_seed(seed)
+        self.random = random.Random(seed)
+        self.train, self.test = (
+            [(torch.from_numpy(read_audio(u.audio, SAMPLE_RATE)), u.text) for u in utterances]
+            for utterances in (train, test)
+        )
+        self.model = TutorialModel()
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE)
+        self.watch = Stopwatch()
+        self.queue: list[tuple[Tensor, str]] = []
+        self.epochs = 0.0
+
+    def train_until(self, wall: float) -> None:
+        """Go on till so many seconds of training are reached."""
+        self.watch.start()
+        while self.watch.read() < wall:
+            if not self.queue:
+                self.queue = self.random.sample(self.train, len(self.train))
+            batch, self.queue = self.queue[:BATCH], self.queue[BATCH:]
+            log_probs, lengths = self.model([sound for sound, _ in batch])
+            targets = [torch.tensor([LETTERS.index(letter) + 1 for letter in text]) for _, text in batch]
+            loss = nn.functional.ctc_loss(
+                log_probs.transpose(0, 1),
+                torch.cat(targets),
+                lengths,
+                torch.tensor([len(target) for target in targets]),
+                zero_infinity=True,
+            )
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.epochs += len(batch) / len(self.train)
+        self.watch.stop()
+
+    @torch.no_grad()
+    def accuracy(self) -> float:
+        """Share of the test's words that are spelt right."""
+        right = 0
+        for sound, text in self.test:
+            log_probs, _ = self.model([sound])
+            collapsed = torch.unique_consecutive(log_probs[0].argmax(-1)).tolist()
+            right += "".join(LETTERS[token - 1] for token in collapsed if token) == text
+        return right / len(self.test)
+
+
+@dataclass(frozen=True)
+class Point:
+    """Both after the same wall time."""
+
+    seconds: float
+    recipe: float
+    tutorial: float
+
+
+def recipe_accuracy(folder: Path, test: list[Utterance]) -> float:
+    """Share of the test's words that the model folder, streamed, writes right."""
+    model = load_model(folder, device="cpu")
+    answers = hear(
+        model,
+        [utterance.audio for utterance in test],
+        chunk_frames=model.chunk_frames_for(LATENCY_MS),
+        modes=[Mode.GREEDY],
+        batch=16,
+        cost=PassCost(),
+    )
+    return sum(heard.text == test[heard.index].text for (heard,) in answers) / len(test)
+
+
+def compare(data: Path, recipe: str, seed: int, every_seconds: float, console: Console) -> dict[str, object]:
+    """Train both to the end of the recipe's schedule."""
+    config = load_recipe(recipe).rooted(data)
+    train, test = read_manifest(config.data.manifests[0]), read_manifest(config.data.dev_manifests[0])
+    config = replace(config, seed=seed, data=replace(config.data, dev_manifests=()))
+    tutorial = Tutorial(train, test, seed)
+    watch, points = Stopwatch(), [Point(0.0, 0.0, 0.0)]
+
+    def measure() -> None:
+        trainer.export()
+        tutorial.train_until(watch.wall)
+        points.append(Point(watch.wall, recipe_accuracy(folder / "model", test), tutorial.accuracy()))
+        point = points[-1]
+        console.print(f"{point.seconds:5.0f} s  recipe {point.recipe:.2%}  tutorial {point.tutorial:.2%}")
+
+    def pause() -> bool:
+        """Called before every step: now and then the clock stops, and the tutorial's model catches up."""
+        watch.stop()
+        if watch.wall >= points[-1].seconds + every_seconds:
+            measure()
+        watch.start()
+        return False
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        trainer = Trainer(config, folder, World.of_environment("cpu"), lambda _event: None)
+        trainer.train(until=pause)
+        watch.stop()
+        measure()
+    return {
+        "seed": seed,
+        "steps": trainer.step,
+        "audio_hours": trainer.seconds / 3600,
+        "tutorial_epochs": tutorial.epochs,
+        "wall_seconds": watch.wall,
+        "cpu_seconds": {"recipe": watch.cpu, "tutorial": tutorial.watch.cpu},
+        "seconds_to_good": {
+            "recipe": next((p.seconds for p in points if p.recipe >= GOOD), None),
+            "tutorial": next((p.seconds for p in points if p.tutorial >= GOOD), None),
+        },
+        "final": {"recipe": points[-1].recipe, "tutorial": points[-1].tutorial},
+        "best": {"recipe": max(p.recipe for p in points), "tutorial": max(p.tutorial for p in points)},
+        "curve": [(round(p.seconds, 1), p.recipe, p.tutorial) for p in points[1:]],
+    }
+
+
+def main() -> int:
+    """Measure and print; 1 where the data or the recipe cannot be used."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="where the recipe's paths start"
+    )
+    parser.add_argument("--recipe", default="digits", help="name or file (%(default)s)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="one run each (%(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="of torch, for both (%(default)s)")
+    parser.add_argument(
+        "--every-seconds", type=float, default=15.0, help="of training between measurements (%(default)s)"
+    )
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    console = Console(stderr=True)
+    try:
+        runs = [compare(args.data, args.recipe, seed, args.every_seconds, console) for seed in args.seeds]
+    except StreamasrError as error:
+        print(f"digits_baseline: {error.message}", file=sys.stderr)
+        return 1
+    table = Table("seed", "wall s", "", f"s to {GOOD:.0%}", "right at the end", "best", "CPU s")
+    for run in runs:
+        for who in ("recipe", "tutorial"):
+            good = run["seconds_to_good"][who]
+            table.add_row(
+                str(run["seed"]),
+                f"{run['wall_seconds']:.0f}",
+                who,
+                "never" if good is None else f"{good:.0f}",
+                f"{run['final'][who]:.2%}",
+                f"{run['best'][who]:.2%}",
+                f"{run['cpu_seconds'][who]:.0f}",
+            )
+    Console().print(table)
+    print(json.dumps({"benchmark": "digits_baseline", "threads": args.threads, "runs": runs}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
