@@ -61,8 +61,14 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+    names = ", ".join(str(text) for text in args.texts)
     config = SpeakConfig(
-        voice=args.voice, hours=args.hours, seed=args.seed, speeds=tuple(args.speeds), format=args.format
+        voice=args.voice,
+        source=f"{names}; numbers {args.numbers:g}",
+        hours=args.hours,
+        seed=args.seed,
+        speeds=tuple(args.speeds),
+        format=args.format,
     )
     sentences = script(args.texts, ScriptConfig(seed=args.seed, numbers=args.numbers))
     voice = load_voice(args.voice)

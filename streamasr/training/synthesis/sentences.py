@@ -30,7 +30,7 @@ class ScriptConfig:
     """Sentences with a word rarer than this in the texts are passed over: it is as often a misspelling."""
     repeats: int = 3
     """A sentence is taken only if one of its words has been taken fewer times than this."""
-    rarity: float = 2.0
+    rarity: float = 6.0
     """How strongly rare words are preferred: a sentence weighs its words' mean surprisal to this power; 0: not."""
     candidates: int = 50_000
     """Sentences of the texts, drawn by weight, that are looked at."""

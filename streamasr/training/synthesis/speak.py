@@ -34,6 +34,8 @@ class SpeakConfig:
     """How a script is read, and for how long."""
 
     voice: str
+    source: str = ""
+    """What the script was made of, in words; remembered, so that two scripts are not mixed in one folder."""
     hours: float = 1.0
     """Audio to make, earlier parts of the same folder included."""
     seed: int = 1

@@ -80,6 +80,8 @@ def test_more_hours_prolong_but_other_settings_are_refused(tmp_path: Path) -> No
     assert done.sentences == 4
     with pytest.raises(DataError, match=r"other settings \(seed\)"):
         speak(LINES, Hum(), tmp_path, SpeakConfig(voice="hum", seed=2))
+    with pytest.raises(DataError, match=r"other settings \(source\)"):
+        speak(LINES, Hum(), tmp_path, SpeakConfig(voice="hum", source="another book"))
 
 
 def test_speakers_are_named(tmp_path: Path) -> None:
