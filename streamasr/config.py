@@ -69,15 +69,19 @@ class WhisperEncoderConfig:
     left_context_frames: int = 256
     """Encoder frames before a chunk that its attention may look at, in every layer."""
     position_period_frames: int = 3000
-    """The sinusoidal positions repeat exactly after so many encoder frames, so they never run out."""
+    """The sinusoidal positions repeat after so many encoder frames, so they never run out."""
     position_wavelength_frames: int = 200
-    """Slower sinusoids stand still: they tell where in a recording a frame is, of no use to a stream."""
+    """Slower sinusoids stand still, and the table repeats without a seam; 0 for Whisper's own sinusoids."""
     chunk_frames: tuple[int, ...] = (8, 16, 32, 64)
     """Chunk sizes the model was trained for, in encoder frames; a session picks one of them."""
 
     def __post_init__(self) -> None:
         _positive(self, "n_mels", "dim", "heads", "layers", "left_context_frames")
-        _positive(self, "position_period_frames", "position_wavelength_frames")
+        _positive(self, "position_period_frames")
+        if self.position_wavelength_frames < 0:
+            raise ConfigError(
+                f"encoder.position_wavelength_frames must not be negative, got {self.position_wavelength_frames}"
+            )
         if self.dim % self.heads:
             raise ConfigError(f"encoder.dim ({self.dim}) must be a multiple of encoder.heads ({self.heads})")
         if self.stem_kernel < _SMALLEST_STEM_KERNEL:

@@ -1,7 +1,7 @@
 """The Whisper encoder (Radford et al. 2022) as a chunked causal CTC encoder with a rolling state.
 
 Three things differ from Whisper, see docs/architecture.md: the convolution stem is causal, attention sees its own
-chunk and a limited left context, and the sinusoidal positions are exactly periodic so that they never run out.
+chunk and a limited left context, and the sinusoidal positions repeat so that they never run out.
 
 Shape suffixes: B batch, T frames, M mel bands, D model width, L layers, H heads, K head width, C cached frames,
 V tokens.
@@ -231,18 +231,22 @@ class WhisperEncoder(nn.Module):
 
 
 def periodic_positions(period: int, longest_wavelength: int, dim: int) -> Tensor:
-    """Whisper's sinusoids [period, dim] without an end and without a place in the recording.
+    """Whisper's sinusoids [period, dim], to be repeated without an end.
 
-    Every frequency is rounded to a whole number of turns in ``period`` frames, so that the table wraps around without
-    a seam; wavelengths beyond ``longest_wavelength`` frames stand still at their value for frame 0.
+    With ``longest_wavelength`` 0 they are Whisper's own (Vaswani et al. 2017, section 3.5), cut after ``period`` frames:
+    what a pretrained encoder understands. Otherwise every frequency is rounded to a whole number of turns
+    in ``period`` frames, so that the table wraps around without a seam, and longer wavelengths stand still at their
+    value for frame 0: they would tell where in a recording a frame is, of no use to a stream.
     """
     half = dim // 2
-    inverse_D = torch.exp(
+    radians_D = torch.exp(
         -math.log(_LONGEST_WAVELENGTH) / (half - 1) * torch.arange(half, dtype=torch.float64)
     )
-    turns_D = torch.round(inverse_D * period / (2 * math.pi))
-    turns_D[2 * math.pi / inverse_D > longest_wavelength] = 0
-    phase_PD = torch.arange(period, dtype=torch.float64)[:, None] * turns_D * (2 * math.pi / period)
+    if longest_wavelength:
+        turns_D = torch.round(radians_D * period / (2 * math.pi))
+        turns_D[2 * math.pi / radians_D > longest_wavelength] = 0
+        radians_D = turns_D * (2 * math.pi / period)
+    phase_PD = torch.arange(period, dtype=torch.float64)[:, None] * radians_D
     return torch.cat((phase_PD.sin(), phase_PD.cos()), dim=1).float()
 
 

@@ -104,14 +104,21 @@ def test_positions_wrap_without_a_seam() -> None:
     torch.testing.assert_close(steps, steps.mean().expand(3000), atol=1e-4, rtol=0)
 
 
-def test_positions_are_close_to_whispers_where_it_can_tell_frames_apart() -> None:
-    """The inner product of two positions depends on their distance as in Whisper's own table."""
+def whisper_positions() -> torch.Tensor:
     inverse_D = 10_000 ** -(torch.arange(256, dtype=torch.float64) / 255)
     phase_PD = torch.arange(1500, dtype=torch.float64)[:, None] * inverse_D
-    whisper_PD = torch.cat((phase_PD.sin(), phase_PD.cos()), dim=1).float()
-    ours_PD = periodic_positions(3000, 200, 512)
+    return torch.cat((phase_PD.sin(), phase_PD.cos()), dim=1).float()
+
+
+def test_positions_can_be_whispers_own() -> None:
+    torch.testing.assert_close(periodic_positions(1500, 0, 512), whisper_positions())
+
+
+def test_positions_are_close_to_whispers_where_it_can_tell_frames_apart() -> None:
+    """The inner product of two positions depends on their distance as in Whisper's own table."""
+    tables = (whisper_positions(), periodic_positions(3000, 200, 512))
     distances = torch.tensor([0, 1, 2, 5, 10])
-    likeness = [(table[700] * table[700 + distances]).sum(1) / 256 for table in (whisper_PD, ours_PD)]
+    likeness = [(table[700] * table[700 + distances]).sum(1) / 256 for table in tables]
     torch.testing.assert_close(likeness[0], likeness[1], atol=0.01, rtol=0)
 
 
@@ -145,7 +152,7 @@ def test_whispers_weights_give_whispers_answer(tmp_path) -> None:
     mel_BTM[:, -1] = 0
     delayed_BTM = F.pad(mel_BTM, (0, 0, 1, -1))
     expected_BTD = whisper_encoder(weights, delayed_BTM, heads, CONFIG.layers, encoder.positions_PD)
-    hidden_BTD, _ = encoder.encode(mel_BTM, torch.tensor([frames]), None)
+    hidden_BTD = encoder.encode(mel_BTM, torch.tensor([frames]), None).hidden_BTD
     torch.testing.assert_close(hidden_BTD, expected_BTD, atol=1e-4, rtol=0)
 
 
