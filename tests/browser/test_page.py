@@ -12,6 +12,7 @@ import pytest
 
 from streamasr.protocol.codec import encode
 from streamasr.protocol.messages import Done, Error, Final, Partial, Ready, ServerMessage, WordTiming
+from streamasr.text import join_words
 from streamasr_client.subtitles import to_srt, to_text, to_vtt
 
 READY = Ready(session="s", sample_rate=48_000, latency_ms=640, model="en-small")
@@ -201,11 +202,12 @@ async def test_subtitles_are_split_as_the_python_client_does(page: Any, daemon: 
             start_ms = at + int(random.choice([20, 60, 400, 900]))
             at = start_ms + int(random.integers(80, 900))
             length = int(random.choice([1, 3, 5, 8, 13, 50], p=[0.2, 0.3, 0.3, 0.1, 0.09, 0.01]))
-            words.append(WordTiming(word="é" + "x" * length, start_ms=start_ms, end_ms=at, confidence=0.5))
+            word = "é" + "x" * length if number % 4 else chr(0x4E00 + length)
+            words.append(WordTiming(word=word, start_ms=start_ms, end_ms=at, confidence=0.5))
         finals.append(
             Final(
                 utterance=number,
-                text=" ".join(word.word for word in words),
+                text=join_words(word.word for word in words),
                 confidence=0.5,
                 start_ms=words[0].start_ms,
                 end_ms=at,

@@ -36,6 +36,7 @@ def test_committed_is_solid_and_the_tail_dim() -> None:
     assert [(span.start, span.end, span.style) for span in text.spans] == [(0, 11, SOLID), (12, 17, TAIL)]
     assert caption("", "gener").plain == "gener"
     assert caption("hello", "").plain == "hello"
+    assert caption("今天", "很好").plain == "今天很好"
 
 
 def test_a_running_session() -> None:

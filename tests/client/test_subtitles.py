@@ -77,6 +77,17 @@ def test_text_and_json(final: Any) -> None:
     }
 
 
+def test_chinese_has_no_spaces_and_breaks_at_any_character() -> None:
+    (cue,) = cues(
+        [Final(utterance=0, text="今天天气很好", confidence=1.0, start_ms=0, end_ms=3_000, words=())]
+    )
+    assert cue.lines == ("今天天气很好",)
+    timed = spoken(
+        *((character, place * 100, place * 100 + 90) for place, character in enumerate("今天天气很"))
+    )
+    assert [cue.lines for cue in cues([timed], CueLimits(line_chars=4))] == [("今天", "天气很")]
+
+
 def test_nothing_gives_nothing() -> None:
     assert cues([]) == []
     assert to_srt([]) == ""

