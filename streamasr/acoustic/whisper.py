@@ -130,7 +130,7 @@ class WhisperEncoder(nn.Module):
 
     def step(self, state: WhisperState, mel_BTM: Tensor, lengths_B: Tensor) -> StepOutput:
         """One chunk of each stream; see the Protocol. ``mel_BTM`` has an even number of frames."""
-        x_BTD, mel_tail, stem_tail = self._stem(mel_BTM, state.mel_tail_BTM, state.stem_tail_BTD, lengths_B)
+        x_BTD, heard_BTM, middle_BTD = self._stem(mel_BTM, state.mel_tail_BTM, state.stem_tail_BTD)
         frames_B = lengths_B // self.subsampling
         T, C = x_BTD.shape[1], self.config.left_context_frames
         x_BTD = x_BTD + self._positions(state.position_B, T)
@@ -153,8 +153,8 @@ class WhisperEncoder(nn.Module):
             keys.append(_newest(k_BHSK, frames_B, C))
             values.append(_newest(v_BHSK, frames_B, C))
         new_state = WhisperState(
-            mel_tail_BTM=mel_tail,
-            stem_tail_BTD=stem_tail,
+            mel_tail_BTM=_newest(heard_BTM, lengths_B, self.stem_tails[0]),
+            stem_tail_BTD=_newest(middle_BTD, lengths_B, self.stem_tails[1]),
             keys_BLHCK=torch.stack(keys, dim=1),
             values_BLHCK=torch.stack(values, dim=1),
             cached_B=(state.cached_B + frames_B).clamp(max=C),
@@ -192,13 +192,16 @@ class WhisperEncoder(nn.Module):
             tap_layer: give the states after so many layers, too.
             checkpoint_layers: keep no inner values of the layers for the backward pass but compute them again.
         """
-        B, _, _ = mel_BTM.shape
-        state = self.initial_state(B)
-        mel_tail = state.mel_tail_BTM.to(mel_BTM.dtype)
-        x_BTD, _, _ = self._stem(mel_BTM, mel_tail, state.stem_tail_BTD, lengths_B)
+        B, _, M = mel_BTM.shape
+        mel_tail, stem_tail = self.stem_tails
+        x_BTD, _, _ = self._stem(
+            mel_BTM,
+            mel_BTM.new_zeros(B, mel_tail, M),
+            mel_BTM.new_zeros(B, stem_tail, self.config.dim),
+        )
         frames_B = lengths_B // self.subsampling
         T = x_BTD.shape[1]
-        x_BTD = x_BTD + self._positions(state.position_B if position_B is None else position_B, T)
+        x_BTD = x_BTD + self._positions(torch.zeros_like(lengths_B) if position_B is None else position_B, T)
         visible_BHTS = streaming_mask(frames_B, T, chunk_frames, self.config.left_context_frames)
         tapped_BTD = None
         for layer, block in enumerate(self.blocks, 1):
@@ -216,14 +219,14 @@ class WhisperEncoder(nn.Module):
         return F.log_softmax(self.head(hidden_BTD).float(), dim=-1)
 
     def _stem(
-        self, mel_BTM: Tensor, mel_tail_BTM: Tensor, stem_tail_BTD: Tensor, lengths_B: Tensor
+        self, mel_BTM: Tensor, mel_tail_BTM: Tensor, stem_tail_BTD: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """The stem's output, and the inputs of its two convolutions, tails in front."""
         heard_BTM = torch.cat((mel_tail_BTM, mel_BTM), dim=1)
         middle_BDT = F.gelu(self.conv1(heard_BTM.transpose(1, 2)))
         middle_BTD = torch.cat((stem_tail_BTD.to(middle_BDT.dtype), middle_BDT.transpose(1, 2)), dim=1)
         x_BTD = F.gelu(self.conv2(middle_BTD.transpose(1, 2))).transpose(1, 2)
-        mel_tail, stem_tail = self.stem_tails
-        return x_BTD, _newest(heard_BTM, lengths_B, mel_tail), _newest(middle_BTD, lengths_B, stem_tail)
+        return x_BTD, heard_BTM, middle_BTD
 
     def _positions(self, first_B: Tensor, frames: int) -> Tensor:
         index_BT = first_B[:, None] + torch.arange(frames, device=first_B.device)
@@ -233,8 +236,8 @@ class WhisperEncoder(nn.Module):
 def periodic_positions(period: int, longest_wavelength: int, dim: int) -> Tensor:
     """Whisper's sinusoids [period, dim], to be repeated without an end.
 
-    With ``longest_wavelength`` 0 they are Whisper's own (Vaswani et al. 2017, section 3.5), cut after ``period`` frames:
-    what a pretrained encoder understands. Otherwise every frequency is rounded to a whole number of turns
+    With ``longest_wavelength`` 0 they are Whisper's own (Vaswani et al. 2017, section 3.5), cut after ``period``
+    frames: what a pretrained encoder understands. Otherwise every frequency is rounded to a whole number of turns
     in ``period`` frames, so that the table wraps around without a seam, and longer wavelengths stand still at their
     value for frame 0: they would tell where in a recording a frame is, of no use to a stream.
     """

@@ -157,3 +157,11 @@ def test_packaged_recipes_load_and_take_their_paths_from_a_root() -> None:
 def test_chunk_weights_must_match_the_chunks(beep_manifest: Path) -> None:
     with pytest.raises(ConfigError, match="one weight for every one"):
         replace(recipe(beep_manifest, 1), chunk_weights=(1.0,))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_compiled_run_learns_the_same(beep_manifest: Path, tmp_path: Path) -> None:
+    plain, _ = run(recipe(beep_manifest, 4), tmp_path / "plain")
+    compiled, _ = run(replace(recipe(beep_manifest, 4), compile=True), tmp_path / "compiled")
+    same_weights(plain, compiled, atol=1e-3)
