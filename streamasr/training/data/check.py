@@ -16,6 +16,7 @@ import numpy as np
 
 from streamasr.errors import ConfigError, DataError
 from streamasr.manifest import Utterance, parse_utterance
+from streamasr.text import unspeakable
 from streamasr.training.data.processes import Progress, map_in_processes
 from streamasr.training.data.sound import Levels, read_levels
 
@@ -204,6 +205,8 @@ def _findings(
             labels = tokenizer.encode(text)
         except DataError as error:
             yield "tokens", error.message
+    elif said := unspeakable(text):
+        yield "tokens", f"{sorted(said)} in {text!r}: write numbers and symbols as they are spoken"
     if isinstance(measured, str):
         yield "audio", measured
         return

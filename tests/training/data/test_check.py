@@ -70,6 +70,14 @@ def test_files_that_are_missing_unreadable_or_empty(tmp_path: Path) -> None:
         assert words in finding.message
 
 
+def test_figures_are_found_without_tokens_too(tmp_path: Path) -> None:
+    path = manifest(tmp_path, {"text": "a 5 % cab"}, {})
+    for tokenizer in (None, LETTERS):
+        (finding,) = check(path, tokenizer=tokenizer).findings
+        assert (finding.line, finding.kind) == (1, "tokens")
+        assert "['%', '5'] in 'a 5 % cab': write numbers and symbols as they are spoken" in finding.message
+
+
 def test_lines_that_are_no_utterance(tmp_path: Path) -> None:
     path = manifest(tmp_path, "{not json", "", '{"audio_filepath": "x.wav", "duration": 1}', {})
     checked = check(path)
