@@ -21,7 +21,7 @@ import random
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -147,6 +147,9 @@ class Point:
     seconds: float
     recipe: float
     tutorial: float
+    recipe_cpu: float = 0.0
+    """CPU seconds of the training so far."""
+    tutorial_cpu: float = 0.0
 
 
 def recipe_accuracy(folder: Path, test: list[Utterance]) -> float:
@@ -174,7 +177,8 @@ def compare(data: Path, recipe: str, seed: int, every_seconds: float, console: C
     def measure() -> None:
         trainer.export()
         tutorial.train_until(watch.wall)
-        points.append(Point(watch.wall, recipe_accuracy(folder / "model", test), tutorial.accuracy()))
+        right = recipe_accuracy(folder / "model", test), tutorial.accuracy()
+        points.append(Point(watch.wall, *right, watch.cpu, tutorial.watch.cpu))
         point = points[-1]
         console.print(f"{point.seconds:5.0f} s  recipe {point.recipe:.2%}  tutorial {point.tutorial:.2%}")
 
@@ -200,12 +204,12 @@ def compare(data: Path, recipe: str, seed: int, every_seconds: float, console: C
         "wall_seconds": watch.wall,
         "cpu_seconds": {"recipe": watch.cpu, "tutorial": tutorial.watch.cpu},
         "seconds_to_good": {
-            "recipe": next((p.seconds for p in points if p.recipe >= GOOD), None),
-            "tutorial": next((p.seconds for p in points if p.tutorial >= GOOD), None),
+            "recipe": next(((p.seconds, p.recipe_cpu) for p in points if p.recipe >= GOOD), None),
+            "tutorial": next(((p.seconds, p.tutorial_cpu) for p in points if p.tutorial >= GOOD), None),
         },
         "final": {"recipe": points[-1].recipe, "tutorial": points[-1].tutorial},
         "best": {"recipe": max(p.recipe for p in points), "tutorial": max(p.tutorial for p in points)},
-        "curve": [(round(p.seconds, 1), p.recipe, p.tutorial) for p in points[1:]],
+        "curve": [astuple(point) for point in points[1:]],
     }
 
 
@@ -231,7 +235,7 @@ def main() -> int:
     except StreamasrError as error:
         print(f"digits_baseline: {error.message}", file=sys.stderr)
         return 1
-    table = Table("seed", "wall s", "", f"s to {GOOD:.0%}", "right at the end", "best", "CPU s")
+    table = Table("seed", "wall s", "", f"s to {GOOD:.0%} (CPU s)", "right at the end", "best", "CPU s")
     for run in runs:
         for who in ("recipe", "tutorial"):
             good = run["seconds_to_good"][who]
@@ -239,7 +243,7 @@ def main() -> int:
                 str(run["seed"]),
                 f"{run['wall_seconds']:.0f}",
                 who,
-                "never" if good is None else f"{good:.0f}",
+                "never" if good is None else f"{good[0]:.0f} ({good[1]:.0f})",
                 f"{run['final'][who]:.2%}",
                 f"{run['best'][who]:.2%}",
                 f"{run['cpu_seconds'][who]:.0f}",

@@ -24,18 +24,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from streamasr.config import WhisperEncoderConfig
 from streamasr.engine.model import load_model, resolve_model
 from streamasr.errors import StreamasrError
 from streamasr.evaluation.evaluate import EvaluationOptions, evaluate, read_manifests
 from streamasr.evaluation.hearing import Mode
 from streamasr.training.config import AugmentConfig, LossConfig, TrainConfig, load_recipe
 from streamasr.training.distributed import World
-from streamasr.training.report.events import DevReport, Diagnosis, Event, StepReport
+from streamasr.training.report.events import Diagnosis, Event, StepReport
 from streamasr.training.trainer import Trainer
 
-TINY = WhisperEncoderConfig(dim=384, heads=6, layers=4)
 CONSISTENCY = 0.2
+TABLE_WIDTH = 110
 LM_FILES = ("lm.bin", "unigrams.txt")
 SOUND = (
     "speeds",
@@ -74,9 +73,10 @@ def variants(full: AugmentConfig) -> dict[str, tuple[AugmentConfig, float]]:
     }
 
 
-def recipe_of(args: argparse.Namespace, augment: AugmentConfig, consistency: float) -> TrainConfig:
+def recipe_of(
+    base: TrainConfig, args: argparse.Namespace, augment: AugmentConfig, consistency: float
+) -> TrainConfig:
     """en-small's recipe, shortened, from the tiny.en encoder."""
-    base = load_recipe("en-small").rooted(args.data)
     steps = args.steps
     optim = replace(
         base.optim,
@@ -85,20 +85,22 @@ def recipe_of(args: argparse.Namespace, augment: AugmentConfig, consistency: flo
         freeze_encoder_steps=steps // 20,
         warmup_steps=steps // 20,
     )
-    data = replace(base.data, rows_per_batch=args.rows, cache=args.cache or args.out / "cache")
+    data = replace(
+        base.data, dev_manifests=(), rows_per_batch=args.rows, cache=args.cache or args.out / "cache"
+    )
     return replace(
         base,
         name="ablation",
         pretrained=args.pretrained,
         precision=args.precision,
-        encoder=TINY,
+        encoder=replace(base.encoder, dim=384, heads=6, layers=4),
         augment=augment,
         loss=LossConfig(consistency=consistency),
         optim=optim,
         data=data,
         log_every_steps=max(1, steps // 20),
         save_every_steps=max(1, steps // 10),
-        evaluate_every_steps=max(1, steps // 4),
+        evaluate_every_steps=steps,
     )
 
 
@@ -110,8 +112,6 @@ def train(config: TrainConfig, folder: Path, console: Console) -> None:
             console.print(
                 f"{folder.name} step {event.step}  loss {event.loss:.3f}  {event.speed:.0f} audio s/s"
             )
-        elif isinstance(event, DevReport):
-            console.print(f"{folder.name} step {event.step}  {event.manifest}  greedy CER {event.cer:.2%}")
         elif isinstance(event, Diagnosis):
             console.print(f"{folder.name} step {event.step}  {event.finding}")
 
@@ -165,13 +165,14 @@ def main() -> int:
     results: dict[str, dict[str, dict[str, float]]] = {}
     try:
         lm = None if args.lm == "none" else resolve_model(args.lm)
-        for name, (augment, consistency) in variants(load_recipe("en-small").augment).items():
+        base = load_recipe("en-small").rooted(args.data)
+        for name, (augment, consistency) in variants(base.augment).items():
             if args.only and name not in args.only:
                 continue
             folder = args.out / name.replace(",", "").replace(" ", "-").lower()
-            config = recipe_of(args, augment, consistency)
+            config = recipe_of(base, args, augment, consistency)
             train(config, folder, console)
-            results[name] = measure(folder / "model", lm, list(config.data.dev_manifests), args.limit)
+            results[name] = measure(folder / "model", lm, list(base.data.dev_manifests), args.limit)
     except StreamasrError as error:
         print(f"training_ablation: {error.message}", file=sys.stderr)
         return 1
@@ -179,7 +180,7 @@ def main() -> int:
     table = Table("", *columns, title=f"CER after {args.steps} steps (WER)")
     for name, cells in results.items():
         table.add_row(name, *(f"{cells[c]['cer']:.1%} ({cells[c]['wer']:.1%})" for c in columns))
-    Console().print(table)
+    Console(width=TABLE_WIDTH).print(table)
     settings = {"steps": args.steps, "rows": args.rows, "learning_rate": args.learning_rate}
     print(json.dumps({"benchmark": "training_ablation", **settings, "runs": results}))
     return 0

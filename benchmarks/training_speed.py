@@ -66,6 +66,7 @@ SILENT = AugmentConfig(
     time_masks_per_second=0.0,
 )
 CHUNK_FRAMES = 32
+TABLE_WIDTH = 110
 PHASES = ("data", "front end", "forward", "backward", "optimiser", "other")
 
 
@@ -315,7 +316,7 @@ def print_results(args: argparse.Namespace, turns: Turns) -> None:
         "wall": statistics.median((a.audio / a.wall) / (b.audio / b.wall) for a, b in pairs),
         "cpu": statistics.median((a.audio / a.cpu) / (b.audio / b.cpu) for a, b in pairs),
     }
-    console = Console()
+    console = Console(width=TABLE_WIDTH)
     console.print(table)
     console.print(
         f"trainer / plain loop: {ratios['wall']:.2f} by the wall clock, {ratios['cpu']:.2f} by CPU time"
