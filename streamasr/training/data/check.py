@@ -185,6 +185,20 @@ def _numbered_lines(manifests: Sequence[Path]) -> Iterable[tuple[Path, int, str]
                 yield manifest, number, line
 
 
+def _labels(text: str, tokenizer: Tokenizer | None) -> tuple[Sequence[int] | str, tuple[Kind, str] | None]:
+    """What CTC has to align for ``text``, and what is wrong with it, if anything."""
+    if not text:
+        return text, ("empty", "the transcript is empty")
+    if tokenizer is None:
+        said = unspeakable(text)
+        what = f"{sorted(said)} in {text!r}: write numbers and symbols as they are spoken"
+        return text, ("tokens", what) if said else None
+    try:
+        return tokenizer.encode(text), None
+    except DataError as error:
+        return text, ("tokens", error.message)
+
+
 def _findings(
     utterance: Utterance,
     measured: Levels | str,
@@ -197,16 +211,9 @@ def _findings(
     checked.characters.update(text)
     if utterance.speaker:
         checked.speakers.add(utterance.speaker)
-    labels: Sequence[int] | str = text
-    if not text:
-        yield "empty", "the transcript is empty"
-    elif tokenizer is not None:
-        try:
-            labels = tokenizer.encode(text)
-        except DataError as error:
-            yield "tokens", error.message
-    elif said := unspeakable(text):
-        yield "tokens", f"{sorted(said)} in {text!r}: write numbers and symbols as they are spoken"
+    labels, complaint = _labels(text, tokenizer)
+    if complaint is not None:
+        yield complaint
     if isinstance(measured, str):
         yield "audio", measured
         return

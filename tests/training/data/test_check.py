@@ -97,7 +97,7 @@ def test_transcripts_that_are_empty_or_not_in_the_tokens(tmp_path: Path) -> None
     checked = check(path, tokenizer=LETTERS)
     assert found(checked) == [(1, "empty"), (2, "tokens"), (3, "tokens")]
     assert "['r', 'z']" in checked.findings[1].message
-    assert found(check(path)) == [(1, "empty")]
+    assert found(check(path)) == [(1, "empty"), (3, "tokens")]
 
 
 def test_labels_that_ctc_cannot_align(tmp_path: Path) -> None:
