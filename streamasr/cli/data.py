@@ -21,6 +21,7 @@ EXAMPLE = """\
 streamasr data import librispeech LibriSpeech/dev-clean speech/dev-clean.jsonl
 streamasr data check speech/dev-clean.jsonl --tokens en-small --png dev-clean.png
 streamasr data preview speech/dev-clean.jsonl --recipe en-small --data speech --out heard
+streamasr data degrade speech/dev-clean.jsonl --snr-db 10 --noise noise/manifest.jsonl --out noisy
 streamasr data shard speech/train.jsonl shards/train --shard-mb 256"""
 
 _CASES_SHOWN = 20
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_import(actions.add_parser("import", help="make a manifest of a published dataset or a folder"))
     _add_check(actions.add_parser("check", help="find what is wrong in manifests, and say what they hold"))
     _add_preview(actions.add_parser("preview", help="write augmented sound to listen to, and its mels"))
+    _add_degrade(actions.add_parser("degrade", help="copy recordings into rooms, noise, telephones"))
     _add_shard(actions.add_parser("shard", help="pack manifests into tar files that training streams"))
 
 
@@ -94,6 +96,18 @@ def _add_preview(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the draw (default: %(default)s)")
 
 
+def _add_degrade(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="JSON lines")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the copies")
+    parser.add_argument("--rt60", type=float, metavar="S", help="simulated rooms of this reverberation time")
+    parser.add_argument("--snr-db", type=float, metavar="DB", help="mix in noise at this ratio")
+    parser.add_argument("--noise", type=Path, metavar="MANIFEST", help="of recorded noises, for --snr-db")
+    parser.add_argument("--codec", metavar="NAME", help="a round trip through a codec, such as gsm")
+    parser.add_argument("--gain-db", type=float, default=0.0, metavar="DB", help="louder or fainter")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of what is drawn (default: 1)")
+    _add_workers(parser)
+
+
 def _add_shard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST", help="JSON lines")
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="a folder of their own")
@@ -116,6 +130,7 @@ def run(args: argparse.Namespace) -> int:
         "import": _import,
         "check": _check,
         "preview": _preview,
+        "degrade": _degrade,
         "shard": _shard,
     }
     return actions[args.action](args)
@@ -240,6 +255,20 @@ def _preview(args: argparse.Namespace) -> int:
     for heard in preview(args.manifest, config, surroundings, args.out, count=args.count, seed=args.seed):
         print(f"{heard.augmented}: {heard.utterance.text}")
     print(args.out / PICTURE)
+    return 0
+
+
+def _degrade(args: argparse.Namespace) -> int:
+    from streamasr.training.data.degrade import Condition, degrade
+
+    condition = Condition(
+        rt60_seconds=args.rt60, snr_db=args.snr_db, codec=args.codec, gain_db=args.gain_db, seed=args.seed
+    )
+    with _bar("degrading") as progress:
+        path = degrade(
+            args.manifest, args.out, condition, noise=args.noise, workers=args.workers, progress=progress
+        )
+    print(path)
     return 0
 
 
