@@ -148,7 +148,7 @@ class OptimConfig:
     """What is measured and exported: a moving average of the weights, or the mean of the kept checkpoints."""
     ema_decay: float = 0.999
     patience_evaluations: int = 0
-    """Stop after so many evaluations without a better dev WER, and export the best; 0 goes to the end."""
+    """Stop after so many evaluations without a better dev error rate, and export the best; 0 goes to the end."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,7 @@ class Trainer:
         self.checkpoints = Checkpoints(folder / "checkpoints", config.keep_checkpoints)
         self.step = 0
         self.seconds = 0.0
-        self.best_wer = float("inf")
+        self.best_rate = float("inf")
         self.evaluations_since_best = 0
         self.positions: dict[int, StreamPosition] = {}
         self._resume()
@@ -200,7 +200,9 @@ class Trainer:
                 for diagnosis in self.diagnostician.after_dev(self.step, measured.pairs):
                     self._tell(diagnosis)
         if reports:
-            self._note_best(sum(report.wer for report in reports) / len(reports))
+            by_word = text_rules(self.config.language).unit == "word"
+            rates = [report.wer if by_word else report.cer for report in reports]
+            self._note_best(sum(rates) / len(rates))
         return reports
 
     def averaged(self) -> WhisperEncoder:
@@ -212,10 +214,10 @@ class Trainer:
             encoder.load_state_dict(self.checkpoints.mean(self.world.device, "encoder"))
         return encoder.eval()
 
-    def _note_best(self, wer: float) -> None:
+    def _note_best(self, rate: float) -> None:
         self.evaluations_since_best += 1
-        if wer < self.best_wer:
-            self.best_wer, self.evaluations_since_best = wer, 0
+        if rate < self.best_rate:
+            self.best_rate, self.evaluations_since_best = rate, 0
             if self.config.optim.patience_evaluations and self.world.is_first:
                 write_whole(self._best, self.averaged().state_dict())
 
@@ -253,7 +255,7 @@ class Trainer:
         state: dict[str, Any] = {
             "step": self.step,
             "seconds": self.seconds,
-            "best_wer": self.best_wer,
+            "best_rate": self.best_rate,
             "evaluations_since_best": self.evaluations_since_best,
             "unalignable": self.diagnostician.unalignable,
             "positions": [tuple(position) for position in positions],
@@ -270,7 +272,7 @@ class Trainer:
         saved = self.checkpoints.newest(self.world.device)
         if saved is None:
             return
-        for name in ("step", "seconds", "best_wer", "evaluations_since_best"):
+        for name in ("step", "seconds", "best_rate", "evaluations_since_best"):
             setattr(self, name, saved[name])
         self.diagnostician.unalignable = saved["unalignable"]
         self.positions = {position[0]: StreamPosition(*position) for position in saved["positions"]}

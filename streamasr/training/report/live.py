@@ -146,7 +146,7 @@ class LiveView:
                 rates = f"WER {event.wer:.2%}  CER {event.cer:.2%}  ({errors} in {event.words} words)"
                 return f"step {event.step}  {where}: {rates}{sample}"
             case Diagnosis():
-                return f"step {event.step}  TROUBLE: {event.finding}. Likely: {event.cause}. Remedy: {event.remedy}"
+                return f"step {event.step}  TROUBLE: {event.finding} Likely: {event.cause} Remedy: {event.remedy}"
 
 
 def _figures(step: StepReport) -> Text:
