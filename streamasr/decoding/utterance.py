@@ -210,4 +210,13 @@ class UtteranceDecoder:
 
 
 def _with_committed(reading: Hypothesis, committed: tuple[Word, ...]) -> Hypothesis:
-    return Hypothesis(committed + reading.words[len(committed) :], reading.score)
+    """The reading with the committed words' times as they were; later words begin no earlier than those ended.
+
+    A reading that is better now may hear the committed words elsewhere, and the next one where they were.
+    """
+    words = list(committed)
+    for word in reading.words[len(committed) :]:
+        start = max(word.start_frame, words[-1].end_frame) if words else word.start_frame
+        end = max(word.end_frame, start + 1)
+        words.append(replace(word, start_frame=start, end_frame=end))
+    return Hypothesis(tuple(words), reading.score)

@@ -45,9 +45,9 @@ RUN = RunStarted(step=0, steps=400, name="tiny<1>", frame_ms=20.0, recipe='name 
 TROUBLE = Diagnosis(
     step=200,
     kind="all_blank",
-    finding="every frame says blank",
-    cause="the rate is too high",
-    remedy="lower it",
+    finding="every frame says blank.",
+    cause="The rate is too high.",
+    remedy="Lower it.",
 )
 
 

@@ -37,7 +37,7 @@ def test_plain_lines_where_there_is_no_terminal(events: list[Event]) -> None:
     assert lines[2] == expected
     assert lines[3:5] == ["  said   tom & jerry ran", "  heard  tom and jerry"]
     assert lines[-1] == (
-        "step 200  TROUBLE: every frame says blank. Likely: the rate is too high. Remedy: lower it"
+        "step 200  TROUBLE: every frame says blank. Likely: The rate is too high. Remedy: Lower it."
     )
     assert "\x1b" not in "".join(lines)
 
