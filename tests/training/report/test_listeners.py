@@ -52,8 +52,8 @@ def test_the_screen_holds_progress_figures_rates_samples_and_troubles(events: li
         "640 ms",
         "19.2% ▼10.0%",
         "heard  tom and jerry ·",
-        "Likely cause: the rate is too high",
-        "Remedy: lower it",
+        "Likely cause: The rate is too high.",
+        "Remedy: Lower it.",
     ):
         assert expected in last, expected
 
