@@ -3,7 +3,7 @@
 from streamasr import errors
 from streamasr.protocol.codes import CLOSE_INTERNAL, ERROR_CODES, close_code
 
-CONFIGURATION_ONLY = {"bad_config", "bad_model", "bad_data"}
+CONFIGURATION_ONLY = {"bad_config", "bad_model", "bad_data", "training_failed"}
 """Errors of commands and folders, never of a session."""
 
 
