@@ -116,7 +116,7 @@ class PlainLoop:
         self.encoder = WhisperEncoder(config.encoder, len(tokens))
         self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=config.optim.learning_rate)
         self.sample_rate = config.frontend.sample_rate
-        self.frame = config.frontend.hop * WhisperEncoder.subsampling
+        self.frame = config.frontend.hop * config.encoder.subsampling
 
     def run(self, seconds: float, time_line: Timeline) -> None:
         """Train for so long."""

@@ -19,6 +19,8 @@ from streamasr.errors import ConfigError
 
 T = TypeVar("T")
 _SMALLEST_STEM_KERNEL = 3
+MERGED = 2
+"""Frames that become one where an encoder merges frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +68,12 @@ class WhisperEncoderConfig:
     layers: int = 6
     stem_kernel: int = 3
     """Frames under each of the stem's two convolutions. Whisper has 3; a small model learns faster from 9."""
+    merge_after_layers: int = 0
+    """Merge every two frames into one after so many layers: 25 encoder frames a second instead of 50; 0 for never."""
     left_context_frames: int = 256
     """Encoder frames before a chunk that its attention may look at, in every layer."""
     position_period_frames: int = 3000
-    """The sinusoidal positions repeat after so many encoder frames, so they never run out."""
+    """The sinusoidal positions repeat after so many frames of the stem, so they never run out."""
     position_wavelength_frames: int = 200
     """Slower sinusoids stand still, and the table repeats without a seam; 0 for Whisper's own sinusoids."""
     chunk_frames: tuple[int, ...] = (8, 16, 32, 64)
@@ -82,6 +86,10 @@ class WhisperEncoderConfig:
             raise ConfigError(
                 f"encoder.position_wavelength_frames must not be negative, got {self.position_wavelength_frames}"
             )
+        if not 0 <= self.merge_after_layers < self.layers:
+            raise ConfigError(
+                f"encoder.merge_after_layers must be 0 to {self.layers - 1}, got {self.merge_after_layers}"
+            )
         if self.dim % self.heads:
             raise ConfigError(f"encoder.dim ({self.dim}) must be a multiple of encoder.heads ({self.heads})")
         if self.stem_kernel < _SMALLEST_STEM_KERNEL:
@@ -92,6 +100,21 @@ class WhisperEncoderConfig:
             raise ConfigError("encoder.chunk_frames must list at least one positive size")
         if tuple(sorted(set(self.chunk_frames))) != self.chunk_frames:
             raise ConfigError("encoder.chunk_frames must rise, without repeats")
+
+    @property
+    def stem_stride(self) -> int:
+        """Mel frames for one frame of the stem."""
+        return 2
+
+    @property
+    def merge_frames(self) -> int:
+        """Frames of the stem for one encoder frame."""
+        return MERGED if self.merge_after_layers else 1
+
+    @property
+    def subsampling(self) -> int:
+        """Mel frames for one encoder frame."""
+        return self.stem_stride * self.merge_frames
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,12 @@
 """The Whisper encoder (Radford et al. 2022) as a chunked causal CTC encoder with a rolling state.
 
 Three things differ from Whisper, see docs/architecture.md: the convolution stem is causal, attention sees its own
-chunk and a limited left context, and the sinusoidal positions repeat so that they never run out.
+chunk and a limited left context, and the sinusoidal positions repeat so that they never run out. A fourth is an
+option: after some layers every two frames are merged into one. The layers before are the early ones here, those
+behind the late ones; without merging all are late.
 
 Shape suffixes: B batch, T frames, M mel bands, D model width, L layers, H heads, K head width, C cached frames,
-V tokens.
+E early layers, F frames cached for them, V tokens.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from streamasr.acoustic.base import StepOutput
-from streamasr.config import WhisperEncoderConfig
+from streamasr.acoustic.rolling import newest, streaming_mask
+from streamasr.config import MERGED, WhisperEncoderConfig
 
 _LONGEST_WAVELENGTH = 10_000.0
 
@@ -30,13 +33,16 @@ class WhisperState(NamedTuple):
     """The last mel frames that the stem's first convolution still reaches back to."""
     stem_tail_BTD: Tensor
     """The same between the stem's two convolutions."""
+    early_keys_BEHFK: Tensor
+    early_values_BEHFK: Tensor
+    """The left context of every layer before the merging, newest last; twice as many frames as behind it."""
     keys_BLHCK: Tensor
     values_BLHCK: Tensor
-    """The left context of every layer, newest last."""
+    """The same of every other layer."""
     cached_B: Tensor
     """How many of the C cached frames are real."""
     position_B: Tensor
-    """Index of the next frame in the periodic position table."""
+    """Index of the stem's next frame in the periodic position table."""
 
 
 class Encoded(NamedTuple):
@@ -93,20 +99,26 @@ class WhisperEncoder(nn.Module):
     """
 
     positions_PD: Tensor
-    subsampling = 2
 
     def __init__(self, config: WhisperEncoderConfig, vocab_size: int) -> None:
         super().__init__()
         self.config = config
         self.vocab_size = vocab_size
         self.chunk_frames = config.chunk_frames
+        self.subsampling = config.subsampling
         self.conv1 = nn.Conv1d(config.n_mels, config.dim, config.stem_kernel)
-        self.conv2 = nn.Conv1d(config.dim, config.dim, config.stem_kernel, stride=self.subsampling)
-        self.stem_tails = (config.stem_kernel - 1, config.stem_kernel - self.subsampling)
+        self.conv2 = nn.Conv1d(config.dim, config.dim, config.stem_kernel, stride=config.stem_stride)
+        self.stem_tails = (config.stem_kernel - 1, config.stem_kernel - config.stem_stride)
         for conv in (self.conv1, self.conv2):
             # torch's default would leave the sound an order of magnitude fainter than the positions added to it.
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
         self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.layers))
+        self.merge = nn.Linear(MERGED * config.dim, config.dim) if config.merge_after_layers else None
+        if self.merge is not None:
+            # The mean of both frames: what pretrained layers behind it find most like what they know.
+            with torch.no_grad():
+                self.merge.weight.copy_(torch.eye(config.dim).repeat(1, MERGED) / MERGED)
+                self.merge.bias.zero_()
         self.final_norm = nn.LayerNorm(config.dim)
         self.head = nn.Linear(config.dim, vocab_size)
         table_PD = periodic_positions(
@@ -118,10 +130,14 @@ class WhisperEncoder(nn.Module):
         """The state of ``batch`` streams that have heard nothing; see the Protocol."""
         c = self.config
         like = self.head.weight
-        cache = (batch, c.layers, c.heads, c.left_context_frames, c.dim // c.heads)
+        width, early = c.dim // c.heads, c.merge_after_layers
+        early_cache = (batch, early, c.heads, c.left_context_frames * c.merge_frames, width)
+        cache = (batch, c.layers - early, c.heads, c.left_context_frames, width)
         return WhisperState(
             mel_tail_BTM=like.new_zeros(batch, self.stem_tails[0], c.n_mels),
             stem_tail_BTD=like.new_zeros(batch, self.stem_tails[1], c.dim),
+            early_keys_BEHFK=like.new_zeros(early_cache),
+            early_values_BEHFK=like.new_zeros(early_cache),
             keys_BLHCK=like.new_zeros(cache),
             values_BLHCK=like.new_zeros(cache),
             cached_B=torch.zeros(batch, dtype=torch.long, device=like.device),
@@ -129,36 +145,29 @@ class WhisperEncoder(nn.Module):
         )
 
     def step(self, state: WhisperState, mel_BTM: Tensor, lengths_B: Tensor) -> StepOutput:
-        """One chunk of each stream; see the Protocol. ``mel_BTM`` has an even number of frames."""
+        """One chunk of each stream; see the Protocol. ``mel_BTM`` has whole encoder frames."""
+        c = self.config
         x_BTD, heard_BTM, middle_BTD = self._stem(mel_BTM, state.mel_tail_BTM, state.stem_tail_BTD)
-        frames_B = lengths_B // self.subsampling
-        T, C = x_BTD.shape[1], self.config.left_context_frames
-        x_BTD = x_BTD + self._positions(state.position_B, T)
-
-        # Cached keys count from the newest backwards, fresh ones from the first on.
-        age_C = torch.arange(C, 0, -1, device=x_BTD.device)
-        fresh_T = torch.arange(T, device=x_BTD.device)
-        visible_BS = torch.cat(
-            (age_C <= state.cached_B[:, None], fresh_T < frames_B[:, None].clamp(min=1)), dim=1
+        x_BTD = x_BTD + self._positions(state.position_B, x_BTD.shape[1])
+        stem_frames_B, frames_B = lengths_B // c.stem_stride, lengths_B // c.subsampling
+        early_keys, early_values = state.early_keys_BEHFK, state.early_values_BEHFK
+        if self.merge is not None:
+            x_BTD, early_keys, early_values = _through(
+                self.early, x_BTD, (early_keys, early_values), state.cached_B * c.merge_frames, stem_frames_B
+            )
+            x_BTD = self._merge(x_BTD)
+        x_BTD, keys, values = _through(
+            self.late, x_BTD, (state.keys_BLHCK, state.values_BLHCK), state.cached_B, frames_B
         )
-        visible_BHTS = visible_BS[:, None, None, :]
-
-        keys, values = [], []
-        for layer, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
-            q_BHTK, k_BHTK, v_BHTK = block.project(x_BTD)
-            k_BHSK = torch.cat((state.keys_BLHCK[:, layer], k_BHTK), dim=2)
-            v_BHSK = torch.cat((state.values_BLHCK[:, layer], v_BHTK), dim=2)
-            x_BTD = block.attend(x_BTD, q_BHTK, k_BHSK, v_BHSK, visible_BHTS)
-            keys.append(_newest(k_BHSK, frames_B, C))
-            values.append(_newest(v_BHSK, frames_B, C))
         new_state = WhisperState(
-            mel_tail_BTM=_newest(heard_BTM, lengths_B, self.stem_tails[0]),
-            stem_tail_BTD=_newest(middle_BTD, lengths_B, self.stem_tails[1]),
-            keys_BLHCK=torch.stack(keys, dim=1),
-            values_BLHCK=torch.stack(values, dim=1),
-            cached_B=(state.cached_B + frames_B).clamp(max=C),
-            position_B=(state.position_B + frames_B) % self.config.position_period_frames,
+            mel_tail_BTM=newest(heard_BTM, lengths_B, self.stem_tails[0]),
+            stem_tail_BTD=newest(middle_BTD, lengths_B, self.stem_tails[1]),
+            early_keys_BEHFK=early_keys,
+            early_values_BEHFK=early_values,
+            keys_BLHCK=keys,
+            values_BLHCK=values,
+            cached_B=(state.cached_B + frames_B).clamp(max=c.left_context_frames),
+            position_B=(state.position_B + stem_frames_B) % c.position_period_frames,
         )
         return StepOutput(new_state, self.log_probs(self.final_norm(x_BTD)), frames_B)
 
@@ -184,6 +193,8 @@ class WhisperEncoder(nn.Module):
     ) -> Encoded:
         """Hidden states [B, T, D] of whole utterances under the streaming mask, for training.
 
+        ``mel_BTM`` has whole encoder frames.
+
         Args:
             mel_BTM: as for :meth:`forward`, like the next two.
             lengths_B: mel frames of each row.
@@ -199,19 +210,27 @@ class WhisperEncoder(nn.Module):
             mel_BTM.new_zeros(B, mel_tail, M),
             mel_BTM.new_zeros(B, stem_tail, self.config.dim),
         )
-        frames_B = lengths_B // self.subsampling
-        T = x_BTD.shape[1]
+        c, T = self.config, x_BTD.shape[1]
         x_BTD = x_BTD + self._positions(torch.zeros_like(lengths_B) if position_B is None else position_B, T)
-        visible_BHTS = streaming_mask(frames_B, T, chunk_frames, self.config.left_context_frames)
+        frames_B = lengths_B // c.subsampling
+        visible_BHTS = streaming_mask(frames_B, T // c.merge_frames, chunk_frames, c.left_context_frames)
+        early_BHTS = visible_BHTS
+        if self.merge is not None:
+            early_chunk = None if chunk_frames is None else chunk_frames * c.merge_frames
+            early_left = c.left_context_frames * c.merge_frames
+            early_BHTS = streaming_mask(lengths_B // c.stem_stride, T, early_chunk, early_left)
         tapped_BTD = None
         for layer, block in enumerate(self.blocks, 1):
-            assert isinstance(block, Block)
+            visible = early_BHTS if layer <= c.merge_after_layers else visible_BHTS
             if checkpoint_layers:
-                x_BTD = checkpoint(block, x_BTD, visible_BHTS, use_reentrant=False)
+                x_BTD = checkpoint(block, x_BTD, visible, use_reentrant=False)
             else:
-                x_BTD = block(x_BTD, visible_BHTS)
+                x_BTD = block(x_BTD, visible)
+            if layer == c.merge_after_layers:
+                x_BTD = self._merge(x_BTD)
             if layer == tap_layer:
-                tapped_BTD = self.final_norm(x_BTD)
+                whole_BTD = x_BTD if layer >= c.merge_after_layers else self._merge(x_BTD)
+                tapped_BTD = self.final_norm(whole_BTD)
         return Encoded(self.final_norm(x_BTD), frames_B, tapped_BTD)
 
     def log_probs(self, hidden_BTD: Tensor) -> Tensor:
@@ -228,9 +247,55 @@ class WhisperEncoder(nn.Module):
         x_BTD = F.gelu(self.conv2(middle_BTD.transpose(1, 2))).transpose(1, 2)
         return x_BTD, heard_BTM, middle_BTD
 
+    @property
+    def early(self) -> nn.ModuleList:
+        """The layers before the merging."""
+        return self.blocks[: self.config.merge_after_layers]
+
+    @property
+    def late(self) -> nn.ModuleList:
+        """The layers behind it; all of them where nothing is merged."""
+        return self.blocks[self.config.merge_after_layers :]
+
+    def _merge(self, x_BTD: Tensor) -> Tensor:
+        """One frame of every two."""
+        assert self.merge is not None
+        merged_BTD: Tensor = self.merge(x_BTD.reshape(x_BTD.shape[0], -1, MERGED * self.config.dim))
+        return merged_BTD
+
     def _positions(self, first_B: Tensor, frames: int) -> Tensor:
         index_BT = first_B[:, None] + torch.arange(frames, device=first_B.device)
         return self.positions_PD[index_BT % self.config.position_period_frames]
+
+
+def _through(
+    blocks: nn.ModuleList,
+    x_BTD: Tensor,
+    cache: tuple[Tensor, Tensor],
+    cached_B: Tensor,
+    frames_B: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``frames_B`` fresh frames of each row through layers with a cache of keys and values [B, L, H, C, K].
+
+    The newest ``cached_B`` frames of the cache are real. Returns what comes out, and keys and values one chunk later.
+    """
+    keys_BLHCK, values_BLHCK = cache
+    C, T = keys_BLHCK.shape[3], x_BTD.shape[1]
+    # Cached keys count from the newest backwards, fresh ones from the first on.
+    age_C = torch.arange(C, 0, -1, device=x_BTD.device)
+    fresh_T = torch.arange(T, device=x_BTD.device)
+    visible_BS = torch.cat((age_C <= cached_B[:, None], fresh_T < frames_B[:, None].clamp(min=1)), dim=1)
+    visible_BHTS = visible_BS[:, None, None, :]
+    keys, values = [], []
+    for layer, block in enumerate(blocks):
+        assert isinstance(block, Block)
+        q_BHTK, k_BHTK, v_BHTK = block.project(x_BTD)
+        k_BHSK = torch.cat((keys_BLHCK[:, layer], k_BHTK), dim=2)
+        v_BHSK = torch.cat((values_BLHCK[:, layer], v_BHTK), dim=2)
+        x_BTD = block.attend(x_BTD, q_BHTK, k_BHSK, v_BHSK, visible_BHTS)
+        keys.append(newest(k_BHSK, frames_B, C))
+        values.append(newest(v_BHSK, frames_B, C))
+    return x_BTD, torch.stack(keys, dim=1), torch.stack(values, dim=1)
 
 
 def periodic_positions(period: int, longest_wavelength: int, dim: int) -> Tensor:
@@ -251,38 +316,3 @@ def periodic_positions(period: int, longest_wavelength: int, dim: int) -> Tensor
         radians_D = turns_D * (2 * math.pi / period)
     phase_PD = torch.arange(period, dtype=torch.float64)[:, None] * radians_D
     return torch.cat((phase_PD.sin(), phase_PD.cos()), dim=1).float()
-
-
-def streaming_mask(
-    lengths_B: Tensor, frames: int, chunk_frames: int | Tensor | None, left_context: int
-) -> Tensor:
-    """Which frames a frame may look at when streaming: [B, 1, T, T], true where query (row) sees key (column).
-
-    A frame sees its own chunk and ``left_context`` frames before that chunk, nothing beyond its row's length (every
-    frame sees itself, so that no row of the softmax is empty). ``chunk_frames=None`` lifts the chunk limits.
-    """
-    device = lengths_B.device
-    time_T = torch.arange(frames, device=device)
-    visible = time_T[None, None, :] < lengths_B[:, None, None]
-    if chunk_frames is not None:
-        chunk_B = torch.as_tensor(chunk_frames, device=device).expand(lengths_B.shape)
-        first_BT = torch.div(time_T, chunk_B[:, None], rounding_mode="floor") * chunk_B[:, None]
-        key = time_T[None, None, :]
-        inside = (key >= first_BT[:, :, None] - left_context) & (
-            key < (first_BT + chunk_B[:, None])[:, :, None]
-        )
-        visible = visible & inside
-    return (visible | torch.eye(frames, dtype=torch.bool, device=device)).unsqueeze(1)
-
-
-def _newest(x: Tensor, lengths_B: Tensor, count: int) -> Tensor:
-    """The last ``count`` real frames along dim -2 of ``x``, whose rows hold ``count`` old frames, then new ones.
-
-    Of the new frames the first ``lengths_B`` are real.
-    """
-    new = x.shape[-2] - count
-    if bool((lengths_B == new).all()):
-        return x[..., new:, :]
-    index_BC = lengths_B[:, None] + torch.arange(count, device=x.device)
-    shape = (x.shape[0],) + (1,) * (x.dim() - 3) + (count, 1)
-    return x.gather(-2, index_BC.view(shape).expand(*x.shape[:-2], count, x.shape[-1]))

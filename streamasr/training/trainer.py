@@ -141,7 +141,7 @@ class Trainer:
     def _train_step(self, model: nn.Module, batches: Iterator[Prepared], tally: Tally) -> None:
         config = self.config.optim
         parts_of_step = list(islice(batches, config.accumulate_batches))
-        subsampling = WhisperEncoder.subsampling
+        subsampling = self.config.encoder.subsampling
         frames = torch.stack([batch.lengths_B.sum() for batch in parts_of_step]).sum() / subsampling
         all_frames = self.world.sum(frames.clone())
         sums: list[Parts] = []

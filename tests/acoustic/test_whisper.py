@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamasr.acoustic.whisper import WhisperEncoder, WhisperState, periodic_positions, streaming_mask
+from streamasr.acoustic.rolling import streaming_mask
+from streamasr.acoustic.whisper import WhisperEncoder, WhisperState, periodic_positions
 from streamasr.config import WhisperEncoderConfig
 from streamasr.training.pretrained import load_pretrained
 
@@ -19,11 +20,17 @@ CONFIG = WhisperEncoderConfig(dim=32, heads=4, layers=2, left_context_frames=24)
 VOCAB = 7
 
 
-@pytest.fixture(scope="module", params=[3, 9], ids="stem kernel {}".format)
+KINDS = {
+    "plain": CONFIG,
+    "stem kernel 9": replace(CONFIG, stem_kernel=9),
+    "merging": replace(CONFIG, layers=3, merge_after_layers=1),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def encoder(request: pytest.FixtureRequest) -> WhisperEncoder:
     torch.manual_seed(3)
-    config = replace(CONFIG, stem_kernel=request.param)
-    return WhisperEncoder(config, VOCAB).eval().requires_grad_(False)
+    return WhisperEncoder(KINDS[request.param], VOCAB).eval().requires_grad_(False)
 
 
 def stream(
@@ -32,7 +39,7 @@ def stream(
     """Log-probs of each row, fed in chunks of ``sizes`` encoder frames, the last size repeated."""
     state, start, out = encoder.initial_state(len(mel_BTM)), 0, [[] for _ in mel_BTM]
     while start < mel_BTM.shape[1]:
-        size = 2 * (sizes.pop(0) if len(sizes) > 1 else sizes[0])
+        size = encoder.subsampling * (sizes.pop(0) if len(sizes) > 1 else sizes[0])
         chunk = mel_BTM[:, start : start + size]
         result = encoder.step(state, chunk, (lengths_B - start).clamp(0, chunk.shape[1]))
         for rows, log_probs_TV, frames in zip(out, result.log_probs_BTV, result.lengths_B, strict=True):
@@ -44,7 +51,7 @@ def stream(
 @pytest.mark.parametrize("chunk_frames", CONFIG.chunk_frames)
 def test_streaming_equals_the_whole_utterance(encoder: WhisperEncoder, chunk_frames: int) -> None:
     mel_BTM = torch.randn(3, 300, 80)
-    lengths_B = torch.tensor([300, 222, 40])
+    lengths_B = torch.tensor([300, 220, 40])
     whole_BTV, frames_B = encoder(mel_BTM, lengths_B, chunk_frames)
     streamed, _ = stream(encoder, mel_BTM, lengths_B, [chunk_frames])
     for row, (streamed_TV, frames) in enumerate(zip(streamed, frames_B, strict=True)):
@@ -58,8 +65,8 @@ def test_a_row_does_not_depend_on_its_neighbours(
     encoder: WhisperEncoder, lengths: list[int], seed: int
 ) -> None:
     torch.manual_seed(seed)
-    mel_BTM = torch.randn(len(lengths), 2 * max(lengths), 80)
-    lengths_B = 2 * torch.tensor(lengths)
+    mel_BTM = torch.randn(len(lengths), encoder.subsampling * max(lengths), 80)
+    lengths_B = encoder.subsampling * torch.tensor(lengths)
     together, _ = stream(encoder, mel_BTM, lengths_B, [16])
     for row, length in enumerate(lengths_B):
         (alone,), _ = stream(encoder, mel_BTM[row : row + 1, :length], length[None], [16])
@@ -67,10 +74,11 @@ def test_a_row_does_not_depend_on_its_neighbours(
 
 
 def test_no_frame_looks_past_its_chunk(encoder: WhisperEncoder) -> None:
-    mel_BTM = torch.randn(1, 128, 80)
+    chunk = 32 * encoder.subsampling
+    mel_BTM = torch.randn(1, 2 * chunk, 80)
     changed_BTM = mel_BTM.clone()
-    changed_BTM[:, 64:] += 1.0
-    lengths_B = torch.tensor([128])
+    changed_BTM[:, chunk:] += 1.0
+    lengths_B = torch.tensor([2 * chunk])
     before, after = (encoder(x, lengths_B, 32)[0] for x in (mel_BTM, changed_BTM))
     torch.testing.assert_close(before[:, :32], after[:, :32], atol=1e-5, rtol=0)
     assert not torch.allclose(before[:, 32:], after[:, 32:], atol=1e-3)

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from streamasr.acoustic.whisper import WhisperEncoder
 from streamasr.frontend.mel import LogMel
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.augment import Augment
@@ -131,7 +130,7 @@ class Preparer:
 
 def frame_samples(config: TrainConfig) -> int:
     """Samples of an encoder frame."""
-    return config.frontend.hop * WhisperEncoder.subsampling
+    return config.frontend.hop * config.encoder.subsampling
 
 
 def to_whole_frames(pcm_BS: Tensor, lengths_B: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
