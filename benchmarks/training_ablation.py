@@ -4,9 +4,11 @@
 
 The plain recipe (no augmentation, one view, CTC alone), the plain recipe with SpecAugment, with changes of the sound
 (speed, noise, rooms, telephone, level), with CR-CTC, and all of them. Every run has the same seed, schedule and
-batches of speech; CR-CTC computes twice as much for them. Each model is then measured streaming at 640 ms on the dev
-manifests: greedy, by beam search, and by beam search with the language model of ``--lm``. Runs are kept under
-``--out`` and resumed; a finished one is only measured.
+batches of speech. CR-CTC computes twice as much for them, so a run with it gets half the steps, as its authors
+compare (``--equal steps`` gives it all of them). ``--pretrained`` is Whisper's file, or the weights of a model folder
+that all runs go on from. Each model is then measured streaming at 640 ms on the dev manifests: greedy, by beam
+search, and by beam search with the language model of ``--lm``. Runs are kept under ``--out`` and resumed; a finished
+one is only measured.
 
 Prints a table, then one JSON line last.
 """
@@ -17,6 +19,7 @@ import argparse
 import json
 import shutil
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,7 +80,7 @@ def recipe_of(
     base: TrainConfig, args: argparse.Namespace, augment: AugmentConfig, consistency: float
 ) -> TrainConfig:
     """en-small's recipe, shortened, from the tiny.en encoder."""
-    steps = args.steps
+    steps = args.steps // 2 if consistency and args.equal == "compute" else args.steps
     optim = replace(
         base.optim,
         steps=steps,
@@ -86,7 +89,11 @@ def recipe_of(
         warmup_steps=steps // 20,
     )
     data = replace(
-        base.data, dev_manifests=(), rows_per_batch=args.rows, cache=args.cache or args.out / "cache"
+        base.data,
+        dev_manifests=(),
+        row_seconds=args.row_seconds,
+        rows_per_batch=args.rows,
+        cache=args.cache or args.out / "cache",
     )
     return replace(
         base,
@@ -104,8 +111,8 @@ def recipe_of(
     )
 
 
-def train(config: TrainConfig, folder: Path, console: Console) -> None:
-    """Run or resume one variant."""
+def train(config: TrainConfig, folder: Path, console: Console) -> dict[str, float]:
+    """Run or resume one variant; what it was given to learn from, and the CPU seconds that this process took."""
 
     def tell(event: Event) -> None:
         if isinstance(event, StepReport):
@@ -115,7 +122,14 @@ def train(config: TrainConfig, folder: Path, console: Console) -> None:
         elif isinstance(event, Diagnosis):
             console.print(f"{folder.name} step {event.step}  {event.finding}")
 
-    Trainer(config, folder, World.of_environment(), tell).train()
+    began = time.process_time()
+    trainer = Trainer(config, folder, World.of_environment(), tell)
+    trainer.train()
+    return {
+        "steps": trainer.step,
+        "hours": trainer.seconds / 3600,
+        "cpu_seconds": time.process_time() - began,
+    }
 
 
 def measure(
@@ -146,10 +160,17 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder for each run")
     parser.add_argument("--steps", type=int, default=2_000, help="of each run (%(default)s)")
-    parser.add_argument("--rows", type=int, default=2, help="of 16 s in a batch (%(default)s)")
+    parser.add_argument(
+        "--equal",
+        choices=("compute", "steps"),
+        default="compute",
+        help="what runs have in common (%(default)s)",
+    )
+    parser.add_argument("--row-seconds", type=float, default=10.0, help="of a row (%(default)s)")
+    parser.add_argument("--rows", type=int, default=2, help="in a batch (%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=2e-4, help="%(default)s")
     parser.add_argument(
-        "--pretrained", type=Path, required=True, metavar="FILE", help="Whisper tiny.en's encoder weights"
+        "--pretrained", type=Path, required=True, metavar="FILE", help="weights of tiny.en's sizes"
     )
     parser.add_argument("--precision", default="bfloat16", help="%(default)s")
     parser.add_argument(
@@ -157,12 +178,21 @@ def main() -> int:
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only these variants")
     parser.add_argument("--limit", type=int, metavar="N", help="utterances of each dev manifest")
+    parser.add_argument(
+        "--dev",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="MANIFEST",
+        help="to measure on, besides the recipe's dev manifests",
+    )
     parser.add_argument("--threads", type=int, default=1, help="of torch (%(default)s)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="decoded sound (default: in --out)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     console = Console(stderr=True)
     results: dict[str, dict[str, dict[str, float]]] = {}
+    spent: dict[str, dict[str, float]] = {}
     try:
         lm = None if args.lm == "none" else resolve_model(args.lm)
         base = load_recipe("en-small").rooted(args.data)
@@ -171,18 +201,26 @@ def main() -> int:
                 continue
             folder = args.out / name.replace(",", "").replace(" ", "-").lower()
             config = recipe_of(base, args, augment, consistency)
-            train(config, folder, console)
-            results[name] = measure(folder / "model", lm, list(base.data.dev_manifests), args.limit)
+            spent[name] = train(config, folder, console)
+            results[name] = measure(folder / "model", lm, [*base.data.dev_manifests, *args.dev], args.limit)
     except StreamasrError as error:
         print(f"training_ablation: {error.message}", file=sys.stderr)
         return 1
     columns = list(next(iter(results.values()), {}))
-    table = Table("", *columns, title=f"CER after {args.steps} steps (WER)")
+    table = Table("", "steps", "h heard", "CPU s", *columns, title="CER (WER)")
     for name, cells in results.items():
-        table.add_row(name, *(f"{cells[c]['cer']:.1%} ({cells[c]['wer']:.1%})" for c in columns))
+        cost = spent[name]
+        table.add_row(
+            name,
+            *(f"{cost['steps']:.0f}", f"{cost['hours']:.1f}", f"{cost['cpu_seconds']:.0f}"),
+            *(f"{cells[c]['cer']:.1%} ({cells[c]['wer']:.1%})" for c in columns),
+        )
     Console(width=TABLE_WIDTH).print(table)
-    settings = {"steps": args.steps, "rows": args.rows, "learning_rate": args.learning_rate}
-    print(json.dumps({"benchmark": "training_ablation", **settings, "runs": results}))
+    settings = {
+        name: getattr(args, name) for name in ("equal", "steps", "row_seconds", "rows", "learning_rate")
+    }
+    runs = {name: {**spent[name], "errors": results[name]} for name in results}
+    print(json.dumps({"benchmark": "training_ablation", **settings, "runs": runs}))
     return 0
 
 
