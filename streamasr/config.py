@@ -96,10 +96,7 @@ class WhisperEncoderConfig:
             raise ConfigError(
                 f"encoder.stem_kernel must be at least {_SMALLEST_STEM_KERNEL}, got {self.stem_kernel}"
             )
-        if not self.chunk_frames or any(c <= 0 for c in self.chunk_frames):
-            raise ConfigError("encoder.chunk_frames must list at least one positive size")
-        if tuple(sorted(set(self.chunk_frames))) != self.chunk_frames:
-            raise ConfigError("encoder.chunk_frames must rise, without repeats")
+        _rising(self.chunk_frames)
 
     @property
     def stem_stride(self) -> int:
@@ -115,6 +112,74 @@ class WhisperEncoderConfig:
     def subsampling(self) -> int:
         """Mel frames for one encoder frame."""
         return self.stem_stride * self.merge_frames
+
+    @property
+    def lead_frames(self) -> int:
+        """Mel frames that a stream's first encoder frame looks for before the first real one."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastConformerEncoderConfig:
+    """The cache-aware streaming FastConformer (see ``streamasr.acoustic.fastconformer``)."""
+
+    family: Literal["fastconformer"] = "fastconformer"
+    n_mels: int = 80
+    """Values in a frame of the front end: mel bands or cepstral coefficients."""
+    dim: int = 512
+    """Width of the residual stream."""
+    heads: int = 8
+    layers: int = 17
+    subsampling: int = 8
+    """Mel frames for one encoder frame, a power of two: the stem halves so often."""
+    subsampling_channels: int = 256
+    """Channels of the stem."""
+    feed_forward_factor: int = 4
+    """Inner width of the feed-forward parts, as a multiple of ``dim``."""
+    conv_kernel: int = 9
+    """Frames under a layer's causal convolution."""
+    bias: bool = True
+    """Whether the layers' linear maps and convolutions have biases."""
+    scale_input: bool = True
+    """Whether the stem's output is multiplied by the square root of ``dim``."""
+    dropout: float = 0.0
+    """Share of values dropped in every part of a layer, in training alone."""
+    left_context_frames: int = 70
+    """Encoder frames before a chunk that its attention may look at, in every layer: whole chunks of every size."""
+    chunk_frames: tuple[int, ...] = (1, 2, 7, 14)
+    """Chunk sizes the model was trained for, in encoder frames; a session picks one of them."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "n_mels", "dim", "heads", "layers", "left_context_frames")
+        _positive(self, "subsampling_channels", "feed_forward_factor", "conv_kernel")
+        if self.subsampling < 2 or self.subsampling.bit_count() != 1:
+            raise ConfigError(f"encoder.subsampling must be a power of two from 2 on, got {self.subsampling}")
+        if self.dim % self.heads or self.dim % 2:
+            raise ConfigError(
+                f"encoder.dim ({self.dim}) must be even and a multiple of encoder.heads ({self.heads})"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"encoder.dropout must be from 0 to below 1, got {self.dropout}")
+        _rising(self.chunk_frames)
+        if odd := [size for size in self.chunk_frames if self.left_context_frames % size]:
+            raise ConfigError(
+                f"encoder.left_context_frames ({self.left_context_frames}) must be a multiple of every one of "
+                f"encoder.chunk_frames, and is none of {odd[0]}"
+            )
+
+    @property
+    def lead_frames(self) -> int:
+        """Mel frames that a stream's first encoder frame looks for before the first real one."""
+        return self.subsampling - 1
+
+    @property
+    def position_period_frames(self) -> int:
+        """Positions are relative: they are all alike."""
+        return 1
+
+
+EncoderConfig = WhisperEncoderConfig | FastConformerEncoderConfig
+"""An encoder of one of the families, told apart by ``family``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +241,7 @@ class ModelConfig:
     sample_delay: int = 0
     """Samples by which the frames lag the sound they describe; word times are corrected by it."""
     frontend: FrontendConfig = field(default_factory=FrontendConfig)
-    encoder: WhisperEncoderConfig = field(default_factory=WhisperEncoderConfig)
+    encoder: EncoderConfig = field(default_factory=WhisperEncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     endpointing: EndpointConfig = field(default_factory=EndpointConfig)
 
@@ -194,11 +259,19 @@ def _positive(config: object, *names: str) -> None:
             raise ConfigError(f"{name} must be positive, got {getattr(config, name)}")
 
 
+def _rising(chunk_frames: tuple[int, ...]) -> None:
+    if not chunk_frames or any(size <= 0 for size in chunk_frames):
+        raise ConfigError("encoder.chunk_frames must list at least one positive size")
+    if tuple(sorted(set(chunk_frames))) != chunk_frames:
+        raise ConfigError("encoder.chunk_frames must rise, without repeats")
+
+
 def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T:
     """Build the dataclass ``cls`` from nested mappings, strictly.
 
     Args:
-        cls: a dataclass type; nested dataclasses, tuples, literals and optionals are followed.
+        cls: a dataclass type; nested dataclasses, tuples, literals and optionals are followed. Of a union of
+            dataclasses the one is built whose ``family`` the mapping names, or the first one where it names none.
         mapping: the values, as TOML or JSON gives them.
         where: the name of this part, put in front of every name in an error.
 
@@ -239,7 +312,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         args = [a for a in typing.get_args(hint) if a is not type(None)]
         if value is None and len(args) < len(typing.get_args(hint)):
             return None
-        return _convert(args[0], value, path)
+        return _convert(_variant(args, value, path), value, path)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{path}: expected a list, got {type(value).__name__}")
@@ -252,6 +325,18 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ConfigError(f"{path}: expected {hint.__name__}, got {type(value).__name__}")
     return value
+
+
+def _variant(kinds: list[Any], value: Any, path: str) -> Any:
+    """Of the members of a union the one that ``value`` is meant for."""
+    if len(kinds) == 1 or not isinstance(value, Mapping):
+        return kinds[0]
+    families = {typing.get_args(typing.get_type_hints(kind)["family"])[0]: kind for kind in kinds}
+    family = value.get("family", next(iter(families)))
+    if family not in families:
+        known = ", ".join(map(repr, families))
+        raise ConfigError(f"{path}.family: expected one of {known}, got {family!r}")
+    return families[family]
 
 
 def load_toml(cls: type[T], path: Path) -> T:

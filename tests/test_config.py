@@ -45,7 +45,7 @@ def test_toml_round_trip(tmp_path: Path) -> None:
         ({"name": "x", "encoder": {"dim": 100, "heads": 3}}, "must be a multiple of encoder.heads"),
         (
             {"name": "x", "encoder": {"family": "lstm"}},
-            "encoder.family: expected one of 'whisper', got 'lstm'",
+            "encoder.family: expected one of 'whisper', 'fastconformer', got 'lstm'",
         ),
         ({"name": "x", "encoder": 3}, "encoder: expected a table, got int"),
         ({"name": "x", "frontend": {"hop": 0}}, "frontend: hop must be positive, got 0"),

@@ -8,22 +8,33 @@ import safetensors
 import safetensors.torch
 import torch
 
-from streamasr.acoustic.base import State, StepOutput, StreamingEncoder
+from streamasr.acoustic.base import Encoder, State, StepOutput, StreamingEncoder
+from streamasr.acoustic.fastconformer import FastConformerEncoder
 from streamasr.acoustic.whisper import WhisperEncoder
-from streamasr.config import WhisperEncoderConfig
+from streamasr.config import EncoderConfig, FastConformerEncoderConfig
 from streamasr.errors import ModelError
 
-__all__ = ["State", "StepOutput", "StreamingEncoder", "build_encoder", "load_encoder", "save_encoder"]
+__all__ = [
+    "Encoder",
+    "State",
+    "StepOutput",
+    "StreamingEncoder",
+    "build_encoder",
+    "load_encoder",
+    "save_encoder",
+]
 
 
-def build_encoder(config: WhisperEncoderConfig, vocab_size: int) -> WhisperEncoder:
+def build_encoder(config: EncoderConfig, vocab_size: int) -> Encoder:
     """An encoder of the family that ``config`` names, with random weights."""
+    if isinstance(config, FastConformerEncoderConfig):
+        return FastConformerEncoder(config, vocab_size)
     return WhisperEncoder(config, vocab_size)
 
 
 def load_encoder(
-    config: WhisperEncoderConfig, path: Path, vocab_size: int, device: torch.device | str = "cpu"
-) -> WhisperEncoder:
+    config: EncoderConfig, path: Path, vocab_size: int, device: torch.device | str = "cpu"
+) -> Encoder:
     """The encoder with the weights of a safetensors file, in float32, ready to run.
 
     Raises:
@@ -43,7 +54,7 @@ def load_encoder(
     return encoder.to(device).eval().requires_grad_(False)
 
 
-def save_encoder(encoder: torch.nn.Module, path: Path) -> None:
-    """Write the weights as float16 safetensors."""
-    weights = {name: tensor.half().contiguous().cpu() for name, tensor in encoder.state_dict().items()}
+def save_encoder(encoder: torch.nn.Module, path: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write the weights as safetensors of ``dtype``."""
+    weights = {name: tensor.to(dtype).contiguous().cpu() for name, tensor in encoder.state_dict().items()}
     safetensors.torch.save_file(weights, path, metadata={"format": "streamasr"})

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from streamasr.acoustic.base import StepOutput
+from streamasr.acoustic.base import Encoded, Encoder, StepOutput
 from streamasr.acoustic.rolling import newest, streaming_mask
 from streamasr.config import MERGED, WhisperEncoderConfig
 
@@ -43,17 +43,6 @@ class WhisperState(NamedTuple):
     """How many of the C cached frames are real."""
     position_B: Tensor
     """Index of the stem's next frame in the periodic position table."""
-
-
-class Encoded(NamedTuple):
-    """What :meth:`WhisperEncoder.encode` gives."""
-
-    hidden_BTD: Tensor
-    """Before the CTC head."""
-    lengths_B: Tensor
-    """Frames of each row."""
-    tapped_BTD: Tensor | None
-    """After the layer that was asked for, normalised as for the head."""
 
 
 class Block(nn.Module):
@@ -90,7 +79,7 @@ class Block(nn.Module):
         return x_BTD + mlp_BTD
 
 
-class WhisperEncoder(nn.Module):
+class WhisperEncoder(Encoder):
     """Implements :class:`streamasr.acoustic.base.StreamingEncoder`.
 
     Args:
@@ -101,11 +90,8 @@ class WhisperEncoder(nn.Module):
     positions_PD: Tensor
 
     def __init__(self, config: WhisperEncoderConfig, vocab_size: int) -> None:
-        super().__init__()
+        super().__init__(config, vocab_size)
         self.config = config
-        self.vocab_size = vocab_size
-        self.chunk_frames = config.chunk_frames
-        self.subsampling = config.subsampling
         self.conv1 = nn.Conv1d(config.n_mels, config.dim, config.stem_kernel)
         self.conv2 = nn.Conv1d(config.dim, config.dim, config.stem_kernel, stride=config.stem_stride)
         self.stem_tails = (config.stem_kernel - 1, config.stem_kernel - config.stem_stride)
@@ -171,16 +157,6 @@ class WhisperEncoder(nn.Module):
         )
         return StepOutput(new_state, self.log_probs(self.final_norm(x_BTD)), frames_B)
 
-    def forward(
-        self, mel_BTM: Tensor, lengths_B: Tensor, chunk_frames: int | Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Whole utterances under the streaming mask; see the Protocol.
-
-        ``chunk_frames`` may also be a tensor [B]: a chunk size for every row.
-        """
-        encoded = self.encode(mel_BTM, lengths_B, chunk_frames)
-        return self.log_probs(encoded.hidden_BTD), encoded.lengths_B
-
     def encode(
         self,
         mel_BTM: Tensor,
@@ -191,17 +167,9 @@ class WhisperEncoder(nn.Module):
         tap_layer: int | None = None,
         checkpoint_layers: bool = False,
     ) -> Encoded:
-        """Hidden states [B, T, D] of whole utterances under the streaming mask, for training.
+        """Hidden states of whole utterances under the streaming mask; see :class:`Encoder`.
 
         ``mel_BTM`` has whole encoder frames.
-
-        Args:
-            mel_BTM: as for :meth:`forward`, like the next two.
-            lengths_B: mel frames of each row.
-            chunk_frames: one size, or one for every row.
-            position_B: where in the position table each row begins; 0 by default.
-            tap_layer: give the states after so many layers, too.
-            checkpoint_layers: keep no inner values of the layers for the backward pass but compute them again.
         """
         B, _, M = mel_BTM.shape
         mel_tail, stem_tail = self.stem_tails
@@ -232,10 +200,6 @@ class WhisperEncoder(nn.Module):
                 whole_BTD = x_BTD if layer >= c.merge_after_layers else self._merge(x_BTD)
                 tapped_BTD = self.final_norm(whole_BTD)
         return Encoded(self.final_norm(x_BTD), frames_B, tapped_BTD)
-
-    def log_probs(self, hidden_BTD: Tensor) -> Tensor:
-        """Natural-log token probabilities [B, T, V] of hidden states, always in float32."""
-        return F.log_softmax(self.head(hidden_BTD).float(), dim=-1)
 
     def _stem(
         self, mel_BTM: Tensor, mel_tail_BTM: Tensor, stem_tail_BTD: Tensor

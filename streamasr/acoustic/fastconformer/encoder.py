@@ -1,0 +1,168 @@
+"""The cache-aware streaming FastConformer (Rekesh et al. 2023, Noroozi et al. 2024) as a CTC encoder.
+
+NeMo's checkpoints of it run here with their own weights, see docs/nemo.md. Keys and values are cached, not the
+layers' inputs, and what positions contribute to the scores of a step is computed once for each size of step.
+
+Shape suffixes: B batch, T frames, M mel bands, D model width, L layers, H heads, K head width, C cached frames,
+N distances, X the stem's tails, V tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from streamasr.acoustic.base import Encoded, Encoder, StepOutput
+from streamasr.acoustic.fastconformer.layers import Block, distance_sinusoids
+from streamasr.acoustic.fastconformer.stem import Stem
+from streamasr.acoustic.rolling import newest, streaming_mask
+from streamasr.config import FastConformerEncoderConfig
+
+
+class FastConformerState(NamedTuple):
+    """What a stream remembers. Batch is dim 0 of every leaf."""
+
+    stem_tail_BX: Tensor
+    """The last frame that each stage of the stem heard."""
+    keys_BLHCK: Tensor
+    values_BLHCK: Tensor
+    """The left context of every layer, newest last."""
+    conv_tail_BLCD: Tensor
+    """The last frames that every layer's convolution heard."""
+    cached_B: Tensor
+    """How many of the cached keys are real; none only before a stream's first frame."""
+
+
+class FastConformerEncoder(Encoder):
+    """Implements :class:`streamasr.acoustic.base.StreamingEncoder`.
+
+    Args:
+        config: sizes and chunking.
+        vocab_size: tokens V, the blank included.
+    """
+
+    def __init__(self, config: FastConformerEncoderConfig, vocab_size: int) -> None:
+        super().__init__(config, vocab_size)
+        self.config = config
+        self.stem = Stem(config)
+        self.stem_dropout = nn.Dropout(config.dropout)
+        self.scale = math.sqrt(config.dim) if config.scale_input else 1.0
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.head = nn.Linear(config.dim, vocab_size)
+        self._positions: dict[int, tuple[object, Tensor]] = {}
+
+    @property
+    def layers(self) -> tuple[Block, ...]:
+        """The layers, first one first."""
+        return tuple(block for block in self.blocks if isinstance(block, Block))
+
+    def initial_state(self, batch: int) -> FastConformerState:
+        """The state of ``batch`` streams that have heard nothing; see the Protocol."""
+        c, like = self.config, self.head.weight
+        cache = (batch, c.layers, c.heads, c.left_context_frames, c.dim // c.heads)
+        return FastConformerState(
+            stem_tail_BX=like.new_zeros(batch, sum(self.stem.tail_sizes)),
+            keys_BLHCK=like.new_zeros(cache),
+            values_BLHCK=like.new_zeros(cache),
+            conv_tail_BLCD=like.new_zeros(batch, c.layers, c.conv_kernel - 1, c.dim),
+            cached_B=torch.zeros(batch, dtype=torch.long, device=like.device),
+        )
+
+    def step(self, state: FastConformerState, mel_BTM: Tensor, lengths_B: Tensor) -> StepOutput:
+        """One chunk of each stream; see the Protocol."""
+        return self.advance(
+            state, mel_BTM, lengths_B, self.position_keys(mel_BTM.shape[1] // self.subsampling)
+        )
+
+    def advance(
+        self, state: FastConformerState, mel_BTM: Tensor, lengths_B: Tensor, positions_LHNK: Tensor
+    ) -> StepOutput:
+        """:meth:`step` with everything it depends on, for who exports it: see :meth:`position_keys`."""
+        C = self.config.left_context_frames
+        first_B = (state.cached_B == 0) * self.lead_frames
+        frames_B = (lengths_B + self.subsampling - 1) // self.subsampling * (lengths_B > first_B)
+        x_BTD, stem_tail_BX = self.stem(mel_BTM, first_B, lengths_B, state.stem_tail_BX)
+        x_BTD = x_BTD * self.scale
+
+        # Cached keys count from the newest backwards, fresh ones from the first on; no row of a softmax is empty.
+        age_C = torch.arange(C, 0, -1, device=x_BTD.device)
+        fresh_T = torch.arange(x_BTD.shape[1], device=x_BTD.device)
+        visible_BS = torch.cat(
+            (age_C <= state.cached_B[:, None], fresh_T < frames_B[:, None].clamp(min=1)), dim=1
+        )
+        visible_BHTS = visible_BS[:, None, None, :]
+
+        keys, values, conv_tails = [], [], []
+        for layer, block in enumerate(self.layers):
+            x_BTD, q_BHTK, k_BHTK, v_BHTK = block.enter(x_BTD)
+            k_BHSK = torch.cat((state.keys_BLHCK[:, layer], k_BHTK), dim=2)
+            v_BHSK = torch.cat((state.values_BLHCK[:, layer], v_BHTK), dim=2)
+            attended_BTD = block.attention.attend(q_BHTK, k_BHSK, v_BHSK, positions_LHNK[layer], visible_BHTS)
+            x_BTD, heard_BTD = block.leave(x_BTD, attended_BTD, state.conv_tail_BLCD[:, layer])
+            keys.append(newest(k_BHSK, frames_B, C))
+            values.append(newest(v_BHSK, frames_B, C))
+            conv_tails.append(newest(heard_BTD, frames_B, block.conv_tail))
+        new_state = FastConformerState(
+            stem_tail_BX=stem_tail_BX,
+            keys_BLHCK=torch.stack(keys, dim=1),
+            values_BLHCK=torch.stack(values, dim=1),
+            conv_tail_BLCD=torch.stack(conv_tails, dim=1),
+            cached_B=(state.cached_B + frames_B).clamp(max=C),
+        )
+        return StepOutput(new_state, self.log_probs(x_BTD), frames_B)
+
+    def position_keys(self, frames: int) -> Tensor:
+        """What positions contribute to a step of ``frames`` encoder frames [L, H, N, K], N = C + 2 T - 1.
+
+        Kept until the weights it was computed from are others.
+        """
+        weights = [block.attention.position.weight for block in self.layers]
+        made_from = tuple((weight.data_ptr(), weight._version, weight.dtype) for weight in weights)
+        kept_from, kept = self._positions.get(frames, (None, None))
+        if kept is None or kept_from != made_from:
+            last = 1 - frames
+            # Not an inference tensor, wherever this is called first: training may meet it later.
+            with torch.inference_mode(False), torch.no_grad():
+                distances_ND = self._distances(self.config.left_context_frames - last, last)
+                kept = torch.stack([block.attention.position_keys(distances_ND) for block in self.layers])
+            self._positions[frames] = made_from, kept
+        return kept
+
+    def encode(
+        self,
+        mel_BTM: Tensor,
+        lengths_B: Tensor,
+        chunk_frames: int | Tensor | None,
+        position_B: Tensor | None = None,  # noqa: ARG002 - positions are relative
+        *,
+        tap_layer: int | None = None,
+        checkpoint_layers: bool = False,
+    ) -> Encoded:
+        """Hidden states of whole utterances under the streaming mask; see :class:`Encoder`."""
+        lead, B = self.lead_frames, mel_BTM.shape[0]
+        lacking = -(mel_BTM.shape[1] + lead) % self.subsampling
+        mel_BTM = nn.functional.pad(mel_BTM, (0, 0, lead, lacking))
+        frames_B = (lengths_B + lead + self.subsampling - 1) // self.subsampling * (lengths_B > 0)
+        first_B = torch.full_like(lengths_B, lead)
+        silence_BX = mel_BTM.new_zeros(B, sum(self.stem.tail_sizes))
+        x_BTD, _ = self.stem(mel_BTM, first_B, lengths_B + lead, silence_BX)
+        x_BTD = self.stem_dropout(x_BTD * self.scale)
+        T = x_BTD.shape[1]
+        distances_ND = self._distances(T - 1, 1 - T)
+        visible_BHTS = streaming_mask(frames_B, T, chunk_frames, self.config.left_context_frames)
+        tapped_BTD = None
+        for layer, block in enumerate(self.layers, 1):
+            if checkpoint_layers:
+                x_BTD = checkpoint(block, x_BTD, distances_ND, visible_BHTS, use_reentrant=False)
+            else:
+                x_BTD = block(x_BTD, distances_ND, visible_BHTS)
+            if layer == tap_layer:
+                tapped_BTD = x_BTD
+        return Encoded(x_BTD, frames_B, tapped_BTD)
+
+    def _distances(self, first: int, last: int) -> Tensor:
+        return distance_sinusoids(first, last, self.head.weight, self.config.dim)
