@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from streamasr.acoustic.attention import attention
 from streamasr.acoustic.base import Encoded, Encoder, StepOutput
 from streamasr.acoustic.rolling import newest, streaming_mask
 from streamasr.config import MERGED, WhisperEncoderConfig
@@ -73,7 +74,7 @@ class Block(nn.Module):
         self, x_BTD: Tensor, q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, visible: Tensor | None
     ) -> Tensor:
         """The layer's output; ``visible`` broadcasts to [B, H, T, S], true where a query sees a key."""
-        context_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, attn_mask=visible)
+        context_BHTK = attention(q_BHTK, k_BHSK, v_BHSK, visible)
         x_BTD = x_BTD + self.out(context_BHTK.transpose(1, 2).flatten(2))
         mlp_BTD: Tensor = self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x_BTD))))
         return x_BTD + mlp_BTD
