@@ -43,6 +43,8 @@ class DataConfig:
     """JSON-lines manifests of transcribed speech, decoded once into a cache."""
     noise_manifests: tuple[Path, ...] = ()
     """Manifests of sounds to mix under the speech; transcripts are ignored."""
+    untranscribed_manifests: tuple[Path, ...] = ()
+    """Manifests of more speech, which teaches by ``loss.distillation``; transcripts are ignored."""
     dev_manifests: tuple[Path, ...] = ()
     """Measured while training, never trained on."""
     shards: tuple[str, ...] = ()
@@ -69,6 +71,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if bool(self.manifests) == bool(self.shards):
             raise ConfigError("manifests or shards: exactly one of the two must be given")
+        if self.untranscribed_manifests and self.shards:
+            raise ConfigError("untranscribed_manifests: go with manifests, not with shards")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +210,10 @@ class TrainConfig:
                 f"loss.intermediate_layer must be below encoder.layers ({self.encoder.layers}), "
                 f"got {self.loss.intermediate_layer}"
             )
+        if self.data.untranscribed_manifests and not self.loss.distillation:
+            raise ConfigError(
+                "data.untranscribed_manifests teach by distillation alone: loss.distillation must be above 0"
+            )
         if len(self.chunk_weights) != len(self.encoder.chunk_frames):
             raise ConfigError("chunk_weights needs one weight for every one of encoder.chunk_frames")
 
@@ -216,6 +224,7 @@ class TrainConfig:
             manifests=tuple(root / path for path in self.data.manifests),
             shards=tuple(str(root / pattern) for pattern in self.data.shards),
             noise_manifests=tuple(root / path for path in self.data.noise_manifests),
+            untranscribed_manifests=tuple(root / path for path in self.data.untranscribed_manifests),
             dev_manifests=tuple(root / path for path in self.data.dev_manifests),
             cache=None if self.data.cache is None else root / self.data.cache,
         )

@@ -10,7 +10,13 @@ from torch import Tensor
 
 
 def ctc(
-    log_probs_BTV: Tensor, frames_B: Tensor, targets: Tensor, target_lengths_B: Tensor, blank: int
+    log_probs_BTV: Tensor,
+    frames_B: Tensor,
+    targets: Tensor,
+    target_lengths_B: Tensor,
+    blank: int,
+    *,
+    transcribed_B: Tensor | None = None,
 ) -> Tensor:
     """Connectionist temporal classification (Graves et al. 2006), summed; a row too short for its text counts 0.
 
@@ -20,6 +26,7 @@ def ctc(
         targets: token ids of all rows, one after another, without blanks.
         target_lengths_B: tokens of each row.
         blank: the blank's id.
+        transcribed_B: false where nobody knows what is said: such a row counts 0, too. All are known by default.
 
     Raises:
         ValueError: lengths that cannot be: torch would read past a row's end, or give a wrong loss in silence.
@@ -37,15 +44,16 @@ def ctc(
         raise ValueError(
             f"target lengths add up to {int(target_lengths_B.sum())}, targets are {len(targets)}"
         )
-    return F.ctc_loss(
+    loss_B = F.ctc_loss(
         log_probs_BTV.transpose(0, 1),
         targets,
         frames_B,
         target_lengths_B,
         blank=blank,
-        reduction="sum",
+        reduction="none",
         zero_infinity=True,
     )
+    return (loss_B if transcribed_B is None else loss_B * transcribed_B).sum()
 
 
 def consistency(log_probs_BTV: Tensor, mask_BT: Tensor) -> Tensor:

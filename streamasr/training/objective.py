@@ -108,4 +108,11 @@ class Objective(nn.Module):
         )
 
     def _ctc(self, log_probs_BTV: Tensor, frames_B: Tensor, batch: Prepared) -> Tensor:
-        return losses.ctc(log_probs_BTV, frames_B, batch.targets, batch.target_lengths_B, self.blank)
+        return losses.ctc(
+            log_probs_BTV,
+            frames_B,
+            batch.targets,
+            batch.target_lengths_B,
+            self.blank,
+            transcribed_B=batch.transcribed_B,
+        )

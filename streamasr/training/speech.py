@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from streamasr.manifest import read_manifest
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.corpus import Corpus, load_corpus
 from streamasr.training.data.loader import Share, planned_batches, streamed_batches
@@ -46,11 +47,14 @@ class Speech:
         config, data = self.config, self.config.data
         rate = config.frontend.sample_rate
         if data.manifests:
-            corpus = load_corpus(data.manifests, self.cache, rate, clean=data.denoise)
-            token_ids = [self.tokenizer.encode(text) for text in corpus.texts]
+            untranscribed = sum(len(read_manifest(path)) for path in data.untranscribed_manifests)
+            manifests = (*data.manifests, *data.untranscribed_manifests)
+            corpus = load_corpus(manifests, self.cache, rate, clean=data.denoise)
+            texts = corpus.texts[: len(corpus) - untranscribed]
+            token_ids = [*map(self.tokenizer.encode, texts), *[None] * untranscribed]
             on = self.world.device if data.workers == 0 else torch.device("cpu")
             self.builder = RowBuilder(corpus, token_ids, self.tokenizer.separator, on)
-            self.plan = _plan(config, corpus)
+            self.plan = _plan(config, corpus, untranscribed)
         self.dev = [
             DevSet(_name(path), load_corpus([path], self.cache, rate), config, self.tokenizer, self.world)
             for path in data.dev_manifests
@@ -84,7 +88,7 @@ class Speech:
         )
 
 
-def _plan(config: TrainConfig, corpus: Corpus) -> Plan:
+def _plan(config: TrainConfig, corpus: Corpus, untranscribed: int) -> Plan:
     data, rate = config.data, config.frontend.sample_rate
     if data.batching == "buckets":
         return BucketPlan(corpus.lengths, round(data.batch_seconds * rate), config.seed)
@@ -94,6 +98,7 @@ def _plan(config: TrainConfig, corpus: Corpus) -> Plan:
         max_gap_samples=round(data.max_gap_seconds * rate),
         rows_per_batch=data.rows_per_batch,
         seed=config.seed,
+        untranscribed=untranscribed,
     )
 
 

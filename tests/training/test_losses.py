@@ -31,6 +31,19 @@ def test_a_text_too_long_for_its_row_does_not_poison_the_batch() -> None:
     torch.testing.assert_close(both, alone)
 
 
+def test_a_row_of_which_nobody_knows_what_is_said_counts_nothing() -> None:
+    log_probs_BTV = torch.randn(2, 6, 4).log_softmax(-1).requires_grad_()
+    frames_B, targets = torch.tensor([6, 6]), torch.tensor([1, 2])
+    known_B = torch.tensor([True, False])
+    both = losses.ctc(log_probs_BTV, frames_B, targets, torch.tensor([2, 0]), blank=0, transcribed_B=known_B)
+    alone = losses.ctc(log_probs_BTV[:1], frames_B[:1], targets, torch.tensor([2]), blank=0)
+    torch.testing.assert_close(both, alone)
+    both.backward()
+    assert log_probs_BTV.grad is not None
+    assert log_probs_BTV.grad[0].abs().sum() > 0
+    assert log_probs_BTV.grad[1].abs().sum() == 0
+
+
 def test_consistency_is_zero_for_equal_views_and_ignores_padding() -> None:
     view = torch.randn(2, 5, 4).log_softmax(-1)
     mask_BT = torch.ones(4, 5)

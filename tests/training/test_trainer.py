@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,33 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert resumed.step == 3
     resumed.train()
     same_weights(whole, resumed)
+
+
+def test_speech_without_transcripts_teaches_by_distillation_alone(
+    beep_manifest: Path, tmp_path: Path
+) -> None:
+    config = replace(recipe(beep_manifest, 3), loss=LossConfig(consistency=0.0, distillation=0.5))
+    misheard = tmp_path / "misheard.jsonl"
+    for text in ("", "what no token stands for"):
+        lines = (json.loads(line) for line in beep_manifest.read_text().splitlines())
+        rows = (
+            {**line, "audio_filepath": str(beep_manifest.parent / line["audio_filepath"])} for line in lines
+        )
+        misheard.write_text("".join(json.dumps({**row, "text": text}) + "\n" for row in rows))
+        more = replace(config, data=replace(config.data, untranscribed_manifests=(misheard,)))
+        trainer, events = run(more, tmp_path / f"run{len(text)}")
+        (report,) = [event for event in events if isinstance(event, StepReport)]
+        assert report.ctc > 0
+        assert report.distillation > 0
+        heard = trainer.speech.builder.token_ids
+        assert heard[30:] == [None] * 30
+        assert None not in heard[:30]
+
+
+def test_speech_without_transcripts_needs_a_teacher(beep_manifest: Path) -> None:
+    config = recipe(beep_manifest, 1)
+    with pytest.raises(ConfigError, match=r"loss\.distillation must be above 0"):
+        replace(config, data=replace(config.data, untranscribed_manifests=(beep_manifest,)))
 
 
 def test_worker_processes_change_nothing_but_the_speed(beep_manifest: Path, tmp_path: Path) -> None:

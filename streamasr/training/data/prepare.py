@@ -40,6 +40,8 @@ class Prepared(NamedTuple):
     targets: Tensor
     """The rows' token ids one after another."""
     target_lengths_B: Tensor
+    transcribed_B: Tensor
+    """Whether it is known what is said in a row."""
     chunk_B: Tensor
     """The chunk size drawn for each row, in encoder frames."""
     position_B: Tensor
@@ -109,6 +111,7 @@ class Preparer:
             lengths_B=(samples_B // config.frontend.hop).repeat(views),
             targets=batch.targets.repeat(views),
             target_lengths_B=batch.target_lengths_B.repeat(views),
+            transcribed_B=batch.transcribed_B.repeat(views),
             chunk_B=chunks[torch.multinomial(weights, rows, replacement=True, generator=self.generator)],
             position_B=torch.randint(
                 config.encoder.position_period_frames, (rows,), generator=self.generator, device=device

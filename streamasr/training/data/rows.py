@@ -43,6 +43,8 @@ class Batch(NamedTuple):
     lengths_B: Tensor
     targets: Tensor
     target_lengths_B: Tensor
+    transcribed_B: Tensor
+    """Whether it is known what is said in a row; the others have no tokens."""
     needed_frames: tuple[int, ...]
     """Encoder frames that CTC needs at least for each row: its tokens, and a blank between equal neighbours."""
     names: tuple[str, ...]
@@ -66,6 +68,7 @@ class RowPlan:
         max_gap_samples: longest pause before an utterance.
         rows_per_batch: rows B.
         seed: the order's seed.
+        untranscribed: so many utterances, the last ones, have no transcript; they have rows of their own.
     """
 
     lengths: npt.NDArray[np.int64]
@@ -73,6 +76,7 @@ class RowPlan:
     max_gap_samples: int
     rows_per_batch: int
     seed: int
+    untranscribed: int = 0
 
     def batches(self, skip: int = 0) -> Iterator[list[Row]]:
         """Batches from number ``skip`` on."""
@@ -105,7 +109,12 @@ class RowPlan:
         for index in draw.permutation(len(self.lengths)):
             gap = int(draw.integers(0, self.max_gap_samples + 1))
             needed = gap + int(self.lengths[index])
-            fitting = [row for row in rows if self._end(row) + needed <= self.row_samples]
+            fitting = [
+                row
+                for row in rows
+                if self._end(row) + needed <= self.row_samples
+                and self._transcribed(row[0].index) == self._transcribed(index)
+            ]
             row = max(fitting, key=self._end, default=())
             if row:
                 rows.remove(row)
@@ -118,6 +127,9 @@ class RowPlan:
 
     def _end(self, row: Row) -> int:
         return row[-1].start + int(self.lengths[row[-1].index])
+
+    def _transcribed(self, index: int) -> bool:
+        return index < len(self.lengths) - self.untranscribed
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +179,17 @@ class RowBuilder:
 
     Args:
         corpus: the speech; copied whole to ``device`` unless that is the CPU, where it stays a mapped file.
-        token_ids: every utterance's token ids.
+        token_ids: every utterance's token ids; ``None`` where nobody wrote down what is said.
         separator: the id put between two utterances of a row; ``None`` where words begin by themselves.
         device: where batches are wanted.
     """
 
     def __init__(
-        self, corpus: Corpus, token_ids: list[list[int]], separator: int | None, device: torch.device
+        self,
+        corpus: Corpus,
+        token_ids: Sequence[list[int] | None],
+        separator: int | None,
+        device: torch.device,
     ) -> None:
         self.corpus = corpus
         self.token_ids = token_ids
@@ -206,24 +222,31 @@ class RowBuilder:
         return int(self.corpus.offsets[index + 1] - self.corpus.offsets[index])
 
 
-def joined(parts: Sequence[list[int]], separator: int | None) -> list[int]:
-    """The token ids of utterances strung together."""
+def joined(parts: Sequence[list[int] | None], separator: int | None) -> list[int] | None:
+    """The token ids of utterances strung together; ``None`` if those of one are not known."""
     row: list[int] = []
     for position, ids in enumerate(parts):
+        if ids is None:
+            return None
         if position and separator is not None:
             row.append(separator)
         row.extend(ids)
     return row
 
 
-def batch_of(pcm_BS: Tensor, lengths: list[int], targets: list[list[int]], names: Sequence[str]) -> Batch:
-    """A batch from padded samples, their lengths, and every row's token ids and name."""
+def batch_of(
+    pcm_BS: Tensor, lengths: list[int], targets: Sequence[list[int] | None], names: Sequence[str]
+) -> Batch:
+    """A batch from padded samples, their lengths, and every row's token ids (``None``: not known) and name."""
     device = pcm_BS.device
+    transcribed_B = torch.tensor([row is not None for row in targets], device=device)
+    known = [row or [] for row in targets]
     return Batch(
         pcm_BS=pcm_BS,
         lengths_B=torch.tensor(lengths, device=device),
-        targets=torch.tensor([token for row in targets for token in row], dtype=torch.long, device=device),
-        target_lengths_B=torch.tensor([len(row) for row in targets], device=device),
-        needed_frames=tuple(len(row) + sum(a == b for a, b in pairwise(row)) for row in targets),
+        targets=torch.tensor([token for row in known for token in row], dtype=torch.long, device=device),
+        target_lengths_B=torch.tensor([len(row) for row in known], device=device),
+        transcribed_B=transcribed_B,
+        needed_frames=tuple(len(row) + sum(a == b for a, b in pairwise(row)) for row in known),
         names=tuple(names),
     )

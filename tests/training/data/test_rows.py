@@ -34,6 +34,16 @@ def test_the_order_resumes_anywhere_and_epochs_differ() -> None:
     assert PLAN._epoch(0) != PLAN._epoch(1)
 
 
+def test_untranscribed_utterances_have_rows_of_their_own() -> None:
+    plan = RowPlan(
+        LENGTHS, row_samples=3_000, max_gap_samples=200, rows_per_batch=4, seed=9, untranscribed=20
+    )
+    kinds = [{segment.index < len(LENGTHS) - 20 for segment in row} for row in plan._epoch(0)]
+    assert all(len(kind) == 1 for kind in kinds)
+    assert {True} in kinds
+    assert {False} in kinds
+
+
 def test_a_corpus_smaller_than_a_batch_still_fills_it() -> None:
     plan = RowPlan(LENGTHS[:2], row_samples=100, max_gap_samples=0, rows_per_batch=8, seed=0)
     assert [len(batch) for batch in islice(plan.batches(), 3)] == [8, 8, 8]
@@ -52,6 +62,16 @@ def test_a_built_row_holds_the_samples_and_the_joined_transcript() -> None:
     assert batch.targets.tolist() == [4, 1, 2, 3, 2, 3]
     assert batch.target_lengths_B.tolist() == [4, 2]
     assert batch.names == ("second + first", "first")
+
+
+def test_a_batch_knows_which_rows_have_a_transcript() -> None:
+    samples = np.zeros(30, dtype=np.int16)
+    corpus = Corpus(samples, np.array([0, 10, 20, 30]), ("ab", "", "?"), ("x", "y", "z"))
+    builder = RowBuilder(corpus, [[2, 3], [], None], 1, torch.device("cpu"))
+    batch = builder.build([(Segment(2, 0),), (Segment(0, 0),), (Segment(1, 0),)])
+    assert batch.transcribed_B.tolist() == [False, True, True]
+    assert batch.target_lengths_B.tolist() == [0, 2, 0]
+    assert batch.needed_frames == (0, 2, 0)
 
 
 def test_a_batch_knows_how_many_frames_ctc_needs() -> None:
