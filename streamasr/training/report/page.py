@@ -108,6 +108,8 @@ def _curve(steps: Sequence[StepReport], read: Read, name: str = "") -> Curve:
 def _curves(steps: Sequence[StepReport]) -> list[str]:
     losses = [_curve(steps, read, name) for name, read in LOSS_PARTS]
     used = [c for c in losses if any(value for _, value in c.points)]
+    if [c.name for c in used] == ["all", "CTC"] and used[0].points == used[1].points:
+        del used[0]
 
     def single(read: Read, y_format: Callable[[float], str], *, logarithmic: bool = False) -> str:
         return line_chart([_curve(steps, read)], x_label="step", y_format=y_format, logarithmic=logarithmic)
@@ -137,7 +139,7 @@ def _dev_curves(dev: Sequence[DevReport], frame_ms: float) -> list[str]:
     reads: tuple[tuple[str, Callable[[DevReport], float], Callable[[float], str]], ...] = (
         ("WER", lambda r: r.wer, lambda y: f"{y:.0%}"),
         ("CER", lambda r: r.cer, lambda y: f"{y:.0%}"),
-        ("loss per frame", lambda r: r.loss, lambda y: f"{y:.3g}"),
+        ("Loss per frame", lambda r: r.loss, lambda y: f"{y:.3g}"),
     )
     cards = []
     for manifest in dict.fromkeys(report.manifest for report in dev):
@@ -151,7 +153,8 @@ def _dev_curves(dev: Sequence[DevReport], frame_ms: float) -> list[str]:
                 for frames in sorted({r.chunk_frames for r in theirs})
             ]
             chart = line_chart(curves, x_label="step", y_format=y_format, ordered=True)
-            cards.append(html.card(f"{name}, {manifest}", chart))
+            alone = f", {curves[0].name}" if len(curves) == 1 else ""
+            cards.append(html.card(f"{name}, {manifest}{alone}", chart))
     return cards
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from streamasr.cli import main
 from streamasr.errors import DataError
 from streamasr.training.report.errors import evaluation_page
-from streamasr.training.report.events import Event, RunStarted
+from streamasr.training.report.events import DevReport, Event, RunStarted, StepReport
 from streamasr.training.report.log import EventLog
 from streamasr.training.report.measured import Answer, Evaluation, measure
 from streamasr.training.report.page import run_page, write_page
@@ -95,6 +96,15 @@ def test_characters_come_first_where_words_are_not_spaced(events: list[Event]) -
     page = run_page([run, *events[1:]])
     assert "CER, dev-books, 640 ms, greedy" in page
     assert "WER, dev-books, 640 ms, greedy" not in page
+
+
+def test_what_is_alone_is_named_in_its_title_and_told_once(events: list[Event]) -> None:
+    steps = [event for event in events if isinstance(event, StepReport)]
+    dev = [event for event in events if isinstance(event, DevReport) and event.chunk_frames == 32]
+    page = run_page([events[0], *(replace(step, ctc=step.loss, consistency=0.0) for step in steps), *dev])
+    assert "WER, dev-books, 640 ms chunks" in page
+    assert "Curves: CTC" in page
+    assert "Curves: all" not in page
 
 
 def test_the_page_loads_nothing(events: list[Event], evaluation: Evaluation) -> None:
