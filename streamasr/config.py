@@ -27,6 +27,7 @@ MERGED = 2
 class FrontendConfig:
     """Samples to log-mel frames (see ``streamasr.frontend.mel``)."""
 
+    family: Literal["whisper"] = "whisper"
     sample_rate: int = 16_000
     """Hz; audio of any other rate is resampled to it."""
     n_fft: int = 400
@@ -54,6 +55,68 @@ class FrontendConfig:
         """Values in a frame: what the encoder's ``n_mels`` has to be."""
         return self.n_mfcc or self.n_mels
 
+    @property
+    def lookahead_samples(self) -> int:
+        """Samples, counted from ``hop`` times its number, that a frame looks at."""
+        return self.hop
+
+    @property
+    def tail_samples(self) -> int:
+        """Samples that are made up behind a stream's end."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NemoFrontendConfig:
+    """NeMo's log-mel frames (see ``streamasr.frontend.nemo``)."""
+
+    family: Literal["nemo"] = "nemo"
+    generation: Literal["current", "legacy"] = "current"
+    """``legacy`` is NeMo up to 2.4: edges are mirrored, and there is one frame more. Later ones hear silence."""
+    sample_rate: int = 16_000
+    """Hz; audio of any other rate is resampled to it."""
+    n_fft: int = 512
+    """Length of the Fourier transform, in samples."""
+    window: int = 400
+    """Length of the analysis window, which lies around its frame's first sample; at least two hops."""
+    hop: int = 160
+    """Samples between two frames."""
+    n_mels: int = 80
+    """Mel bands, Slaney scale and normalisation, 0 Hz to half the sample rate."""
+    preemphasis: float = 0.97
+    """Share of the sample before that is subtracted from every sample."""
+    log_guard: float = 2.0**-24
+    """Added to every power before its natural logarithm is taken."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "sample_rate", "n_fft", "window", "hop", "n_mels", "log_guard")
+        if not 2 * self.hop <= self.window <= self.n_fft or self.window % 2:
+            raise ConfigError(
+                f"frontend.window must be even, at least two hops ({2 * self.hop}) and at most frontend.n_fft "
+                f"({self.n_fft}), got {self.window}"
+            )
+        if not 0 <= self.preemphasis < 1:
+            raise ConfigError(f"frontend.preemphasis must be from 0 to below 1, got {self.preemphasis}")
+
+    @property
+    def features(self) -> int:
+        """Values in a frame: what the encoder's ``n_mels`` has to be."""
+        return self.n_mels
+
+    @property
+    def lookahead_samples(self) -> int:
+        """Samples, counted from ``hop`` times its number, that a frame looks at."""
+        return self.window // 2
+
+    @property
+    def tail_samples(self) -> int:
+        """Samples that are made up behind a stream's end: as many as the last frame looks at."""
+        return self.lookahead_samples - (self.hop if self.generation == "current" else 0)
+
+
+AnyFrontendConfig = FrontendConfig | NemoFrontendConfig
+"""A front end of one of the families, told apart by ``family``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WhisperEncoderConfig:
@@ -78,10 +141,17 @@ class WhisperEncoderConfig:
     """Slower sinusoids stand still, and the table repeats without a seam; 0 for Whisper's own sinusoids."""
     chunk_frames: tuple[int, ...] = (8, 16, 32, 64)
     """Chunk sizes the model was trained for, in encoder frames; a session picks one of them."""
+    hops_per_chunk: int = 1
+    """A stream moves on by this part of a chunk at a time, so that every frame is heard with the rest of a chunk as
+    look-ahead at least: fewer errors at the same latency, for as many times the work."""
 
     def __post_init__(self) -> None:
         _positive(self, "n_mels", "dim", "heads", "layers", "left_context_frames")
-        _positive(self, "position_period_frames")
+        _positive(self, "position_period_frames", "hops_per_chunk")
+        if any(size % self.hops_per_chunk for size in self.chunk_frames):
+            raise ConfigError(
+                f"encoder.hops_per_chunk ({self.hops_per_chunk}) must divide all of encoder.chunk_frames"
+            )
         if self.position_wavelength_frames < 0:
             raise ConfigError(
                 f"encoder.position_wavelength_frames must not be negative, got {self.position_wavelength_frames}"
@@ -177,6 +247,11 @@ class FastConformerEncoderConfig:
         """Positions are relative: they are all alike."""
         return 1
 
+    @property
+    def hops_per_chunk(self) -> int:
+        """Streams move on by whole chunks."""
+        return 1
+
 
 EncoderConfig = WhisperEncoderConfig | FastConformerEncoderConfig
 """An encoder of one of the families, told apart by ``family``."""
@@ -240,17 +315,31 @@ class ModelConfig:
     language: str = "en"
     sample_delay: int = 0
     """Samples by which the frames lag the sound they describe; word times are corrected by it."""
-    frontend: FrontendConfig = field(default_factory=FrontendConfig)
+    frontend: AnyFrontendConfig = field(default_factory=FrontendConfig)
     encoder: EncoderConfig = field(default_factory=WhisperEncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     endpointing: EndpointConfig = field(default_factory=EndpointConfig)
 
     def __post_init__(self) -> None:
-        if self.encoder.n_mels != self.frontend.features:
-            name = "n_mfcc" if self.frontend.n_mfcc else "n_mels"
-            raise ConfigError(
-                f"encoder.n_mels ({self.encoder.n_mels}) must equal frontend.{name} ({self.frontend.features})"
-            )
+        check_match(self.frontend, self.encoder)
+
+
+def check_match(frontend: AnyFrontendConfig, encoder: EncoderConfig) -> None:
+    """Refuse an encoder that cannot hear what a front end gives.
+
+    Raises:
+        ConfigError: the frames are of other sizes, or look further ahead than the encoder waits.
+    """
+    if encoder.n_mels != frontend.features:
+        name = "n_mfcc" if isinstance(frontend, FrontendConfig) and frontend.n_mfcc else "n_mels"
+        raise ConfigError(
+            f"encoder.n_mels ({encoder.n_mels}) must equal frontend.{name} ({frontend.features})"
+        )
+    if frontend.lookahead_samples > (encoder.lead_frames + 1) * frontend.hop:
+        raise ConfigError(
+            f"the {encoder.family} encoder waits for no sample beyond a frame's hop, as the {frontend.family} "
+            "front end needs it; use frontend.family = 'whisper'"
+        )
 
 
 def _positive(config: object, *names: str) -> None:

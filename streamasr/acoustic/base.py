@@ -45,12 +45,19 @@ class StreamingEncoder(Protocol):
     """Mel frames of a stream's first step that come before its first real one; what they hold means nothing."""
     chunk_frames: tuple[int, ...]
     """Chunk sizes a session may choose from, in encoder frames, rising."""
+    hops_per_chunk: int
+    """A stream moves on by this part of a chunk at a time, and what is behind it is look-ahead; 1 for none."""
 
     def initial_state(self, batch: int) -> State:
         """The state of ``batch`` streams that have heard nothing, on the encoder's device."""
 
-    def step(self, state: State, mel_BTM: Tensor, lengths_B: Tensor) -> StepOutput:
+    def step(
+        self, state: State, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
+    ) -> StepOutput:
         """One chunk of each of B streams, T mel frames of which the first ``lengths_B`` count.
+
+        The streams move on by ``advance_B`` mel frames, whole encoder frames; by all that count if it is not given.
+        Those behind are look-ahead: the next step hears them again. Only for ``hops_per_chunk`` above 1.
 
         T is a whole number of encoder frames, at most a chunk. A row may be shorter, and end inside an encoder frame
         if it is its stream's last; the lead counts as part of it. A row's result does not depend on its neighbours.
@@ -79,13 +86,16 @@ class Encoder(nn.Module, ABC):
         self.chunk_frames = config.chunk_frames
         self.subsampling = config.subsampling
         self.lead_frames = config.lead_frames
+        self.hops_per_chunk = config.hops_per_chunk
 
     @abstractmethod
     def initial_state(self, batch: int) -> State:
         """See :class:`StreamingEncoder`."""
 
     @abstractmethod
-    def step(self, state: State, mel_BTM: Tensor, lengths_B: Tensor) -> StepOutput:
+    def step(
+        self, state: State, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
+    ) -> StepOutput:
         """See :class:`StreamingEncoder`."""
 
     @abstractmethod

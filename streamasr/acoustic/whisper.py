@@ -131,32 +131,36 @@ class WhisperEncoder(Encoder):
             position_B=torch.zeros(batch, dtype=torch.long, device=like.device),
         )
 
-    def step(self, state: WhisperState, mel_BTM: Tensor, lengths_B: Tensor) -> StepOutput:
+    def step(
+        self, state: WhisperState, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
+    ) -> StepOutput:
         """One chunk of each stream; see the Protocol. ``mel_BTM`` has whole encoder frames."""
         c = self.config
+        advance_B = lengths_B if advance_B is None else advance_B
         x_BTD, heard_BTM, middle_BTD = self._stem(mel_BTM, state.mel_tail_BTM, state.stem_tail_BTD)
         x_BTD = x_BTD + self._positions(state.position_B, x_BTD.shape[1])
-        stem_frames_B, frames_B = lengths_B // c.stem_stride, lengths_B // c.subsampling
+        stem_heard = _Heard(lengths_B // c.stem_stride, advance_B // c.stem_stride)
+        heard = _Heard(lengths_B // c.subsampling, advance_B // c.subsampling)
         early_keys, early_values = state.early_keys_BEHFK, state.early_values_BEHFK
         if self.merge is not None:
             x_BTD, early_keys, early_values = _through(
-                self.early, x_BTD, (early_keys, early_values), state.cached_B * c.merge_frames, stem_frames_B
+                self.early, x_BTD, (early_keys, early_values), state.cached_B * c.merge_frames, stem_heard
             )
             x_BTD = self._merge(x_BTD)
         x_BTD, keys, values = _through(
-            self.late, x_BTD, (state.keys_BLHCK, state.values_BLHCK), state.cached_B, frames_B
+            self.late, x_BTD, (state.keys_BLHCK, state.values_BLHCK), state.cached_B, heard
         )
         new_state = WhisperState(
-            mel_tail_BTM=newest(heard_BTM, lengths_B, self.stem_tails[0]),
-            stem_tail_BTD=newest(middle_BTD, lengths_B, self.stem_tails[1]),
+            mel_tail_BTM=newest(heard_BTM, advance_B, self.stem_tails[0]),
+            stem_tail_BTD=newest(middle_BTD, advance_B, self.stem_tails[1]),
             early_keys_BEHFK=early_keys,
             early_values_BEHFK=early_values,
             keys_BLHCK=keys,
             values_BLHCK=values,
-            cached_B=(state.cached_B + frames_B).clamp(max=c.left_context_frames),
-            position_B=(state.position_B + stem_frames_B) % c.position_period_frames,
+            cached_B=(state.cached_B + heard.kept_B).clamp(max=c.left_context_frames),
+            position_B=(state.position_B + stem_heard.kept_B) % c.position_period_frames,
         )
-        return StepOutput(new_state, self.log_probs(self.final_norm(x_BTD)), frames_B)
+        return StepOutput(new_state, self.log_probs(self.final_norm(x_BTD)), heard.kept_B)
 
     def encode(
         self,
@@ -233,14 +237,22 @@ class WhisperEncoder(Encoder):
         return self.positions_PD[index_BT % self.config.position_period_frames]
 
 
+class _Heard(NamedTuple):
+    """Fresh frames of each row."""
+
+    frames_B: Tensor
+    kept_B: Tensor
+    """Those of them by which the stream moves on; the others are heard again."""
+
+
 def _through(
     blocks: nn.ModuleList,
     x_BTD: Tensor,
     cache: tuple[Tensor, Tensor],
     cached_B: Tensor,
-    frames_B: Tensor,
+    heard: _Heard,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``frames_B`` fresh frames of each row through layers with a cache of keys and values [B, L, H, C, K].
+    """Fresh frames through layers with a cache of keys and values [B, L, H, C, K].
 
     The newest ``cached_B`` frames of the cache are real. Returns what comes out, and keys and values one chunk later.
     """
@@ -249,7 +261,9 @@ def _through(
     # Cached keys count from the newest backwards, fresh ones from the first on.
     age_C = torch.arange(C, 0, -1, device=x_BTD.device)
     fresh_T = torch.arange(T, device=x_BTD.device)
-    visible_BS = torch.cat((age_C <= cached_B[:, None], fresh_T < frames_B[:, None].clamp(min=1)), dim=1)
+    visible_BS = torch.cat(
+        (age_C <= cached_B[:, None], fresh_T < heard.frames_B[:, None].clamp(min=1)), dim=1
+    )
     visible_BHTS = visible_BS[:, None, None, :]
     keys, values = [], []
     for layer, block in enumerate(blocks):
@@ -258,8 +272,8 @@ def _through(
         k_BHSK = torch.cat((keys_BLHCK[:, layer], k_BHTK), dim=2)
         v_BHSK = torch.cat((values_BLHCK[:, layer], v_BHTK), dim=2)
         x_BTD = block.attend(x_BTD, q_BHTK, k_BHSK, v_BHSK, visible_BHTS)
-        keys.append(newest(k_BHSK, frames_B, C))
-        values.append(newest(v_BHSK, frames_B, C))
+        keys.append(newest(k_BHSK, heard.kept_B, C))
+        values.append(newest(v_BHSK, heard.kept_B, C))
     return x_BTD, torch.stack(keys, dim=1), torch.stack(values, dim=1)
 
 

@@ -73,6 +73,79 @@ def test_a_row_does_not_depend_on_its_neighbours(
         torch.testing.assert_close(together[row], alone, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("chunk_frames", [8, 16])
+@pytest.mark.parametrize("hops", [2, 4])
+def test_look_ahead_streamed_equals_look_ahead_in_one_pass(
+    encoder: WhisperEncoder, chunk_frames: int, hops: int
+) -> None:
+    """Streams that move on by a part of a chunk, against one pass in which every chunk has its own copy of it."""
+    subsampling, hop = encoder.subsampling, chunk_frames // hops
+    lengths = [73, 41, chunk_frames, 3]
+    mel_BTM = torch.randn(4, max(lengths) * subsampling, 80)
+    state, streamed, start_B = (
+        encoder.initial_state(4),
+        [[] for _ in lengths],
+        torch.zeros(4, dtype=torch.long),
+    )
+    left_B = torch.tensor(lengths)
+    while left_B.any():
+        heard_B = left_B.clamp(max=chunk_frames)
+        kept_B = torch.where(left_B < chunk_frames, left_B, hop)
+        windows = [
+            mel_BTM[b, subsampling * at :][: subsampling * chunk_frames] for b, at in enumerate(start_B)
+        ]
+        window_BTM = torch.nn.utils.rnn.pad_sequence(
+            [*windows, torch.zeros(subsampling * chunk_frames, 80)], batch_first=True
+        )[:4]
+        state, log_probs_BTV, frames_B = encoder.step(
+            state, window_BTM, subsampling * heard_B, subsampling * kept_B
+        )
+        assert frames_B.tolist() == kept_B.tolist()
+        for rows, log_probs_TV, kept in zip(streamed, log_probs_BTV, kept_B, strict=True):
+            rows.append(log_probs_TV[:kept])
+        start_B, left_B = start_B + kept_B, left_B - kept_B
+    for row, frames in enumerate(lengths):
+        whole_TV = with_copied_look_ahead(encoder, mel_BTM[row, : frames * subsampling], chunk_frames, hop)
+        torch.testing.assert_close(torch.cat(streamed[row]), whole_TV, atol=1e-4, rtol=0)
+
+
+def with_copied_look_ahead(encoder: WhisperEncoder, mel_TM: Tensor, chunk: int, hop: int) -> Tensor:
+    """Log-probs [T, V] of one utterance; as Emformer's training does it (Shi et al. 2021, section 2.2)."""
+    c = encoder.config
+    rate = encoder.subsampling // 2
+    frames = len(mel_TM) // encoder.subsampling
+    spans, at = [], 0
+    while at < frames:
+        end = min(at + chunk, frames)
+        kept = hop if frames - at >= chunk else end - at
+        spans.append((at, kept, end))
+        at += kept
+    mel_tail, stem_tail = encoder.stem_tails
+    x_BTD, _, _ = encoder._stem(mel_TM[None], torch.zeros(1, mel_tail, 80), torch.zeros(1, stem_tail, c.dim))
+    x_BTD = x_BTD + encoder._positions(torch.zeros(1, dtype=torch.long), x_BTD.shape[1])
+
+    def laid_out(rate: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        rows = [
+            (number, frame, frame < rate * (start + kept), rate * start)
+            for number, (start, kept, end) in enumerate(spans)
+            for frame in range(rate * start, rate * end)
+        ]
+        span, frame, kept, start = (torch.tensor(column) for column in zip(*rows, strict=True))
+        near = frame[None, :] >= start[:, None] - rate * c.left_context_frames
+        earlier = (span[None, :] < span[:, None]) & kept[None, :] & near
+        return frame, kept, (span[None, :] == span[:, None]) | earlier, span
+
+    frame, _, visible, _ = laid_out(rate)
+    x_BTD = x_BTD[:, frame]
+    for number, block in enumerate(encoder.blocks, 1):
+        if number == c.merge_after_layers + 1:
+            if c.merge_after_layers:
+                x_BTD = encoder._merge(x_BTD)
+            _, kept, visible, _ = laid_out(1)
+        x_BTD = block(x_BTD, visible[None, None])
+    return encoder.log_probs(encoder.final_norm(x_BTD))[0, kept]
+
+
 def test_no_frame_looks_past_its_chunk(encoder: WhisperEncoder) -> None:
     chunk = 32 * encoder.subsampling
     mel_BTM = torch.randn(1, 2 * chunk, 80)

@@ -72,8 +72,15 @@ class FastConformerEncoder(Encoder):
             cached_B=torch.zeros(batch, dtype=torch.long, device=like.device),
         )
 
-    def step(self, state: FastConformerState, mel_BTM: Tensor, lengths_B: Tensor) -> StepOutput:
+    def step(
+        self,
+        state: FastConformerState,
+        mel_BTM: Tensor,
+        lengths_B: Tensor,
+        advance_B: Tensor | None = None,
+    ) -> StepOutput:
         """One chunk of each stream; see the Protocol."""
+        assert advance_B is None, "a convolution's and the stem's tails are those of whole chunks"
         return self.advance(
             state, mel_BTM, lengths_B, self.position_keys(mel_BTM.shape[1] // self.subsampling)
         )
