@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import doctest
 import itertools
 import re
 from collections import defaultdict
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streamasr.decoding.tokens import collapse as collapse_ids
 from tests.training.ctc_oracle import backward, forward, loss_and_occupancy, states_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,7 +99,7 @@ def test_occupancy_and_gradient_are_those_of_the_oracle() -> None:
 
 def test_the_best_path_says_less_than_the_best_text() -> None:
     best = tuple(PROBABILITIES_TV.argmax(axis=1).tolist())
-    assert f"In the example that is {' '.join(TOKENS[token] for token in best)}" in DOCUMENT
+    assert f"the best path is {' '.join(TOKENS[token] for token in best)}" in DOCUMENT
     assert collapse(best) == "a"
 
 
@@ -136,6 +139,15 @@ def test_the_lengths_of_a_row_follow_from_its_seconds() -> None:
     samples, mel, frames, tokens = (int(row[1]) for row in table("row"))
     assert (samples, mel, frames) == (16 * 16_000, samples // 160, samples // 320)
     assert tokens == len("it is late")
+
+
+def test_the_best_path_is_collapsed_as_the_document_shows() -> None:
+    (shown,) = re.findall(r"```pycon\n(.*?)```", DOCUMENT, re.DOTALL)
+    example = doctest.DocTestParser().get_doctest(shown, {}, "best path", None, None)
+    assert doctest.DocTestRunner().run(example).failed == 0
+    best = next(line for line in example.examples if line.source.startswith("best = "))
+    tokens = collapse_ids(ast.literal_eval(best.source.split("#")[0].removeprefix("best = ").strip()), BLANK)
+    assert "".join("–ehlo"[token] for token in tokens) == "hello"
 
 
 def test_the_code_of_the_document_is_the_code_that_is_tested() -> None:
