@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from streamasr.engine.intake import Chunk
 from streamasr.engine.model import LoadedModel
@@ -45,48 +46,75 @@ class BatchStep:
         self, model: LoadedModel, slots: int, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._model = model
+        self._framing = model.framing
         self._clock = clock
-        self._mel = SlotStates(model.frontend.initial_state(1), slots)
+        self._mel = SlotStates(model.frontend.initial_state(1, self._framing.lead_samples), slots)
         self._encoder = SlotStates(model.encoder.initial_state(1), slots)
         self._vocabulary = 0
 
     @torch.inference_mode()
     def run(self, work: Sequence[tuple[int, Chunk]]) -> tuple[list[LogProbs], StepTimes]:
-        """The log-probs of every (slot, chunk), each slot at most once; a chunk without samples has no frame.
-
-        The last frame of a chunk that ends inside one is completed with digital silence: so streams end.
-        """
+        """The log-probs of every (slot, chunk), each slot at most once; where a stream ends there may be none."""
         for slot, chunk in work:
             if chunk.fresh:
                 self._mel.reset(slot)
                 self._encoder.reset(slot)
-        rows = [(slot, chunk.samples_S) for slot, chunk in work if len(chunk.samples_S)]
-        if not rows:
+        sounding = [(slot, chunk) for slot, chunk in work if self._frames(chunk)]
+        if not sounding:
             return [self._no_frames() for _ in work], StepTimes(0.0, 0.0)
-        heard, times = self._forward([slot for slot, _ in rows], [samples_S for _, samples_S in rows])
+        heard, times = self._forward([slot for slot, _ in sounding], [chunk for _, chunk in sounding])
         results = iter(heard)
-        return [next(results) if len(chunk.samples_S) else self._no_frames() for _, chunk in work], times
+        return [next(results) if self._frames(chunk) else self._no_frames() for _, chunk in work], times
 
-    def _forward(self, slots: list[int], rows: list[NDArray[np.float32]]) -> tuple[list[LogProbs], StepTimes]:
+    def _frames(self, chunk: Chunk) -> int:
+        """Encoder frames of a chunk, its look-ahead left out."""
+        slots = self._framing.slots(chunk.line_samples)
+        if chunk.fresh and (not len(chunk.samples_S) or slots <= self._framing.lead_frames):
+            return 0
+        return ceil_div(slots, self._framing.subsampling)
+
+    def _forward(self, slots: list[int], chunks: list[Chunk]) -> tuple[list[LogProbs], StepTimes]:
         began = self._clock()
-        frame_samples = self._model.frame_samples
-        frames = [ceil_div(len(samples_S), frame_samples) for samples_S in rows]
-        padded_BS = np.zeros((len(rows), max(frames) * frame_samples), dtype=np.float32)
-        for row_S, samples_S in zip(padded_BS, rows, strict=True):
-            row_S[: len(samples_S)] = samples_S
-        pcm_BS = torch.from_numpy(padded_BS).to(self._model.device)
-        mel_state, mel_BTM = self._model.frontend.step(self._mel.gather(slots), pcm_BS)
+        mel_state, mel_BTM, advance_B = self._mel_frames(self._mel.gather(slots), chunks)
         self._mel.write(slots, mel_state)
+        lengths_B = advance_B
+        if any(len(chunk.ahead_S) for chunk in chunks):
+            _, ahead_BTM, ahead_B = self._mel_frames(mel_state, [chunk.ahead for chunk in chunks])
+            mel_BTM, lengths_B = _joined(mel_BTM, advance_B, ahead_BTM, ahead_B)
         heard = self._clock()
-        lengths_B = torch.tensor(frames, device=self._model.device) * self._model.encoder.subsampling
-        encoder_state, log_probs_BTV, _ = self._model.encoder.step(
-            self._encoder.gather(slots), mel_BTM, lengths_B
+        encoder_state, log_probs_BTV, frames_B = self._model.encoder.step(
+            self._encoder.gather(slots), mel_BTM, lengths_B, None if lengths_B is advance_B else advance_B
         )
         self._encoder.write(slots, encoder_state)
         log_probs = log_probs_BTV.float().cpu().numpy()
         self._vocabulary = log_probs.shape[-1]
         times = StepTimes(frontend_s=heard - began, encoder_s=self._clock() - heard)
-        return [row_TV[:count] for row_TV, count in zip(log_probs, frames, strict=True)], times
+        return [row_TV[:count] for row_TV, count in zip(log_probs, frames_B.tolist(), strict=True)], times
+
+    def _mel_frames(self, state: Any, chunks: list[Chunk]) -> tuple[Any, Tensor, Tensor]:
+        """The front end's new state, ``mel_BTM``, and how many of its frames each row has, leads included."""
+        framing, device = self._framing, self._model.device
+        slots = [framing.slots(chunk.line_samples) for chunk in chunks]
+        longest = ceil_div(max(slots), framing.subsampling) * framing.frame_samples
+        line_BS = np.zeros((len(chunks), longest), dtype=np.float32)
+        for row_S, chunk in zip(line_BS, chunks, strict=True):
+            row_S[chunk.lead_samples :][: len(chunk.samples_S)] = chunk.samples_S
+        ends_B = torch.tensor([chunk.lead_samples + len(chunk.samples_S) for chunk in chunks], device=device)
+        new_state, mel_BTM = self._model.frontend.step(state, torch.from_numpy(line_BS).to(device), ends_B)
+        return new_state, mel_BTM, torch.tensor(slots, device=device)
 
     def _no_frames(self) -> LogProbs:
         return np.zeros((0, self._vocabulary), dtype=np.float32)
+
+
+def _joined(
+    first_BTM: Tensor, first_B: Tensor, second_BTM: Tensor, second_B: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Each row's ``first_B`` frames with its ``second_B`` frames right behind them, and how many these are."""
+    lengths_B = first_B + second_B
+    index_BT = torch.arange(int(lengths_B.max()), device=lengths_B.device).expand(len(lengths_B), -1)
+    behind = first_BTM.shape[1] - first_B[:, None]
+    index_BT = torch.where(index_BT < first_B[:, None], index_BT, index_BT + behind)
+    both_BTM = torch.cat((first_BTM, second_BTM), dim=1)
+    index_BTM = index_BT.clamp(max=both_BTM.shape[1] - 1)[:, :, None].expand(-1, -1, both_BTM.shape[2])
+    return both_BTM.gather(1, index_BTM), lengths_B

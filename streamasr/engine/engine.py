@@ -16,6 +16,7 @@ import torch
 
 from streamasr.engine.batch import BatchStep, LogProbs
 from streamasr.engine.config import EngineConfig
+from streamasr.engine.intake import chunk_queue
 from streamasr.engine.model import LoadedModel
 from streamasr.engine.options import resolve_options
 from streamasr.engine.schedule import Lane, Scheduler, Work
@@ -68,8 +69,8 @@ class Engine:
         """
         options = resolve_options(start, self.model)
         with self._opening:
-            chunk_samples = options.chunk_frames * self.model.frame_samples
-            lane = self._scheduler.admit(uuid.uuid4().hex, options.chunk_frames, chunk_samples)
+            queue = chunk_queue(self.model, options.chunk_frames)
+            lane = self._scheduler.admit(uuid.uuid4().hex, options.chunk_frames, queue)
             session = Session(
                 model=self.model,
                 options=options,

@@ -6,11 +6,12 @@ Knows no thread, lock or tensor: whoever shares a queue between threads guards i
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from streamasr.decoding.hypothesis import Hotword
+from streamasr.engine.model import LoadedModel
 from streamasr.engine.options import SessionOptions
 from streamasr.frontend.pcm import Samples, decode_pcm
 from streamasr.frontend.resample import Resampler
@@ -57,13 +58,15 @@ class HotwordsMark:
 
 EndMark = FinalizeMark | StopMark
 
+_NO_SAMPLES: Samples = np.zeros(0, dtype=np.float32)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
     """The next piece of work of one session."""
 
     samples_S: Samples
-    """At most one chunk; fewer, even none, only where ``end`` is set."""
+    """At most one chunk; fewer, even none, only where a stream ends."""
     end_sample: int
     """Where it ends, in samples of the session's audio."""
     fresh: bool
@@ -72,6 +75,22 @@ class Chunk:
     """To listen for from this chunk on; ``None`` for no change."""
     end: EndMark | None
     """What to do after it."""
+    ahead_S: Samples = field(default_factory=lambda: _NO_SAMPLES)
+    """Look-ahead: the samples behind it, which the next chunk holds again."""
+    lead_samples: int = 0
+    """What it lacks at its front of a whole chunk, where a stream begins."""
+    tail_samples: int = 0
+    """What the front end makes up behind it, where a stream ends."""
+
+    @property
+    def line_samples(self) -> int:
+        """Its length on the stream's time line, what is made up included."""
+        return self.lead_samples + len(self.samples_S) + self.tail_samples
+
+    @property
+    def ahead(self) -> Chunk:
+        """Its look-ahead as a chunk."""
+        return Chunk(self.ahead_S, self.end_sample + len(self.ahead_S), False, None, None)
 
 
 class ChunkQueue:
@@ -80,11 +99,26 @@ class ChunkQueue:
     A chunk's content depends on the samples and the marks alone, never on when it is asked for.
 
     Args:
-        chunk_samples: samples of a whole chunk.
+        chunk_samples: samples of a whole chunk, look-ahead included.
+        hop_samples: by how many a stream moves on; the rest is look-ahead. By default the whole chunk.
+        lead_samples: what a stream's first chunk has less.
+        tail_samples: what is made up behind a stream's end. Where it does not fit into the chunk of the last samples,
+            a chunk without samples follows.
     """
 
-    def __init__(self, chunk_samples: int) -> None:
+    def __init__(
+        self,
+        chunk_samples: int,
+        hop_samples: int | None = None,
+        *,
+        lead_samples: int = 0,
+        tail_samples: int = 0,
+    ) -> None:
         self._chunk_samples = chunk_samples
+        self._hop_samples = chunk_samples if hop_samples is None else hop_samples
+        self._lead_samples = lead_samples
+        self._tail_samples = tail_samples
+        self._made_up = 0
         self._blocks: deque[Samples] = deque()
         self._marks: deque[tuple[int, EndMark | HotwordsMark]] = deque()
         self._received = 0
@@ -109,7 +143,7 @@ class ChunkQueue:
     @property
     def ready(self) -> bool:
         """Whether :meth:`take` has something to give."""
-        return self.waiting >= self._chunk_samples or self._next_end() is not None
+        return self.waiting >= self._chunk_samples - self._lead or self._next_end() is not None
 
     def append(self, samples_S: Samples) -> None:
         """More audio."""
@@ -126,7 +160,9 @@ class ChunkQueue:
         assert self.ready, "take() without a chunk to take"
         end_index = self._next_end()
         limit = self._received if end_index is None else self._marks[end_index][0]
-        stop = min(self._taken + self._chunk_samples, limit)
+        lead, left = self._lead, limit - self._taken
+        whole = left >= self._chunk_samples - lead
+        stop = self._taken + (self._hop_samples - lead if whole else left)
         # New hotwords begin with the chunk that holds the first sample after them, so that the time at which
         # a chunk happens to be taken changes nothing.
         hotwords = None
@@ -135,9 +171,20 @@ class ChunkQueue:
         ):
             hotwords = mark.hotwords
             self._marks.popleft()
-        chunk = Chunk(self._cut(stop - self._taken), stop, self._fresh, hotwords, self._pop_end(stop))
-        self._fresh = chunk.end is not None
+        samples_S, tail, end = self._cut(stop - self._taken), 0, None
+        if end_index is not None and stop == limit:
+            tail = min(self._tail_samples - self._made_up, self._chunk_samples - lead - len(samples_S))
+            self._made_up += tail
+            if self._made_up == self._tail_samples:
+                end, self._made_up = self._pop_end(stop), 0
+        ahead_S = self._peek(self._chunk_samples - self._hop_samples) if whole else _NO_SAMPLES
+        chunk = Chunk(samples_S, stop, self._fresh, hotwords, end, ahead_S, lead, tail)
+        self._fresh = end is not None
         return chunk
+
+    @property
+    def _lead(self) -> int:
+        return self._lead_samples if self._fresh else 0
 
     def _next_end(self) -> int | None:
         """Index of the first mark that ends a stream."""
@@ -154,6 +201,16 @@ class ChunkQueue:
         del self._marks[index]
         return mark
 
+    def _peek(self, count: int) -> Samples:
+        """A copy of exactly ``count`` samples at the front."""
+        parts: list[Samples] = []
+        for block_S in self._blocks:
+            if not count:
+                break
+            parts.append(block_S[:count])
+            count -= len(parts[-1])
+        return np.concatenate(parts) if parts else _NO_SAMPLES
+
     def _cut(self, count: int) -> Samples:
         """Take exactly ``count`` samples off the front."""
         parts, missing = [], count
@@ -165,4 +222,15 @@ class ChunkQueue:
             parts.append(block_S)
             missing -= len(block_S)
         self._taken += count
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+        return np.concatenate(parts) if parts else _NO_SAMPLES
+
+
+def chunk_queue(model: LoadedModel, chunk_frames: int) -> ChunkQueue:
+    """The queue of a stream that ``model`` hears in chunks of so many encoder frames."""
+    chunk_samples, framing = chunk_frames * model.frame_samples, model.framing
+    return ChunkQueue(
+        chunk_samples,
+        chunk_samples // model.encoder.hops_per_chunk,
+        lead_samples=framing.lead_samples,
+        tail_samples=framing.tail_samples,
+    )

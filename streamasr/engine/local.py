@@ -1,7 +1,7 @@
 """Recognition in this process, without thread or daemon: files and arrays in, the protocol's messages out.
 
 Runs the very code that sessions of the daemon run, so that the same samples give the same text.
-Shape suffix: S samples.
+Shape suffixes: S samples, T frames, M mel bands, V tokens.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from streamasr.engine.batch import BatchStep, LogProbs
 from streamasr.engine.captions import Captioner
-from streamasr.engine.intake import Chunk, ChunkQueue, FinalizeMark, StopMark
+from streamasr.engine.intake import Chunk, ChunkQueue, FinalizeMark, StopMark, chunk_queue
 from streamasr.engine.model import LoadedModel
 from streamasr.engine.options import resolve_options
 from streamasr.frontend.files import read_blocks
@@ -47,7 +51,7 @@ class LocalSession:
         options = resolve_options(start or Start(), model)
         self._step = BatchStep(model, slots=1)
         self._captioner = Captioner(model, options)
-        self._queue = ChunkQueue(options.chunk_frames * model.frame_samples)
+        self._queue = chunk_queue(model, options.chunk_frames)
 
     def feed(self, samples_S: Samples) -> list[ServerMessage]:
         """Hear more samples; what they changed."""
@@ -142,7 +146,7 @@ def listen_many(
     while True:
         for slot in range(slots):
             if slot not in running and (following := next(waiting, None)) is not None:
-                queue = ChunkQueue(chunk_frames * model.frame_samples)
+                queue = chunk_queue(model, chunk_frames)
                 queue.append(following[1])
                 queue.mark(StopMark())
                 running[slot] = _Running(following[0], queue, listener())
@@ -160,6 +164,31 @@ def listen_many(
             if chunk.end is not None:
                 del running[slot]
                 yield Heard(stream.index, stream.listener, stream.seconds)
+
+
+class Whole(NamedTuple):
+    """What a whole utterance sounds like."""
+
+    mel_TM: NDArray[np.float32]
+    log_probs_TV: NDArray[np.float32]
+
+
+@torch.inference_mode()
+def hear_whole(model: LoadedModel, samples_S: Samples, chunk_frames: int | None) -> Whole:
+    """Mel frames and log-probs of an utterance at once, under the mask that streaming in such chunks gives.
+
+    With ``chunk_frames=None`` every frame sees the whole utterance.
+    """
+    framing = model.framing
+    frames = framing.mel_frames(len(samples_S))
+    padded_S = np.pad(samples_S, (0, max(0, frames * framing.hop - len(samples_S))))
+    if not frames:
+        padded_S = np.zeros(framing.frame_samples, dtype=np.float32)
+    sounds_B = torch.tensor([len(samples_S)], device=model.device)
+    mel_BTM = model.frontend(torch.from_numpy(padded_S)[None].to(model.device), sounds_B)
+    lengths_B = torch.tensor([frames], device=model.device)
+    log_probs_BTV, frames_B = model.encoder.forward(mel_BTM, lengths_B, chunk_frames)
+    return Whole(mel_BTM[0, :frames].cpu().numpy(), log_probs_BTV[0, : int(frames_B)].float().cpu().numpy())
 
 
 @dataclass(slots=True, eq=False)

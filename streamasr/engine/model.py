@@ -14,7 +14,9 @@ from streamasr.decoding.loading import TOKENS_FILE, load_decoder
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.errors import ConfigError, ModelError
-from streamasr.frontend.mel import LogMel
+from streamasr.framing import Framing, framing_of
+from streamasr.frontend.base import FrontEnd
+from streamasr.frontend.build import build_frontend
 from streamasr.units import MS_PER_SECOND
 
 CONFIG_FILE = "config.toml"
@@ -28,7 +30,7 @@ class LoadedModel:
     """Everything that sessions of one model share. Nothing in it changes while it runs."""
 
     config: ModelConfig
-    frontend: LogMel
+    frontend: FrontEnd
     encoder: StreamingEncoder
     decoder: UtteranceDecoder
     device: torch.device
@@ -39,9 +41,14 @@ class LoadedModel:
         return self.config.frontend.sample_rate
 
     @property
+    def framing(self) -> Framing:
+        """How samples become frames."""
+        return framing_of(self.config.frontend, self.config.encoder)
+
+    @property
     def frame_samples(self) -> int:
         """Samples of one encoder frame."""
-        return self.config.frontend.hop * self.encoder.subsampling
+        return self.framing.frame_samples
 
     def chunk_ms(self, chunk_frames: int) -> int:
         """Length of a chunk in milliseconds of audio."""
@@ -123,7 +130,7 @@ def load_model(folder: str | Path, device: str = "auto") -> LoadedModel:
     frame_ms = config.frontend.hop * encoder.subsampling * MS_PER_SECOND / config.frontend.sample_rate
     return LoadedModel(
         config=config,
-        frontend=LogMel(config.frontend).to(where).eval(),
+        frontend=build_frontend(config.frontend).to(where).eval(),
         encoder=encoder,
         decoder=load_decoder(path, config, frame_ms=frame_ms),
         device=where,

@@ -75,8 +75,8 @@ class Scheduler:
         self.heartbeat = clock()
         """The clock's seconds when the worker last came to ask for work."""
 
-    def admit(self, identity: str, chunk_frames: int, chunk_samples: int) -> Lane:
-        """A lane with a slot of its own.
+    def admit(self, identity: str, chunk_frames: int, queue: ChunkQueue) -> Lane:
+        """A lane with a slot of its own, fed through ``queue``.
 
         Raises:
             OverloadedError: all slots are taken, or the engine is stopping.
@@ -97,7 +97,7 @@ class Scheduler:
                     retry_after_ms=self._config.retry_after_ms,
                 )
             self._counters.sessions_opened += 1
-            lane = Lane(identity, self._free_slots.pop(), chunk_frames, ChunkQueue(chunk_samples))
+            lane = Lane(identity, self._free_slots.pop(), chunk_frames, queue)
             self._lanes[identity] = lane
             return lane
 

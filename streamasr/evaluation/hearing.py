@@ -13,16 +13,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import torch
-
 from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.greedy import greedy_text_of_ids
 from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.engine.batch import LogProbs
 from streamasr.engine.captions import Captioner
 from streamasr.engine.intake import Chunk, StopMark
-from streamasr.engine.local import listen_many
+from streamasr.engine.local import hear_whole, listen_many
 from streamasr.engine.model import LoadedModel
 from streamasr.engine.options import resolve_options
 from streamasr.errors import ConfigError, DataError
@@ -30,7 +27,6 @@ from streamasr.frontend.files import read_audio
 from streamasr.frontend.pcm import Samples
 from streamasr.protocol import messages
 from streamasr.text import join_words
-from streamasr.units import ceil_div
 
 
 class Mode(StrEnum):
@@ -183,8 +179,8 @@ class _BestTokens:
         self._tokens = model.decoder.beams.tokens
         self._ids: list[int] = []
 
-    def hear(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
-        if len(chunk.samples_S):
+    def hear(self, _chunk: Chunk, log_probs_TV: LogProbs) -> None:
+        if len(log_probs_TV):
             self._ids.extend(log_probs_TV.argmax(axis=1).tolist())
 
     def text(self) -> str:
@@ -223,17 +219,5 @@ def _offline(
         began = time.perf_counter()
         listening = listener()
         whole = Chunk(samples_S, len(samples_S), fresh=True, hotwords=None, end=StopMark())
-        listening.hear(whole, _log_probs(model, samples_S))
+        listening.hear(whole, hear_whole(model, samples_S, None).log_probs_TV)
         yield index, listening, time.perf_counter() - began
-
-
-@torch.inference_mode()
-def _log_probs(model: LoadedModel, samples_S: Samples) -> LogProbs:
-    """Every frame's log-probs given the whole utterance."""
-    frames = ceil_div(len(samples_S), model.frame_samples)
-    padded_S = np.pad(samples_S, (0, frames * model.frame_samples - len(samples_S)))
-    mel_BTM = model.frontend(torch.from_numpy(padded_S)[None].to(model.device))
-    lengths_B = torch.tensor([frames * model.encoder.subsampling], device=model.device)
-    log_probs_BTV, _ = model.encoder.forward(mel_BTM, lengths_B, None)
-    log_probs_TV: LogProbs = log_probs_BTV[0].float().cpu().numpy()
-    return log_probs_TV

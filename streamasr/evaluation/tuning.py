@@ -86,8 +86,8 @@ class _Recorder:
     def __init__(self) -> None:
         self.pieces: list[LogProbs] = []
 
-    def hear(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
-        if len(chunk.samples_S):
+    def hear(self, _chunk: Chunk, log_probs_TV: LogProbs) -> None:
+        if len(log_probs_TV):
             self.pieces.append(log_probs_TV)
 
 

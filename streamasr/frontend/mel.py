@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import torch
 import torchaudio
-from torch import Tensor, nn
+from torch import Tensor
 
 from streamasr.config import FrontendConfig
+from streamasr.frontend.base import FrontEnd
 
 _SMALLEST_POWER = 1e-10
 
@@ -23,7 +24,7 @@ class MelState(NamedTuple):
     tail_BS: Tensor
 
 
-class LogMel(nn.Module):
+class LogMel(FrontEnd):
     """Whisper's log-mel spectrogram with two changes that make it streamable.
 
     The window of frame ``t`` covers samples ``[hop * (t + 1) - n_fft, hop * (t + 1))`` instead of being centred, and
@@ -57,21 +58,18 @@ class LogMel(nn.Module):
             cosines_MC = torchaudio.functional.create_dct(config.n_mfcc, config.n_mels, norm="ortho")
         self.register_buffer("cosines_MC", cosines_MC, persistent=False)
 
-    def initial_state(self, batch: int) -> MelState:
+    def initial_state(self, batch: int, lead_samples: int = 0) -> MelState:  # noqa: ARG002 - silence has no beginning
         """The state of ``batch`` streams that have heard nothing: digital silence."""
         tail = self.config.n_fft - self.config.hop
         return MelState(torch.zeros(batch, tail, device=self.window_W.device))
 
-    def step(self, state: MelState, pcm_BS: Tensor) -> tuple[MelState, Tensor]:
-        """Frames of the next samples of each stream.
-
-        Args:
-            state: what :meth:`initial_state` or the last call gave.
-            pcm_BS: float32 samples in -1..1, a whole number of hops.
-
-        Returns:
-            The new state and ``mel_BTM`` with ``T = S / hop``.
-        """
+    def step(
+        self,
+        state: MelState,
+        pcm_BS: Tensor,
+        lengths_B: Tensor | None = None,  # noqa: ARG002 - silence has no end
+    ) -> tuple[MelState, Tensor]:
+        """Frames of the next samples of each stream; see :class:`FrontEnd`. Behind a stream's end put zeros."""
         if pcm_BS.shape[1] % self.config.hop:
             raise ValueError(f"pcm must be whole hops of {self.config.hop} samples, got {pcm_BS.shape[1]}")
         heard_BS = torch.cat((state.tail_BS, pcm_BS), dim=1)
@@ -82,6 +80,6 @@ class LogMel(nn.Module):
         mel_BTM = (mel_BTM.clamp(min=self.config.floor_log10) + 4.0) / 4.0
         return MelState(tail_BS), mel_BTM if self.cosines_MC is None else mel_BTM @ self.cosines_MC
 
-    def forward(self, pcm_BS: Tensor) -> Tensor:
-        """``mel_BTM`` of whole utterances; the samples must be padded to whole hops, see :meth:`step`."""
-        return self.step(self.initial_state(pcm_BS.shape[0]), pcm_BS)[1]
+    def forward(self, pcm_BS: Tensor, lengths_B: Tensor | None = None) -> Tensor:
+        """``mel_BTM`` of whole utterances, padded with zeros to whole hops; see :class:`FrontEnd`."""
+        return self.step(self.initial_state(pcm_BS.shape[0]), pcm_BS, lengths_B)[1]

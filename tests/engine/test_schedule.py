@@ -5,7 +5,7 @@ import pytest
 
 from streamasr.engine.batch import StepTimes
 from streamasr.engine.config import EngineConfig
-from streamasr.engine.intake import FinalizeMark, HotwordsMark, StopMark
+from streamasr.engine.intake import ChunkQueue, FinalizeMark, HotwordsMark, StopMark
 from streamasr.engine.schedule import Lane, Scheduler, Work
 from streamasr.errors import ConfigError, OverloadedError
 from streamasr.frontend.pcm import Samples
@@ -41,7 +41,7 @@ def scheduler(clock: _Clock) -> Scheduler:
 
 
 def _admit(scheduler: Scheduler, name: str, chunk_frames: int = 8) -> Lane:
-    return scheduler.admit(name, chunk_frames, CHUNK)
+    return scheduler.admit(name, chunk_frames, ChunkQueue(CHUNK))
 
 
 def _ms(count: int) -> Samples:

@@ -1,0 +1,15 @@
+"""From a configuration to its front end. Knows the families, and nothing else."""
+
+from __future__ import annotations
+
+from streamasr.config import AnyFrontendConfig, NemoFrontendConfig
+from streamasr.frontend.base import FrontEnd
+from streamasr.frontend.mel import LogMel
+from streamasr.frontend.nemo import NemoLogMel
+
+
+def build_frontend(config: AnyFrontendConfig) -> FrontEnd:
+    """The front end of the family that ``config`` names."""
+    if isinstance(config, NemoFrontendConfig):
+        return NemoLogMel(config)
+    return LogMel(config)
