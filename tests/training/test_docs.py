@@ -1,13 +1,18 @@
-"""docs/training.md names every field of a recipe."""
+"""docs/training.md names every field of a recipe, and its example can be run."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 
+from streamasr.acoustic.whisper import WhisperEncoder
+from streamasr.config import load_toml
 from streamasr.training.config import TrainConfig
+from streamasr.training.pretrained import load_pretrained
+from streamasr.training.tokenizer import build_tokens
 
 OF_THE_MODEL = {"frontend", "encoder", "decoder", "endpointing"}
 
@@ -26,3 +31,13 @@ def fields(cls: type, prefix: str = "") -> Iterator[str]:
 def test_every_field_of_a_recipe_is_described(repository: Path) -> None:
     text = (repository / "docs" / "training.md").read_text(encoding="utf-8")
     assert [name for name in fields(TrainConfig) if f"`{name}`" not in text] == []
+
+
+def test_the_example_of_a_recipe_goes_on_from_the_default_model(repository: Path, tmp_path: Path) -> None:
+    text = (repository / "docs" / "training.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(shown, encoding="utf-8")
+    config = load_toml(TrainConfig, recipe)
+    encoder = WhisperEncoder(config.encoder, len(build_tokens(config).tokens))
+    assert load_pretrained(encoder, repository / "models" / "en-small" / "model.safetensors") == []
