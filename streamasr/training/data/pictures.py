@@ -15,7 +15,7 @@ import numpy.typing as npt
 from streamasr.errors import ConfigError
 from streamasr.training.data.check import Values
 
-_BINS = 60
+_MOST_BINS, _UTTERANCES_PER_BIN = 60, 5
 _DPI = 110
 _AXES = {
     "duration_s": "duration in seconds",
@@ -29,7 +29,9 @@ def draw_histograms(values: Values, title: str, path: Path) -> None:
     """Save a PNG with one histogram a value; the dotted line is where CTC can no longer align."""
     figure, axes = _figure(2, 2, width=11, height=7)
     for axis, (name, label) in zip(axes.flat, _AXES.items(), strict=True):
-        axis.hist(getattr(values, name), bins=_BINS, color="#31688e")
+        shown = getattr(values, name)
+        axis.hist(shown, bins=min(_MOST_BINS, 1 + len(shown) // _UTTERANCES_PER_BIN), color="#31688e")
+        axis.yaxis.get_major_locator().set_params(integer=True)
         axis.set_xlabel(label)
         axis.set_ylabel("utterances")
         if name == "frames_per_needed":
