@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
-from training_ablation import PLAIN, measure, train
+from training_ablation import PLAIN, Errors, measure, print_errors, train
 
 from streamasr.config import WhisperEncoderConfig
 from streamasr.engine.model import resolve_model
@@ -43,7 +43,6 @@ from streamasr.training.vocabulary import PiecesConfig, train_pieces
 CALIBRATION_STEPS = 12
 LAYERS = 4
 STEPS_PER_REPORT = 20
-TABLE_WIDTH = 120
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,7 @@ def main() -> int:
     torch.set_num_threads(args.threads)
     console = Console(stderr=True)
     results: dict[str, dict[str, object]] = {}
-    errors: dict[str, dict[str, dict[str, float]]] = {}
+    errors: dict[str, Errors] = {}
     try:
         lm = None if args.lm == "none" else resolve_model(args.lm)
         base = load_recipe("en-small").rooted(args.data)
@@ -204,8 +203,7 @@ def main() -> int:
     except StreamasrError as error:
         print(f"en_small_choices: {error.message}", file=sys.stderr)
         return 1
-    columns = list(next(iter(errors.values()), {}))
-    table = Table("", "steps", "h heard", "CPU s", "unalignable", *columns, title="CER (WER)")
+    table = Table("", "steps", "h heard", "CPU s", "unalignable")
     for name, result in results.items():
         table.add_row(
             name,
@@ -213,9 +211,9 @@ def main() -> int:
             f"{result['hours']:.1f}",
             f"{result['cpu_seconds']:.0f}",
             f"{result['unalignable']:.2%}",
-            *(f"{errors[name][c]['cer']:.1%} ({errors[name][c]['wer']:.1%})" for c in columns),
         )
-    Console(width=TABLE_WIDTH).print(table)
+    Console().print(table)
+    print_errors(errors)
     settings = {"cpu_seconds": args.cpu_seconds, "pieces": args.pieces, "learning_rate": args.learning_rate}
     print(json.dumps({"benchmark": "en_small_choices", **settings, "runs": results}))
     return 0

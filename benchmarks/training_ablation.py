@@ -37,7 +37,6 @@ from streamasr.training.report.events import Diagnosis, Event, StepReport
 from streamasr.training.trainer import Trainer
 
 CONSISTENCY = 0.2
-TABLE_WIDTH = 110
 LM_FILES = ("lm.bin", "unigrams.txt")
 SOUND = (
     "speeds",
@@ -61,6 +60,10 @@ PLAIN = AugmentConfig(
     frequency_masks=0,
     time_masks_per_second=0.0,
 )
+
+
+Errors = dict[str, dict[str, dict[str, float]]]
+"""Manifest, and way of decoding, to ``cer`` and ``wer``."""
 
 
 def variants(full: AugmentConfig) -> dict[str, tuple[AugmentConfig, float]]:
@@ -132,10 +135,8 @@ def train(config: TrainConfig, folder: Path, console: Console) -> dict[str, floa
     }
 
 
-def measure(
-    model: Path, lm: Path | None, manifests: list[Path], limit: int | None
-) -> dict[str, dict[str, float]]:
-    """Manifest and mode to the character and word error rate at 640 ms."""
+def measure(model: Path, lm: Path | None, manifests: list[Path], limit: int | None) -> Errors:
+    """Character and word error rates, streamed at 640 ms."""
     modes: tuple[Mode, ...] = (Mode.GREEDY, Mode.BEAM)
     if lm is not None:
         for name in LM_FILES:
@@ -144,10 +145,22 @@ def measure(
     found = evaluate(
         load_model(model), read_manifests(manifests, limit), EvaluationOptions(chunk_ms=(640,), modes=modes)
     )
-    return {
-        f"{measured.manifest}, {measured.mode}": {"cer": measured.cer.value, "wer": measured.wer.value}
-        for measured in found.measurements
-    }
+    errors: Errors = {}
+    for measured in found.measurements:
+        rates = {"cer": measured.cer.value, "wer": measured.wer.value}
+        errors.setdefault(measured.manifest, {})[measured.mode] = rates
+    return errors
+
+
+def print_errors(results: dict[str, Errors]) -> None:
+    """A table for each manifest: every run's rates by the way of decoding."""
+    first = next(iter(results.values()), {})
+    for manifest, modes in first.items():
+        table = Table("", *modes, title=f"{manifest}: CER (WER)")
+        for name, errors in results.items():
+            cells = (f"{errors[manifest][m]['cer']:.1%} ({errors[manifest][m]['wer']:.1%})" for m in modes)
+            table.add_row(name, *cells)
+        Console().print(table)
 
 
 def main() -> int:
@@ -191,7 +204,7 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     console = Console(stderr=True)
-    results: dict[str, dict[str, dict[str, float]]] = {}
+    results: dict[str, Errors] = {}
     spent: dict[str, dict[str, float]] = {}
     try:
         lm = None if args.lm == "none" else resolve_model(args.lm)
@@ -206,16 +219,11 @@ def main() -> int:
     except StreamasrError as error:
         print(f"training_ablation: {error.message}", file=sys.stderr)
         return 1
-    columns = list(next(iter(results.values()), {}))
-    table = Table("", "steps", "h heard", "CPU s", *columns, title="CER (WER)")
-    for name, cells in results.items():
-        cost = spent[name]
-        table.add_row(
-            name,
-            *(f"{cost['steps']:.0f}", f"{cost['hours']:.1f}", f"{cost['cpu_seconds']:.0f}"),
-            *(f"{cells[c]['cer']:.1%} ({cells[c]['wer']:.1%})" for c in columns),
-        )
-    Console(width=TABLE_WIDTH).print(table)
+    table = Table("", "steps", "h heard", "CPU s")
+    for name, cost in spent.items():
+        table.add_row(name, f"{cost['steps']:.0f}", f"{cost['hours']:.1f}", f"{cost['cpu_seconds']:.0f}")
+    Console().print(table)
+    print_errors(results)
     settings = {
         name: getattr(args, name) for name in ("equal", "steps", "row_seconds", "rows", "learning_rate")
     }
