@@ -40,14 +40,20 @@ class BatchStep:
         model: what to run.
         slots: streams at a time.
         clock: seconds, for :class:`StepTimes` alone.
+        tap: given the mel frames [T, M] of every chunk as the encoder gets them, with their slot; leads left out.
     """
 
     def __init__(
-        self, model: LoadedModel, slots: int, clock: Callable[[], float] = time.perf_counter
+        self,
+        model: LoadedModel,
+        slots: int,
+        clock: Callable[[], float] = time.perf_counter,
+        tap: Callable[[int, Tensor], None] | None = None,
     ) -> None:
         self._model = model
         self._framing = model.framing
         self._clock = clock
+        self._tap = tap
         self._mel = SlotStates(model.frontend.initial_state(1, self._framing.lead_samples), slots)
         self._encoder = SlotStates(model.encoder.initial_state(1), slots)
         self._vocabulary = 0
@@ -75,15 +81,20 @@ class BatchStep:
 
     def _forward(self, slots: list[int], chunks: list[Chunk]) -> tuple[list[LogProbs], StepTimes]:
         began = self._clock()
-        mel_state, mel_BTM, advance_B = self._mel_frames(self._mel.gather(slots), chunks)
+        # Rows move on together: one that ends may have more samples than the others' hop, and no look-ahead.
+        hop = min((len(chunk.samples_S) for chunk in chunks if len(chunk.ahead_S)), default=None)
+        firsts = chunks if hop is None else [chunk.first(hop) for chunk in chunks]
+        mel_state, mel_BTM, lengths_B = self._mel_frames(self._mel.gather(slots), firsts)
         self._mel.write(slots, mel_state)
-        lengths_B = advance_B
-        if any(len(chunk.ahead_S) for chunk in chunks):
-            _, ahead_BTM, ahead_B = self._mel_frames(mel_state, [chunk.ahead for chunk in chunks])
-            mel_BTM, lengths_B = _joined(mel_BTM, advance_B, ahead_BTM, ahead_B)
+        advance_B = None
+        if hop is not None:
+            _, behind_BTM, behind_B = self._mel_frames(mel_state, [chunk.behind(hop) for chunk in chunks])
+            mel_BTM = torch.cat((mel_BTM, behind_BTM), dim=1)
+            advance_B = self._slots(chunks)
+            lengths_B = lengths_B + behind_B
         heard = self._clock()
         encoder_state, log_probs_BTV, frames_B = self._model.encoder.step(
-            self._encoder.gather(slots), mel_BTM, lengths_B, None if lengths_B is advance_B else advance_B
+            self._encoder.gather(slots), mel_BTM, lengths_B, advance_B
         )
         self._encoder.write(slots, encoder_state)
         log_probs = log_probs_BTV.float().cpu().numpy()
@@ -94,27 +105,18 @@ class BatchStep:
     def _mel_frames(self, state: Any, chunks: list[Chunk]) -> tuple[Any, Tensor, Tensor]:
         """The front end's new state, ``mel_BTM``, and how many of its frames each row has, leads included."""
         framing, device = self._framing, self._model.device
-        slots = [framing.slots(chunk.line_samples) for chunk in chunks]
-        longest = ceil_div(max(slots), framing.subsampling) * framing.frame_samples
+        slots_B = self._slots(chunks)
+        longest = ceil_div(int(slots_B.max()), framing.subsampling) * framing.frame_samples
         line_BS = np.zeros((len(chunks), longest), dtype=np.float32)
         for row_S, chunk in zip(line_BS, chunks, strict=True):
             row_S[chunk.lead_samples :][: len(chunk.samples_S)] = chunk.samples_S
         ends_B = torch.tensor([chunk.lead_samples + len(chunk.samples_S) for chunk in chunks], device=device)
         new_state, mel_BTM = self._model.frontend.step(state, torch.from_numpy(line_BS).to(device), ends_B)
-        return new_state, mel_BTM, torch.tensor(slots, device=device)
+        return new_state, mel_BTM, slots_B
+
+    def _slots(self, chunks: list[Chunk]) -> Tensor:
+        slots = [self._framing.slots(chunk.line_samples) for chunk in chunks]
+        return torch.tensor(slots, device=self._model.device)
 
     def _no_frames(self) -> LogProbs:
         return np.zeros((0, self._vocabulary), dtype=np.float32)
-
-
-def _joined(
-    first_BTM: Tensor, first_B: Tensor, second_BTM: Tensor, second_B: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Each row's ``first_B`` frames with its ``second_B`` frames right behind them, and how many these are."""
-    lengths_B = first_B + second_B
-    index_BT = torch.arange(int(lengths_B.max()), device=lengths_B.device).expand(len(lengths_B), -1)
-    behind = first_BTM.shape[1] - first_B[:, None]
-    index_BT = torch.where(index_BT < first_B[:, None], index_BT, index_BT + behind)
-    both_BTM = torch.cat((first_BTM, second_BTM), dim=1)
-    index_BTM = index_BT.clamp(max=both_BTM.shape[1] - 1)[:, :, None].expand(-1, -1, both_BTM.shape[2])
-    return both_BTM.gather(1, index_BTM), lengths_B

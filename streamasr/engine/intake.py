@@ -6,7 +6,7 @@ Knows no thread, lock or tensor: whoever shares a queue between threads guards i
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -87,10 +87,14 @@ class Chunk:
         """Its length on the stream's time line, what is made up included."""
         return self.lead_samples + len(self.samples_S) + self.tail_samples
 
-    @property
-    def ahead(self) -> Chunk:
-        """Its look-ahead as a chunk."""
-        return Chunk(self.ahead_S, self.end_sample + len(self.ahead_S), False, None, None)
+    def first(self, samples: int) -> Chunk:
+        """The part with its first ``samples`` samples, or fewer."""
+        return replace(self, samples_S=self.samples_S[:samples], ahead_S=_NO_SAMPLES)
+
+    def behind(self, samples: int) -> Chunk:
+        """The part behind :meth:`first`, its look-ahead included."""
+        rest_S = np.concatenate((self.samples_S[samples:], self.ahead_S))
+        return replace(self, samples_S=rest_S, ahead_S=_NO_SAMPLES, fresh=False, lead_samples=0)
 
 
 class ChunkQueue:

@@ -1,4 +1,4 @@
-"""The tiny model, once a run."""
+"""The tiny model, once a run: moving on by whole chunks, and by halves with look-ahead behind them."""
 
 import pytest
 
@@ -6,6 +6,6 @@ from streamasr.engine.model import LoadedModel
 from tests.engine.tiny import tiny_model
 
 
-@pytest.fixture(scope="session")
-def model() -> LoadedModel:
-    return tiny_model()
+@pytest.fixture(scope="session", params=[1, 2], ids="{} hops".format)
+def model(request: pytest.FixtureRequest) -> LoadedModel:
+    return tiny_model(hops_per_chunk=request.param)

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from streamasr.engine.batch import BatchStep, LogProbs
-from streamasr.engine.intake import Chunk, StopMark
+from streamasr.engine.intake import Chunk, StopMark, chunk_queue
+from streamasr.engine.local import listen_many
 from streamasr.engine.model import LoadedModel
 from streamasr.frontend.pcm import Samples
-from tests.engine.tiny import noise
+from tests.engine.tiny import noise, tiny_model
 
 FRAME = 320
 TOLERANCE = 1e-4
@@ -33,6 +34,52 @@ def test_streamed_equals_the_whole_utterance(model: LoadedModel) -> None:
     whole, _ = model.encoder.forward(mel, torch.tensor([frames * 2]), 8)
     assert streamed.shape == (frames, whole.shape[-1])
     assert np.abs(streamed - whole[0].numpy()).max() <= TOLERANCE
+
+
+def test_look_ahead_is_heard_and_heard_again() -> None:
+    """What the queue and the batch make of samples, against the encoder on the whole utterance's mel frames."""
+    model, samples = tiny_model(hops_per_chunk=2), noise(1.23)
+    queue = chunk_queue(model, 8)
+    queue.append(samples)
+    queue.mark(StopMark())
+    step, streamed = BatchStep(model, 1), []
+    while queue.ready:
+        streamed.append(step.run([(0, queue.take())])[0][0])
+    frames = -(-len(samples) // FRAME)
+    mel_BTM = model.frontend(torch.from_numpy(np.pad(samples, (0, frames * FRAME - len(samples))))[None])
+    state, expected, at = model.encoder.initial_state(1), [], 0
+    while at < frames:
+        window_BTM = mel_BTM[:, 2 * at : 2 * (at + 8)]
+        kept = 4 if len(samples) - at * FRAME >= 8 * FRAME else frames - at
+        state, log_probs_BTV, _ = model.encoder.step(
+            state, window_BTM, torch.tensor([window_BTM.shape[1]]), torch.tensor([2 * kept])
+        )
+        expected.append(log_probs_BTV[0, :kept].numpy())
+        at += kept
+    assert [len(chunk) for chunk in streamed] == [len(chunk) for chunk in expected] == [4] * 14 + [6]
+    assert np.abs(np.concatenate(streamed) - np.concatenate(expected)).max() <= TOLERANCE
+
+
+def test_rows_with_and_without_look_ahead_share_a_step() -> None:
+    model = tiny_model(hops_per_chunk=2)
+    long, short = noise(0.8, seed=1), noise(0.25, seed=2)
+
+    def alone(samples: Samples) -> LogProbs:
+        (heard,) = listen_many(model, [samples], 8, _Parts)
+        return np.concatenate(heard.listener.parts)
+
+    together = listen_many(model, [long, short], 8, _Parts)
+    heard = {h.index: np.concatenate(h.listener.parts) for h in together}
+    assert np.abs(heard[0] - alone(long)).max() <= TOLERANCE
+    assert np.abs(heard[1] - alone(short)).max() <= TOLERANCE
+
+
+class _Parts:
+    def __init__(self) -> None:
+        self.parts: list[LogProbs] = []
+
+    def hear(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
+        self.parts.append(log_probs_TV)
 
 
 def test_strangers_and_their_lengths_change_nothing(model: LoadedModel) -> None:

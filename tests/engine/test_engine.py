@@ -229,22 +229,25 @@ def test_a_session_that_leaves_in_mid_step_hears_no_more_and_its_slot_is_clean(
     assert next_one.messages == transcribe_samples(model, samples)
 
 
-def test_congestion_is_told_and_relieved_and_no_sample_lost(engine: Engine, gate: _Gate) -> None:
+def test_congestion_is_told_and_relieved_and_no_sample_lost(
+    engine: Engine, gate: _Gate, model: LoadedModel
+) -> None:
+    hop_ms = 320 // model.encoder.hops_per_chunk
     inbox, resumed = Inbox(), threading.Event()
     session = engine.open(Start(), inbox, resumed.set)
     gate.shut()
     session.feed(s16(noise(1.0)))
     gate.wait_reached()
-    session.feed(s16(noise(0.3)))
+    session.feed(s16(noise((hop_ms - 20) / 1_000)))
     assert not session.congested
     session.feed(s16(noise(0.1)))
     assert session.congested
-    assert session.backlog_ms == 1_400 - 320
+    assert session.backlog_ms == 1_080
     gate.open.set()
     assert resumed.wait(timeout=30)
     assert not session.congested
     session.stop()
-    assert inbox.wait_for("done") == Done(audio_ms=1_400)
+    assert inbox.wait_for("done") == Done(audio_ms=1_080 + hop_ms)
 
 
 def test_draining_finishes_open_utterances_and_admits_nobody(engine: Engine, model: LoadedModel) -> None:

@@ -29,7 +29,8 @@ def _drain(queue: ChunkQueue) -> list[Chunk]:
 
 
 def _plain(chunk: Chunk) -> tuple[object, ...]:
-    return (chunk.samples_S.tolist(), chunk.end_sample, chunk.fresh, chunk.hotwords, chunk.end)
+    heard = chunk.samples_S.tolist(), chunk.end_sample, chunk.fresh, chunk.hotwords, chunk.end
+    return (*heard, chunk.ahead_S.tolist())
 
 
 def test_a_chunk_is_ready_when_whole() -> None:
@@ -87,6 +88,18 @@ def test_hotwords_outlast_a_finalize_at_the_same_place() -> None:
     assert after.hotwords == WORD
 
 
+def test_a_stream_moves_on_by_hops_and_looks_ahead() -> None:
+    queue = ChunkQueue(CHUNK, 4)
+    queue.append(_ramp(17))
+    first, second = _drain(queue)
+    queue.mark(StopMark())
+    (last,) = _drain(queue)
+    assert (first.samples_S.tolist(), first.ahead_S.tolist()) == ([0, 1, 2, 3], [4, 5, 6, 7, 8, 9])
+    assert (second.samples_S.tolist(), second.ahead_S.tolist()) == ([4, 5, 6, 7], [8, 9, 10, 11, 12, 13])
+    assert (first.end_sample, second.end_sample) == (4, 8)
+    assert (last.samples_S.tolist(), last.ahead_S.tolist(), last.end) == (list(range(8, 17)), [], StopMark())
+
+
 events = st.lists(
     st.one_of(
         st.integers(1, 27),
@@ -97,9 +110,9 @@ events = st.lists(
 )
 
 
-@given(events, st.data())
-def test_chunks_depend_on_neither_split_nor_time(script: list[object], data: st.DataObject) -> None:
-    at_once, in_pieces = ChunkQueue(CHUNK), ChunkQueue(CHUNK)
+@given(events, st.sampled_from([CHUNK, 5, 3]), st.data())
+def test_chunks_depend_on_neither_split_nor_time(script: list[object], hop: int, data: st.DataObject) -> None:
+    at_once, in_pieces = ChunkQueue(CHUNK, hop), ChunkQueue(CHUNK, hop)
     early: list[Chunk] = []
     position = 0
     for event in [*script, StopMark()]:
@@ -122,7 +135,7 @@ def test_chunks_depend_on_neither_split_nor_time(script: list[object], data: st.
         for chunk in chunks:
             plain = _plain(chunk)
             if not len(chunk.samples_S) and out and out[-1][4] is None:
-                out[-1] = (*out[-1][:4], chunk.end)
+                out[-1] = (*out[-1][:4], chunk.end, out[-1][5])
             else:
                 out.append(plain)
         return out

@@ -27,14 +27,20 @@ from streamasr.protocol.messages import ServerMessage
 TOKENS = TokenList.of_characters("abcdef'")
 
 
-def tiny_model(seed: int = 4) -> LoadedModel:
+def tiny_model(seed: int = 4, hops_per_chunk: int = 1) -> LoadedModel:
     """20 ms frames, chunks of 80, 160 and 320 ms, log-probs that spell words and pauses of the sound."""
     config = ModelConfig(
         name="tiny",
         sample_delay=160,
         frontend=FrontendConfig(n_mels=20),
         encoder=WhisperEncoderConfig(
-            n_mels=20, dim=32, heads=2, layers=2, left_context_frames=12, chunk_frames=(4, 8, 16)
+            n_mels=20,
+            dim=32,
+            heads=2,
+            layers=2,
+            left_context_frames=12,
+            chunk_frames=(4, 8, 16),
+            hops_per_chunk=hops_per_chunk,
         ),
         decoder=DecoderConfig(beam_width=8),
         endpointing=EndpointConfig(silence_ms=300, max_utterance_ms=2_000, max_overrun_ms=500),
