@@ -57,7 +57,9 @@ def ctc(
 
 
 def consistency(log_probs_BTV: Tensor, mask_BT: Tensor) -> Tensor:
-    """CR-CTC (Yao et al. 2024, eq. 4): each half of the batch is drawn towards the other half, which stands still.
+    """CR-CTC (Yao et al. 2024): each half of the batch is drawn towards the other half, which stands still.
+
+    Summed over the frames of both views, as CTC is: divided by them, half of each sum remains, as in the paper.
 
     Args:
         log_probs_BTV: rows ``0 … B/2`` are one view of the sound, the rest another of the same sound.
@@ -66,7 +68,7 @@ def consistency(log_probs_BTV: Tensor, mask_BT: Tensor) -> Tensor:
     first, second = log_probs_BTV.chunk(2)
     other = F.kl_div(first, second.detach(), reduction="none", log_target=True)
     back = F.kl_div(second, first.detach(), reduction="none", log_target=True)
-    return 0.5 * ((other + back).sum(dim=-1) * mask_BT[: len(first)]).sum()
+    return ((other + back).sum(dim=-1) * mask_BT[: len(first)]).sum()
 
 
 def smoothing(log_probs_BTV: Tensor, mask_BT: Tensor) -> Tensor:

@@ -55,6 +55,17 @@ def test_consistency_is_zero_for_equal_views_and_ignores_padding() -> None:
     assert float(losses.consistency(torch.cat((view, other)), mask_BT)) == pytest.approx(0, abs=1e-6)
 
 
+def test_consistency_weighs_against_ctc_as_in_the_paper() -> None:
+    """Half of both CTC losses and half of both divergences, once both are divided by the frames of both views."""
+    torch.manual_seed(3)
+    log_probs_BTV = torch.randn(2, 5, 4).log_softmax(-1)
+    first_TV, second_TV = log_probs_BTV
+    there = (second_TV.exp() * (second_TV - first_TV)).sum()
+    back = (first_TV.exp() * (first_TV - second_TV)).sum()
+    both_views = losses.consistency(log_probs_BTV, torch.ones(2, 5)) / 10
+    torch.testing.assert_close(both_views, 0.5 * (there + back) / 5)
+
+
 def test_distillation_is_zero_where_the_directions_agree() -> None:
     student_BTD = torch.randn(2, 4, 8)
     mask_BT = torch.ones(2, 4)
