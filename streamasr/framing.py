@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from streamasr.config import EncoderConfig, FrontendConfig, NemoFrontendConfig
+from streamasr.config import AnyFrontendConfig, EncoderConfig, NemoFrontendConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +37,8 @@ class Framing:
     """Samples in whole numbers of which streams end …"""
     rounds_up: bool
     """… completed with silence to a whole one, or without the rest."""
+    sample_delay: int
+    """Samples by which an encoder frame lags the sound in the middle of what it sees without attention."""
 
     @property
     def frame_samples(self) -> int:
@@ -58,10 +60,13 @@ class Framing:
         return (mel_frames + self.lead_frames + self.subsampling - 1) // self.subsampling * (mel_frames > 0)
 
 
-def framing_of(frontend: FrontendConfig | NemoFrontendConfig, encoder: EncoderConfig) -> Framing:
+def framing_of(frontend: AnyFrontendConfig, encoder: EncoderConfig) -> Framing:
     """The arithmetic of ``frontend`` before ``encoder``."""
     lead_samples = (encoder.lead_frames + 1) * frontend.hop - frontend.lookahead_samples
     own_end = isinstance(frontend, NemoFrontendConfig)
+    # Mel frame m lies around sample hop * m - mel_delay; the middle of what encoder frame i sees, some frames back.
+    mel_delay = 0 if own_end else frontend.n_fft // 2 - frontend.hop
+    frames_back = encoder.lead_frames or 1
     return Framing(
         hop=frontend.hop,
         subsampling=encoder.subsampling,
@@ -71,4 +76,5 @@ def framing_of(frontend: FrontendConfig | NemoFrontendConfig, encoder: EncoderCo
         # An encoder without a lead has no notion of a part of a frame either.
         unit=frontend.hop if encoder.lead_frames else frontend.hop * encoder.subsampling,
         rounds_up=not own_end,
+        sample_delay=frames_back * frontend.hop + mel_delay + frontend.hop * encoder.subsampling // 2,
     )

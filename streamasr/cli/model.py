@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from streamasr.cli import model_import, model_logits
 from streamasr.config import to_toml
 from streamasr.engine.model import CARD_FILE, packaged_models, read_model_config, resolve_model
 from streamasr.training.report.card import write_card
@@ -13,8 +14,12 @@ from streamasr.training.report.measured import read_evaluation
 EXAMPLE = """\
 streamasr model list
 streamasr model info en-small
-streamasr model card models/mine --from evaluation.json"""
+streamasr model card models/mine --from evaluation.json
+streamasr model import-nemo stt_en_fastconformer_hybrid_large_streaming_multi.nemo models/fastconformer
+streamasr model logits models/fastconformer speech.wav speech.npz --latency-ms 560"""
 
+_PARTS = {"import-nemo": model_import, "logits": model_logits}
+"""Actions with modules of their own."""
 CARD_LINES = 12
 """Lines of the model card that ``info`` shows."""
 
@@ -36,10 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="what `streamasr evaluate --json` printed; of equal measurements the last counts",
     )
+    model_import.add_arguments(commands.add_parser("import-nemo", help="a checkpoint of NeMo as a model folder"))
+    model_logits.add_arguments(commands.add_parser("logits", help="mel frames and log-probs of a recording"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what was asked for, or write the card and print where it is."""
+    if args.action in _PARTS:
+        return int(_PARTS[args.action].run(args))
     if args.action == "list":
         for name, folder in packaged_models().items():
             print(f"{name}\t{folder}")

@@ -22,6 +22,8 @@ from streamasr.text import join_words
 
 BLANK = "<blank>"
 """How ``tokens.txt`` writes the CTC blank."""
+UNKNOWN = "<unk>"
+"""How a list of word pieces writes a piece for what none of the others spells; it adds nothing to a word."""
 SEPARATOR = "<space>"
 """How ``tokens.txt`` writes the separator between words."""
 WORD_START = "▁"
@@ -41,6 +43,7 @@ class TokenList:
         starts: whether a token finishes the word before it.
         blank: id of the blank.
         separator: id of the token that only finishes words; ``None`` where there is none.
+        unknown: id of the piece that spells nothing; ``None`` where there is none.
 
     Raises:
         ModelError: no blank, a repeated token, or one that cannot be part of a word.
@@ -52,6 +55,7 @@ class TokenList:
     starts: tuple[bool, ...] = field(init=False, repr=False, compare=False)
     blank: int = field(init=False, repr=False, compare=False)
     separator: int | None = field(init=False, repr=False, compare=False)
+    unknown: int | None = field(init=False, repr=False, compare=False)
     _ids: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -69,7 +73,7 @@ class TokenList:
         for number, token in enumerate(self.tokens):
             _check(token, number, kind)
         separator = WORD_START if kind == "pieces" else SEPARATOR
-        silent = (BLANK, SEPARATOR)
+        silent = (BLANK, SEPARATOR, UNKNOWN)
         values: dict[str, object] = {
             "kind": kind,
             "pieces": tuple("" if t in silent else t.removeprefix(WORD_START) for t in self.tokens),
@@ -79,6 +83,7 @@ class TokenList:
             ),
             "blank": ids[BLANK],
             "separator": ids.get(separator),
+            "unknown": ids.get(UNKNOWN),
             "_ids": ids,
         }
         for name, value in values.items():
@@ -178,7 +183,7 @@ class TokenList:
 
 def _check(token: str, number: int, kind: Kind) -> None:
     """Refuse a token that cannot stand in a list of this kind."""
-    if token == BLANK or (token == SEPARATOR and kind == "letters"):
+    if token == BLANK or (token == SEPARATOR and kind == "letters") or (token == UNKNOWN and kind == "pieces"):
         return
     if kind != "pieces":
         if len(token) != 1 or token.isspace():

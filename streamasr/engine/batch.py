@@ -92,6 +92,10 @@ class BatchStep:
             mel_BTM = torch.cat((mel_BTM, behind_BTM), dim=1)
             advance_B = self._slots(chunks)
             lengths_B = lengths_B + behind_B
+        if self._tap is not None:
+            heard_B = lengths_B if advance_B is None else advance_B
+            for slot, chunk, mel_TM, count in zip(slots, chunks, mel_BTM, heard_B.tolist(), strict=True):
+                self._tap(slot, mel_TM[self._framing.lead_frames * chunk.fresh : count])
         heard = self._clock()
         encoder_state, log_probs_BTV, frames_B = self._model.encoder.step(
             self._encoder.gather(slots), mel_BTM, lengths_B, advance_B

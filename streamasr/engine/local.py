@@ -191,6 +191,38 @@ def hear_whole(model: LoadedModel, samples_S: Samples, chunk_frames: int | None)
     return Whole(mel_BTM[0, :frames].cpu().numpy(), log_probs_BTV[0, : int(frames_B)].float().cpu().numpy())
 
 
+def hear_streamed(
+    model: LoadedModel, samples_S: Samples, chunk_frames: int, split_seed: int | None = None
+) -> Whole:
+    """The same of a stream in chunks of that size, with a seed fed in pieces of random lengths."""
+    mels: list[NDArray[np.float32]] = []
+    step = BatchStep(model, slots=1, tap=lambda _, mel_TM: mels.append(mel_TM.cpu().numpy()))
+    queue = chunk_queue(model, chunk_frames)
+    log_probs: list[LogProbs] = []
+
+    def run() -> None:
+        while queue.ready:
+            log_probs.extend(step.run([(0, queue.take())])[0])
+
+    cuts: list[int] = []
+    if split_seed is not None:
+        rng = np.random.default_rng(split_seed)
+        cuts = np.sort(
+            rng.integers(0, len(samples_S) + 1, len(samples_S) // model.frame_samples + 1)
+        ).tolist()
+    for piece_S in np.split(samples_S, cuts):
+        queue.append(piece_S)
+        run()
+    queue.mark(StopMark())
+    run()
+    heard = [part_TV for part_TV in log_probs if len(part_TV)]
+    tokens, features = len(model.decoder.beams.tokens), model.config.frontend.features
+    return Whole(
+        np.concatenate(mels) if mels else np.zeros((0, features), dtype=np.float32),
+        np.concatenate(heard).astype(np.float32) if heard else np.zeros((0, tokens), dtype=np.float32),
+    )
+
+
 @dataclass(slots=True, eq=False)
 class _Running(Generic[L]):
     index: int

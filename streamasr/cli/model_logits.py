@@ -1,0 +1,67 @@
+"""``streamasr model logits``: what a model makes of a recording, as numbers, for comparisons with other programs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from streamasr.errors import ConfigError
+from streamasr.protocol.messages import Start
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("model", metavar="DIR|NAME", help="model folder or packaged model")
+    parser.add_argument("audio", type=Path, metavar="AUDIO", help="WAV, FLAC, Ogg, Opus or MP3")
+    parser.add_argument("out", type=Path, metavar="OUT.npz", help="file to write: mel, log_probs, tokens")
+    parser.add_argument(
+        "--latency-ms",
+        type=int,
+        metavar="N",
+        help=f"audio per step (default {Start().latency_ms}; with --offline the model's largest)",
+    )
+    parser.add_argument(
+        "--offline", action="store_true", help="the whole recording at once, under the mask of that latency"
+    )
+    parser.add_argument(
+        "--split-seed",
+        type=int,
+        metavar="S",
+        help="feed the samples in pieces of random lengths, drawn from this seed",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compute, write, and print the shapes."""
+    import numpy as np
+
+    from streamasr.engine.local import hear_streamed, hear_whole
+    from streamasr.engine.model import load_model
+    from streamasr.frontend.files import read_audio
+
+    if args.offline and args.split_seed is not None:
+        raise ConfigError("--split-seed goes with streaming, not with --offline")
+    if args.latency_ms is not None and args.latency_ms < 0:
+        raise ConfigError(f"--latency-ms must not be negative, got {args.latency_ms}")
+    model = load_model(args.model, "cpu")
+    samples_S = read_audio(args.audio, model.sample_rate)
+    largest = model.chunk_ms(model.encoder.chunk_frames[-1])
+    default = largest if args.offline else Start().latency_ms
+    chunk_frames = model.chunk_frames_for(default if args.latency_ms is None else args.latency_ms)
+    heard = (
+        hear_whole(model, samples_S, chunk_frames)
+        if args.offline
+        else hear_streamed(model, samples_S, chunk_frames, args.split_seed)
+    )
+    np.savez(
+        args.out,
+        mel=heard.mel_TM,
+        log_probs=heard.log_probs_TV,
+        tokens=np.array(model.decoder.beams.tokens.tokens),
+    )
+    way = "at once" if args.offline else "streamed"
+    print(
+        f"{args.out}: mel {heard.mel_TM.shape}, log_probs {heard.log_probs_TV.shape}, "
+        f"{way} in chunks of {model.chunk_ms(chunk_frames)} ms"
+    )
+    return 0

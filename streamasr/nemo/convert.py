@@ -1,0 +1,146 @@
+"""From a ``.nemo`` file to a model folder that the daemon, the trainer and the exporter take."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from streamasr.acoustic import build_encoder, save_encoder
+from streamasr.config import ModelConfig, to_toml
+from streamasr.decoding.loading import TOKENS_FILE
+from streamasr.decoding.tokens import BLANK, TokenList
+from streamasr.errors import ConfigError, ModelError
+from streamasr.framing import framing_of
+from streamasr.frontend.nemo import slaney_filters
+from streamasr.nemo.archive import ArchiveLimits, open_archive
+from streamasr.nemo.translate import Generation, NemoModel, translate_config
+from streamasr.nemo.weights import translate_weights
+from streamasr.units import MS_PER_SECOND
+
+TOKENIZER_FILE = "tokenizer.model"
+_FILTER_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What came of an import."""
+
+    folder: Path
+    config: ModelConfig
+    model: NemoModel
+
+
+def import_nemo(
+    path: Path,
+    out: Path,
+    *,
+    generation: Generation | None = None,
+    name: str | None = None,
+    language: str = "en",
+    limits: ArchiveLimits | None = None,
+) -> Imported:
+    """Make the model folder ``out`` of a checkpoint of NeMo, its weights in float32 as they are.
+
+    Args:
+        path: the ``.nemo`` file.
+        out: a folder that is not there yet, or is empty; it appears whole or not at all.
+        generation: of the front end; ``None`` for what the checkpoint's version tells.
+        name: of the model, by default the file's.
+        language: of the model.
+        limits: on the archive.
+
+    Raises:
+        ModelError: the file is no such checkpoint, or has an option that is not supported.
+        ConfigError: ``out`` holds something already.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out}: exists already and is not empty; name a new folder")
+    try:
+        with open_archive(path, limits or ArchiveLimits()) as archive:
+            model = translate_config(archive.config(), generation)
+            pieces = archive.read(model.tokenizer)
+            weights = archive.weights()
+    except ModelError as error:
+        raise ModelError(_named(path, error.message)) from None
+    tokens = _tokens(pieces, path)
+    config = ModelConfig(
+        name=name or path.name.removesuffix(".nemo"),
+        language=language,
+        sample_delay=framing_of(model.frontend, model.encoder).sample_delay,
+        frontend=model.frontend,
+        encoder=model.encoder,
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as parts:
+        folder = Path(parts) / "model"
+        folder.mkdir()
+        encoder = build_encoder(model.encoder, len(tokens))
+        try:
+            _check_filters(weights, model)
+            encoder.load_state_dict(translate_weights(weights, model.encoder, model.head))
+        except ModelError as error:
+            raise ModelError(_named(path, error.message)) from None
+        except RuntimeError as error:
+            raise ModelError(f"{path}: the weights do not fit the configuration: {error}") from None
+        save_encoder(encoder, folder / "model.safetensors", torch.float32)
+        (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
+        tokens.save(folder / TOKENS_FILE)
+        (folder / TOKENIZER_FILE).write_bytes(pieces)
+        (folder / "README.md").write_text(_card(config, model, path), encoding="utf-8")
+        if out.exists():
+            out.rmdir()
+        shutil.move(folder, out)
+    return Imported(out, config, model)
+
+
+def _tokens(pieces: bytes, path: Path) -> TokenList:
+    """SentencePiece's pieces in their order, the blank behind them, as NeMo's CTC heads have it."""
+    import sentencepiece
+
+    try:
+        processor = sentencepiece.SentencePieceProcessor(model_proto=pieces)
+    except (RuntimeError, OSError) as error:
+        raise ModelError(f"{path}: the tokenizer is not a SentencePiece model ({error})") from None
+    names = [processor.id_to_piece(number) for number in range(processor.get_piece_size())]
+    try:
+        return TokenList((*names, BLANK))
+    except ModelError as error:
+        raise ModelError(f"{path}: the tokenizer's pieces: {error.message}") from None
+
+
+def _check_filters(weights: dict[str, Tensor], model: NemoModel) -> None:
+    """The checkpoint's own mel filters and window, where it has them, are those that the front end computes."""
+    frontend = model.frontend
+    ours = {
+        "fb": slaney_filters(frontend.n_fft, frontend.n_mels, frontend.sample_rate).T.float()[None],
+        "window": torch.hann_window(frontend.window, periodic=False),
+    }
+    for name, expected in ours.items():
+        theirs = weights.get(f"preprocessor.featurizer.{name}")
+        if theirs is None:
+            continue
+        if theirs.shape != expected.shape or (theirs.float() - expected).abs().max() > _FILTER_TOLERANCE:
+            raise ModelError(f"preprocessor.featurizer.{name}: not what its configuration describes")
+
+
+def _named(path: Path, message: str) -> str:
+    return message if message.startswith(str(path)) else f"{path}: {message}"
+
+
+def _card(config: ModelConfig, model: NemoModel, path: Path) -> str:
+    frame_ms = (
+        MS_PER_SECOND * framing_of(model.frontend, model.encoder).frame_samples / model.frontend.sample_rate
+    )
+    latencies = ", ".join(f"{round(size * frame_ms)} ms" for size in model.encoder.chunk_frames)
+    version = f"NeMo {model.version}" if model.version else "a version of NeMo that it does not tell"
+    return (
+        f"# {config.name}\n\n"
+        f"Imported from `{path.name}`, a `{model.kind}` saved by {version}: the encoder and its CTC head.\n"
+        f"Front end: {model.frontend.generation}. Latencies: {latencies}.\n\n"
+        "The weights are their authors'; their licence and what they were measured at stand where they come from.\n"
+    )

@@ -1,0 +1,104 @@
+"""A section of NeMo's configuration, read option by option: what is not understood is refused by name and value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from streamasr.errors import ModelError
+
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+_ABSENT = object()
+
+
+class Section:
+    """One table of the configuration.
+
+    Args:
+        root: the whole configuration, for references such as ``${sample_rate}``.
+        path: the table's name, its parts joined by dots.
+
+    Raises:
+        ModelError: there is no such table.
+    """
+
+    def __init__(self, root: Mapping[str, Any], path: str) -> None:
+        self._root = root
+        self.path = path
+        table = _look_up(root, path)
+        if not isinstance(table, Mapping):
+            raise ModelError(f"{path}: missing, or not a table")
+        self._table = table
+        self._known: set[str] = set()
+
+    def get(self, key: str, kind: type | tuple[type, ...], default: Any = _ABSENT) -> Any:
+        """An option's value, of type ``kind``; an option that is absent or null has its default.
+
+        Raises:
+            ModelError: it is missing and has no default, or it is of another type.
+        """
+        self._known.add(key)
+        value = self._table.get(key)
+        if isinstance(value, str) and (reference := _REFERENCE.fullmatch(value)):
+            value = _look_up(self._root, reference[1].removeprefix("model."))
+        if value is None:
+            if default is _ABSENT:
+                raise ModelError(f"{self.path}.{key}: missing")
+            return default
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if float in kinds:
+            kinds = (*kinds, int)
+        if not isinstance(value, kinds) or (
+            isinstance(value, bool) and bool not in kinds and object not in kinds
+        ):
+            names = " or ".join(each.__name__ for each in kinds)
+            raise ModelError(f"{self.path}.{key} = {value!r}: expected {names}")
+        return value
+
+    def only(self, key: str, *allowed: Any, default: Any = _ABSENT) -> Any:
+        """An option that must have one of the values ``allowed``; the first one is its default.
+
+        Raises:
+            ModelError: it has another.
+        """
+        value = self.get(key, object, allowed[0] if default is _ABSENT else default)
+        if not any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in allowed):
+            can = " or ".join(repr(each) for each in allowed)
+            raise ModelError(f"{self.path}.{key} = {value!r} is not supported, only {can}")
+        return value
+
+    def absent(self, key: str) -> None:
+        """An option that must not be there, or be null.
+
+        Raises:
+            ModelError: it has a value.
+        """
+        value = self.get(key, object, None)
+        if value is not None:
+            raise ModelError(f"{self.path}.{key} = {value!r} is not supported, only to leave it out")
+
+    def is_null(self, key: str) -> bool:
+        """Whether an option is there and null, where that is not to be its default."""
+        return key in self._table and self._table[key] is None
+
+    def ignore(self, *keys: str) -> None:
+        """Options that change nothing in recognition."""
+        self._known.update(keys)
+
+    def refuse_others(self) -> None:
+        """Refuse whatever no one has asked for.
+
+        Raises:
+            ModelError: there is such an option, and it is not null.
+        """
+        for key, value in self._table.items():
+            if key not in self._known and value is not None:
+                raise ModelError(f"{self.path}.{key} = {value!r} is an option that is not known here")
+
+
+def _look_up(root: Mapping[str, Any], path: str) -> Any:
+    value: Any = root
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

@@ -1,0 +1,197 @@
+"""NeMo's configuration of a streaming FastConformer with a CTC head as our own. Knows no archive and no weight."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from streamasr.config import FastConformerEncoderConfig, NemoFrontendConfig
+from streamasr.errors import ConfigError, ModelError
+from streamasr.nemo.options import Section
+
+Generation = Literal["current", "legacy"]
+
+_HEADS = {
+    "EncDecCTCModelBPE": ("decoder", "decoder"),
+    "EncDecHybridRNNTCTCBPEModel": ("aux_ctc.decoder", "ctc_decoder"),
+}
+"""Classes of models: the table of the CTC head, and its name among the weights."""
+_FIRST_CURRENT = (2, 5)
+"""The first version that hears silence beyond the edges."""
+
+
+@dataclass(frozen=True, slots=True)
+class NemoModel:
+    """What an archive's configuration describes."""
+
+    frontend: NemoFrontendConfig
+    encoder: FastConformerEncoderConfig
+    head: str
+    """The CTC head's name among the weights."""
+    tokenizer: str
+    """The archive's member that is SentencePiece's model."""
+    kind: str
+    """NeMo's class."""
+    version: str
+    """NeMo's version, empty where the archive does not tell."""
+    default_chunk_frames: int
+    """The chunk size that NeMo takes if nobody chooses."""
+
+
+def translate_config(config: Mapping[str, Any], generation: Generation | None) -> NemoModel:
+    """Our configuration of a model.
+
+    Args:
+        config: NeMo's ``model_config.yaml``.
+        generation: of the front end; ``None`` for what the model's version tells, and legacy where it tells none.
+
+    Raises:
+        ModelError: an option that is not supported; the message has its name, its value and what would be.
+    """
+    kind = str(config.get("target")).rpartition(".")[2]
+    if kind not in _HEADS:
+        raise ModelError(f"target = {config.get('target')!r} is not supported, only {' or '.join(_HEADS)}")
+    table, head = _HEADS[kind]
+    version = str(config.get("nemo_version") or "")
+    try:
+        encoder = _encoder(Section(config, "encoder"))
+        frontend = _frontend(Section(config, "preprocessor"), generation or generation_of(version))
+    except ConfigError as error:
+        raise ModelError(f"the model's sizes do not go together: {error.message}") from None
+    if encoder.n_mels != frontend.n_mels:
+        raise ModelError(f"encoder.feat_in = {encoder.n_mels}: preprocessor.features is {frontend.n_mels}")
+    _head(Section(config, table), encoder.dim)
+    return NemoModel(
+        frontend=frontend,
+        encoder=encoder,
+        head=head,
+        tokenizer=_tokenizer(Section(config, "tokenizer")),
+        kind=kind,
+        version=version,
+        default_chunk_frames=_contexts(Section(config, "encoder"))[0][1] + 1,
+    )
+
+
+def generation_of(version: str) -> Generation:
+    """The front end of a version of NeMo, such as ``2.5.0rc0``; legacy where it is not told."""
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers and (int(numbers[1]), int(numbers[2])) >= _FIRST_CURRENT:
+        return "current"
+    return "legacy"
+
+
+def _frontend(options: Section, generation: Generation) -> NemoFrontendConfig:
+    _is(options, "AudioToMelSpectrogramPreprocessor")
+    rate = options.get("sample_rate", int, 16_000)
+    window = options.get("n_window_size", int, 0) or round(options.get("window_size", float, 0.02) * rate)
+    hop = options.get("n_window_stride", int, 0) or round(options.get("window_stride", float, 0.01) * rate)
+    options.only("window", "hann")
+    options.only("normalize", "NA", False, default="per_feature")
+    options.only("lowfreq", 0)
+    options.only("highfreq", rate / 2)
+    options.only("log", True)
+    options.only("log_zero_guard_type", "add")
+    options.only("mag_power", 2.0)
+    options.only("mel_norm", "slaney")
+    options.only("frame_splicing", 1)
+    options.only("exact_pad", False)
+    options.only("stft_exact_pad", False)
+    options.only("stft_conv", False)
+    options.only("use_torchaudio", False)
+    options.only("pad_value", 0)
+    # Dither and narrow-band augmentation act in training; padding lies behind the sound, where nothing looks.
+    options.ignore("dither", "pad_to", "rng", "nb_augmentation_prob", "nb_max_freq")
+    frontend = NemoFrontendConfig(
+        generation=generation,
+        sample_rate=rate,
+        n_fft=options.get("n_fft", int, 2 ** math.ceil(math.log2(window))),
+        window=window,
+        hop=hop,
+        n_mels=options.get("features", int, 64),
+        preemphasis=0.0 if options.is_null("preemph") else float(options.get("preemph", float, 0.97)),
+        log_guard=float(options.get("log_zero_guard_value", float, 2.0**-24)),
+    )
+    options.refuse_others()
+    return frontend
+
+
+def _encoder(options: Section) -> FastConformerEncoderConfig:
+    _is(options, "ConformerEncoder")
+    dim = options.get("d_model", int)
+    kernel = options.get("conv_kernel_size", int, 31)
+    channels = options.get("subsampling_conv_channels", int, -1)
+    options.only("subsampling", "dw_striding", default="striding")
+    options.only("causal_downsampling", True, default=False)
+    options.only("self_attention_model", "rel_pos")
+    options.only("att_context_style", "chunked_limited", default="regular")
+    options.only("conv_norm_type", "layer_norm", default="batch_norm")
+    options.only("conv_context_size", "causal", [kernel - 1, 0], default=None)
+    options.only("feat_out", -1, dim)
+    options.absent("reduction")
+    options.only("reduction_factor", 1)
+    options.only("global_tokens", 0)
+    # Sharing of position biases shows in the weights; the others act in training, or say how, not what, to compute.
+    options.ignore(
+        "untie_biases", "pos_emb_max_len", "att_context_probs", "reduction_position", "global_tokens_spacing",
+        "global_attn_separate", "dropout_pre_encoder", "dropout_emb", "dropout_att", "stochastic_depth_drop_prob",
+        "stochastic_depth_mode", "stochastic_depth_start_layer", "subsampling_conv_chunking_factor",
+        "use_pytorch_sdpa", "use_pytorch_sdpa_backends", "sync_max_audio_length",
+    )  # fmt: skip
+    contexts = _contexts(options)
+    encoder = FastConformerEncoderConfig(
+        n_mels=options.get("feat_in", int),
+        dim=dim,
+        heads=options.get("n_heads", int, 4),
+        layers=options.get("n_layers", int),
+        subsampling=options.get("subsampling_factor", int, 4),
+        subsampling_channels=dim if channels == -1 else channels,
+        feed_forward_factor=options.get("ff_expansion_factor", int, 4),
+        conv_kernel=kernel,
+        bias=options.get("use_bias", bool, True),
+        scale_input=options.get("xscaling", bool, True),
+        dropout=float(options.get("dropout", float, 0.1)),
+        left_context_frames=contexts[0][0],
+        chunk_frames=tuple(sorted({ahead + 1 for _, ahead in contexts})),
+    )
+    options.refuse_others()
+    return encoder
+
+
+def _contexts(options: Section) -> list[tuple[int, int]]:
+    """Pairs of left and right context in encoder frames, in the model's order."""
+    given = options.get("att_context_size", list, [-1, -1])
+    pairs = given if given and isinstance(given[0], list) else [given]
+    for pair in pairs:
+        if len(pair) != 2 or not all(isinstance(size, int) for size in pair) or min(pair) < 0 or pair[0] == 0:
+            raise ModelError(
+                f"{options.path}.att_context_size = {given!r} is not supported, only pairs of a limited left "
+                "context and a look-ahead"
+            )
+    if len({left for left, _ in pairs}) != 1:
+        raise ModelError(
+            f"{options.path}.att_context_size = {given!r} is not supported, only one left context for all look-aheads"
+        )
+    return [(left, ahead) for left, ahead in pairs]
+
+
+def _head(options: Section, dim: int) -> None:
+    _is(options, "ConvASRDecoder")
+    options.only("feat_in", dim)
+    options.only("add_blank", True)
+    options.ignore("num_classes", "vocabulary", "init_mode")
+    options.refuse_others()
+
+
+def _tokenizer(options: Section) -> str:
+    options.only("type", "bpe", default=None)
+    path: str = options.get("model_path", str)
+    return path.removeprefix("nemo:").rpartition("/")[2]
+
+
+def _is(options: Section, name: str) -> None:
+    target = options.get("_target_", str)
+    if target.rpartition(".")[2] != name:
+        raise ModelError(f"{options.path}._target_ = {target!r} is not supported, only {name}")

@@ -1,0 +1,88 @@
+"""NeMo's weights of a FastConformer with a CTC head under our names. Knows no archive and no configuration file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from streamasr.config import FastConformerEncoderConfig
+from streamasr.errors import ModelError
+
+_LAYER = {
+    "norm_feed_forward1": "first_norm",
+    "feed_forward1.linear1": "first.0",
+    "feed_forward1.linear2": "first.3",
+    "norm_self_att": "attention_norm",
+    "self_attn.linear_out": "attention.out",
+    "norm_conv": "convolution_norm",
+    "conv.pointwise_conv1": "convolution.expand",
+    "conv.depthwise_conv": "convolution.depthwise",
+    "conv.batch_norm": "convolution.norm",
+    "conv.pointwise_conv2": "convolution.out",
+    "norm_feed_forward2": "second_norm",
+    "feed_forward2.linear1": "second.0",
+    "feed_forward2.linear2": "second.3",
+    "norm_out": "out_norm",
+}
+"""Modules of a layer; NeMo calls its layer norm ``batch_norm``."""
+_POINTWISE = ("conv.pointwise_conv1", "conv.pointwise_conv2")
+"""Convolutions with a kernel of one, linear maps here."""
+
+
+def translate_weights(
+    theirs: Mapping[str, Tensor], config: FastConformerEncoderConfig, head: str
+) -> dict[str, Tensor]:
+    """Our state dict, in float32, of NeMo's.
+
+    Args:
+        theirs: weights by NeMo's names; those of other parts (a transducer's) are passed over.
+        config: of the encoder that they are for.
+        head: NeMo's name of the CTC head, ``decoder`` or ``ctc_decoder``.
+
+    Raises:
+        ModelError: a weight is missing, or the encoder has one that there is no place for.
+    """
+    reader = _Reader(theirs)
+    ours: dict[str, Tensor] = {}
+    names = {"encoder.pre_encode.conv.0": "stem.stages.0.mixing", "encoder.pre_encode.out": "stem.out"}
+    for stage in range(1, config.subsampling.bit_length() - 1):
+        names[f"encoder.pre_encode.conv.{3 * stage - 1}"] = f"stem.stages.{stage}.depthwise"
+        names[f"encoder.pre_encode.conv.{3 * stage}"] = f"stem.stages.{stage}.mixing"
+    for layer in range(config.layers):
+        prefix = f"encoder.layers.{layer}"
+        names |= {f"{prefix}.{old}": f"blocks.{layer}.{new}" for old, new in _LAYER.items()}
+    for old, new in names.items():
+        biased = config.bias or "norm" in old or "pre_encode" in old
+        for kind in ("weight", "bias") if biased else ("weight",):
+            weight = reader.take(f"{old}.{kind}")
+            pointwise = kind == "weight" and old.endswith(_POINTWISE)
+            ours[f"{new}.{kind}"] = weight.squeeze(2) if pointwise else weight
+    for layer in range(config.layers):
+        attention, new = f"encoder.layers.{layer}.self_attn", f"blocks.{layer}.attention"
+        for kind in ("weight", "bias") if config.bias else ("weight",):
+            parts = [reader.take(f"{attention}.linear_{part}.{kind}") for part in "qkv"]
+            ours[f"{new}.qkv.{kind}"] = torch.cat(parts)
+        ours[f"{new}.position.weight"] = reader.take(f"{attention}.linear_pos.weight")
+        ours[f"{new}.content_bias_HK"] = reader.take(f"{attention}.pos_bias_u")
+        ours[f"{new}.position_bias_HK"] = reader.take(f"{attention}.pos_bias_v")
+    ours["head.weight"] = reader.take(f"{head}.decoder_layers.0.weight").squeeze(2)
+    ours["head.bias"] = reader.take(f"{head}.decoder_layers.0.bias")
+    if rest := [name for name in theirs if name.startswith("encoder.") and name not in reader.taken]:
+        raise ModelError(
+            f"the encoder has {len(rest)} weights that its configuration does not explain: {', '.join(rest[:3])}"
+        )
+    return ours
+
+
+class _Reader:
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        self._weights = weights
+        self.taken: set[str] = set()
+
+    def take(self, name: str) -> Tensor:
+        if name not in self._weights:
+            raise ModelError(f"the checkpoint has no weight {name}, which its configuration asks for")
+        self.taken.add(name)
+        return self._weights[name].float()
