@@ -5,10 +5,12 @@ PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
 MANIFEST ?= ../shared/data/dev-librispeech/manifest.jsonl
 ARGS ?=
 
-# What is installed depends on these two files, and on where the checkout is (it is installed editable).
+# What is installed depends on these two files, and on where the checkout is (it is installed editable); the
+# native core on its sources, too.
 HASH := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-12)
 PLACE := $(shell pwd | sha256sum | cut -c1-12)
 INSTALLED := $(VENV)/.installed-$(HASH)
+NATIVE := $(wildcard streamasr/decoding/native/*)
 LINKED := $(VENV)/.linked-$(HASH)-$(PLACE)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -22,15 +24,19 @@ install: $(LINKED) ## make the virtual environment VENV (default .venv) with eve
 
 $(INSTALLED):
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --constraint constraints.txt setuptools wheel
+	$(PIP) install --quiet --constraint constraints.txt setuptools wheel nanobind
 	$(PIP) install --constraint constraints.txt --editable ".[dev]"
 	rm -f $(VENV)/.installed-*
 	touch $@
 
-$(LINKED): $(INSTALLED)
+$(LINKED): $(INSTALLED) $(NATIVE)
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	rm -f $(VENV)/.linked-*
 	touch $@
+
+ifeq ($(wildcard streamasr/decoding/_native*.so),)
+.PHONY: $(LINKED)
+endif
 
 test: check ## the checks, and every test but the slow ones
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
@@ -58,6 +64,7 @@ wheel: install ## build the wheel, models and captions page inside, into dist/
 
 clean: ## remove the virtual environment and everything that was built
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -f streamasr/decoding/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list

@@ -18,7 +18,7 @@ import streamasr
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-BUILT = ("__pycache__", ".venv", "*.egg-info", "build", "dist", "shared", "tests", ".*")
+BUILT = ("__pycache__", ".venv", "*.egg-info", "*.so", "build", "dist", "shared", "tests", ".*")
 
 CHECKS: dict[str, Callable[[str], bool]] = {
     "the package": "streamasr/cli/serve.py".__eq__,

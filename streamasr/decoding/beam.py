@@ -1,65 +1,56 @@
-"""CTC prefix beam search with a language model, frame by frame, its state a value.
+"""CTC prefix beam search with a language model, its state a value: the native core in Python's clothes.
 
 The search is pyctcdecode 0.5.0's ``decode_beams`` (a prefix beam search after Hannun et al. 2014 with KenLM
 scores at word ends and a penalty on word beginnings that no known word has), so that one step a chunk gives
-what it gives for the whole utterance. ``docs/decoding.md`` lists where it differs and why. Knows tokens and
-words; does not know what an utterance is, when it ends, or where the log-probs come from.
+what it gives for the whole utterance. ``docs/decoding.md`` lists where it differs and why; ``native/search.cpp``
+is the search itself. Knows tokens and words; does not know what an utterance is, when it ends, or where the
+log-probs come from.
 
 Shape suffixes: T encoder frames, V tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from math import exp, log, log1p
-from operator import attrgetter
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamasr.config import DecoderConfig
-from streamasr.decoding.context import Context, ContextScorer, extends, joined
-from streamasr.decoding.hotwords import HotwordScorer
+from streamasr.decoding import _native
+from streamasr.decoding.endpoint import EndpointRules, Verdict
+from streamasr.decoding.hotwords import Hotwords, listen_for
 from streamasr.decoding.hypothesis import Hotword, Hypothesis
-from streamasr.decoding.language_model import LanguageModel
-from streamasr.decoding.paths import Path
-from streamasr.decoding.readings import hypotheses_of, read_final, read_open
-from streamasr.decoding.state import Beam, BeamState, undominated
+from streamasr.decoding.language_model import LanguageModel, weights_of
+from streamasr.decoding.readings import Reading, hypothesis_of
 from streamasr.decoding.tokens import TokenList
 
-LOG_PROB_FLOOR = log(1e-15)
-"""No token is less probable than this; pyctcdecode's own floor."""
+LogProbs = NDArray[np.floating[Any]]
+BeamState = _native.State
+"""A search under way: immutable, bounded by the beam width times the length of its text, ``bytes`` long.
+
+``frame``: frames of the stream seen so far, those before this search included. ``speech_start``: the first frame
+of the first word, as it was when the best beam first had one; ``None`` before. ``committed``: words with which
+every reading begins from now on. ``beams``: best first, for inspection: finished words, open word, last token,
+log probability of all paths and of the best one, worth of the finished words, worth of the open one.
+"""
 
 
-class Frame(NamedTuple):
-    """What one frame offers."""
+class Heard(NamedTuple):
+    """What hearing frames came to."""
 
-    tokens: list[tuple[int, float]]
-    """Ids worth trying with their log-probs, rising ids."""
-    best: int
-    """The most probable of them."""
-
-
-@dataclass(slots=True, eq=False)
-class _Candidate:
-    """A beam of the next frame while paths are still being added to it."""
-
-    context: Context
-    part: str
-    token: int
-    score: float
-    path_score: float
-    part_score: float
-    source: Beam
-    """The beam of this frame that the best path comes from."""
-    log_prob: float
-    total: float = 0.0
+    state: BeamState
+    end: int
+    """The first row of the log-probs that has not been heard."""
+    verdict: Verdict
+    """Not ``GOES_ON`` where the endpoint rules stopped after row ``end - 1``."""
+    settled: bool
+    """Whether words were committed there, so that the caller may note them."""
 
 
 class BeamDecoder:
-    """The search for one model; immutable, serves every session.
+    """The search for one model; immutable, serves every session, from any thread.
 
     Args:
         tokens: what the columns of the log-probs stand for.
@@ -71,19 +62,33 @@ class BeamDecoder:
         self.tokens = tokens
         self.lm = lm
         self.config = config
+        self._search = _native.Search(
+            pieces=tokens.pieces,
+            starts=tokens.starts,
+            blank=tokens.blank,
+            separator=tokens.separator,
+            lm=None if lm is None else lm.native,
+            config=_native.SearchConfig(
+                beam_width=config.beam_width,
+                beam_prune_log_prob=config.beam_prune_log_prob,
+                token_min_log_prob=config.token_min_log_prob,
+                prune_history=config.prune_history,
+                charge_empty_last_word=config.charge_empty_last_word,
+                weights=weights_of(config),
+            ),
+        )
 
-    def scorer(self, hotwords: Iterable[Hotword]) -> ContextScorer:
-        """The scores of a session with ``hotwords``; may be shared by its searches.
+    def hotwords(self, hotwords: Iterable[Hotword]) -> Hotwords:
+        """``hotwords`` as the model spells them, ready to listen for.
 
         Raises:
             ConfigError: a hotword that this model cannot spell, or a boost that is no number.
         """
-        spelt = tuple(Hotword(self.tokens.spell(hotword.text), hotword.boost) for hotword in hotwords)
-        return ContextScorer(self.lm, HotwordScorer(spelt))
+        return listen_for(Hotword(self.tokens.spell(hotword.text), hotword.boost) for hotword in hotwords)
 
     def initial_state(
         self,
-        hotwords: Iterable[Hotword] | ContextScorer = (),
+        hotwords: Iterable[Hotword] | Hotwords = (),
         *,
         frame: int = 0,
         after: Iterable[str] = (),
@@ -91,25 +96,15 @@ class BeamDecoder:
         """A search that has heard nothing.
 
         Args:
-            hotwords: what to listen for, or a scorer made from it before.
+            hotwords: what to listen for.
             frame: frames of the stream that went before.
             after: words said just before, for the language model; empty at the start of a sentence.
         """
-        scorer = hotwords if isinstance(hotwords, ContextScorer) else self.scorer(hotwords)
-        beam = Beam(scorer.root(after), "", self.tokens.blank, 0.0, 0.0, 0.0, Path())
-        return BeamState((beam,), 0.0, True, frame, "", scorer)
+        return self._search.initial(self._ready(hotwords), frame, list(after))
 
-    def with_hotwords(self, state: BeamState, hotwords: Iterable[Hotword] | ContextScorer) -> BeamState:
+    def with_hotwords(self, state: BeamState, hotwords: Iterable[Hotword] | Hotwords) -> BeamState:
         """``state`` as if its words so far had been heard with ``hotwords``."""
-        scorer = hotwords if isinstance(hotwords, ContextScorer) else self.scorer(hotwords)
-        contexts = {context: scorer.rescore(context) for context in {beam.context for beam in state.beams}}
-        beams = []
-        for beam in state.beams:
-            if extends(beam.context.text, state.committed):
-                context = contexts[beam.context]
-                beams.append(beam._replace(context=context, part_score=scorer.score_part(context, beam.part)))
-        beams.sort(key=lambda beam: beam.total, reverse=True)
-        return replace(state, beams=tuple(beams), scorer=scorer)
+        return self._search.with_hotwords(state, self._ready(hotwords))
 
     def commit(self, state: BeamState, text: str) -> BeamState:
         """From now on every best reading begins with the words of ``text``.
@@ -119,15 +114,17 @@ class BeamDecoder:
         Raises:
             ValueError: no beam has finished those words.
         """
-        beams = state.beams
-        if not extends(beams[0].context.text, text):
-            beams = tuple(beam for beam in beams if extends(beam.context.text, text))
-        if not beams:
+        committed = self._search.commit(state, text)
+        if committed is None:
             raise ValueError(f"no beam has finished {text!r}")
-        return replace(state, beams=beams, committed=text)
+        return committed
 
-    def frames(self, log_probs_TV: NDArray[np.floating[Any]]) -> Iterator[Frame]:
-        """Cut log-probs into frames of tokens worth trying.
+    def settled_text(self, state: BeamState) -> str:
+        """The longest run of finished words with which every beam that can still win begins."""
+        return self._search.settled(state)
+
+    def checked(self, log_probs_TV: LogProbs) -> LogProbs:
+        """``log_probs_TV`` as the search takes it.
 
         Raises:
             ValueError: the shape is not (frames, tokens), or a value is NaN.
@@ -136,142 +133,66 @@ class BeamDecoder:
             raise ValueError(f"expected log-probs (frames, {len(self.tokens)}), got {log_probs_TV.shape}")
         if np.isnan(log_probs_TV).any():
             raise ValueError("the log-probs hold NaN; expected natural logs of probabilities")
-        log_probs_TV = np.maximum(log_probs_TV, LOG_PROB_FLOOR)
-        best_T = log_probs_TV.argmax(axis=1)
-        kept_TV = log_probs_TV >= self.config.token_min_log_prob
-        kept_TV[np.arange(len(best_T)), best_T] = True
-        ids = np.nonzero(kept_TV)[1].tolist()
-        values = log_probs_TV[kept_TV].tolist()
-        start = 0
-        for best, count in zip(best_T.tolist(), kept_TV.sum(axis=1).tolist(), strict=True):
-            end = start + count
-            yield Frame(list(zip(ids[start:end], values[start:end], strict=True)), best)
-            start = end
+        dtype = np.float64 if log_probs_TV.dtype == np.float64 else np.float32
+        if self.tokens.unknown is not None:
+            # It spells nothing: a beam that took it would only lose the frame.
+            log_probs_TV = log_probs_TV.copy()
+            log_probs_TV[:, self.tokens.unknown] = -np.inf
+        return np.ascontiguousarray(log_probs_TV, dtype=dtype)
 
-    def step(self, state: BeamState, log_probs_TV: NDArray[np.floating[Any]]) -> BeamState:
-        """Hear T more frames of natural-log probabilities. Any split of the frames gives the same state."""
-        for frame in self.frames(log_probs_TV):
-            state = self.advance(state, frame)
-        return state
+    def step(self, state: BeamState, log_probs_TV: LogProbs) -> BeamState:
+        """Hear T more frames of natural-log probabilities. Any split of the frames gives the same state.
 
-    def advance(self, state: BeamState, frame: Frame) -> BeamState:
-        """Hear one frame."""
-        blank = self.tokens.blank
-        only_blank = len(frame.tokens) == 1 and frame.best == blank
-        if only_blank and state.resting:
-            return BeamState(
-                state.beams,
-                state.offset + frame.tokens[0][1],
-                True,
-                state.frame + 1,
-                state.committed,
-                state.scorer,
-            )
-        beams = self._survivors(self._candidates(state, frame), state)
-        return BeamState(beams, state.offset, only_blank, state.frame + 1, state.committed, state.scorer)
+        Raises:
+            ValueError: as :meth:`checked`.
+        """
+        return self._search.step(state, self.checked(log_probs_TV))
 
-    def hypotheses(
+    def hear(
+        self,
+        states: Sequence[BeamState],
+        log_probs: Sequence[LogProbs],
+        begins: Sequence[int],
+        rules: Sequence[EndpointRules],
+        *,
+        commit_every: int,
+        threads: int,
+    ) -> list[Heard]:
+        """Hear rows of many streams' :meth:`checked` log-probs, each until something is to be done about it.
+
+        Args:
+            states: one a stream.
+            log_probs: likewise, [T, V].
+            begins: the first row of each to be heard.
+            rules: when its utterance ends.
+            commit_every: words that every beam which can still win begins with are committed at every so many
+                frames of an utterance.
+            threads: at most; the outcome does not depend on them.
+        """
+        heard = self._search.hear(states, log_probs, begins, rules, commit_every, threads)
+        return [Heard(*outcome) for outcome in heard]
+
+    def readings(
         self, state: BeamState, *, final: bool, count: int, end_of_sentence: bool = True
-    ) -> tuple[Hypothesis, ...]:
+    ) -> list[Reading]:
         """The ``count`` best readings with different texts, best first; at least one, which may be empty.
 
         Args:
-            state: a search.
+            state: a search; it may go on all the same.
             final: nothing follows: the open word is finished and scored. Otherwise it is shown as it stands.
             count: how many readings at most.
             end_of_sentence: with ``final``, whether the sentence ends here too.
         """
         if final:
-            readings = read_final(
-                state.beams,
-                state.scorer,
-                end_of_sentence=end_of_sentence,
-                config=self.config,
-                committed=state.committed,
-            )
-        else:
-            readings = read_open(state.beams, state.committed)
-        return hypotheses_of(readings, count, state.offset)
+            return self._search.read_final(state, count, end_of_sentence)
+        return self._search.read_open(state, count)
 
-    def _candidates(self, state: BeamState, frame: Frame) -> list[_Candidate]:
-        """Every beam with every token of the frame; paths that spell the same text are summed."""
-        blank, pieces, starts = self.tokens.blank, self.tokens.pieces, self.tokens.starts
-        scorer = state.scorer
-        contexts: dict[str, Context] | None = None
-        candidates: dict[tuple[Context, str, int], _Candidate] = {}
-        for token, log_prob in frame.tokens:
-            piece, finishes = pieces[token], starts[token]
-            for beam in state.beams:
-                context, part, last, score, path_score, kept_part_score, _ = beam
-                part_score: float | None = kept_part_score
-                if token in (blank, last):
-                    pass
-                elif finishes:
-                    if part:
-                        if contexts is None:
-                            contexts = {known.context.text: known.context for known in state.beams}
-                        text = joined(context.text, part)
-                        longer = contexts.get(text)
-                        if longer is None:
-                            longer = contexts[text] = scorer.extend(context, part)
-                        context = longer
-                    part, part_score = piece, None if piece else 0.0
-                else:
-                    part += piece
-                    part_score = None
-                score += log_prob
-                path_score += log_prob
-                key = (context, part, token)
-                same = candidates.get(key)
-                if same is None:
-                    if part_score is None:
-                        part_score = scorer.score_part(context, part)
-                    candidates[key] = _Candidate(
-                        context, part, token, score, path_score, part_score, beam, log_prob
-                    )
-                    continue
-                high, low = (score, same.score) if score > same.score else (same.score, score)
-                same.score = high + log1p(exp(low - high))
-                if path_score > same.path_score:
-                    same.path_score = path_score
-                    same.source = beam
-        return list(candidates.values())
+    def hypotheses(
+        self, state: BeamState, *, final: bool, count: int, end_of_sentence: bool = True
+    ) -> tuple[Hypothesis, ...]:
+        """:meth:`readings`, their words with times and confidences."""
+        readings = self.readings(state, final=final, count=count, end_of_sentence=end_of_sentence)
+        return tuple(hypothesis_of(reading) for reading in readings)
 
-    def _survivors(self, candidates: list[_Candidate], state: BeamState) -> tuple[Beam, ...]:
-        """The candidates worth keeping, best first, each with the path behind it."""
-        for candidate in candidates:
-            candidate.total = candidate.score + candidate.context.score + candidate.part_score
-        best = max(candidates, key=_total)
-        if not extends(best.context.text, state.committed):
-            candidates = [c for c in candidates if extends(c.context.text, state.committed)]
-            best = max(candidates, key=_total)
-        worst_kept = best.total + self.config.beam_prune_log_prob
-        kept = sorted((c for c in candidates if c.total >= worst_kept), key=_total, reverse=True)
-        kept = kept[: self.config.beam_width]
-        beams = tuple(self._beam(candidate, state.frame) for candidate in kept)
-        return undominated(beams) if self.config.prune_history else beams
-
-    def _beam(self, candidate: _Candidate, frame: int) -> Beam:
-        """The beam that ``candidate`` has become after ``frame``."""
-        source, token, path = candidate.source, candidate.token, candidate.source.path
-        sounds = bool(self.tokens.pieces[token])
-        if token == source.last:
-            if sounds:
-                path = path.repeat(frame, candidate.log_prob)
-        else:
-            if self.tokens.starts[token]:
-                path = path.close(source.part)
-            if sounds:
-                path = path.letter(frame, candidate.log_prob)
-        return Beam(
-            candidate.context,
-            candidate.part,
-            token,
-            candidate.score,
-            candidate.path_score,
-            candidate.part_score,
-            path,
-        )
-
-
-_total = attrgetter("total")
+    def _ready(self, hotwords: Iterable[Hotword] | Hotwords) -> Hotwords:
+        return hotwords if isinstance(hotwords, Hotwords) else self.hotwords(hotwords)

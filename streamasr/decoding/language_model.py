@@ -1,54 +1,61 @@
 """The n-gram language model: what a word is worth after the words before it.
 
-Binds KenLM's binary to pyctcdecode's ``LanguageModel``, which does the weighing. Knows no beams and no audio.
-One model serves every session: queries change nothing but two caches, which are bounded. kenlm and
-pyctcdecode are imported here only.
+Hands KenLM's model to the native core, which weighs as pyctcdecode's ``LanguageModel`` does, keeps the words in
+a trie, and asks KenLM once for every new pair of state and word. Knows no beams and no audio. One model serves
+every session: queries change nothing but caches, which are bounded. kenlm is imported here only.
 """
 
 from __future__ import annotations
 
 import copy
-import math
-from functools import lru_cache
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import kenlm
-from pyctcdecode.language_model import LanguageModel as WeighedModel
 
 from streamasr.config import DecoderConfig
+from streamasr.decoding import _native
 from streamasr.errors import ModelError
 
-LmState = Any
-"""A ``kenlm.State``: the words that still matter. Hashable, equal when the same words are next as likely."""
+LmState = _native.LmState
+"""The words that still matter."""
+
+
+def weights_of(config: DecoderConfig) -> _native.LmWeights:
+    """What ``config`` says about weighing words."""
+    return _native.LmWeights(config.alpha, config.beta, config.unk_score_offset)
 
 
 class LanguageModel:
     """A KenLM model weighed by ``alpha``, ``beta`` and ``unk_score_offset`` (see :class:`DecoderConfig`).
 
     Scores are natural logs. ``order`` is the length of the longest n-gram.
+
+    Args:
+        model: KenLM's.
+        unigrams: the words it knows; those that ``model`` does not know are left out.
+        config: weights, and the size of the caches.
     """
 
-    def __init__(self, model: kenlm.Model, unigrams: list[str], config: DecoderConfig) -> None:
-        self._model = model
-        self._weigh(WeighedModel(model, unigrams), config)
+    def __init__(self, model: kenlm.Model, unigrams: Iterable[str], config: DecoderConfig) -> None:
+        start = kenlm.State()
+        model.BeginSentenceWrite(start)
+        self.native = _native.LanguageModel(
+            base_score=model.BaseScore,
+            new_state=kenlm.State,
+            contains=model.__contains__,
+            start=start,
+            order=model.order,
+            words=[word for word in unigrams if word in model],
+            cache_entries=config.lm_cache_entries,
+        )
+        self._weights = weights_of(config)
 
     def reweighed(self, config: DecoderConfig) -> LanguageModel:
-        """The same model and words under other weights; nothing is read or built again."""
+        """The same model, words and caches under other weights; nothing is read or built again."""
         other = copy.copy(self)
-        other._weigh(copy.copy(self._weighed), config)
+        other._weights = weights_of(config)
         return other
-
-    def _weigh(self, weighed: WeighedModel, config: DecoderConfig) -> None:
-        weighed.alpha, weighed.beta = config.alpha, config.beta
-        weighed.unk_score_offset = config.unk_score_offset
-        self._weighed = weighed
-        self._alpha = config.alpha
-        self.order: int = weighed.order
-        self.start_state: LmState = weighed.get_start_state()
-        cached = lru_cache(maxsize=config.lm_cache_entries)
-        self._score = cached(weighed.score)
-        self._score_partial = cached(weighed.score_partial_token)
 
     @classmethod
     def load(cls, model_path: Path, unigrams_path: Path, config: DecoderConfig) -> LanguageModel:
@@ -74,19 +81,29 @@ class LanguageModel:
             raise ModelError(f"{model_path}: not a KenLM model ({error})") from None
         return cls(model, unigrams, config)
 
+    @property
+    def order(self) -> int:
+        """The length of the longest n-gram."""
+        return self.native.order
+
+    @property
+    def start_state(self) -> LmState:
+        """The beginning of a sentence."""
+        return self.native.start
+
     def score(self, state: LmState, word: str) -> tuple[float, LmState]:
         """The worth of ``word`` after ``state``, and the state after it."""
-        return self._score(state, word)
+        return self.native.score(self._weights, state, word)
 
     def score_end(self, state: LmState) -> float:
         """The worth of the sentence ending after ``state``; no word, so no ``beta``."""
-        return self._alpha * math.log(10.0) * float(self._model.BaseScore(state, "</s>", kenlm.State()))
+        return self.native.score_end(self._weights, state)
 
     def score_partial(self, part: str) -> float:
         """0 while some known word begins with ``part``, a penalty growing with its length where none does."""
-        return self._score_partial(part)
+        return self.native.score_partial(self._weights, part)
 
     @property
     def cached_entries(self) -> int:
         """Entries in both caches; never more than twice ``lm_cache_entries``."""
-        return self._score.cache_info().currsize + self._score_partial.cache_info().currsize
+        return self.native.cached_entries

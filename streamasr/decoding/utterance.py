@@ -1,25 +1,21 @@
 """From an endless stream of log-probs to utterances: partials that settle, endpoints, finals.
 
 One :class:`UtteranceDecoder` serves every session of a model; what a session has heard is a frozen
-:class:`UtteranceState`. Every decision is taken frame by frame, so that no result depends on how the frames
-were cut into chunks; only partials are given once a chunk. Knows no audio, no milliseconds beyond the length
-of a frame, and no clock.
+:class:`UtteranceState`. Every decision is taken frame by frame, by the native core, so that no result depends on
+how the frames were cut into chunks or on which sessions were stepped together; only partials are given once a
+chunk. Knows no audio, no milliseconds beyond the length of a frame, and no clock.
 
 Shape suffixes: T encoder frames, V tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from streamasr.config import EndpointConfig
-from streamasr.decoding.beam import BeamDecoder, Frame
-from streamasr.decoding.endpoint import EndpointRules, Hearing, Verdict
+from streamasr.decoding.beam import BeamDecoder, BeamState, Heard, LogProbs
+from streamasr.decoding.endpoint import EndpointRules, Verdict, endpoint_rules
 from streamasr.decoding.hypothesis import (
     Final,
     Hotword,
@@ -29,7 +25,6 @@ from streamasr.decoding.hypothesis import (
     UtteranceEvent,
     Word,
 )
-from streamasr.decoding.state import BeamState, settled_text
 
 COMMIT_EVERY_FRAMES = 8
 """Words are committed at every eighth frame of an utterance, wherever its chunks end."""
@@ -70,6 +65,16 @@ class UtteranceState:
         return self.beam.frame
 
 
+@dataclass(slots=True, eq=False)
+class _Stepping:
+    """A session while its chunk is heard."""
+
+    state: UtteranceState
+    heard: int = 0
+    """Rows of the chunk so far."""
+    events: list[UtteranceEvent] = field(default_factory=list)
+
+
 class UtteranceDecoder:
     """Utterances of one model.
 
@@ -95,7 +100,7 @@ class UtteranceDecoder:
             ConfigError: a hotword that the model cannot spell, or a boost that is no number.
         """
         options = options or self.default_options()
-        rules = EndpointRules.of(options.endpointing, self.frame_ms)
+        rules = endpoint_rules(options.endpointing, self.frame_ms)
         beam = self.beams.initial_state(options.hotwords)
         return UtteranceState(options, rules, beam, utterance=0, start_frame=0)
 
@@ -110,20 +115,44 @@ class UtteranceDecoder:
         return replace(state, options=options, beam=beam)
 
     def step(
-        self, state: UtteranceState, log_probs_TV: NDArray[np.floating[Any]]
+        self, state: UtteranceState, log_probs_TV: LogProbs
     ) -> tuple[UtteranceState, tuple[UtteranceEvent, ...]]:
         """Hear T more frames of natural-log probabilities and say what they changed.
 
         Finals come at the frames where utterances end; what is left of the chunk belongs to the next
         utterance. At most one partial is given, for the utterance under way after the last frame, if it
         changed.
+
+        Raises:
+            ValueError: the log-probs are not (frames, tokens), or one is NaN.
         """
-        events: list[UtteranceEvent] = []
-        for frame in self.beams.frames(log_probs_TV):
-            state = self._hear(state, frame, events)
-        if state.options.partials:
-            state = self._show(state, events)
-        return state, tuple(events)
+        (outcome,) = self.step_all([(state, log_probs_TV)])
+        return outcome
+
+    def step_all(
+        self, work: Sequence[tuple[UtteranceState, LogProbs]], *, threads: int = 1
+    ) -> list[tuple[UtteranceState, tuple[UtteranceEvent, ...]]]:
+        """:meth:`step` for many sessions at once, on up to ``threads`` threads; each as if it were alone.
+
+        Raises:
+            ValueError: as :meth:`step`; nobody has been stepped.
+        """
+        log_probs = [self.beams.checked(log_probs_TV) for _, log_probs_TV in work]
+        sessions = [_Stepping(state) for state, _ in work]
+        waiting = [place for place, log_probs_TV in enumerate(log_probs) if len(log_probs_TV)]
+        while waiting:
+            heard = self.beams.hear(
+                [sessions[place].state.beam for place in waiting],
+                [log_probs[place] for place in waiting],
+                [sessions[place].heard for place in waiting],
+                [sessions[place].state.rules for place in waiting],
+                commit_every=COMMIT_EVERY_FRAMES,
+                threads=threads,
+            )
+            for place, outcome in zip(waiting, heard, strict=True):
+                self._note(sessions[place], outcome)
+            waiting = [place for place in waiting if sessions[place].heard < len(log_probs[place])]
+        return [self._stepped(session) for session in sessions]
 
     def flush(self, state: UtteranceState) -> tuple[UtteranceState, tuple[UtteranceEvent, ...]]:
         """End the utterance under way now: its final, if it has words, and the state of the next one."""
@@ -131,44 +160,34 @@ class UtteranceDecoder:
         state = self._finish(state, events, end_of_sentence=True)
         return state, tuple(events)
 
-    def _hear(self, state: UtteranceState, frame: Frame, events: list[UtteranceEvent]) -> UtteranceState:
-        beam = self.beams.advance(state.beam, frame)
-        state = replace(state, beam=beam)
-        best = beam.beams[0]
-        speech_end = best.path.speech_end
-        if speech_end is not None and not state.started:
-            state = self._start(state, best.path.speech_start, events)
-        length = beam.frame - state.start_frame
-        verdict = state.rules.judge(
-            Hearing(
-                frames=length,
-                silent_frames=None if speech_end is None else beam.frame - speech_end,
-                between_words=not best.part,
-                quiet=frame.best in (self.beams.tokens.blank, self.beams.tokens.separator),
-            )
-        )
-        match verdict:
+    def _note(self, session: _Stepping, heard: Heard) -> None:
+        """Do what is to be done after the last frame that ``session`` heard."""
+        session.heard = heard.end
+        state = replace(session.state, beam=heard.state)
+        if heard.state.speech_start is not None and not state.started:
+            state = self._start(state, heard.state.speech_start, session.events)
+        match heard.verdict:
             case Verdict.ENDS:
-                return self._finish(state, events, end_of_sentence=True)
+                state = self._finish(state, session.events, end_of_sentence=True)
             case Verdict.SPLITS:
-                return self._finish(state, events, end_of_sentence=False)
+                state = self._finish(state, session.events, end_of_sentence=False)
             case Verdict.HEARD_NOTHING:
-                return self._forget(state, events)
-            case Verdict.GOES_ON:
-                return self._commit(state) if length % COMMIT_EVERY_FRAMES == 0 else state
+                state = self._forget(state, session.events)
+            case _:
+                if heard.settled:
+                    words = self._best_reading(state).words[: heard.state.committed_words]
+                    state = replace(state, committed=words)
+        session.state = state
+
+    def _stepped(self, session: _Stepping) -> tuple[UtteranceState, tuple[UtteranceEvent, ...]]:
+        state = session.state
+        if state.options.partials:
+            state = self._show(state, session.events)
+        return state, tuple(session.events)
 
     def _start(self, state: UtteranceState, start_frame: int, events: list[UtteranceEvent]) -> UtteranceState:
         events.append(SpeechStarted(start_frame))
         return replace(state, started=True)
-
-    def _commit(self, state: UtteranceState) -> UtteranceState:
-        """Commit the words that every beam which can still win begins with."""
-        text = settled_text(state.beam)
-        count = len(text.split())
-        if count <= len(state.committed):
-            return state
-        state = replace(state, beam=self.beams.commit(state.beam, text))
-        return replace(state, committed=self._best_reading(state).words[:count])
 
     def _best_reading(self, state: UtteranceState) -> Hypothesis:
         """The best reading so far, its committed words as they were when they were committed."""
@@ -205,7 +224,7 @@ class UtteranceDecoder:
         return self._next(state, state.utterance)
 
     def _next(self, state: UtteranceState, utterance: int, after: Iterable[str] = ()) -> UtteranceState:
-        beam = self.beams.initial_state(state.beam.scorer, frame=state.frame, after=after)
+        beam = self.beams.initial_state(state.beam.hotwords, frame=state.frame, after=after)
         return UtteranceState(state.options, state.rules, beam, utterance, start_frame=state.frame)
 
 

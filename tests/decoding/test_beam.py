@@ -14,7 +14,6 @@ from streamasr.config import DecoderConfig
 from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.greedy import greedy_text
 from streamasr.decoding.hypothesis import Hotword
-from streamasr.decoding.state import settled_text
 from streamasr.decoding.tokens import TokenList
 from tests.decoding.synthetic import TOKENS, beam_decoder, log_normalised, noise, silence, spoken
 
@@ -96,7 +95,7 @@ def test_the_word_being_spoken_is_the_tail_of_an_open_reading():
     state = decoder.step(decoder.initial_state(), log_probs)
     (reading,) = decoder.hypotheses(state, final=False, count=1)
     assert reading.text == "the boat left the harb"
-    assert settled_text(state) == "the boat left the"
+    assert decoder.settled_text(state) == "the boat left the"
 
 
 def test_every_reading_begins_with_what_was_committed():

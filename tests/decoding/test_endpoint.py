@@ -5,23 +5,24 @@ from __future__ import annotations
 import pytest
 
 from streamasr.config import EndpointConfig
-from streamasr.decoding.endpoint import EndpointRules, Hearing, Verdict
+from streamasr.decoding.endpoint import Verdict, endpoint_rules
 from streamasr.errors import ConfigError
 
 CONFIG = EndpointConfig(
     silence_ms=800, start_silence_ms=5000, max_utterance_ms=20_000, max_overrun_ms=3000, pause_ms=200
 )
-RULES = EndpointRules.of(CONFIG, 20.0)
+RULES = endpoint_rules(CONFIG, 20.0)
 
 
 def verdict(frames, silent, *, between=False, quiet=True):
-    return RULES.judge(Hearing(frames, silent, between_words=between, quiet=quiet))
+    return RULES.judge(frames, silent, between_words=between, quiet=quiet)
 
 
 def test_limits_are_counted_in_frames():
-    assert EndpointRules(40, 250, 1000, 150, 10) == RULES
-    assert EndpointRules.of(CONFIG, 80.0).silence == 10
-    assert EndpointRules.of(EndpointConfig(silence_ms=1), 20.0).silence == 1
+    limits = (RULES.silence, RULES.start_silence, RULES.max_utterance, RULES.max_overrun, RULES.pause)
+    assert limits == (40, 250, 1000, 150, 10)
+    assert endpoint_rules(CONFIG, 80.0).silence == 10
+    assert endpoint_rules(EndpointConfig(silence_ms=1), 20.0).silence == 1
 
 
 @pytest.mark.parametrize(

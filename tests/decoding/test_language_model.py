@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
+import kenlm
+import numpy as np
 import pytest
 from pyctcdecode.language_model import LanguageModel as Oracle
 
 from streamasr.config import DecoderConfig
+from streamasr.decoding import _native
 from streamasr.decoding.language_model import LanguageModel
 from streamasr.errors import ModelError
 from tests.decoding.synthetic import SENTENCES, kenlm_model, language_model, write_arpa
@@ -44,11 +47,56 @@ def test_weights_are_the_configurations():
 
 def test_caches_never_outgrow_their_limit():
     model, unigrams = kenlm_model()
-    lm = LanguageModel(model, list(unigrams), DecoderConfig(lm_cache_entries=100))
-    for number in range(1000):
-        lm.score(lm.start_state, f"word{number}")
-        lm.score_partial(f"part{number}")
+    lm = LanguageModel(model, unigrams, DecoderConfig(lm_cache_entries=100))
+    for number, word in enumerate(unigrams):
+        lm.score(lm.start_state, word)
+        lm.score(lm.start_state, f"stranger{number}")
+    assert len(unigrams) > 100
     assert lm.cached_entries == 200
+
+
+def test_what_was_asked_before_is_worth_the_same_again_and_so_is_what_was_forgotten():
+    model, unigrams = kenlm_model()
+    small, large = (LanguageModel(model, unigrams, DecoderConfig(lm_cache_entries=n)) for n in (1, 1000))
+    for sentence in [*SENTENCES[:5], *SENTENCES[:5]]:
+        worths = []
+        for lm in (small, large):
+            state, worth = lm.start_state, []
+            for word in [*sentence.split(), "zebra"]:
+                score, state = lm.score(state, word)
+                worth.append(score)
+            worths.append([*worth, lm.score_end(state)])
+        assert worths[0] == worths[1]
+
+
+def test_words_that_the_model_knows_and_the_list_does_not_are_charged():
+    model, unigrams = kenlm_model()
+    lm = LanguageModel(model, [word for word in unigrams if word != "boat"], DecoderConfig())
+    listed = language_model(DecoderConfig())
+    expected, _ = listed.score(listed.start_state, "boat")
+    charge = DecoderConfig().alpha * DecoderConfig().unk_score_offset * math.log(10.0)
+    assert lm.score(lm.start_state, "boat")[0] == pytest.approx(expected + charge)
+
+
+def test_two_hundred_thousand_words_take_less_than_ten_megabytes():
+    model, _ = kenlm_model()
+    rng = np.random.default_rng(0)
+    syllables = [
+        f"{first}{vowel}{last}" for first in "bdfghklmnprstvw" for vowel in "aeiou" for last in ("", "n", "r")
+    ]
+    words = set()
+    while len(words) < 200_000:
+        words.update("".join(rng.choice(syllables, size=size)) for size in rng.integers(2, 6, size=1000))
+    native = _native.LanguageModel(
+        base_score=model.BaseScore,
+        new_state=kenlm.State,
+        contains=model.__contains__,
+        start=kenlm.State(),
+        order=3,
+        words=list(words),
+        cache_entries=10,
+    )
+    assert native.lexicon_bytes <= 10e6
 
 
 def test_files_load_to_the_same_model(tmp_path):

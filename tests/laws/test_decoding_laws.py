@@ -142,10 +142,10 @@ def test_words_follow_each_other_and_confidences_are_probabilities(log_probs):
 
 
 def state_bytes(state):
-    """Bytes of everything only this state holds on to."""
+    """Bytes of everything only this state holds on to, in Python and in the native core."""
     shared = (type, types.ModuleType, types.FunctionType)
     seen = {id(DECODER.beams), id(DECODER.beams.lm)}
-    total, todo = 0, [state]
+    total, todo = state.beam.bytes, [state]
     while todo:
         item = todo.pop()
         if id(item) in seen or isinstance(item, shared):
@@ -189,7 +189,7 @@ def listen_for(minutes):
             # Memory is compared at rest: how far an utterance has come is not growth.
             state, _ = decoder.step(state, silence(PAUSE_FRAMES, rng))
             gc.collect()
-            memory.append(tracemalloc.get_traced_memory()[0])
+            memory.append(tracemalloc.get_traced_memory()[0] + state.beam.bytes)
             minute = np.roll(minute, 977, axis=0)
     finally:
         tracemalloc.stop()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from streamasr.config import DecoderConfig
-from streamasr.decoding.context import ContextScorer, extends, joined
-from streamasr.decoding.hotwords import HotwordScorer
 from streamasr.decoding.hypothesis import Hotword
-from tests.decoding.synthetic import language_model
+from tests.decoding.oracle.context import ContextScorer, extends, joined
+from tests.decoding.oracle.hotwords import HotwordScorer
+from tests.decoding.oracle.making import oracle_lm
 
-LM = language_model(DecoderConfig())
+LM = oracle_lm(DecoderConfig())
 
 
 def scored(scorer, text, after=()):

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from streamasr.decoding.paths import Path, spoken_words
+from tests.decoding.oracle.paths import Path, spoken_words
 
 
 def test_a_word_lasts_from_its_first_token_to_the_frame_after_its_last():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from streamasr.decoding.context import ContextScorer
-from streamasr.decoding.hotwords import HotwordScorer
 from streamasr.decoding.hypothesis import Hotword
-from streamasr.decoding.paths import Path
-from streamasr.decoding.state import Beam, BeamState, settled_text, undominated
-from tests.decoding.synthetic import TOKENS, beam_decoder
+from tests.decoding.oracle.context import ContextScorer
+from tests.decoding.oracle.hotwords import HotwordScorer
+from tests.decoding.oracle.making import oracle_beams
+from tests.decoding.oracle.paths import Path
+from tests.decoding.oracle.state import Beam, BeamState, settled_text, undominated
+from tests.decoding.synthetic import TOKENS
 
 
 def beams(scorer, *texts):
@@ -26,7 +27,7 @@ def settled(scorer, *texts):
     return settled_text(BeamState(beams(scorer, *texts), 0.0, True, 0, "", scorer))
 
 
-TRIGRAM = beam_decoder().scorer(())
+TRIGRAM = oracle_beams().scorer(())
 
 
 def test_a_beam_is_dominated_once_the_language_model_cannot_tell_it_from_a_better_one():

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from streamasr.decoding.hotwords import NOTHING_HEARD, HotwordScorer, HotwordState
-from streamasr.decoding.language_model import LanguageModel, LmState
+from tests.decoding.oracle.hotwords import NOTHING_HEARD, HotwordScorer, HotwordState
+from tests.decoding.oracle.language_model import LanguageModel, LmState
 
 
 @dataclass(frozen=True, slots=True, eq=False)

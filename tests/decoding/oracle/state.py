@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import NamedTuple
 
-from streamasr.decoding.context import Context, ContextScorer
-from streamasr.decoding.paths import Path
+from tests.decoding.oracle.context import Context, ContextScorer
+from tests.decoding.oracle.paths import Path
 
 
 class Beam(NamedTuple):
