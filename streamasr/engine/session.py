@@ -55,6 +55,7 @@ class Session:
             session=lane.id,
             sample_rate=options.sample_rate,
             latency_ms=model.chunk_ms(options.chunk_frames),
+            hop_ms=model.chunk_ms(options.chunk_frames // model.encoder.hops_per_chunk),
             model=model.config.name,
         )
         """What to tell the client first."""

@@ -98,12 +98,17 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """The session is open; audio may be sent. ``latency_ms`` is the chunk size really used."""
+    """The session is open; audio may be sent. ``latency_ms`` is the chunk size really used.
+
+    ``hop_ms`` is the audio by which the stream moves on in a step; ``None`` from a server that says nothing of it: whole
+    chunks.
+    """
 
     type: ClassVar[str] = "ready"
     session: str
     sample_rate: int
     latency_ms: int
+    hop_ms: int | None = None
     model: str
 
 

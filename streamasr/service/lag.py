@@ -46,12 +46,14 @@ class StreamLag:
     trailed are counted as lag too.
 
     Args:
-        chunk_ms: audio of one step, as ``ready.latency_ms`` says.
+        chunk_ms: audio that a step hears, as ``ready.latency_ms`` says.
         sent: when its audio was sent.
+        hop_ms: audio from step to step, as ``ready.hop_ms`` says; by default whole chunks.
     """
 
-    def __init__(self, chunk_ms: int, sent: SentAudio) -> None:
-        self._chunk_ms = chunk_ms
+    def __init__(self, chunk_ms: int, sent: SentAudio, hop_ms: int | None = None) -> None:
+        self._hop_ms = chunk_ms if hop_ms is None else hop_ms
+        self._ahead_ms = chunk_ms - self._hop_ms
         self._sent = sent
         self._newest_word_ms = 0
         self._trailing: deque[int] = deque(maxlen=_WITNESSES)
@@ -67,12 +69,13 @@ class StreamLag:
         began = self._sent.time_of(0)
         if self.first_partial_ms is None and began is not None:
             self.first_partial_ms = (now - began) * MS_PER_SECOND
-        newest = self._sent.total_ms // self._chunk_ms
+        newest = (self._sent.total_ms - self._ahead_ms) // self._hop_ms
         if end_ms > self._newest_word_ms:
             self._newest_word_ms = end_ms
-            self._trailing.append(max(0, newest - ceil_div(end_ms, self._chunk_ms)))
-        heard = self._sent.time_of((newest - min(self._trailing, default=0)) * self._chunk_ms)
-        if heard is not None and newest:
+            self._trailing.append(max(0, newest - ceil_div(end_ms, self._hop_ms)))
+        step = newest - min(self._trailing, default=0)
+        heard = self._sent.time_of(step * self._hop_ms + self._ahead_ms)
+        if heard is not None and newest > 0:
             self.partial_ms.append((now - heard) * MS_PER_SECOND)
 
     def final(self, end_ms: int, now: float) -> None:

@@ -120,7 +120,7 @@ async def _play(plan: LoadPlan, index: int) -> _Played:
             if not isinstance(ready, Ready):
                 raise StreamasrError(f"expected ready, got {ready.type}")
             sent = SentAudio()
-            lag = StreamLag(ready.latency_ms, sent)
+            lag = StreamLag(ready.latency_ms, sent, ready.hop_ms)
             listener = asyncio.create_task(_listen(socket, lag))
             try:
                 await _send_in_real_time(plan, index, socket, sent)

@@ -15,14 +15,14 @@ def played(until_ms: int) -> SentAudio:
     return sent
 
 
-def lags_of_stream(delay_ms: int, words_every_ms: int = 200) -> list[float]:
-    """Each chunk's partial comes ``delay_ms`` after the chunk; its last word ends in that chunk."""
+def lags_of_stream(delay_ms: int, words_every_ms: int = 200, hop_ms: int = CHUNK_MS) -> list[float]:
+    """Each step's partial comes ``delay_ms`` after its chunk; its last word ends in the step's hop."""
     sent = SentAudio()
-    lag = StreamLag(CHUNK_MS, sent)
+    lag = StreamLag(CHUNK_MS, sent, hop_ms)
     events = [(end_ms, "sent", end_ms) for end_ms in range(40, 20_001, 40)]
-    for number in range(1, 20_000 // CHUNK_MS):
-        end_ms = number * CHUNK_MS
-        events.append((end_ms + delay_ms, "partial", end_ms // words_every_ms * words_every_ms))
+    for end_ms in range(hop_ms, 20_000 - CHUNK_MS, hop_ms):
+        heard_ms = end_ms + CHUNK_MS - hop_ms
+        events.append((heard_ms + delay_ms, "partial", end_ms // words_every_ms * words_every_ms))
     for at_ms, what, value in sorted(events, key=lambda event: (event[0], event[1] == "partial")):
         (sent.add if what == "sent" else lag.partial)(value, at_ms / 1_000)
         if at_ms > 19_000:
@@ -40,6 +40,11 @@ def test_a_stream_that_keeps_up(delay_ms: int) -> None:
 @pytest.mark.parametrize("delay_ms", [900, 1_500, 3_000])
 def test_a_stream_that_is_whole_chunks_behind(delay_ms: int) -> None:
     assert percentiles(lags_of_stream(delay_ms))["p50"] == pytest.approx(delay_ms)
+
+
+@pytest.mark.parametrize("delay_ms", [0, 150, 900])
+def test_a_stream_with_look_ahead(delay_ms: int) -> None:
+    assert percentiles(lags_of_stream(delay_ms, 160, hop_ms=320))["p50"] == pytest.approx(delay_ms)
 
 
 def test_a_late_change_of_mind_about_an_old_word_is_no_lag() -> None:
