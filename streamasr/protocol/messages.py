@@ -100,7 +100,7 @@ class Alternative:
 class Ready:
     """The session is open; audio may be sent. ``latency_ms`` is the chunk size really used.
 
-    ``hop_ms`` is the audio by which the stream moves on in a step; ``None`` from a server that says nothing of it: whole
+    ``hop_ms`` is the audio by which the stream moves on in a step; ``None`` where a server says nothing of it: whole
     chunks.
     """
 
