@@ -1,0 +1,246 @@
+"""The native search is the readable one of ``tests/decoding/oracle``: beams, scores, texts, times, events."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamasr.config import DecoderConfig, EndpointConfig
+from streamasr.decoding.hypothesis import Final, Hotword, Hypothesis, Partial, SpeechStarted
+from streamasr.decoding.tokens import TokenList
+from streamasr.decoding.utterance import UtteranceOptions
+from tests.decoding.oracle.making import oracle_beams, oracle_utterances
+from tests.decoding.synthetic import (
+    CHARACTERS,
+    PIECES,
+    TOKENS,
+    beam_decoder,
+    log_normalised,
+    noise,
+    sentences_of,
+    silence,
+    spoken,
+    utterance_decoder,
+)
+
+LOOSE_PIECES = TokenList((*PIECES.tokens, "▁"))
+KINDS = (TOKENS, LOOSE_PIECES, CHARACTERS)
+CLOSE = 1e-9
+"""Relative; sums are made in the same order, so that nothing but the C library's last bit may differ."""
+HOTWORDS = {
+    len(TOKENS): ("harbour", "the old house", "old house", "old house on the hill", "he", "zebra", "the the"),
+    len(LOOSE_PIECES): ("harbour", "the old house", "house on the", "in", "storm"),
+    len(CHARACTERS): ("今天", "天天气", "北京", "天", "明天去"),
+}
+IMPATIENT = EndpointConfig(
+    silence_ms=300, start_silence_ms=400, max_utterance_ms=2000, max_overrun_ms=600, pause_ms=100
+)
+tokens_of_any_kind = st.sampled_from(KINDS)
+
+
+@st.composite
+def speech(draw, tokens):
+    """Log-probs of a sentence or of noise, sharp or flat, as float32 or float64."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    sentence = draw(st.sampled_from(sentences_of(tokens)))
+    match draw(st.sampled_from(["doubtful", "flat", "noise"])):
+        case "doubtful":
+            log_probs = spoken(sentence, rng, confusion=0.6, tokens=tokens)
+        case "flat":
+            sharp = spoken(sentence[:25].strip(), rng, confusion=0.5, tokens=tokens).astype(np.float64)
+            log_probs = log_normalised(np.exp(sharp * draw(st.sampled_from([0.4, 0.7]))))
+        case _:
+            log_probs = noise(15, rng, spread=draw(st.sampled_from([1.0, 2.0, 4.0])), tokens=tokens)
+    return log_probs.astype(draw(st.sampled_from([np.float32, np.float64])))
+
+
+@st.composite
+def hotwords(draw, tokens):
+    """Some of the language's hotwords, a few of them unwelcome."""
+    texts = draw(st.lists(st.sampled_from(HOTWORDS[len(tokens)]), max_size=4))
+    return tuple(Hotword(text, draw(st.sampled_from([-2.0, 1.5, 4.0, 9.0]))) for text in texts)
+
+
+configs = st.builds(
+    DecoderConfig,
+    beam_width=st.sampled_from([1, 4, 48]),
+    beam_prune_log_prob=st.sampled_from([-3.0, -10.0]),
+    alpha=st.sampled_from([0.0, 0.5]),
+    beta=st.sampled_from([-1.0, 1.5]),
+    unk_score_offset=st.sampled_from([-10.0, 0.5]),
+    prune_history=st.booleans(),
+    charge_empty_last_word=st.booleans(),
+)
+
+
+def close(value):
+    return pytest.approx(value, rel=CLOSE, abs=CLOSE)
+
+
+def assert_same_beams(state, expected):
+    said = [(context, part, token) for context, part, token, *_ in state.beams]
+    assert said == [(beam.context.text, beam.part, beam.last) for beam in expected.beams]
+    scores = np.array([scores for _, _, _, *scores in state.beams])
+    others = [(beam.score, beam.path_score, beam.context.score, beam.part_score) for beam in expected.beams]
+    np.testing.assert_allclose(scores, others, rtol=CLOSE, atol=CLOSE)
+    assert state.offset == close(expected.offset)
+    assert state.frame == expected.frame
+
+
+def sharpness(word):
+    return min(1.0, math.exp(sum(token.log_prob for token in word.tokens) / len(word.tokens)))
+
+
+def assert_same_readings(readings, expected):
+    assert ["".join(word.text for word in r.words) for r in readings] == [
+        "".join(word.text for word in hypothesis.words) for hypothesis in expected
+    ]
+    for reading, hypothesis in zip(readings, expected, strict=True):
+        assert reading.score == close(hypothesis.score)
+        for word, other in zip(reading.words, hypothesis.words, strict=True):
+            assert (word.text, word.start_frame, word.end_frame) == (
+                other.text,
+                other.start_frame,
+                other.end_frame,
+            )
+            assert word.share * sharpness(word) == close(other.confidence)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), tokens_of_any_kind, configs, st.booleans())
+def test_beams_and_readings_are_the_oracles(data, tokens, config, lm):
+    log_probs, listened = data.draw(speech(tokens)), data.draw(hotwords(tokens))
+    native = beam_decoder(config, lm=lm, tokens=tokens)
+    oracle = oracle_beams(config, lm=lm, tokens=tokens)
+    after = data.draw(st.sampled_from([(), ("the", "old"), ("zzz",)]))
+    state = native.initial_state(listened, frame=7, after=after)
+    expected = oracle.initial_state(listened, frame=7, after=after)
+    for piece in np.array_split(log_probs, 3):
+        state, expected = native.step(state, piece), oracle.step(expected, piece)
+        assert_same_beams(state, expected)
+    for final, end in ((False, False), (True, False), (True, True)):
+        assert_same_readings(
+            native.readings(state, final=final, count=30, end_of_sentence=end),
+            oracle.hypotheses(expected, final=final, count=30, end_of_sentence=end),
+        )
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data(), tokens_of_any_kind)
+def test_hotwords_changed_under_way_and_words_committed_are_the_oracles(data, tokens):
+    native, oracle = beam_decoder(tokens=tokens), oracle_beams(tokens=tokens)
+    state, expected = native.initial_state(), oracle.initial_state()
+    for piece in np.array_split(data.draw(speech(tokens)), 4):
+        listened = data.draw(hotwords(tokens))
+        state, expected = native.with_hotwords(state, listened), oracle.with_hotwords(expected, listened)
+        assert_same_beams(state, expected)
+        state, expected = native.step(state, piece), oracle.step(expected, piece)
+        text = data.draw(st.sampled_from([beam.context.text for beam in expected.beams]))
+        if text.startswith(expected.committed):
+            state, expected = native.commit(state, text), oracle.commit(expected, text)
+            assert state.committed == text
+        assert_same_beams(state, expected)
+
+
+def events_of(decoder, log_probs, options, cuts, hotwords_then):
+    state, events = decoder.initial_state(options), []
+    for number, piece in enumerate(np.split(log_probs, cuts)):
+        if number == 2:
+            state = decoder.configure(state, hotwords_then)
+        state, said = decoder.step(state, piece)
+        events.extend(said)
+    state, said = decoder.flush(state)
+    assert state.frame == len(log_probs)
+    return [*events, *said]
+
+
+def outline(event):
+    """An event without its numbers that are not whole."""
+    if isinstance(event, SpeechStarted):
+        return event
+    others = event.alternatives if isinstance(event, Final) else ()
+    texts = [
+        [(word.text, word.start_frame, word.end_frame) for word in reading.words]
+        for reading in (event.hypothesis, *others)
+    ]
+    return type(event), event.utterance, event.committed_words if isinstance(event, Partial) else None, texts
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data(), tokens_of_any_kind)
+def test_utterances_are_the_oracles(data, tokens):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    pieces = []
+    for _ in range(3):
+        pieces += [data.draw(speech(tokens)), silence(data.draw(st.integers(0, 60)), rng, tokens=tokens)]
+    log_probs = np.concatenate(pieces)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(log_probs)), max_size=8)))
+    options = UtteranceOptions(
+        hotwords=data.draw(hotwords(tokens)),
+        endpointing=data.draw(st.sampled_from([IMPATIENT, EndpointConfig()])),
+        alternatives=3,
+    )
+    then = data.draw(hotwords(tokens))
+    got, expected = (
+        events_of(decoder, log_probs, options, cuts, then)
+        for decoder in (utterance_decoder(tokens=tokens), oracle_utterances(tokens=tokens))
+    )
+    assert [outline(event) for event in got] == [outline(event) for event in expected]
+    for event, other in zip(got, expected, strict=True):
+        if isinstance(event, Final):
+            assert event.hypothesis.score == close(other.hypothesis.score)
+
+
+def test_many_sessions_at_once_are_each_as_if_alone():
+    rng = np.random.default_rng(0)
+    decoder = utterance_decoder()
+    options = [
+        UtteranceOptions(endpointing=endpointing, hotwords=(Hotword("harbour", boost),))
+        for endpointing in (IMPATIENT, EndpointConfig())
+        for boost in (1.0, 5.0, 9.0, 12.0)
+    ]
+    streams = [
+        np.concatenate([spoken(text, rng, confusion=0.6), silence(30, rng), noise(10, rng)])
+        for text in sentences_of(TOKENS)[: len(options)]
+    ]
+    alone = [
+        events_of(decoder, stream, option, [16, 40], ())
+        for stream, option in zip(streams, options, strict=True)
+    ]
+    for threads in (1, 2, 3, 16):
+        states = [decoder.initial_state(option) for option in options]
+        together = [[] for _ in streams]
+        for number in range(3):
+            if number == 2:
+                states = [decoder.configure(state, ()) for state in states]
+            chunks = [np.split(stream, [16, 40])[number] for stream in streams]
+            outcomes = decoder.step_all(list(zip(states, chunks, strict=True)), threads=threads)
+            states = [state for state, _ in outcomes]
+            for events, (_, said) in zip(together, outcomes, strict=True):
+                events.extend(said)
+        for events, state in zip(together, states, strict=True):
+            events.extend(decoder.flush(state)[1])
+        assert together == alone
+
+
+def test_a_state_is_a_value_that_may_be_stepped_twice():
+    rng = np.random.default_rng(1)
+    decoder = beam_decoder()
+    before = decoder.step(decoder.initial_state(), spoken("the old house", rng, confusion=0.5))
+    beams, readings = before.beams, decoder.hypotheses(before, final=True, count=5)
+    one, other = spoken("on the hill", rng), noise(20, rng)
+    branches = [decoder.step(before, log_probs).beams for log_probs in (one, other, one)]
+    assert branches[0] == branches[2] != branches[1]
+    assert before.beams == beams
+    assert decoder.hypotheses(before, final=True, count=5) == readings
+
+
+def test_an_empty_reading_is_an_empty_hypothesis():
+    decoder = beam_decoder()
+    (reading,) = decoder.readings(decoder.initial_state(), final=False, count=3)
+    assert reading.words == []
+    assert decoder.hypotheses(decoder.initial_state(), final=False, count=3) == (Hypothesis((), 0.0),)
