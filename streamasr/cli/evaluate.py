@@ -13,6 +13,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from streamasr.engine import load_model
+from streamasr.engine.config import BACKENDS, Backend
 from streamasr.errors import ConfigError
 from streamasr.evaluation.evaluate import (
     DEFAULT_CHUNK_MS,
@@ -82,6 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="what computes the encoder's steps (default: %(default)s); --offline needs torch",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print one JSON object, with every utterance's text"
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with the errors, too")
@@ -96,7 +103,9 @@ def run(args: argparse.Namespace) -> int:
         batch=args.batch,
     )
     manifests = read_manifests(args.manifest, args.limit)
-    model = load_model(args.model, args.device)
+    # An exported graph holds the streaming step alone.
+    backend: Backend = "torch" if args.offline and args.backend == "auto" else args.backend
+    model = load_model(args.model, args.device, backend)
     count = sum(map(len, manifests.values())) * len(passes(model, options))
     with progress_bar(count) as progress:
         evaluation = evaluate(model, manifests, options, progress)

@@ -53,4 +53,5 @@ def _load_engine(config: ServerConfig) -> EnginePort:
     # Imported here: everything before this, errors of the configuration included, needs no torch.
     from streamasr.engine import Engine, load_model
 
-    return Engine(load_model(config.model, config.device), config.engine)
+    model = load_model(config.model, config.device, config.backend, config.engine.threads)
+    return Engine(model, config.engine)

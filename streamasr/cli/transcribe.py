@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from streamasr.cli.hotword import add_hotword_flag
+from streamasr.engine.config import BACKENDS, Backend
 from streamasr.errors import ConfigError, StreamasrError
 from streamasr.protocol.messages import Final, Partial, Start
 from streamasr_client.audio import SoundFile
@@ -39,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--url", default=DEFAULT_URL, help="the daemon's stream (default %(default)s)")
     where.add_argument("--local", action="store_true", help="recognise in this process, without a daemon")
     parser.add_argument("--model", metavar="NAME|DIR", help=f"model for --local (default {DEFAULT_MODEL})")
+    parser.add_argument(
+        "--backend", choices=BACKENDS, default="auto", help="what computes with --local (default %(default)s)"
+    )
     parser.add_argument("--token", metavar="TOKEN", help="the daemon's token, where it asks for one")
     parser.add_argument("--format", choices=tuple(SUFFIXES), default="text", help="default %(default)s")
     parser.add_argument(
@@ -61,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     """Recognise every file that can be; returns 1 if one could not."""
     _check(args)
     start = Start(latency_ms=args.latency_ms, hotwords=tuple(args.hotword), token=args.token)
-    recognise = _local(args.model, start) if args.local else _daemon(args.url, start)
+    recognise = _local(args.model, start, args.backend) if args.local else _daemon(args.url, start)
     failed = 0
     with _progress() as progress:
         for path in args.files:
@@ -121,12 +125,12 @@ def _daemon(url: str, start: Start) -> Recogniser:
     return recognise
 
 
-def _local(model_name: str | None, start: Start) -> Recogniser:
+def _local(model_name: str | None, start: Start, backend: Backend) -> Recogniser:
     # imported here: torch takes seconds, and a daemon's client needs none of it
     from streamasr.engine.local import transcribe_file as transcribe_locally
     from streamasr.engine.model import load_model
 
-    model = load_model(model_name or DEFAULT_MODEL)
+    model = load_model(model_name or DEFAULT_MODEL, backend=backend)
 
     def recognise(file: SoundFile, on_progress: Callable[[int], None]) -> list[Final]:
         finals = []

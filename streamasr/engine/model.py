@@ -8,11 +8,14 @@ from pathlib import Path
 
 import torch
 
-from streamasr.acoustic import StreamingEncoder, load_encoder
+from streamasr.acoustic import StreamingEncoder
+from streamasr.acoustic.onnx.runtime import OnnxEncoder
 from streamasr.config import ModelConfig, load_toml
 from streamasr.decoding.loading import TOKENS_FILE, load_decoder
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
+from streamasr.engine.backend import GRAPH_FILE, WEIGHTS_FILE, load_step_encoder
+from streamasr.engine.config import Backend
 from streamasr.errors import ConfigError, ModelError
 from streamasr.framing import Framing, framing_of
 from streamasr.frontend.base import FrontEnd
@@ -20,9 +23,9 @@ from streamasr.frontend.build import build_frontend
 from streamasr.units import MS_PER_SECOND
 
 CONFIG_FILE = "config.toml"
-WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
-_NEEDED = (CONFIG_FILE, WEIGHTS_FILE, TOKENS_FILE)
+_NEEDED = (CONFIG_FILE, TOKENS_FILE)
+"""Besides weights, or a graph that has its own."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,6 +37,14 @@ class LoadedModel:
     encoder: StreamingEncoder
     decoder: UtteranceDecoder
     device: torch.device
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the encoder."""
+        if isinstance(self.encoder, OnnxEncoder):
+            return self.encoder.info.parameters
+        assert isinstance(self.encoder, torch.nn.Module)
+        return sum(weight.numel() for weight in self.encoder.parameters())
 
     @property
     def sample_rate(self) -> int:
@@ -92,6 +103,8 @@ def read_model_config(folder: Path) -> ModelConfig:
     for name in _NEEDED:
         if not (folder / name).is_file():
             raise ModelError(f"{folder / name}: missing; a model folder needs {', '.join(_NEEDED)}")
+    if not any((folder / name).is_file() for name in (WEIGHTS_FILE, GRAPH_FILE)):
+        raise ModelError(f"{folder / WEIGHTS_FILE}: missing; a model folder needs it, or {GRAPH_FILE}")
     try:
         return load_toml(ModelConfig, folder / CONFIG_FILE)
     except ConfigError as error:
@@ -115,18 +128,28 @@ def pick_device(device: str) -> torch.device:
     return picked
 
 
-def load_model(folder: str | Path, device: str = "auto") -> LoadedModel:
+def load_model(
+    folder: str | Path, device: str = "auto", backend: Backend = "auto", threads: int = 0
+) -> LoadedModel:
     """Load a model folder, or a packaged model by its name, in float32.
+
+    Args:
+        folder: path or name.
+        device: where to compute.
+        backend: with what.
+        threads: of one step under ONNX Runtime; 0 for as many as PyTorch would take.
 
     Raises:
         ModelError: a file is missing or does not fit; the message names it.
-        ConfigError: the device is not usable.
+        ConfigError: the device or the backend is not usable.
     """
     path = resolve_model(folder)
     where = pick_device(device)
     config = read_model_config(path)
     vocab_size = len(TokenList.load(path / TOKENS_FILE))
-    encoder = load_encoder(config.encoder, path / WEIGHTS_FILE, vocab_size, where)
+    encoder = load_step_encoder(
+        path, config.encoder, vocab_size, device=where, backend=backend, threads=threads
+    )
     frame_ms = config.frontend.hop * encoder.subsampling * MS_PER_SECOND / config.frontend.sample_rate
     return LoadedModel(
         config=config,

@@ -69,13 +69,12 @@ def evaluate(
     for name, utterances in manifests.items():
         for chunk_frames in passes(model, options):
             measurements += _measure_pass(model, name, utterances, chunk_frames, options, progress=progress)
-    assert isinstance(model.encoder, torch.nn.Module)
     return Evaluation(
         model=model.config.name,
         language=model.config.language,
         date=datetime.date.today().isoformat(),
         machine=describe_machine(model.device),
-        parameters=sum(weight.numel() for weight in model.encoder.parameters()),
+        parameters=model.parameters,
         measurements=tuple(measurements),
     )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from streamasr.config import from_mapping
-from streamasr.engine.config import EngineConfig
+from streamasr.engine.config import Backend, EngineConfig
 from streamasr.errors import ConfigError
 from streamasr.protocol.limits import Limits
 
@@ -45,6 +45,12 @@ class ServerConfig:
 
     model: str = field(default="en-small", metadata=_help("a model folder, or the name of a packaged model"))
     device: str = field(default="auto", metadata=_help("auto, cpu, cuda or cuda:N"))
+    backend: Backend = field(
+        default="auto",
+        metadata=_help(
+            "torch, onnxruntime, or auto: onnxruntime on a CPU where the model's folder has an exported graph"
+        ),
+    )
     host: str = field(
         default="127.0.0.1", metadata=_help("address to listen on; any but a loopback address needs a token")
     )

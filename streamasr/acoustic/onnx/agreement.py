@@ -1,0 +1,90 @@
+"""Whether two encoders hear the same: stepped side by side through the same sounds, each with its own state.
+
+Shape suffixes: B batch, T mel frames, F frames of a long recording, M mel bands, V tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from streamasr.acoustic.base import State, StreamingEncoder
+
+TOLERANCE = 1e-4
+"""How far the log-probs of a graph in float32 may lie from those of the encoder."""
+STEPS = 24
+"""Steps of each chunk size."""
+_BATCHES = (1, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How alike two encoders answered."""
+
+    steps: int
+    frames: int
+    worst: float
+    """The greatest difference of two log-probs."""
+    mean: float
+    same_best: float
+    """Share of frames whose most probable token is the same."""
+
+
+@torch.inference_mode()
+def compare(reference: StreamingEncoder, other: StreamingEncoder, mel_FM: Tensor, seed: int = 0) -> Agreement:
+    """Step both through ``mel_FM`` in every chunk size, alone and in batches of rows of different lengths.
+
+    Each is given the sound in its own precision: what a reference in float64 would have rounded is then no part of
+    the difference. Each row begins somewhere in ``mel_FM``, which is repeated as needed. About half of the rows of
+    a step are shorter than the chunk, by whole encoder frames; in a stream's last step by any number of mel frames.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    differences, best, steps = [], [], 0
+    for chunk in reference.chunk_frames:
+        for batch in _BATCHES:
+            states = [encoder.initial_state(batch) for encoder in (reference, other)]
+            time_T = torch.arange(chunk * reference.subsampling)
+            heard_B = torch.randint(len(mel_FM), (batch,), generator=generator)
+            for number in range(STEPS):
+                mel_BTM = mel_FM[(heard_B[:, None] + time_T) % len(mel_FM)]
+                lengths_B = _lengths(batch, chunk, reference.subsampling, number == STEPS - 1, generator)
+                advance_B = _advance(reference, chunk, lengths_B)
+                heard_B = heard_B + (lengths_B if advance_B is None else advance_B)
+                outs = [
+                    encoder.step(state, mel_BTM.to(_precision(state)), lengths_B, advance_B)
+                    for encoder, state in zip((reference, other), states, strict=True)
+                ]
+                states = [out.state for out in outs]
+                steps += 1
+                for row, frames in enumerate(outs[0].lengths_B.tolist()):
+                    a_TV, b_TV = (out.log_probs_BTV[row, :frames] for out in outs)
+                    differences.append((a_TV - b_TV).abs().flatten())
+                    best.append(a_TV.argmax(-1) == b_TV.argmax(-1))
+    difference, same = torch.cat(differences), torch.cat(best)
+    # NaN compares as nothing: it must not pass for agreement.
+    worst = float(difference.max()) if bool(difference.isfinite().all()) else float("inf")
+    return Agreement(steps, len(same), worst, float(difference.mean()), float(same.float().mean()))
+
+
+def _precision(state: State) -> torch.dtype:
+    precision: torch.dtype = next(leaf.dtype for leaf in state if leaf.is_floating_point())
+    return precision
+
+
+def _advance(encoder: StreamingEncoder, chunk: int, lengths_B: Tensor) -> Tensor | None:
+    """A hop where the chunk is whole; a row that is shorter is at its end, and has no look-ahead."""
+    if encoder.hops_per_chunk == 1:
+        return None
+    full = chunk * encoder.subsampling
+    return torch.where(lengths_B == full, full // encoder.hops_per_chunk, lengths_B)
+
+
+def _lengths(batch: int, chunk: int, subsampling: int, last: bool, generator: torch.Generator) -> Tensor:
+    full = chunk * subsampling
+    shorter = torch.randint(chunk + 1, (batch,), generator=generator) * subsampling
+    if last:
+        shorter = torch.randint(1, full + 1, (batch,), generator=generator)
+    ragged = torch.rand(batch, generator=generator) < 0.5
+    return torch.where(ragged, shorter, torch.full_like(shorter, full))

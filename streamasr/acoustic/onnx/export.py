@@ -1,0 +1,94 @@
+"""An encoder to a file that ONNX Runtime runs, written only where it answers as the encoder does."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from streamasr.acoustic.base import Encoder
+from streamasr.acoustic.onnx.agreement import TOLERANCE, Agreement, compare
+from streamasr.acoustic.onnx.graph import trace
+from streamasr.acoustic.onnx.quantise import quantise_weights
+from streamasr.acoustic.onnx.runtime import METADATA_KEY, GraphInfo, OnnxEncoder
+from streamasr.acoustic.onnx.weights import refer_to_weights
+from streamasr.config import EncoderConfig
+from streamasr.errors import ModelError
+
+
+def export_encoder(
+    encoder: Encoder, config: EncoderConfig, weights: Path, out: Path, mel_FM: Tensor, *, int8: bool = False
+) -> Agreement:
+    """Write the encoder's streaming step to ``out`` as ONNX, and tell how it agrees with the encoder.
+
+    In float32 the graph's weights are those of the file ``weights``, by its bare name: it has to lie in the folder
+    of ``out`` whenever the graph is loaded. In int8 they are part of the graph.
+
+    Args:
+        encoder: on the CPU, with the weights of ``weights``.
+        config: its configuration.
+        weights: its safetensors file.
+        out: file to write; nothing is written before the check is passed.
+        mel_FM: what a front end made of some seconds of sound, to check with.
+        int8: quantise the weights. No difference is too great then; judge it by error rates.
+
+    Raises:
+        ModelError: the encoder cannot be exported, or the graph does not answer as it does.
+        ConfigError: the packages that make or run graphs are not installed.
+    """
+    traced = trace(encoder, config.n_mels)
+    model = traced.program.model_proto
+    info = GraphInfo(
+        encoder=dataclasses.asdict(config),
+        subsampling=encoder.subsampling,
+        lead_frames=encoder.lead_frames,
+        hops_per_chunk=encoder.hops_per_chunk,
+        chunk_frames=encoder.chunk_frames,
+        parameters=sum(weight.numel() for weight in encoder.parameters()),
+        precision="int8" if int8 else "float32",
+    )
+    if int8:
+        model = quantise_weights(model)
+    else:
+        table = refer_to_weights(model, weights)
+        info = dataclasses.replace(info, weights_file=weights.name, weights_table=table)
+    _forget_sources(model)
+    model.metadata_props.add(key=METADATA_KEY, value=info.to_json())
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
+        made = Path(folder) / out.name
+        made.write_bytes(model.SerializeToString())
+        if not int8:
+            _lay_beside(weights, Path(folder) / weights.name)
+        agreement = compare(copy.deepcopy(encoder).double(), OnnxEncoder(made), mel_FM)
+        if not int8 and not agreement.worst <= TOLERANCE:
+            raise ModelError(
+                f"the exported graph's log-probs are up to {agreement.worst:.2g} off, more than {TOLERANCE}; "
+                "nothing was written"
+            )
+        made.replace(out)
+    return agreement
+
+
+def _forget_sources(model: Any) -> None:
+    """The exporter notes the lines of source, on this machine, that every node came from."""
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.functions):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    for function in model.functions:
+        for node in function.node:
+            del node.metadata_props[:]
+            node.doc_string = ""
+
+
+def _lay_beside(weights: Path, place: Path) -> None:
+    """The same file at another place of the same disk, a copy where that cannot be."""
+    try:
+        os.link(weights, place)
+    except OSError:
+        shutil.copyfile(weights, place)

@@ -1,0 +1,167 @@
+"""An encoder's streaming step traced into an ONNX graph, with its state as inputs and outputs.
+
+One graph serves every batch and every size of step. Knows encoders; no file and no runtime.
+
+Shape suffixes: B batch, T mel frames, M mel bands, V tokens, L layers, H heads, N distances, K head width,
+D model width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from streamasr.acoustic.base import Encoder, State, StepOutput
+from streamasr.acoustic.fastconformer import FastConformerEncoder
+from streamasr.acoustic.fastconformer.layers import distance_sinusoids
+from streamasr.errors import ConfigError, ModelError
+
+MEL, LENGTHS, ADVANCE = "mel", "lengths", "advance"
+"""The graph's first inputs, the last for encoders with look-ahead alone; the state's leaves follow."""
+LOG_PROBS, FRAMES = "log_probs", "frames"
+"""Its first outputs: log-probs, and how many of each row's frames count; the new leaves follow."""
+NEW = "new_"
+"""Before a leaf's name: the leaf one step later."""
+WEIGHTS_PREFIX = "encoder."
+"""Before the name of a weight of the encoder, as its ``state_dict`` has it."""
+OPSET = 20
+"""The ONNX operators' version; 20 is the first with a GELU of its own."""
+_SAMPLE_BATCH = 2
+_MAX_BATCH = 4096
+_MAX_FRAMES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A graph, and what about it only the encoder knew."""
+
+    program: Any
+    """A ``torch.onnx.ONNXProgram``; its ``model_proto`` holds the weights in float32."""
+    state: tuple[str, ...]
+    """The state's leaves, in order. Leaves that hold nothing are left out."""
+
+
+class StreamingStep(nn.Module):
+    """``encoder.step`` as a function of tensors alone."""
+
+    distances_ND: Tensor
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.initial: State = encoder.initial_state(1)
+        self.carried = tuple(name for name in self.initial._fields if getattr(self.initial, name).numel())
+        self.ahead = encoder.hops_per_chunk > 1
+        self.most_frames = max(encoder.chunk_frames)
+        if isinstance(encoder, FastConformerEncoder):
+            first = encoder.config.left_context_frames + self.most_frames - 1
+            table_ND = distance_sinusoids(
+                first, 1 - self.most_frames, encoder.head.weight, encoder.config.dim
+            )
+            self.register_buffer("distances_ND", table_ND, persistent=False)
+
+    def forward(self, mel_BTM: Tensor, lengths_B: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
+        """Log-probs, their lengths, and the carried leaves one step later. ``advance_B`` leads the leaves."""
+        advance_B, carried = (carried[0], carried[1:]) if self.ahead else (None, carried)
+        B = mel_BTM.shape[0]
+        state = type(self.initial)(*(leaf.expand(B, *leaf.shape[1:]) for leaf in self.initial))
+        state = state._replace(**dict(zip(self.carried, carried, strict=True)))
+        out = self._step(state, mel_BTM, lengths_B, advance_B)
+        return out.log_probs_BTV, out.lengths_B, *(getattr(out.state, name) for name in self.carried)
+
+    def _step(self, state: State, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None) -> StepOutput:
+        encoder = self.encoder
+        if not isinstance(encoder, FastConformerEncoder):
+            return encoder.step(state, mel_BTM, lengths_B, advance_B)
+        # The longest step's distances hold those of every shorter one in their middle. What the layers make of
+        # them depends on no input: the runtime computes it once, when it loads the graph.
+        frames = mel_BTM.shape[1] // encoder.subsampling
+        keys_LHNK = torch.stack(
+            [block.attention.position_keys(self.distances_ND) for block in encoder.layers]
+        )
+        spare = self.most_frames - frames
+        return encoder.advance(state, mel_BTM, lengths_B, keys_LHNK[:, :, spare : keys_LHNK.shape[2] - spare])
+
+
+def trace(encoder: Encoder, n_mels: int) -> Traced:
+    """The streaming step of an encoder in float32 as an ONNX program.
+
+    Inputs are ``mel`` [B, T, M] in float32, ``lengths`` [B] (and ``advance`` [B], where there is look-ahead) in
+    int64 and the state's leaves by their names; outputs
+    ``log_probs`` [B, T / subsampling, V], ``frames`` [B] and each leaf as ``new_…``. B and T are free; T is a
+    whole number of encoder frames, at most the longest chunk. A stream begins with all leaves zero.
+
+    Args:
+        encoder: on the CPU.
+        n_mels: values in a frame of its front end.
+
+    Raises:
+        ConfigError: the packages that make graphs are not installed.
+        ModelError: the encoder cannot be traced, or its streams do not begin with zeros.
+    """
+    _require("onnx", "onnxscript")
+    step = StreamingStep(encoder).eval()
+    if any(bool(leaf.any()) for leaf in step.initial):
+        raise ModelError("streams of this encoder do not begin with an empty state; it cannot be exported")
+    frames = max(2, step.most_frames // 2)
+    ahead = [ADVANCE] if step.ahead else []
+    leaves = [getattr(encoder.initial_state(_SAMPLE_BATCH), name) for name in step.carried]
+    mel_BTM = torch.zeros(_SAMPLE_BATCH, frames * encoder.subsampling, n_mels)
+    lengths_B = torch.tensor([mel_BTM.shape[1], mel_BTM.shape[1] - encoder.subsampling])
+    batch = torch.export.Dim("B", min=1, max=_MAX_BATCH)
+    time = torch.export.Dim("T", min=1, max=max(2, min(_MAX_FRAMES, step.most_frames)))
+    shapes = (
+        {0: batch, 1: encoder.subsampling * time},
+        {0: batch},
+        tuple({0: batch} for _ in (*ahead, *leaves)),
+    )
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                step,
+                (mel_BTM, lengths_B, *(lengths_B for _ in ahead), *leaves),
+                dynamo=True,
+                dynamic_shapes=shapes,
+                input_names=[MEL, LENGTHS, *ahead, *step.carried],
+                output_names=[LOG_PROBS, FRAMES, *(NEW + name for name in step.carried)],
+                opset_version=OPSET,
+                # Folding would leave nothing of the weights' names; runtimes fold when they load.
+                optimize=False,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise ModelError(f"this encoder cannot be traced: {error}") from error
+    assert program is not None
+    return Traced(program, step.carried)
+
+
+def _require(*packages: str) -> None:
+    for package in packages:
+        try:
+            __import__(package)
+        except ImportError:
+            raise ConfigError(
+                f"exporting needs the package {package}: pip install 'streamasr[export]'"
+            ) from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter tells much that is no business of whoever exports a model that is checked afterwards."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,156 @@
+"""An exported encoder under ONNX Runtime: the same Protocol, on the CPU. Knows no encoder family.
+
+Shape suffixes: B batch, T mel frames or encoder frames, M mel bands, V tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import namedtuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from streamasr.acoustic.base import State, StepOutput
+from streamasr.acoustic.onnx.graph import ADVANCE, FRAMES, LENGTHS, LOG_PROBS, MEL, NEW
+from streamasr.acoustic.onnx.weights import read_table
+from streamasr.errors import ConfigError, ModelError
+
+METADATA_KEY = "streamasr"
+"""Where in the file's own metadata the :class:`GraphInfo` stands, as JSON."""
+_ERRORS_ONLY = 3
+_DTYPES = {"tensor(float)": torch.float32, "tensor(int64)": torch.int64}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphInfo:
+    """What a graph says of itself."""
+
+    encoder: Mapping[str, Any]
+    """The encoder's configuration, as ``config.toml`` has it."""
+    subsampling: int
+    lead_frames: int
+    hops_per_chunk: int
+    chunk_frames: tuple[int, ...]
+    parameters: int
+    """Weights of the encoder it was made from."""
+    precision: str
+    """``float32`` or ``int8``."""
+    weights_file: str | None = None
+    """The file beside the graph that its weights lie in; ``None`` where they lie in the graph."""
+    weights_table: str | None = None
+    """Digest of that file's table (see :func:`streamasr.acoustic.onnx.weights.read_table`)."""
+
+    def to_json(self) -> str:
+        """For the file's metadata; :meth:`from_json` reads it back."""
+        return json.dumps({name: getattr(self, name) for name in self.__slots__})
+
+    @classmethod
+    def from_json(cls, text: str) -> GraphInfo:
+        """Raises ValueError or TypeError where it is not what :meth:`to_json` wrote."""
+        values = json.loads(text)
+        return cls(**{**values, "chunk_frames": tuple(values["chunk_frames"])})
+
+
+class OnnxEncoder:
+    """Implements :class:`streamasr.acoustic.base.StreamingEncoder`, but for whole utterances.
+
+    Args:
+        path: what ``streamasr model export --onnx`` wrote.
+        threads: of one step; 0 for as many as PyTorch would take.
+
+    Raises:
+        ModelError: the file, or the weights it refers to, are missing, damaged or of another make.
+        ConfigError: ONNX Runtime is not installed.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise ConfigError("the package onnxruntime is not installed; use --backend torch") from None
+        if not path.is_file():
+            raise ModelError(f"{path}: no such file; `streamasr model export --onnx` writes it")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _ERRORS_ONLY
+        # Threads that wait for the next step busily would take the processor from whoever decodes.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self.info = GraphInfo.from_json(self._session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+        except Exception as error:  # noqa: BLE001 - the runtime's errors share no other base
+            raise ModelError(f"{path}: not a readable graph of this program: {error}") from None
+        if self.info.weights_file is not None:
+            weights = path.parent / self.info.weights_file
+            if read_table(weights).digest != self.info.weights_table:
+                raise ModelError(
+                    f"{path}: made for other weights than {weights.name}; `streamasr model export --onnx` renews it"
+                )
+        self.subsampling = self.info.subsampling
+        self.lead_frames = self.info.lead_frames
+        self.hops_per_chunk = self.info.hops_per_chunk
+        self.chunk_frames = self.info.chunk_frames
+        self.vocab_size: int = self._session.get_outputs()[0].shape[2]
+        inputs = {node.name: node for node in self._session.get_inputs()}
+        names = [name for name in inputs if name not in (MEL, LENGTHS, ADVANCE)]
+        self._state_type = _state_type(names)
+        self._leaves = {name: (tuple(inputs[name].shape[1:]), _DTYPES[inputs[name].type]) for name in names}
+
+    def initial_state(self, batch: int) -> State:
+        """The state of ``batch`` streams that have heard nothing; see the Protocol."""
+        return self._state_type(
+            *(torch.zeros(batch, *shape, dtype=dtype) for shape, dtype in self._leaves.values())
+        )
+
+    def step(
+        self, state: State, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
+    ) -> StepOutput:
+        """One chunk of each stream; see the Protocol."""
+        B, T, _ = mel_BTM.shape
+        # Bound by address: the runtime reads and writes torch's memory, and copies nothing.
+        binding = self._session.io_binding()
+        inputs = {MEL: mel_BTM, LENGTHS: lengths_B, **state._asdict()}
+        if self.hops_per_chunk > 1:
+            inputs[ADVANCE] = lengths_B if advance_B is None else advance_B
+        held = {name: tensor.contiguous() for name, tensor in inputs.items()}
+        new_state = self._state_type(*(torch.empty_like(held[name]) for name in self._leaves))
+        log_probs_BTV = torch.empty(B, T // self.subsampling, self.vocab_size)
+        frames_B = torch.empty(B, dtype=torch.int64)
+        for name, tensor in held.items():
+            binding.bind_input(name, "cpu", 0, _numpy(tensor), tuple(tensor.shape), tensor.data_ptr())
+        outputs = {LOG_PROBS: log_probs_BTV, FRAMES: frames_B}
+        outputs |= {NEW + name: leaf for name, leaf in new_state._asdict().items()}
+        for name, tensor in outputs.items():
+            binding.bind_output(name, "cpu", 0, _numpy(tensor), tuple(tensor.shape), tensor.data_ptr())
+        self._session.run_with_iobinding(binding)
+        return StepOutput(new_state, log_probs_BTV, frames_B)
+
+    def forward(
+        self,
+        mel_BTM: Tensor,  # noqa: ARG002 - the Protocol's
+        lengths_B: Tensor,  # noqa: ARG002
+        chunk_frames: int | None,  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor]:
+        """Always refused: an exported graph holds the streaming step alone.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("an exported encoder hears streams alone; whole utterances need --backend torch")
+
+
+def _state_type(names: list[str]) -> Any:
+    """A NamedTuple of these leaves."""
+    return namedtuple("OnnxState", names)
+
+
+def _numpy(tensor: Tensor) -> Any:
+    import numpy as np
+
+    return np.float32 if tensor.dtype == torch.float32 else np.int64

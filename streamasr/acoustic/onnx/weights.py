@@ -1,0 +1,102 @@
+"""An ONNX graph whose weights stay where they are: in the safetensors file beside it.
+
+ONNX allows tensors in other files, given by place and length (``external_data`` in onnx.proto); a safetensors file is
+tensors one after another behind a table of their places. So the graph takes no room of its own, and a model has
+one file of weights. Half-precision weights are cast in the graph, once, when a runtime loads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamasr.acoustic.onnx.graph import WEIGHTS_PREFIX
+from streamasr.errors import ModelError
+
+_LENGTH_BYTES = 8
+"""The file begins with the length of its table, little-endian."""
+_MAX_TABLE_BYTES = 100_000_000
+"""As the format's own reader has it; a longer table is damage."""
+_STORED = ".stored"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsTable:
+    """The table at the beginning of a safetensors file."""
+
+    tensors: dict[str, Any]
+    """Name to ``dtype``, ``shape`` and ``data_offsets`` behind the table."""
+    data_start: int
+    """Where the tensors begin, in bytes."""
+    digest: str
+    """SHA-256 of the table, in hexadecimal: equal where every tensor lies at the same place."""
+
+
+def read_table(path: Path) -> WeightsTable:
+    """The table of a safetensors file.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            if not 0 < length <= _MAX_TABLE_BYTES:
+                raise ValueError(f"a table of {length} bytes")
+            raw = file.read(length)
+        table = json.loads(raw)
+        table.pop("__metadata__", None)
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; the graph beside it has its weights there") from None
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file: {error}") from None
+    digest = hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
+    return WeightsTable(table, _LENGTH_BYTES + length, digest)
+
+
+def refer_to_weights(model: Any, weights: Path) -> str:
+    """Point the graph's weights into the safetensors file ``weights``, which will lie in the graph's folder.
+
+    Args:
+        model: an ``onnx.ModelProto`` with weights inside; changed in place.
+        weights: the very file that the encoder was loaded from.
+
+    Returns:
+        The digest of the file's table; the graph fits every file that has the same.
+
+    Raises:
+        ModelError: the file lacks a weight, or holds numbers of a kind that ONNX does not know.
+    """
+    from onnx import TensorProto, helper
+
+    kinds = {"F16": TensorProto.FLOAT16, "BF16": TensorProto.BFLOAT16, "F32": TensorProto.FLOAT}
+    table = read_table(weights)
+    casts = []
+    for tensor in model.graph.initializer:
+        name = tensor.name.removeprefix(WEIGHTS_PREFIX)
+        if name == tensor.name or name not in table.tensors:
+            continue
+        entry = table.tensors[name]
+        if entry["dtype"] not in kinds or list(tensor.dims) != entry["shape"]:
+            raise ModelError(
+                f"{weights}: {name} is {entry['dtype']} {entry['shape']}, not {list(tensor.dims)}"
+            )
+        if entry["dtype"] != "F32":
+            casts.append(
+                helper.make_node("Cast", [tensor.name + _STORED], [tensor.name], to=TensorProto.FLOAT)
+            )
+            tensor.name += _STORED
+        first, end = entry["data_offsets"]
+        place = {"location": weights.name, "offset": table.data_start + first, "length": end - first}
+        tensor.ClearField("raw_data")
+        tensor.data_type = kinds[entry["dtype"]]
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=str(value))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return table.digest
