@@ -57,4 +57,5 @@ def load_encoder(
 def save_encoder(encoder: torch.nn.Module, path: Path, dtype: torch.dtype = torch.float16) -> None:
     """Write the weights as safetensors of ``dtype``."""
     weights = {name: tensor.to(dtype).contiguous().cpu() for name, tensor in encoder.state_dict().items()}
-    safetensors.torch.save_file(weights, path, metadata={"format": "streamasr"})
+    # Written by us: the library's own files are readable by their owner alone, and a daemon may be another user.
+    path.write_bytes(safetensors.torch.save(weights, metadata={"format": "streamasr"}))
