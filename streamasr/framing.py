@@ -50,6 +50,10 @@ class Framing:
         spare = self.unit - 1 if self.rounds_up else 0
         return (samples + spare) // self.unit * (self.unit // self.hop)
 
+    def completed(self, samples: Count) -> Count:
+        """So many samples of an utterance, and the silence that completes them to whole units."""
+        return (samples + self.unit - 1) // self.unit * self.unit if self.rounds_up else samples
+
     def mel_frames(self, samples: Count) -> Count:
         """Mel frames of a whole utterance of so many samples; none where it has no sample."""
         slots = self.slots(samples + (self.lead_samples + self.tail_samples))

@@ -29,6 +29,15 @@ def shared_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def nemo_dir() -> Path:
+    """Checkpoints saved by NeMo, and what it computes with them; tests that need them skip where they are missing."""
+    folder = ROOT.parent / "shared" / "fixtures" / "nemo"
+    if not (folder / "A.nemo").is_file():
+        pytest.skip("no folder shared/fixtures/nemo beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def en_small() -> Path:
     """The default model's folder; tests that need its weights skip where they are missing."""
     folder = ROOT / "models" / "en-small"

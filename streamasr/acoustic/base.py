@@ -78,6 +78,7 @@ class Encoder(nn.Module, ABC):
         vocab_size: tokens V, the blank included.
     """
 
+    config: EncoderConfig
     head: nn.Linear
 
     def __init__(self, config: EncoderConfig, vocab_size: int) -> None:

@@ -88,6 +88,7 @@ class WhisperEncoder(Encoder):
         vocab_size: tokens V, the blank included.
     """
 
+    config: WhisperEncoderConfig
     positions_PD: Tensor
 
     def __init__(self, config: WhisperEncoderConfig, vocab_size: int) -> None:

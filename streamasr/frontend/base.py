@@ -10,12 +10,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from streamasr.config import AnyFrontendConfig
+
 MelState = Any
 """A NamedTuple of tensors, batch as dim 0 of every leaf; only its own front end looks inside."""
 
 
 class FrontEnd(nn.Module, ABC):
     """Samples to frames; any split of a stream's samples gives the same frames."""
+
+    config: AnyFrontendConfig
 
     @abstractmethod
     def initial_state(self, batch: int, lead_samples: int = 0) -> MelState:

@@ -35,6 +35,7 @@ class LogMel(FrontEnd):
     1980): the orthonormal cosine transform of a frame's scaled bands, which needs no other state.
     """
 
+    config: FrontendConfig
     window_W: Tensor
     filters_FM: Tensor
     cosines_MC: Tensor | None

@@ -39,6 +39,7 @@ class NemoLogMel(FrontEnd):
     Edges shorter than half a window are mirrored as far as they go, and silent beyond (NeMo refuses such sounds).
     """
 
+    config: NemoFrontendConfig
     window_W: Tensor
     filters_FM: Tensor
 

@@ -7,8 +7,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from streamasr.config import DecoderConfig, EndpointConfig, FrontendConfig, WhisperEncoderConfig, load_toml
+from streamasr.config import (
+    AnyFrontendConfig,
+    DecoderConfig,
+    EncoderConfig,
+    EndpointConfig,
+    FrontendConfig,
+    WhisperEncoderConfig,
+    check_match,
+    load_toml,
+)
 from streamasr.errors import ConfigError
+from streamasr.framing import Framing, framing_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,8 +207,8 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     diagnosis: DiagnosisConfig = field(default_factory=DiagnosisConfig)
-    frontend: FrontendConfig = field(default_factory=FrontendConfig)
-    encoder: WhisperEncoderConfig = field(default_factory=WhisperEncoderConfig)
+    frontend: AnyFrontendConfig = field(default_factory=FrontendConfig)
+    encoder: EncoderConfig = field(default_factory=WhisperEncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     endpointing: EndpointConfig = field(default_factory=EndpointConfig)
 
@@ -216,6 +226,12 @@ class TrainConfig:
             )
         if len(self.chunk_weights) != len(self.encoder.chunk_frames):
             raise ConfigError("chunk_weights needs one weight for every one of encoder.chunk_frames")
+        check_match(self.frontend, self.encoder)
+
+    @property
+    def framing(self) -> Framing:
+        """How samples become frames."""
+        return framing_of(self.frontend, self.encoder)
 
     def rooted(self, root: Path) -> TrainConfig:
         """The same recipe with every relative path taken from ``root``."""

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from streamasr import scoring
-from streamasr.acoustic.whisper import WhisperEncoder
+from streamasr.acoustic import Encoder
 from streamasr.decoding.greedy import greedy_text_of_ids
-from streamasr.frontend.mel import LogMel
+from streamasr.frontend.build import build_frontend
 from streamasr.training import losses
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.corpus import INT16_SCALE, Corpus
-from streamasr.training.data.prepare import to_whole_frames
+from streamasr.training.data.prepare import padded
 from streamasr.training.distributed import World
 from streamasr.training.report.events import DevReport
 from streamasr.training.tokenizer import Tokenizer
@@ -56,11 +56,11 @@ class DevSet:
         self.config = config
         self.tokenizer = tokenizer
         self.world = world
-        self.frontend = LogMel(config.frontend).to(world.device)
+        self.frontend = build_frontend(config.frontend).to(world.device)
         self.references = [tokenizer.normalise(text) for text in corpus.texts]
 
     @torch.no_grad()
-    def measure(self, encoder: WhisperEncoder, chunk_frames: int, step: int) -> Measured:
+    def measure(self, encoder: Encoder, chunk_frames: int, step: int) -> Measured:
         """Answers and error rates under the streaming mask of ``chunk_frames``; the same on every process."""
         answers, loss, frames = {}, 0.0, 0
         for some in self._batches():
@@ -100,18 +100,16 @@ class DevSet:
             batches[-1].append(index)
         return batches
 
-    def _log_probs(
-        self, encoder: WhisperEncoder, some: list[int], chunk_frames: int
-    ) -> tuple[Tensor, Tensor]:
+    def _log_probs(self, encoder: Encoder, some: list[int], chunk_frames: int) -> tuple[Tensor, Tensor]:
         offsets, samples = self.corpus.offsets, self.corpus.samples
         pieces = [torch.from_numpy(np.array(samples[offsets[i] : offsets[i + 1]])) for i in some]
         pcm_BS = nn.utils.rnn.pad_sequence(pieces, batch_first=True).to(self.world.device) / INT16_SCALE
         lengths_B = torch.tensor([len(piece) for piece in pieces], device=self.world.device)
-        pcm_BS, samples_B = to_whole_frames(pcm_BS, lengths_B, self.config)
+        pcm_BS, samples_B = padded(pcm_BS, lengths_B, self.config)
         short = self.config.precision == "bfloat16"
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=short):
-            mel_BTM = self.frontend(pcm_BS)
-            return encoder.forward(mel_BTM, samples_B // self.config.frontend.hop, chunk_frames)
+            mel_BTM = self.frontend(pcm_BS, samples_B)
+            return encoder.forward(mel_BTM, self.config.framing.mel_frames(samples_B), chunk_frames)
 
     def _loss(self, log_probs_BTV: Tensor, frames_B: Tensor, some: list[int]) -> float:
         rows = [self.tokenizer.encode(self.corpus.texts[index]) for index in some]

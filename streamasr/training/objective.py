@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from streamasr.acoustic.whisper import WhisperEncoder
+from streamasr.acoustic import Encoder
 from streamasr.training import losses
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.prepare import Prepared
@@ -42,9 +42,7 @@ class Objective(nn.Module):
         teacher: its pretrained original with full context, which stands still; needed for distillation only.
     """
 
-    def __init__(
-        self, config: TrainConfig, encoder: WhisperEncoder, blank: int, teacher: WhisperEncoder | None
-    ) -> None:
+    def __init__(self, config: TrainConfig, encoder: Encoder, blank: int, teacher: Encoder | None) -> None:
         super().__init__()
         self.config = config
         self.encoder = encoder

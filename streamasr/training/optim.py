@@ -77,7 +77,7 @@ def _rate_scale(name: str, layers: int, config: OptimConfig) -> float:
         return config.head_factor
     if name.startswith("blocks."):
         return config.layer_decay ** (layers - 1 - int(name.split(".")[1]))
-    if name.startswith("conv"):
+    if name.startswith(("conv", "stem.")):
         return config.layer_decay**layers if config.train_stem else 0.0
     return 1.0
 

@@ -1,4 +1,7 @@
-"""Encoder weights to start from: OpenAI's Whisper parameters, or those of a model folder of our own."""
+"""Encoder weights to start from: OpenAI's Whisper parameters, or those of a model folder of our own.
+
+A folder's head is carried over token by token, so that a model may go on with other tokens, or in another order.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from streamasr.acoustic.whisper import WhisperEncoder
+from streamasr.acoustic import Encoder
+from streamasr.decoding.loading import TOKENS_FILE
+from streamasr.decoding.tokens import TokenList
 from streamasr.errors import ModelError
 
 _BLOCK_NAMES = {
@@ -20,8 +25,14 @@ _BLOCK_NAMES = {
 }
 
 
-def load_pretrained(encoder: WhisperEncoder, path: Path) -> list[str]:
+def load_pretrained(encoder: Encoder, path: Path, tokens: TokenList | None = None) -> list[str]:
     """Copy the weights of ``path`` into ``encoder``; returns the names that the file did not hold (the CTC head).
+
+    Args:
+        encoder: takes the weights.
+        path: a safetensors file.
+        tokens: what the encoder's outputs stand for. With a ``tokens.txt`` beside ``path`` the head's rows go to the
+            tokens of the same name, and the others stay as they are.
 
     Raises:
         ModelError: the file is missing or its sizes are another model's.
@@ -31,6 +42,8 @@ def load_pretrained(encoder: WhisperEncoder, path: Path) -> list[str]:
     weights = {name: tensor.float() for name, tensor in safetensors.torch.load_file(path).items()}
     if any(name.startswith("encoder.blocks.") for name in weights):
         weights = _from_openai(weights, encoder.config.layers)
+    elif tokens is not None and (path.parent / TOKENS_FILE).is_file():
+        _carry_over(weights, encoder, TokenList.load(path.parent / TOKENS_FILE), tokens)
     try:
         fit = encoder.load_state_dict(weights, strict=False)
     except RuntimeError as error:
@@ -40,6 +53,18 @@ def load_pretrained(encoder: WhisperEncoder, path: Path) -> list[str]:
             f"{path}: holds weights this encoder has no place for: {', '.join(fit.unexpected_keys[:5])}"
         )
     return list(fit.missing_keys)
+
+
+def _carry_over(weights: dict[str, Tensor], encoder: Encoder, old: TokenList, new: TokenList) -> None:
+    """Put the head's rows of the tokens that both lists have where ``new`` has them."""
+    places = {token: number for number, token in enumerate(old.tokens)}
+    kept = [(number, places[token]) for number, token in enumerate(new.tokens) if token in places]
+    to, source = ([pair[side] for pair in kept] for side in (0, 1))
+    for name in ("head.weight", "head.bias"):
+        if name in weights and len(weights[name]) == len(old):
+            rows = encoder.state_dict()[name].cpu().clone()
+            rows[to] = weights[name][source]
+            weights[name] = rows
 
 
 def _from_openai(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:

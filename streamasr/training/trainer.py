@@ -19,13 +19,12 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from streamasr.acoustic import save_encoder
-from streamasr.acoustic.whisper import WhisperEncoder
+from streamasr.acoustic import Encoder, build_encoder, save_encoder
 from streamasr.config import ModelConfig, to_toml
 from streamasr.text import text_rules
 from streamasr.training.checkpoints import Checkpoints, write_whole
 from streamasr.training.config import TrainConfig
-from streamasr.training.data.prepare import Prepared, StreamPosition, frame_samples
+from streamasr.training.data.prepare import Prepared, StreamPosition
 from streamasr.training.diagnosis import Diagnostician
 from streamasr.training.distributed import World
 from streamasr.training.objective import Objective, Parts
@@ -62,9 +61,9 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.tokenizer = build_tokens(config)
         tokens = self.tokenizer.tokens
-        self.encoder = WhisperEncoder(config.encoder, len(tokens)).to(world.device)
+        self.encoder = build_encoder(config.encoder, len(tokens)).to(world.device)
         if config.pretrained is not None:
-            load_pretrained(self.encoder, config.pretrained)
+            load_pretrained(self.encoder, config.pretrained, tokens)
         teacher = None
         if config.loss.distillation:
             teacher = copy.deepcopy(self.encoder).eval().requires_grad_(False)
@@ -98,7 +97,7 @@ class Trainer:
                 step=self.step,
                 steps=config.optim.steps,
                 name=config.name,
-                frame_ms=1_000 * frame_samples(config) / config.frontend.sample_rate,
+                frame_ms=1_000 * config.framing.frame_samples / config.frontend.sample_rate,
                 recipe=to_toml(config),
                 unit=text_rules(config.language).unit,
             )
@@ -141,8 +140,8 @@ class Trainer:
     def _train_step(self, model: nn.Module, batches: Iterator[Prepared], tally: Tally) -> None:
         config = self.config.optim
         parts_of_step = list(islice(batches, config.accumulate_batches))
-        subsampling = self.config.encoder.subsampling
-        frames = torch.stack([batch.lengths_B.sum() for batch in parts_of_step]).sum() / subsampling
+        framing = self.config.framing
+        frames = torch.stack([framing.encoder_frames(batch.lengths_B).sum() for batch in parts_of_step]).sum()
         all_frames = self.world.sum(frames.clone())
         sums: list[Parts] = []
         for number, batch in enumerate(parts_of_step, 1):
@@ -205,10 +204,10 @@ class Trainer:
             self._note_best(sum(rates) / len(rates))
         return reports
 
-    def averaged(self) -> WhisperEncoder:
+    def averaged(self) -> Encoder:
         """The weights that are measured and exported."""
         encoder = self.average.module
-        assert isinstance(encoder, WhisperEncoder)
+        assert isinstance(encoder, Encoder)
         if self.config.optim.average == "checkpoints" and self.checkpoints.paths():
             encoder = copy.deepcopy(encoder)
             encoder.load_state_dict(self.checkpoints.mean(self.world.device, "encoder"))
@@ -236,7 +235,7 @@ class Trainer:
         model = ModelConfig(
             name=config.name,
             language=config.language,
-            sample_delay=config.frontend.n_fft // 2 + frame_samples(config) // 2,
+            sample_delay=config.framing.sample_delay,
             frontend=config.frontend,
             encoder=config.encoder,
             decoder=config.decoder,

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from streamasr.acoustic import save_encoder
-from streamasr.acoustic.whisper import WhisperEncoder
+from streamasr.acoustic import Encoder, build_encoder, save_encoder
 from streamasr.config import (
     DecoderConfig,
     EndpointConfig,
+    FastConformerEncoderConfig,
     FrontendConfig,
     ModelConfig,
+    NemoFrontendConfig,
     WhisperEncoderConfig,
     to_toml,
 )
@@ -20,11 +21,14 @@ from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.engine.model import LoadedModel
-from streamasr.frontend.mel import LogMel
+from streamasr.framing import framing_of
+from streamasr.frontend.build import build_frontend
 from streamasr.frontend.pcm import Samples
+from streamasr.nemo.translate import Generation
 from streamasr.protocol.messages import ServerMessage
 
 TOKENS = TokenList.of_characters("abcdef'")
+ENDPOINTING = EndpointConfig(silence_ms=300, max_utterance_ms=2_000, max_overrun_ms=500)
 
 
 def tiny_model(seed: int = 4, hops_per_chunk: int = 1) -> LoadedModel:
@@ -43,9 +47,28 @@ def tiny_model(seed: int = 4, hops_per_chunk: int = 1) -> LoadedModel:
             hops_per_chunk=hops_per_chunk,
         ),
         decoder=DecoderConfig(beam_width=8),
-        endpointing=EndpointConfig(silence_ms=300, max_utterance_ms=2_000, max_overrun_ms=500),
+        endpointing=ENDPOINTING,
     )
-    encoder = WhisperEncoder(config.encoder, len(TOKENS))
+    return _with_random_weights(config, seed)
+
+
+def tiny_fastconformer(generation: Generation, seed: int = 4) -> LoadedModel:
+    """80 ms frames, chunks of 80, 160 and 320 ms, behind NeMo's front end."""
+    config = ModelConfig(
+        name="tiny",
+        frontend=NemoFrontendConfig(generation=generation, n_mels=20),
+        encoder=FastConformerEncoderConfig(
+            n_mels=20, dim=32, heads=2, layers=2, subsampling_channels=8,
+            left_context_frames=8, chunk_frames=(1, 2, 4),
+        ),
+        decoder=DecoderConfig(beam_width=8),
+        endpointing=ENDPOINTING,
+    )  # fmt: skip
+    return _with_random_weights(config, seed)
+
+
+def _with_random_weights(config: ModelConfig, seed: int) -> LoadedModel:
+    encoder = build_encoder(config.encoder, len(TOKENS))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in sorted(encoder.named_parameters()):
@@ -53,12 +76,13 @@ def tiny_model(seed: int = 4, hops_per_chunk: int = 1) -> LoadedModel:
                 gain = 12.0 if name.startswith("head") else 1.5
                 weight.normal_(0.0, gain / weight[0].numel() ** 0.5, generator=generator)
         encoder.head.bias[:2] += 8.0
+    frame_ms = 1_000 * framing_of(config.frontend, config.encoder).frame_samples / config.frontend.sample_rate
     decoder = UtteranceDecoder(
-        BeamDecoder(TOKENS, None, config.decoder), frame_ms=20.0, endpointing=config.endpointing
+        BeamDecoder(TOKENS, None, config.decoder), frame_ms=frame_ms, endpointing=config.endpointing
     )
     return LoadedModel(
         config=config,
-        frontend=LogMel(config.frontend).eval(),
+        frontend=build_frontend(config.frontend).eval(),
         encoder=encoder.eval().requires_grad_(False),
         decoder=decoder,
         device=torch.device("cpu"),
@@ -69,7 +93,7 @@ def save_model(folder: Path) -> Path:
     """The tiny model as a model folder without a language model and a card."""
     model = tiny_model()
     folder.mkdir()
-    assert isinstance(model.encoder, WhisperEncoder)
+    assert isinstance(model.encoder, Encoder)
     save_encoder(model.encoder, folder / "model.safetensors")
     (folder / "config.toml").write_text(to_toml(model.config))
     TOKENS.save(folder / "tokens.txt")

@@ -45,6 +45,8 @@ class FastConformerEncoder(Encoder):
         vocab_size: tokens V, the blank included.
     """
 
+    config: FastConformerEncoderConfig
+
     def __init__(self, config: FastConformerEncoderConfig, vocab_size: int) -> None:
         super().__init__(config, vocab_size)
         self.config = config

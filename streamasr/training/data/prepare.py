@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from streamasr.frontend.mel import LogMel
+from streamasr.frontend.build import build_frontend
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.augment import Augment
 from streamasr.training.data.rows import Batch
@@ -36,7 +36,7 @@ class Prepared(NamedTuple):
 
     mel_BTM: Tensor
     lengths_B: Tensor
-    """Mel frames of each row, whole numbers of encoder frames."""
+    """Mel frames of each row."""
     targets: Tensor
     """The rows' token ids one after another."""
     target_lengths_B: Tensor
@@ -81,7 +81,7 @@ class Preparer:
 
     def __init__(self, config: TrainConfig, surroundings: Surroundings, device: torch.device) -> None:
         self.config = config
-        self.frontend = LogMel(config.frontend).to(device)
+        self.frontend = build_frontend(config.frontend).to(device)
         self.generator = torch.Generator(device)
         rooms_KR = None if surroundings.rooms_KR is None else surroundings.rooms_KR.to(device)
         self.augment = Augment(
@@ -98,17 +98,18 @@ class Preparer:
         config, device = self.config, batch.pcm_BS.device
         self.generator.manual_seed(config.seed * _SEED_STRIDE + number)
         pcm_BS, lengths_B = self.augment.speed(batch.pcm_BS, batch.lengths_B)
-        pcm_BS, samples_B = to_whole_frames(pcm_BS, lengths_B, config)
+        pcm_BS, samples_B = padded(pcm_BS, lengths_B, config)
+        lengths_B = config.framing.mel_frames(samples_B)
         views = 2 if config.loss.consistency else 1
         frames_per_second = config.frontend.sample_rate / config.frontend.hop
-        mel_BTM = self.frontend(self.augment.sound(pcm_BS.repeat(views, 1)))
+        mel_BTM = self.frontend(self.augment.sound(pcm_BS.repeat(views, 1)), samples_B.repeat(views))
         rows = len(mel_BTM)
         chunks = torch.tensor(config.encoder.chunk_frames, device=device)
         weights = torch.tensor(config.chunk_weights, dtype=torch.float32, device=device)
         samples = int(samples_B.sum())
         return Prepared(
             mel_BTM=self.augment.mask(mel_BTM, frames_per_second),
-            lengths_B=(samples_B // config.frontend.hop).repeat(views),
+            lengths_B=lengths_B.repeat(views),
             targets=batch.targets.repeat(views),
             target_lengths_B=batch.target_lengths_B.repeat(views),
             transcribed_B=batch.transcribed_B.repeat(views),
@@ -116,14 +117,14 @@ class Preparer:
             position_B=torch.randint(
                 config.encoder.position_period_frames, (rows,), generator=self.generator, device=device
             ),
-            clean_BTM=self.frontend(pcm_BS) if config.loss.distillation else None,
+            clean_BTM=self.frontend(pcm_BS, samples_B) if config.loss.distillation else None,
             seconds=samples / config.frontend.sample_rate,
             padding_share=1.0 - samples / pcm_BS.numel(),
-            unalignable=self._unalignable(batch, samples_B),
+            unalignable=self._unalignable(batch, lengths_B),
         )
 
-    def _unalignable(self, batch: Batch, samples_B: Tensor) -> tuple[str, ...]:
-        frames = (samples_B // frame_samples(self.config)).tolist()
+    def _unalignable(self, batch: Batch, lengths_B: Tensor) -> tuple[str, ...]:
+        frames = self.config.framing.encoder_frames(lengths_B).tolist()
         return tuple(
             f"{name}: its text needs {needed} encoder frames, there are {present}"
             for name, needed, present in zip(batch.names, batch.needed_frames, frames, strict=True)
@@ -131,13 +132,8 @@ class Preparer:
         )
 
 
-def frame_samples(config: TrainConfig) -> int:
-    """Samples of an encoder frame."""
-    return config.frontend.hop * config.encoder.subsampling
-
-
-def to_whole_frames(pcm_BS: Tensor, lengths_B: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
-    """Complete every row's last encoder frame with silence; the batch is padded to :data:`FRAME_MULTIPLE`."""
-    frame = frame_samples(config)
-    missing = -pcm_BS.shape[1] % (frame * FRAME_MULTIPLE)
-    return nn.functional.pad(pcm_BS, (0, missing)), (lengths_B + frame - 1) // frame * frame
+def padded(pcm_BS: Tensor, lengths_B: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """The batch padded to :data:`FRAME_MULTIPLE`, and its rows' lengths with the silence that completes them."""
+    framing = config.framing
+    missing = -pcm_BS.shape[1] % (framing.frame_samples * FRAME_MULTIPLE)
+    return nn.functional.pad(pcm_BS, (0, missing)), framing.completed(lengths_B)

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from streamasr.errors import ConfigError
+from streamasr.frontend.base import FrontEnd
+from streamasr.frontend.build import build_frontend
 from streamasr.frontend.files import read_audio
-from streamasr.frontend.mel import LogMel
 from streamasr.manifest import Utterance, read_manifest
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.augment import Augment
@@ -74,7 +75,7 @@ def preview(
     picked = [utterances[number] for number in chosen]
     rate, rows = config.frontend.sample_rate, config.data.rows_per_batch
     augment = Augment(config.augment, rate, surroundings.noise_N, torch.Generator(), surroundings.rooms_KR)
-    frontend = LogMel(config.frontend)
+    frontend = build_frontend(config.frontend)
     out.mkdir(parents=True, exist_ok=True)
     previewed: list[Previewed] = []
     drawn = []
@@ -94,7 +95,7 @@ def preview(
 
 
 @torch.no_grad()
-def _augmented(clean: list[npt.NDArray[np.float32]], augment: Augment, frontend: LogMel) -> list[_Stages]:
+def _augmented(clean: list[npt.NDArray[np.float32]], augment: Augment, frontend: FrontEnd) -> list[_Stages]:
     hop = frontend.config.hop
     pieces = [torch.from_numpy(clean_S) for clean_S in clean]
     clean_BS = nn.utils.rnn.pad_sequence(pieces, batch_first=True)

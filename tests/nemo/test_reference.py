@@ -1,0 +1,155 @@
+"""Against NeMo itself: its mel frames and log-probs of two models, of both generations, at every look-ahead.
+
+Log-probs agree to 1e-4. So do mel frames, and to 1e-5 in bands up to 35 dB below their frame's loudest one: further
+down the rounding of NeMo's own transform, in float32, shows in the logarithm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from streamasr.engine.batch import BatchStep, LogProbs
+from streamasr.engine.intake import Chunk, StopMark, chunk_queue
+from streamasr.engine.local import hear_streamed, hear_whole
+from streamasr.engine.model import LoadedModel
+from streamasr.frontend.files import read_audio
+from streamasr.frontend.pcm import Samples
+from streamasr.nemo.translate import Generation
+
+TOLERANCE = 1e-4
+MEL_TOLERANCE = 1e-5
+LOUD = 8.0
+"""Nepers of power below a frame's loudest band; 35 dB."""
+FILES: dict[Generation, str] = {"current": "{}.npz", "legacy": "{}_nemo240.npz"}
+SOUNDS = ("long", "short")
+
+Load = Callable[[str, Generation], LoadedModel]
+
+
+def sound(nemo_dir: Path, name: str) -> Samples:
+    return read_audio(nemo_dir / f"{name}.wav", 16_000)
+
+
+def chunk_sizes(letter: str) -> tuple[int, ...]:
+    return {"A": (14,), "B": (1, 2, 7, 14)}[letter]
+
+
+@pytest.mark.parametrize("generation", FILES)
+@pytest.mark.parametrize("name", SOUNDS)
+def test_mel_frames_are_nemos(nemo_dir: Path, loaded: Load, generation: Generation, name: str) -> None:
+    arrays = np.load(nemo_dir / FILES[generation].format("A"))
+    frames = int(arrays[f"mel_len_{name}"])
+    theirs_TM = arrays[f"mel_{name}"].T[:frames]
+    ours_TM = hear_whole(loaded("A", generation), sound(nemo_dir, name), 14).mel_TM
+    assert ours_TM.shape == theirs_TM.shape
+    off_TM = np.abs(ours_TM - theirs_TM)
+    assert off_TM.max() <= TOLERANCE
+    loud_TM = theirs_TM > theirs_TM.max(axis=1, keepdims=True) - LOUD
+    assert loud_TM.mean() > 0.5
+    assert off_TM[loud_TM].max() <= MEL_TOLERANCE
+
+
+@pytest.mark.parametrize("generation", FILES)
+@pytest.mark.parametrize("letter", "AB")
+def test_whole_utterances_are_nemos_at_every_look_ahead(
+    nemo_dir: Path, loaded: Load, letter: str, generation: Generation
+) -> None:
+    arrays = np.load(nemo_dir / FILES[generation].format(letter))
+    model, compared = loaded(letter, generation), 0
+    assert model.encoder.chunk_frames == chunk_sizes(letter)
+    for chunk_frames in model.encoder.chunk_frames:
+        for name in SOUNDS:
+            key = f"r{chunk_frames - 1}/offline_logprobs_{name}"
+            if key not in arrays:
+                continue
+            frames = int(arrays[f"r{chunk_frames - 1}/offline_len_{name}"])
+            ours_TV = hear_whole(model, sound(nemo_dir, name), chunk_frames).log_probs_TV
+            assert len(ours_TV) == frames
+            assert np.abs(ours_TV - arrays[key][:frames]).max() <= TOLERANCE
+            compared += 1
+    assert compared >= 2
+
+
+@pytest.mark.parametrize("generation", FILES)
+@pytest.mark.parametrize("letter", "AB")
+def test_streams_in_random_pieces_are_whole_utterances_to_the_last_frame(
+    nemo_dir: Path, loaded: Load, letter: str, generation: Generation
+) -> None:
+    model = loaded(letter, generation)
+    for seed, chunk_frames in enumerate(model.encoder.chunk_frames):
+        for name in SOUNDS:
+            samples_S = sound(nemo_dir, name)
+            whole = hear_whole(model, samples_S, chunk_frames)
+            streamed = hear_streamed(model, samples_S, chunk_frames, split_seed=seed)
+            assert streamed.log_probs_TV.shape == whole.log_probs_TV.shape
+            assert np.abs(streamed.log_probs_TV - whole.log_probs_TV).max() <= TOLERANCE
+            assert np.abs(streamed.mel_TM - whole.mel_TM).max() <= MEL_TOLERANCE
+
+
+@pytest.mark.parametrize("generation", FILES)
+def test_streams_in_a_batch_with_strangers_that_come_and_go_are_whole_utterances(
+    nemo_dir: Path, loaded: Load, generation: Generation
+) -> None:
+    model = loaded("B", generation)
+    long_S, short_S = (sound(nemo_dir, name) for name in SOUNDS)
+    takes = [long_S, short_S, long_S[5_000:60_001], short_S[:1_279], long_S[:40], short_S[:12_920]]
+    for chunk_frames in (2, 14):
+        heard = _together(model, takes, chunk_frames, slots=3)
+        for samples_S, heard_TV in zip(takes, heard, strict=True):
+            whole_TV = hear_whole(model, samples_S, chunk_frames).log_probs_TV
+            assert heard_TV.shape == whole_TV.shape
+            if len(whole_TV):
+                assert np.abs(heard_TV - whole_TV).max() <= TOLERANCE
+
+
+def _together(
+    model: LoadedModel, takes: list[Samples], chunk_frames: int, slots: int
+) -> list[NDArray[np.floating]]:
+    """Each take streamed; a slot that is free takes the next one, and every third turn a slot rests."""
+    step, waiting = BatchStep(model, slots), list(enumerate(takes))
+    running: dict[int, tuple[int, list[Chunk]]] = {}
+    heard: list[list[LogProbs]] = [[] for _ in takes]
+    turn = 0
+    while waiting or running:
+        for slot in range(slots):
+            if slot not in running and waiting:
+                index, samples_S = waiting.pop(0)
+                running[slot] = index, _chunks(model, samples_S, chunk_frames)
+        turn += 1
+        stepping = [slot for slot in running if (turn + slot) % 3] or list(running)
+        work = [(slot, running[slot][1].pop(0)) for slot in stepping]
+        for (slot, _), log_probs_TV in zip(work, step.run(work)[0], strict=True):
+            heard[running[slot][0]].append(log_probs_TV)
+            if not running[slot][1]:
+                del running[slot]
+    empty = np.zeros((0, len(model.decoder.beams.tokens)))
+    return [np.concatenate([part for part in parts if len(part)] or [empty]) for parts in heard]
+
+
+def _chunks(model: LoadedModel, samples_S: Samples, chunk_frames: int) -> list[Chunk]:
+    queue = chunk_queue(model, chunk_frames)
+    queue.append(samples_S)
+    queue.mark(StopMark())
+    chunks = []
+    while queue.ready:
+        chunks.append(queue.take())
+    return chunks
+
+
+def test_without_scaling_of_the_input_log_probs_are_nemos(nemo_dir: Path, loaded: Load) -> None:
+    from dataclasses import replace
+
+    from streamasr.acoustic import build_encoder
+
+    model = loaded("A", "current")
+    config = replace(model.config.encoder, scale_input=False)  # type: ignore[type-var]
+    encoder = build_encoder(config, 129).eval().requires_grad_(False)
+    encoder.load_state_dict(model.encoder.state_dict())  # type: ignore[attr-defined]
+    theirs_TV = np.load(nemo_dir / "A.npz")["noxscale/offline_logprobs_short"]
+    ours = hear_whole(replace(model, encoder=encoder), sound(nemo_dir, "short"), 14)
+    assert np.abs(ours.log_probs_TV - theirs_TV[: len(ours.log_probs_TV)]).max() <= TOLERANCE

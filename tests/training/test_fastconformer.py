@@ -1,0 +1,101 @@
+"""The second family in training: by heart from nothing, and on from a checkpoint of NeMo with other tokens."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from streamasr.acoustic import build_encoder
+from streamasr.config import FastConformerEncoderConfig, NemoFrontendConfig, WhisperEncoderConfig
+from streamasr.decoding.tokens import TokenList
+from streamasr.engine.local import transcribe_file
+from streamasr.engine.model import load_model
+from streamasr.nemo.convert import import_nemo
+from streamasr.training.config import TokensConfig, load_recipe
+from streamasr.training.pretrained import load_pretrained
+from streamasr.training.report.events import StepReport
+from tests.engine.tiny import final_text
+from tests.training.beeping import recipe, run
+
+UTTERANCES = 20
+
+
+@pytest.fixture(scope="module")
+def twenty(beep_manifest: Path) -> Path:
+    """The first twenty utterances."""
+    rows = beep_manifest.read_text().splitlines(keepends=True)[:UTTERANCES]
+    path = beep_manifest.with_name("twenty.jsonl")
+    path.write_text("".join(rows))
+    return path
+
+
+def test_a_small_model_learns_twenty_utterances_by_heart(twenty: Path, tmp_path: Path) -> None:
+    """No word wrong at any latency, nor in what the finished folder streams."""
+    config = replace(
+        recipe(twenty, steps=130),
+        chunk_weights=(1.0, 1.0),
+        frontend=NemoFrontendConfig(),
+        encoder=FastConformerEncoderConfig(
+            dim=64, heads=4, layers=2, subsampling_channels=32, left_context_frames=16, chunk_frames=(2, 4)
+        ),
+    )  # fmt: skip
+    trainer, _ = run(config, tmp_path)
+    assert [report.wer for report in trainer.evaluate()] == [0.0, 0.0]
+    model = load_model(tmp_path / "model", "cpu")
+    for row in twenty.read_text().splitlines():
+        utterance = json.loads(row)
+        messages = list(transcribe_file(model, twenty.parent / utterance["audio_filepath"]))
+        assert final_text(messages) == utterance["text"]
+
+
+def test_a_checkpoint_of_nemo_is_trained_further(nemo_dir: Path, beep_manifest: Path, tmp_path: Path) -> None:
+    folder = import_nemo(nemo_dir / "B.nemo", tmp_path / "b").folder
+    model = load_model(folder, "cpu")
+    assert isinstance(model.config.encoder, FastConformerEncoderConfig)
+    config = replace(
+        recipe(beep_manifest, steps=2),
+        pretrained=folder / "model.safetensors",
+        tokens=TokensConfig(kind="pieces", file=folder / "tokenizer.model"),
+        frontend=model.config.frontend,
+        encoder=replace(model.config.encoder, dropout=0.1),
+    )
+    _, events = run(config, tmp_path / "run")
+    losses = [event.loss for event in events if isinstance(event, StepReport)]
+    assert losses
+    assert np.isfinite(losses).all()
+    further = load_model(tmp_path / "run" / "model", "cpu")
+    assert further.config.encoder == config.encoder
+    assert further.config.sample_delay == model.config.sample_delay
+    moved = further.encoder.state_dict()  # type: ignore[attr-defined]
+    for name, weight in model.encoder.state_dict().items():  # type: ignore[attr-defined]
+        if not name.startswith("head."):
+            assert 0 < (moved[name] - weight).abs().max() < 0.1
+
+
+def test_a_heads_rows_go_to_the_tokens_of_their_names(nemo_dir: Path, tmp_path: Path) -> None:
+    folder = import_nemo(nemo_dir / "A.nemo", tmp_path / "a").folder
+    model = load_model(folder, "cpu")
+    old = TokenList.load(folder / "tokens.txt")
+    new = TokenList(("<blank>", *old.tokens[1:-1], "new"))
+    torch.manual_seed(2)
+    encoder = build_encoder(model.config.encoder, len(new))
+    fresh = encoder.head.weight[-1].clone()
+    assert load_pretrained(encoder, folder / "model.safetensors", new) == []
+    theirs = model.encoder.head.weight  # type: ignore[attr-defined]
+    assert torch.equal(encoder.head.weight[0], theirs[old.blank])
+    assert torch.equal(encoder.head.weight[1:-1], theirs[1:-1])
+    assert torch.equal(encoder.head.weight[-1], fresh)
+
+
+@pytest.mark.parametrize(("size", "millions"), [("small", 13), ("medium", 26), ("large", 109)])
+def test_packaged_recipes_have_nemos_sizes(size: str, millions: int) -> None:
+    config = load_recipe(f"fastconformer-ctc-{size}-streaming")
+    assert not isinstance(config.encoder, WhisperEncoderConfig)
+    with torch.device("meta"):
+        encoder = build_encoder(config.encoder, 1025)
+    assert round(sum(weight.numel() for weight in encoder.parameters()) / 1e6) == millions
