@@ -124,11 +124,13 @@ class BeamDecoder:
         return self._search.settled(state)
 
     def checked(self, log_probs_TV: LogProbs) -> LogProbs:
-        """``log_probs_TV`` as the search takes it.
+        """``log_probs_TV`` as the search takes it; without a frame, any number of tokens will do.
 
         Raises:
             ValueError: the shape is not (frames, tokens), or a value is NaN.
         """
+        if log_probs_TV.ndim == 2 and not len(log_probs_TV):
+            return np.zeros((0, len(self.tokens)), dtype=np.float32)
         if log_probs_TV.ndim != 2 or log_probs_TV.shape[1] != len(self.tokens):
             raise ValueError(f"expected log-probs (frames, {len(self.tokens)}), got {log_probs_TV.shape}")
         if np.isnan(log_probs_TV).any():

@@ -10,6 +10,7 @@ Shape suffixes: T encoder frames, V tokens.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -26,6 +27,8 @@ from streamasr.decoding.hypothesis import (
     Word,
 )
 
+UtteranceOutcome = tuple["UtteranceState", tuple[UtteranceEvent, ...]]
+"""A session's state after a step, and what the step changed."""
 COMMIT_EVERY_FRAMES = 8
 """Words are committed at every eighth frame of an utterance, wherever its chunks end."""
 
@@ -75,6 +78,11 @@ class _Stepping:
     events: list[UtteranceEvent] = field(default_factory=list)
 
 
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class UtteranceDecoder:
     """Utterances of one model.
 
@@ -114,10 +122,8 @@ class UtteranceDecoder:
         beam = self.beams.with_hotwords(state.beam, options.hotwords)
         return replace(state, options=options, beam=beam)
 
-    def step(
-        self, state: UtteranceState, log_probs_TV: LogProbs
-    ) -> tuple[UtteranceState, tuple[UtteranceEvent, ...]]:
-        """Hear T more frames of natural-log probabilities and say what they changed.
+    def step(self, state: UtteranceState, log_probs_TV: LogProbs) -> UtteranceOutcome:
+        """Hear T more frames of natural-log probabilities and say what they changed; no frame changes nothing.
 
         Finals come at the frames where utterances end; what is left of the chunk belongs to the next
         utterance. At most one partial is given, for the utterance under way after the last frame, if it
@@ -131,13 +137,18 @@ class UtteranceDecoder:
 
     def step_all(
         self, work: Sequence[tuple[UtteranceState, LogProbs]], *, threads: int = 1
-    ) -> list[tuple[UtteranceState, tuple[UtteranceEvent, ...]]]:
-        """:meth:`step` for many sessions at once, on up to ``threads`` threads; each as if it were alone.
+    ) -> list[UtteranceOutcome]:
+        """:meth:`step` for many sessions at once; each as if it were alone.
+
+        Args:
+            work: states and what each is to hear.
+            threads: at most, this one included; 0 for as many as the machine has cores.
 
         Raises:
             ValueError: as :meth:`step`; nobody has been stepped.
         """
         log_probs = [self.beams.checked(log_probs_TV) for _, log_probs_TV in work]
+        threads = threads or usable_cores()
         sessions = [_Stepping(state) for state, _ in work]
         waiting = [place for place, log_probs_TV in enumerate(log_probs) if len(log_probs_TV)]
         while waiting:
@@ -154,7 +165,7 @@ class UtteranceDecoder:
             waiting = [place for place in waiting if sessions[place].heard < len(log_probs[place])]
         return [self._stepped(session) for session in sessions]
 
-    def flush(self, state: UtteranceState) -> tuple[UtteranceState, tuple[UtteranceEvent, ...]]:
+    def flush(self, state: UtteranceState) -> UtteranceOutcome:
         """End the utterance under way now: its final, if it has words, and the state of the next one."""
         events: list[UtteranceEvent] = []
         state = self._finish(state, events, end_of_sentence=True)
@@ -179,9 +190,9 @@ class UtteranceDecoder:
                     state = replace(state, committed=words)
         session.state = state
 
-    def _stepped(self, session: _Stepping) -> tuple[UtteranceState, tuple[UtteranceEvent, ...]]:
+    def _stepped(self, session: _Stepping) -> UtteranceOutcome:
         state = session.state
-        if state.options.partials:
+        if state.options.partials and session.heard:
             state = self._show(state, session.events)
         return state, tuple(session.events)
 

@@ -6,6 +6,7 @@ frames, V tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamasr.decoding import hypothesis as heard
+from streamasr.decoding.utterance import UtteranceState
 from streamasr.engine.intake import Chunk, FinalizeMark, StopMark
 from streamasr.engine.model import LoadedModel
 from streamasr.engine.options import SessionOptions
@@ -41,14 +43,22 @@ class Captioner:
 
     def hear(self, chunk: Chunk, log_probs_TV: NDArray[np.floating[Any]]) -> list[messages.ServerMessage]:
         """What a chunk changes. ``log_probs_TV`` has no frame where the chunk has no sample."""
+        return self.end(chunk, *self._model.decoder.step(self.begin(chunk), log_probs_TV))
+
+    def begin(self, chunk: Chunk) -> UtteranceState:
+        """Take up what comes with a chunk; the state in which the decoder is to step its log-probs, if any."""
         self._heard = chunk.end_sample
         if chunk.hotwords is not None:
             self._decoding = replace(self._decoding, hotwords=chunk.hotwords)
             self._state = self._model.decoder.configure(self._state, chunk.hotwords)
-        told: list[messages.ServerMessage] = []
-        if len(log_probs_TV):
-            self._state, events = self._model.decoder.step(self._state, log_probs_TV)
-            told.extend(self._message(event) for event in events)
+        return self._state
+
+    def end(
+        self, chunk: Chunk, state: UtteranceState, events: Sequence[heard.UtteranceEvent]
+    ) -> list[messages.ServerMessage]:
+        """What the decoder's step came to, and what comes after the chunk."""
+        self._state = state
+        told: list[messages.ServerMessage] = [self._message(event) for event in events]
         if chunk.end is not None:
             self._state, events = self._model.decoder.flush(self._state)
             told.extend(self._message(event) for event in events)

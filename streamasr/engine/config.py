@@ -34,6 +34,8 @@ class EngineConfig:
     """When a refused client should try again."""
     threads: int = 0
     """Threads of one forward pass; 0 leaves PyTorch's own choice."""
+    decoder_threads: int = 0
+    """Threads that decode the chunks of one step, never more than chunks; 0 takes as many as there are cores."""
     heartbeat_interval_s: float = 1.0
     """An idle worker proves that it lives at least so often."""
 
@@ -53,5 +55,6 @@ class EngineConfig:
                 "engine.low_backlog_ms, high_backlog_ms and hard_backlog_ms must rise, "
                 f"got {self.low_backlog_ms}, {self.high_backlog_ms}, {self.hard_backlog_ms}"
             )
-        if self.threads < 0:
-            raise ConfigError(f"engine.threads must be 0 (automatic) or more, got {self.threads}")
+        for name in ("threads", "decoder_threads"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"engine.{name} must be 0 (automatic) or more, got {getattr(self, name)}")

@@ -1,4 +1,4 @@
-"""Many sessions, one worker thread: their ready chunks in one forward pass, then each its own decoding.
+"""Many sessions, one worker thread: their ready chunks in one forward pass, then in one call of the decoder.
 
 Knows models, slots and sessions; no socket. A failure ends the sessions it touched and nothing else.
 """
@@ -9,11 +9,13 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import torch
 
+from streamasr.decoding.utterance import UtteranceOutcome, UtteranceState
 from streamasr.engine.batch import BatchStep, LogProbs
 from streamasr.engine.config import EngineConfig
 from streamasr.engine.intake import chunk_queue
@@ -133,28 +135,47 @@ class Engine:
                 self._fail_lane(work.lane, EngineError("recognition failed; open a new session to go on"))
             return
         self._scheduler.count_step(len(batch), times)
-        for work, log_probs_TV in zip(batch, log_probs, strict=True):
-            self._deliver(work, log_probs_TV)
+        for session, work, outcome in self._decode(batch, log_probs):
+            with self._failing(session):
+                for message in session.captioner.end(work.chunk, *outcome):
+                    session.emit(message)
+                if self._scheduler.finish(work):
+                    session.resume()
+            if session.over:
+                self._leave(session)
 
-    def _deliver(self, work: Work, log_probs_TV: LogProbs) -> None:
-        session = self._sessions.get(work.lane.id)
-        if session is None:
-            return  # It left while its chunk was stepped; another session may have its slot by now.
+    def _decode(
+        self, batch: list[Work], log_probs: list[LogProbs]
+    ) -> list[tuple[Session, Work, UtteranceOutcome]]:
+        """What the decoder makes of the chunks of the sessions that are still here, in one call of it."""
+        began = time.perf_counter()
+        hearing: list[tuple[Session, Work]] = []
+        steps: list[tuple[UtteranceState, LogProbs]] = []
+        for work, log_probs_TV in zip(batch, log_probs, strict=True):
+            session = self._sessions.get(work.lane.id)
+            if session is None:
+                continue  # It left while its chunk was stepped; another session may have its slot by now.
+            with self._failing(session):
+                checked_TV = self.model.decoder.beams.checked(log_probs_TV)
+                steps.append((session.captioner.begin(work.chunk), checked_TV))
+                hearing.append((session, work))
+        outcomes: list[UtteranceOutcome] = []
+        with self._failing(*(session for session, _ in hearing)):
+            outcomes = self.model.decoder.step_all(steps, threads=self.config.decoder_threads)
+        for _ in outcomes:
+            self._scheduler.count_decoding((time.perf_counter() - began) / len(outcomes))
+        return [(*heard, outcome) for heard, outcome in zip(hearing, outcomes, strict=False)]
+
+    @contextmanager
+    def _failing(self, *sessions: Session) -> Iterator[None]:
+        """Whatever goes wrong inside ends ``sessions``, and nothing else."""
         try:
-            began = time.perf_counter()
-            messages = session.captioner.hear(work.chunk, log_probs_TV)
-            self._scheduler.count_decoding(time.perf_counter() - began)
-            for message in messages:
-                session.emit(message)
-            if self._scheduler.finish(work):
-                session.resume()
+            yield
         except Exception:
-            logger.exception("decoding or delivering for session %s failed", session.id)
-            self._scheduler.count_failure(step=False)
-            self._fail(session, EngineError("recognition failed; open a new session to go on"))
-            return
-        if session.over:
-            self._leave(session)
+            for session in sessions:
+                logger.exception("decoding or delivering for session %s failed", session.id)
+                self._scheduler.count_failure(step=False)
+                self._fail(session, EngineError("recognition failed; open a new session to go on"))
 
     def _fail_lane(self, lane: Lane, error: StreamasrError) -> None:
         session = self._sessions.get(lane.id)

@@ -39,7 +39,7 @@ class _ScriptedDecoder:
         return state
 
     def step(self, state: str, log_probs_TV: Any) -> tuple[str, tuple[heard.UtteranceEvent, ...]]:
-        return state, self.script.pop(0)
+        return state, self.script.pop(0) if len(log_probs_TV) else ()
 
     def flush(self, state: str) -> tuple[str, tuple[heard.UtteranceEvent, ...]]:
         return state, self.last_words.pop(0)

@@ -4,8 +4,10 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
+from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.engine import Engine, EngineConfig
 from streamasr.engine.batch import BatchStep
 from streamasr.engine.captions import Captioner
@@ -172,18 +174,18 @@ def test_a_crashed_step_fails_its_sessions_and_the_engine_goes_on(
 def test_a_failing_decoder_or_sink_fails_its_session_alone(
     engine: Engine, gate: _Gate, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hear = Captioner.hear
+    end = Captioner.end
     broken: list[Captioner] = []
 
-    def maybe(captioner: Captioner, chunk: Any, log_probs_TV: Any) -> Any:
+    def maybe(captioner: Captioner, chunk: Any, state: Any, events: Any) -> Any:
         if captioner in broken:
             raise ValueError("a decoder's bug")
-        return hear(captioner, chunk, log_probs_TV)
+        return end(captioner, chunk, state, events)
 
     def raising(message: object) -> None:
         raise RuntimeError("a receiver's bug")
 
-    monkeypatch.setattr(Captioner, "hear", maybe)
+    monkeypatch.setattr(Captioner, "end", maybe)
     doomed, fine = Inbox(), Inbox()
     victim, deaf, healthy = (engine.open(Start(), sink) for sink in (doomed, raising, fine))
     broken.append(victim.captioner)
@@ -198,6 +200,51 @@ def test_a_failing_decoder_or_sink_fails_its_session_alone(
     assert fine.text() == final_text(transcribe_samples(model, samples))
     assert engine.stats().decode_failures == 2
     assert engine.drain(timeout_s=30)
+
+
+def test_log_probs_that_are_no_numbers_fail_their_session_alone(
+    engine: Engine, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = noise(1.0, seed=1)
+    healthy_text = final_text(transcribe_samples(model, samples))
+    run = BatchStep.run
+    doomed, fine = Inbox(), Inbox()
+    victim, healthy = (engine.open(Start(), sink) for sink in (doomed, fine))
+
+    def sick(step: BatchStep, work: Any) -> Any:
+        log_probs, times = run(step, work)
+        for (slot, _), log_probs_TV in zip(work, log_probs, strict=True):
+            if slot == victim.lane.slot:
+                log_probs_TV[:] = np.nan
+        return log_probs, times
+
+    monkeypatch.setattr(BatchStep, "run", sick)
+    for session in (victim, healthy):
+        session.feed(s16(samples))
+        session.stop()
+    assert doomed.wait_for("error", "done").type == "error"
+    fine.wait_for("done")
+    assert fine.text() == healthy_text
+    assert engine.stats().decode_failures == 1
+
+
+def test_a_decoder_that_fails_for_all_leaves_the_engine_alive(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UtteranceDecoder, "step_all", fail)
+        doomed = Inbox()
+        engine.open(Start(), doomed).feed(s16(noise(1.0)))
+        assert doomed.wait_for("error", "done").type == "error"
+    fine = Inbox()
+    session = engine.open(Start(), fine)
+    session.feed(s16(noise(1.0)))
+    session.stop()
+    fine.wait_for("done")
+    assert engine.alive
 
 
 def test_sessions_beyond_the_limit_are_refused_until_one_leaves(engine: Engine) -> None:

@@ -75,6 +75,7 @@ class LanguageModel {
   static constexpr Word kStranger = UINT32_MAX;  // neither listed nor in the model: all such words are one
   static constexpr Word kUnlisted = UINT32_MAX - 1;  // in the model, but not in the list; rare, not cached
   static constexpr Word kSentenceEnd = UINT32_MAX - 2;
+  static constexpr Word kUnasked = UINT32_MAX - 3;  // no word; for those who remember what `word` said
 
   LanguageModel(std::shared_ptr<Ngrams> ngrams, Trie lexicon, LmStateRef start, int order,
                 std::size_t cache_entries)

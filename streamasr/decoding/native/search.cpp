@@ -385,9 +385,10 @@ void Search::score(State& state, NodeId id) const {
   Context& context = state.contexts[id];
   if (context.scored) return;
   const Context& before = state.contexts[context.before];
+  Spelling& last = state.spellings[context.edge];
   const Spell spell = [&] { return state.text(context.edge); };
-  auto [gain, next] =
-      lm->score(config.weights, before.lm_state, lm->word(state.spellings[context.edge].listed, spell), spell);
+  if (last.word == LanguageModel::kUnasked) last.word = lm->word(last.listed, spell);
+  auto [gain, next] = lm->score(config.weights, before.lm_state, last.word, spell);
   context.lm_state = std::move(next);
   context.lm_score = before.lm_score + gain;
   context.score = context.lm_score + context.heard.settled + context.heard.pending;

@@ -19,6 +19,7 @@ struct Spelling : TreeNode {  // edge: the last letter
   std::uint32_t letters = 0;
   std::uint32_t listed = Trie::kNone;   // node of the lexicon; kNone once no listed word begins so
   std::uint32_t hotword = Trie::kNone;  // node of the hotwords' first words; kNone likewise
+  LanguageModel::Word word = LanguageModel::kUnasked;  // what the model knows the whole word as
 };
 
 // Finished words and what they are worth (natural logs).

@@ -111,7 +111,7 @@ class UtteranceDecoder:
         events: list[UtteranceEvent] = []
         for frame in self.beams.frames(log_probs_TV):
             state = self._hear(state, frame, events)
-        if state.options.partials:
+        if state.options.partials and len(log_probs_TV):
             state = self._show(state, events)
         return state, tuple(events)
 
