@@ -113,7 +113,9 @@ class BatchStep:
         longest = ceil_div(int(slots_B.max()), framing.subsampling) * framing.frame_samples
         line_BS = np.zeros((len(chunks), longest), dtype=np.float32)
         for row_S, chunk in zip(line_BS, chunks, strict=True):
-            row_S[chunk.lead_samples :][: len(chunk.samples_S)] = chunk.samples_S
+            # What is behind the last whole hop of a stream's end belongs to no frame of some front ends.
+            heard_S = chunk.samples_S[: longest - chunk.lead_samples]
+            row_S[chunk.lead_samples :][: len(heard_S)] = heard_S
         ends_B = torch.tensor([chunk.lead_samples + len(chunk.samples_S) for chunk in chunks], device=device)
         new_state, mel_BTM = self._model.frontend.step(state, torch.from_numpy(line_BS).to(device), ends_B)
         return new_state, mel_BTM, slots_B
