@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
@@ -12,22 +13,10 @@ from streamasr.config import EncoderConfig, from_mapping
 from streamasr.engine.config import Backend
 from streamasr.errors import ConfigError, ModelError
 
+logger = logging.getLogger(__name__)
 WEIGHTS_FILE = "model.safetensors"
 GRAPH_FILE = "encoder.onnx"
 """The exported streaming step; its weights are those of ``model.safetensors``, or 8-bit ones of its own."""
-
-
-def pick_backend(folder: Path, device: torch.device, asked: Backend) -> Backend:
-    """``torch`` or ``onnxruntime``, whichever ``asked`` comes to.
-
-    Raises:
-        ConfigError: ONNX Runtime is asked for on another device than the CPU.
-    """
-    if asked == "onnxruntime" and device.type != "cpu":
-        raise ConfigError("the backend onnxruntime computes on the CPU; use --device cpu, or --backend torch")
-    if asked != "auto":
-        return asked
-    return "onnxruntime" if device.type == "cpu" and (folder / GRAPH_FILE).is_file() else "torch"
 
 
 def load_step_encoder(
@@ -50,19 +39,31 @@ def load_step_encoder(
         threads: of one step under ONNX Runtime; 0 for as many as PyTorch would take. PyTorch's own are its process's.
 
     Raises:
-        ModelError: a file is missing, damaged, or does not fit the others.
+        ModelError: a file is missing, damaged, or does not fit the others. With ``auto``, a graph that does not fit
+            is passed over, and the log says so, where the folder has weights for PyTorch.
         ConfigError: the backend cannot be had on this device.
     """
-    if pick_backend(folder, device, backend) == "torch":
-        return load_encoder(config, folder / WEIGHTS_FILE, vocab_size, device)
-    path = folder / GRAPH_FILE
+    weights = folder / WEIGHTS_FILE
+    if backend == "onnxruntime" and device.type != "cpu":
+        raise ConfigError("the backend onnxruntime computes on the CPU; use --device cpu, or --backend torch")
+    if backend == "onnxruntime" or (
+        backend == "auto" and device.type == "cpu" and (folder / GRAPH_FILE).is_file()
+    ):
+        try:
+            return _load_graph(folder / GRAPH_FILE, config, vocab_size, threads)
+        except (ConfigError, ModelError) as error:
+            if backend == "onnxruntime" or not weights.is_file():
+                raise
+            logger.warning("PyTorch computes in place of ONNX Runtime: %s", error.message)
+    return load_encoder(config, weights, vocab_size, device)
+
+
+def _load_graph(path: Path, config: EncoderConfig, vocab_size: int, threads: int) -> OnnxEncoder:
     encoder = OnnxEncoder(path, threads)
     try:
         made_for = from_mapping(type(config), encoder.info.encoder)
     except ConfigError:
         made_for = None
     if made_for != config or encoder.vocab_size != vocab_size:
-        raise ModelError(
-            f"{path}: made for another configuration; `streamasr model export {folder} {folder} --onnx` renews it"
-        )
+        raise ModelError(f"{path}: made for another configuration; `streamasr model export --onnx` renews it")
     return encoder

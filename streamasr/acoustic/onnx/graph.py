@@ -127,7 +127,8 @@ def trace(encoder: Encoder, n_mels: int) -> Traced:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 step,
-                (mel_BTM, lengths_B, *(lengths_B for _ in ahead), *leaves),
+                # A copy: one tensor given twice would be one input of the graph.
+                (mel_BTM, lengths_B, *(lengths_B.clone() for _ in ahead), *leaves),
                 dynamo=True,
                 dynamic_shapes=shapes,
                 input_names=[MEL, LENGTHS, *ahead, *step.carried],
