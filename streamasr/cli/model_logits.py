@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--split-seed goes with streaming, not with --offline")
     if args.latency_ms is not None and args.latency_ms < 0:
         raise ConfigError(f"--latency-ms must not be negative, got {args.latency_ms}")
-    model = load_model(args.model, "cpu")
+    model = load_model(args.model, "cpu", "torch" if args.offline else "auto")
     samples_S = read_audio(args.audio, model.sample_rate)
     largest = model.chunk_ms(model.encoder.chunk_frames[-1])
     default = largest if args.offline else Start().latency_ms

@@ -37,8 +37,6 @@ class NemoModel:
     """NeMo's class."""
     version: str
     """NeMo's version, empty where the archive does not tell."""
-    default_chunk_frames: int
-    """The chunk size that NeMo takes if nobody chooses."""
 
 
 def translate_config(config: Mapping[str, Any], generation: Generation | None) -> NemoModel:
@@ -71,7 +69,6 @@ def translate_config(config: Mapping[str, Any], generation: Generation | None) -
         tokenizer=_tokenizer(Section(config, "tokenizer")),
         kind=kind,
         version=version,
-        default_chunk_frames=_contexts(Section(config, "encoder"))[0][1] + 1,
     )
 
 

@@ -158,8 +158,11 @@ def test_an_hour_leaves_the_state_as_large_as_a_minute_does(encoder: FastConform
 def test_position_keys_are_kept_until_the_weights_change() -> None:
     encoder = FastConformerEncoder(CONFIG, VOCAB).eval()
     first = encoder.position_keys(3)
-    assert encoder.position_keys(3) is first
-    assert encoder.position_keys(1) is not first
+    assert encoder.position_keys(3).data_ptr() == first.data_ptr()
+    one, largest = encoder.position_keys(1), encoder.position_keys(4)
+    assert (one.shape[2], first.shape[2], largest.shape[2]) == (13, 17, 19)
+    assert torch.equal(one, largest[:, :, 3:-3])
+    assert encoder.position_keys(6).shape[2] == 23
     with torch.no_grad():
         encoder.layers[0].attention.position.weight.mul_(2.0)
     torch.testing.assert_close(encoder.position_keys(3)[0], 2.0 * first[0])

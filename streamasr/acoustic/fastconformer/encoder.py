@@ -37,6 +37,16 @@ class FastConformerState(NamedTuple):
     """How many of the cached keys are real; none only before a stream's first frame."""
 
 
+class _PositionKeys(NamedTuple):
+    """What :meth:`FastConformerEncoder.position_keys` keeps."""
+
+    made_from: object
+    """Tells whether the weights are the same."""
+    frames: int
+    """Encoder frames of the largest step that it serves."""
+    keys_LHNK: Tensor
+
+
 class FastConformerEncoder(Encoder):
     """Implements :class:`streamasr.acoustic.base.StreamingEncoder`.
 
@@ -55,7 +65,7 @@ class FastConformerEncoder(Encoder):
         self.scale = math.sqrt(config.dim) if config.scale_input else 1.0
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.head = nn.Linear(config.dim, vocab_size)
-        self._positions: dict[int, tuple[object, Tensor]] = {}
+        self._positions: _PositionKeys | None = None
 
     @property
     def layers(self) -> tuple[Block, ...]:
@@ -127,19 +137,20 @@ class FastConformerEncoder(Encoder):
     def position_keys(self, frames: int) -> Tensor:
         """What positions contribute to a step of ``frames`` encoder frames [L, H, N, K], N = C + 2 T - 1.
 
-        Kept until the weights it was computed from are others.
+        Computed once, for the largest step; kept until the weights that it comes from are others.
         """
         weights = [block.attention.position.weight for block in self.layers]
-        made_from = tuple((weight.data_ptr(), weight._version, weight.dtype) for weight in weights)
-        kept_from, kept = self._positions.get(frames, (None, None))
-        if kept is None or kept_from != made_from:
-            last = 1 - frames
+        made_from = [(weight.data_ptr(), weight._version, weight.dtype) for weight in weights]
+        kept = self._positions
+        if kept is None or kept.made_from != made_from or kept.frames < frames:
+            largest = max(frames, self.chunk_frames[-1])
             # Not an inference tensor, wherever this is called first: training may meet it later.
             with torch.inference_mode(False), torch.no_grad():
-                distances_ND = self._distances(self.config.left_context_frames - last, last)
-                kept = torch.stack([block.attention.position_keys(distances_ND) for block in self.layers])
-            self._positions[frames] = made_from, kept
-        return kept
+                distances_ND = self._distances(self.config.left_context_frames + largest - 1, 1 - largest)
+                keys = [block.attention.position_keys(distances_ND) for block in self.layers]
+                kept = self._positions = _PositionKeys(made_from, largest, torch.stack(keys))
+        spare = kept.frames - frames
+        return kept.keys_LHNK[:, :, spare : kept.keys_LHNK.shape[2] - spare]
 
     def encode(
         self,
