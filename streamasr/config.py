@@ -280,9 +280,16 @@ class DecoderConfig:
     """Charge utterances that end in a separator for an unknown word, as pyctcdecode does; to compare with it."""
     lm_cache_entries: int = 65_536
     """Word scores kept from the language model, shared by all sessions; the oldest go first."""
+    word_lead_ms: int = 0
+    """A word begins so long before the first frame of its first token: CTC's spikes come late in a sound …"""
+    word_trail_ms: int = 0
+    """… and ends so long after the last frame of its last token; neighbours meet where both would overlap."""
 
     def __post_init__(self) -> None:
         _positive(self, "beam_width", "lm_cache_entries")
+        for name in ("word_lead_ms", "word_trail_ms"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         for name in ("beam_prune_log_prob", "token_min_log_prob"):
             if getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be negative (a natural log), got {getattr(self, name)}")
@@ -308,6 +315,47 @@ class EndpointConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StabilityConfig:
+    """How sure a word has to be before it is shown and committed (see ``docs/decoding.md``)."""
+
+    commit_margin: float | None = None
+    """A word is committed once every beam within this distance of the best one has it (natural log); ``None``
+    waits for all beams that can still win, and changes no final."""
+    hold_words: int = 0
+    """A partial leaves out so many of its last words, those that are committed excepted."""
+    show_share: float = 0.0
+    """A partial ends before its first word that less than this share of the readings' probability says."""
+
+    def __post_init__(self) -> None:
+        if self.commit_margin is not None and self.commit_margin <= 0:
+            raise ConfigError(f"commit_margin must be positive (natural log), got {self.commit_margin}")
+        if self.hold_words < 0:
+            raise ConfigError(f"hold_words must not be negative, got {self.hold_words}")
+        if not 0 <= self.show_share <= 1:
+            raise ConfigError(f"show_share must be 0 to 1, got {self.show_share}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfidenceConfig:
+    """From what was heard of a word to the probability that it is right (see ``streamasr.decoding.confidence``).
+
+    ``streamasr model calibrate`` writes the weights.
+    """
+
+    method: Literal["uncalibrated", "logistic"] = "uncalibrated"
+    """``uncalibrated`` multiplies a word's share of the readings by how sharply it was heard."""
+    bias: float = 0.0
+    share: float = 0.0
+    """Weight of the log-odds of the word's share of the readings' probability."""
+    sharpness: float = 0.0
+    """Weight of the mean log probability of its tokens at their best frames."""
+    weakest: float = 0.0
+    """Weight of the log probability of the weakest of them."""
+    length: float = 0.0
+    """Weight of the logarithm of its number of characters."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The whole of a model folder's ``config.toml``."""
 
@@ -319,6 +367,8 @@ class ModelConfig:
     encoder: EncoderConfig = field(default_factory=WhisperEncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     endpointing: EndpointConfig = field(default_factory=EndpointConfig)
+    stability: StabilityConfig = field(default_factory=StabilityConfig)
+    confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
 
     def __post_init__(self) -> None:
         check_match(self.frontend, self.encoder)

@@ -11,6 +11,7 @@ Shape suffixes: T encoder frames, V tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from streamasr.decoding.endpoint import EndpointRules, Verdict
 from streamasr.decoding.hotwords import Hotwords, listen_for
 from streamasr.decoding.hypothesis import Hotword, Hypothesis
 from streamasr.decoding.language_model import LanguageModel, weights_of
-from streamasr.decoding.readings import Reading, hypothesis_of
+from streamasr.decoding.readings import Reading, Telling
 from streamasr.decoding.tokens import TokenList
 
 LogProbs = NDArray[np.floating[Any]]
@@ -56,12 +57,20 @@ class BeamDecoder:
         tokens: what the columns of the log-probs stand for.
         lm: the language model, or ``None`` for acoustic scores (and hotwords) alone.
         config: widths and weights.
+        telling: how readings become hypotheses.
     """
 
-    def __init__(self, tokens: TokenList, lm: LanguageModel | None, config: DecoderConfig) -> None:
+    def __init__(
+        self,
+        tokens: TokenList,
+        lm: LanguageModel | None,
+        config: DecoderConfig,
+        telling: Telling = Telling(),  # noqa: B008
+    ) -> None:
         self.tokens = tokens
         self.lm = lm
         self.config = config
+        self.telling = telling
         self._search = _native.Search(
             pieces=tokens.pieces,
             starts=tokens.starts,
@@ -119,9 +128,12 @@ class BeamDecoder:
             raise ValueError(f"no beam has finished {text!r}")
         return committed
 
-    def settled_text(self, state: BeamState) -> str:
-        """The longest run of finished words with which every beam that can still win begins."""
-        return self._search.settled(state)
+    def settled_text(self, state: BeamState, margin: float = math.inf) -> str:
+        """The longest run of finished words with which every beam that can still win begins.
+
+        Beams further than ``margin`` (natural log, positive) below the best one count as beaten.
+        """
+        return self._search.settled(state, margin)
 
     def checked(self, log_probs_TV: LogProbs) -> LogProbs:
         """``log_probs_TV`` as the search takes it; without a frame, any number of tokens will do.
@@ -156,6 +168,7 @@ class BeamDecoder:
         log_probs: Sequence[LogProbs],
         begins: Sequence[int],
         rules: Sequence[EndpointRules],
+        commit_margins: Sequence[float],
         *,
         commit_every: int,
         threads: int,
@@ -167,11 +180,11 @@ class BeamDecoder:
             log_probs: likewise, [T, V].
             begins: the first row of each to be heard.
             rules: when its utterance ends.
-            commit_every: words that every beam which can still win begins with are committed at every so many
-                frames of an utterance.
+            commit_margins: how far below the best beam another counts as beaten; see :meth:`settled_text`.
+            commit_every: :meth:`settled_text` is committed at every so many frames of an utterance.
             threads: at most; the outcome does not depend on them.
         """
-        heard = self._search.hear(states, log_probs, begins, rules, commit_every, threads)
+        heard = self._search.hear(states, log_probs, begins, rules, commit_margins, commit_every, threads)
         return [Heard(*outcome) for outcome in heard]
 
     def readings(
@@ -194,7 +207,7 @@ class BeamDecoder:
     ) -> tuple[Hypothesis, ...]:
         """:meth:`readings`, their words with times and confidences."""
         readings = self.readings(state, final=final, count=count, end_of_sentence=end_of_sentence)
-        return tuple(hypothesis_of(reading) for reading in readings)
+        return tuple(self.telling.hypothesis(reading) for reading in readings)
 
     def _ready(self, hotwords: Iterable[Hotword] | Hotwords) -> Hotwords:
         return hotwords if isinstance(hotwords, Hotwords) else self.hotwords(hotwords)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from streamasr.decoding.confidence import Evidence
 from streamasr.text import join_words
+
+NO_EVIDENCE = Evidence(share=1.0, mean_log_prob=0.0, weakest_log_prob=0.0, characters=1)
+"""Of a word that nobody doubts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,8 @@ class Word:
     end_frame: int
     confidence: float
     """Estimated probability that the word is right, 0 to 1."""
+    evidence: Evidence = field(default=NO_EVIDENCE, compare=False, repr=False)
+    """What the confidence was made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,7 @@ class Hypothesis:
 
     @property
     def confidence(self) -> float:
-        """The mean of the words' confidences; 0 where there is no word."""
+        """The mean of the words' confidences: the share of them to expect right. 0 where there is no word."""
         if not self.words:
             return 0.0
         return sum(word.confidence for word in self.words) / len(self.words)

@@ -7,6 +7,7 @@ from pathlib import Path
 from streamasr.config import ModelConfig
 from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.language_model import LanguageModel
+from streamasr.decoding.readings import telling_of
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
 
@@ -32,5 +33,8 @@ def load_decoder(folder: Path, config: ModelConfig, *, frame_ms: float) -> Utter
     if any(path.exists() for path in lm_files):
         lm = LanguageModel.load(*lm_files, config.decoder)
     return UtteranceDecoder(
-        BeamDecoder(tokens, lm, config.decoder), frame_ms=frame_ms, endpointing=config.endpointing
+        BeamDecoder(tokens, lm, config.decoder, telling_of(config, frame_ms)),
+        frame_ms=frame_ms,
+        endpointing=config.endpointing,
+        stability=config.stability,
     )

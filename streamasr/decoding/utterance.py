@@ -10,11 +10,12 @@ Shape suffixes: T encoder frames, V tokens.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from streamasr.config import EndpointConfig
+from streamasr.config import EndpointConfig, StabilityConfig
 from streamasr.decoding.beam import BeamDecoder, BeamState, Heard, LogProbs
 from streamasr.decoding.endpoint import EndpointRules, Verdict, endpoint_rules
 from streamasr.decoding.hypothesis import (
@@ -26,6 +27,7 @@ from streamasr.decoding.hypothesis import (
     UtteranceEvent,
     Word,
 )
+from streamasr.decoding.stability import words_to_show
 
 UtteranceOutcome = tuple["UtteranceState", tuple[UtteranceEvent, ...]]
 """A session's state after a step, and what the step changed."""
@@ -39,6 +41,7 @@ class UtteranceOptions:
 
     hotwords: tuple[Hotword, ...] = ()
     endpointing: EndpointConfig = field(default_factory=EndpointConfig)
+    stability: StabilityConfig = field(default_factory=StabilityConfig)
     alternatives: int = 1
     """Readings of a final at most, the best one included."""
     partials: bool = True
@@ -90,16 +93,31 @@ class UtteranceDecoder:
         beams: the beam search.
         frame_ms: length of an encoder frame in milliseconds.
         endpointing: the model's own endpoint rules, for sessions that bring none.
+        stability: when words are shown and committed, likewise.
     """
 
-    def __init__(self, beams: BeamDecoder, *, frame_ms: float, endpointing: EndpointConfig) -> None:
+    def __init__(
+        self,
+        beams: BeamDecoder,
+        *,
+        frame_ms: float,
+        endpointing: EndpointConfig,
+        stability: StabilityConfig = StabilityConfig(),  # noqa: B008
+    ) -> None:
         self.beams = beams
         self.frame_ms = frame_ms
         self.endpointing = endpointing
+        self.stability = stability
+
+    def searching(self, beams: BeamDecoder) -> UtteranceDecoder:
+        """The same decoder with another search."""
+        return UtteranceDecoder(
+            beams, frame_ms=self.frame_ms, endpointing=self.endpointing, stability=self.stability
+        )
 
     def default_options(self) -> UtteranceOptions:
-        """The options of a session that asks for nothing: the model's endpoint rules, no hotwords."""
-        return UtteranceOptions(endpointing=self.endpointing)
+        """The options of a session that asks for nothing: the model's own rules, no hotwords."""
+        return UtteranceOptions(endpointing=self.endpointing, stability=self.stability)
 
     def initial_state(self, options: UtteranceOptions | None = None) -> UtteranceState:
         """A session that has heard nothing.
@@ -157,6 +175,7 @@ class UtteranceDecoder:
                 [log_probs[place] for place in waiting],
                 [sessions[place].heard for place in waiting],
                 [sessions[place].state.rules for place in waiting],
+                [_margin(sessions[place].state.options.stability) for place in waiting],
                 commit_every=COMMIT_EVERY_FRAMES,
                 threads=threads,
             )
@@ -176,7 +195,8 @@ class UtteranceDecoder:
         session.heard = heard.end
         state = replace(session.state, beam=heard.state)
         if heard.state.speech_start is not None and not state.started:
-            state = self._start(state, heard.state.speech_start, session.events)
+            start = heard.state.speech_start - self.beams.telling.lead_frames
+            state = self._start(state, start, session.events)
         match heard.verdict:
             case Verdict.ENDS:
                 state = self._finish(state, session.events, end_of_sentence=True)
@@ -197,16 +217,18 @@ class UtteranceDecoder:
         return state, tuple(session.events)
 
     def _start(self, state: UtteranceState, start_frame: int, events: list[UtteranceEvent]) -> UtteranceState:
-        events.append(SpeechStarted(start_frame))
+        events.append(SpeechStarted(max(start_frame, state.start_frame)))
         return replace(state, started=True)
 
     def _best_reading(self, state: UtteranceState) -> Hypothesis:
         """The best reading so far, its committed words as they were when they were committed."""
         (reading,) = self.beams.hypotheses(state.beam, final=False, count=1)
-        return _with_committed(reading, state.committed)
+        return _with_committed(reading, state)
 
     def _show(self, state: UtteranceState, events: list[UtteranceEvent]) -> UtteranceState:
         reading = self._best_reading(state)
+        count = words_to_show(reading.words, len(state.committed), state.options.stability)
+        reading = replace(reading, words=reading.words[:count])
         shown = (reading.text, len(state.committed))
         if shown == state.shown:
             return state
@@ -219,7 +241,7 @@ class UtteranceDecoder:
         best, *others = self.beams.hypotheses(
             state.beam, final=True, count=max(1, state.options.alternatives), end_of_sentence=end_of_sentence
         )
-        best = _with_committed(best, state.committed)
+        best = _with_committed(best, state)
         if not best.words:
             return self._forget(state, events)
         if not state.started:
@@ -239,14 +261,19 @@ class UtteranceDecoder:
         return UtteranceState(state.options, state.rules, beam, utterance, start_frame=state.frame)
 
 
-def _with_committed(reading: Hypothesis, committed: tuple[Word, ...]) -> Hypothesis:
-    """The reading with the committed words' times as they were; later words begin no earlier than those ended.
+def _margin(stability: StabilityConfig) -> float:
+    return math.inf if stability.commit_margin is None else stability.commit_margin
 
-    A reading that is better now may hear the committed words elsewhere, and the next one where they were.
+
+def _with_committed(reading: Hypothesis, state: UtteranceState) -> Hypothesis:
+    """The reading with the committed words as they were, and all words between the utterance's start and now.
+
+    A reading that is better now may hear the committed words elsewhere, and the next one where they were: later
+    words begin no earlier than those ended.
     """
-    words = list(committed)
-    for word in reading.words[len(committed) :]:
-        start = max(word.start_frame, words[-1].end_frame) if words else word.start_frame
-        end = max(word.end_frame, start + 1)
+    words = list(state.committed)
+    for word in reading.words[len(words) :]:
+        start = max(word.start_frame, words[-1].end_frame if words else state.start_frame)
+        end = max(min(word.end_frame, state.frame), start + 1)
         words.append(replace(word, start_frame=start, end_frame=end))
     return Hypothesis(tuple(words), reading.score)

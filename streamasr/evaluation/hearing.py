@@ -15,7 +15,6 @@ from typing import Protocol
 
 from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.greedy import greedy_text_of_ids
-from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.engine.batch import LogProbs
 from streamasr.engine.captions import Captioner
 from streamasr.engine.intake import Chunk, StopMark
@@ -201,11 +200,9 @@ def _ear_maker(model: LoadedModel, mode: Mode) -> _EarMaker:
 
 def _without_lm(model: LoadedModel) -> LoadedModel:
     """The same model with a beam search that knows the tokens alone."""
-    decoder = model.decoder
-    beams = BeamDecoder(decoder.beams.tokens, None, model.config.decoder)
-    return replace(
-        model, decoder=UtteranceDecoder(beams, frame_ms=decoder.frame_ms, endpointing=decoder.endpointing)
-    )
+    beams = model.decoder.beams
+    deaf = BeamDecoder(beams.tokens, None, model.config.decoder, beams.telling)
+    return replace(model, decoder=model.decoder.searching(deaf))
 
 
 class _EarsMaker(Protocol):

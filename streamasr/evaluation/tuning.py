@@ -201,8 +201,10 @@ class Tuner:
         return Trial(alpha, beta, words if self._rules.unit == "word" else characters, characters)
 
     def _decoder_of(self, config: DecoderConfig) -> UtteranceDecoder:
-        beams = BeamDecoder(self._decoder.beams.tokens, self._lm.reweighed(config), config)
-        return UtteranceDecoder(beams, frame_ms=self._decoder.frame_ms, endpointing=self._decoder.endpointing)
+        beams = self._decoder.beams
+        return self._decoder.searching(
+            BeamDecoder(beams.tokens, self._lm.reweighed(config), config, beams.telling)
+        )
 
 
 def write_weights(path: Path, alpha: float, beta: float) -> None:

@@ -145,13 +145,13 @@ using Outcome = std::tuple<State, std::size_t, Verdict, bool>;
 
 std::vector<Outcome> hear_all(const Search& search, const std::vector<const State*>& states,
                               const std::vector<Matrix>& log_probs, const std::vector<std::size_t>& begins,
-                              const std::vector<EndpointRules>& rules, std::int32_t commit_every,
-                              std::size_t threads) {
+                              const std::vector<EndpointRules>& rules, const std::vector<double>& commit_margins,
+                              std::int32_t commit_every, std::size_t threads) {
   const nb::gil_scoped_release no_gil;
   std::vector<Turn> turns;
   for (std::size_t at = 0; at < states.size(); ++at) {
     turns.push_back({*states[at], log_probs[at].data(), log_probs[at].dtype() == nb::dtype<double>(),
-                     log_probs[at].shape(0), begins[at], rules[at]});
+                     log_probs[at].shape(0), begins[at], rules[at], commit_margins[at]});
   }
   Hearing(search, commit_every).hear_all(turns, threads);
   std::vector<Outcome> outcomes;
@@ -236,7 +236,8 @@ NB_MODULE(_native, m) {
       .def_ro("tokens", &HeardWord::tokens)
       .def_prop_ro("start_frame", [](const HeardWord& word) { return word.tokens.front().start; })
       .def_prop_ro("end_frame", [](const HeardWord& word) { return word.tokens.back().end; })
-      .def_prop_ro("mean_log_prob", &HeardWord::mean_log_prob);
+      .def_prop_ro("mean_log_prob", &HeardWord::mean_log_prob)
+      .def_prop_ro("weakest_log_prob", &HeardWord::weakest_log_prob);
   nb::class_<Reading>(m, "Reading").def_ro("words", &Reading::words).def_ro("score", &Reading::score);
 
   nb::enum_<Verdict>(m, "Verdict")
@@ -264,10 +265,14 @@ NB_MODULE(_native, m) {
            "hotwords"_a, "frame"_a, "after"_a, ReleasesGil())
       .def("with_hotwords", &with_hotwords, "state"_a, "hotwords"_a, ReleasesGil())
       .def("commit", &committed, "state"_a, "text"_a, ReleasesGil())
-      .def("settled", [](const Search& search, const State& state) { return state.words(search.settled(state)); },
-           "state"_a)
+      .def("settled",
+           [](const Search& search, const State& state, double margin) {
+             return state.words(search.settled(state, margin));
+           },
+           "state"_a, "margin"_a)
       .def("step", &heard, "state"_a, "log_probs_TV"_a, ReleasesGil())
-      .def("hear", &hear_all, "states"_a, "log_probs"_a, "begins"_a, "rules"_a, "commit_every"_a, "threads"_a)
+      .def("hear", &hear_all, "states"_a, "log_probs"_a, "begins"_a, "rules"_a, "commit_margins"_a, "commit_every"_a,
+           "threads"_a)
       .def("read_open", [](const Search&, const State& state, std::size_t count) { return read_open(state, count); },
            "state"_a, "count"_a, ReleasesGil())
       .def("read_final", &read_final, "state"_a, "count"_a, "end_of_sentence"_a, ReleasesGil());

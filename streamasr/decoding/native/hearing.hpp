@@ -49,6 +49,7 @@ struct Turn {
   std::size_t frames;    // T
   std::size_t heard = 0; // how many of them have been heard
   EndpointRules rules;
+  double commit_margin;  // see Search::settled
   Verdict verdict = Verdict::goes_on;
   bool settled = false;  // whether words have just been committed
 };
@@ -78,7 +79,7 @@ class Hearing {
       const auto silent = speech_end < 0 ? std::nullopt : std::optional(state.frames - speech_end);
       turn.verdict = turn.rules.judge(state.frames, silent, best.part == 0, quiet);
       if (turn.verdict != Verdict::goes_on) return;
-      if (state.frames % commit_every_ == 0 && commit_settled(state)) {
+      if (state.frames % commit_every_ == 0 && commit_settled(state, turn.commit_margin)) {
         turn.settled = true;
         return;
       }
@@ -115,8 +116,8 @@ class Hearing {
   }
 
   // Commits the words that every beam which can still win begins with; false if there are none new.
-  bool commit_settled(State& state) const {
-    const NodeId settled = search_.settled(state);
+  bool commit_settled(State& state, double margin) const {
+    const NodeId settled = search_.settled(state, margin);
     if (state.contexts[settled].words <= state.contexts[state.committed].words) return false;
     search_.commit(state, settled);
     return true;

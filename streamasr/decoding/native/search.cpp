@@ -467,9 +467,10 @@ std::vector<std::uint32_t> Search::undominated(const State& state) const {
   return found;
 }
 
-NodeId Search::settled(const State& state) const {
+NodeId Search::settled(const State& state, double margin) const {
   NodeId shared = kNoNode;
   for (const std::uint32_t i : undominated(state)) {
+    if (state.beams[i].total < state.beams[0].total - margin) break;
     NodeId context = state.beams[i].context;
     if (shared == kNoNode) shared = context;
     while (shared != context) {

@@ -79,8 +79,9 @@ class Search {
   // Hears one frame.
   void advance(State& state, const Frame& frame, Workspace& work) const;
 
-  // The longest context with which every beam that can still win begins.
-  NodeId settled(const State& state) const;
+  // The longest context with which every beam that can still win begins. Beams further than `margin` (natural
+  // log, positive) below the best one count as beaten.
+  NodeId settled(const State& state, double margin) const;
 
   // From now on every best reading begins with the words of `context`, with which some beam begins.
   void commit(State& state, NodeId context) const;
