@@ -105,5 +105,5 @@ class LanguageModel:
 
     @property
     def cached_entries(self) -> int:
-        """Entries in both caches; never more than twice ``lm_cache_entries``."""
+        """Scores of words and words that nobody knows; never more than twice ``lm_cache_entries``."""
         return self.native.cached_entries

@@ -1,0 +1,409 @@
+"""The decoder's speed beside its peers': CPU time a frame of one stream, many streams, an hour, hotwords.
+
+    pip install -e ".[bench]"
+    OMP_NUM_THREADS=1 python benchmarks/decoder_speed.py --manifest dev/manifest.jsonl
+
+Every decoder hears the same log-probs in the same process, in turns; each figure is the median of the rounds. The
+log-probs are the model's of real speech (peaky), the same softened (flat), and noise. Peers: pyctcdecode 0.5.0 and
+ctc-beam-decoder (whole utterances, KenLM), flashlight-text's lexicon decoder (in steps; its wheel brings no KenLM, so
+that it has no language model at all), and the Python version of this project's search that its tests keep as
+an oracle. Those that are not installed are left out. Prints tables, then one JSON line last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib.util
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import kenlm
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from streamasr.config import DecoderConfig
+from streamasr.decoding.beam import BeamDecoder
+from streamasr.decoding.hypothesis import Hotword
+from streamasr.decoding.language_model import LanguageModel
+from streamasr.decoding.tokens import TokenList
+from streamasr.decoding.utterance import UtteranceDecoder, UtteranceOptions
+from streamasr.engine.model import LoadedModel, load_model, resolve_model
+from streamasr.errors import StreamasrError
+from streamasr.evaluation.tuning import listen
+from streamasr.manifest import read_manifest
+
+LogProbs = NDArray[np.float32]
+CHUNK_FRAMES = 32
+SOFTENING = 0.6
+"""Flat log-probs are the peaky ones times this, made to sum to one again."""
+NOISE_CONCENTRATION = 0.3
+SESSIONS = (1, 2, 4, 8, 16, 32, 64)
+THREADS = (1, 2)
+HOTWORDS = 1_000
+FRAMES_PER_MINUTE = 60 * 50
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What every decoder is made from."""
+
+    folder: Path
+    tokens: TokenList
+    words: list[str]
+    lm: LanguageModel
+    config: DecoderConfig
+
+
+Decode = Callable[[LogProbs], str]
+"""Log-probs of an utterance to its text."""
+
+
+def native(kit: Kit, *, lm: bool) -> Decode:
+    decoder = BeamDecoder(kit.tokens, kit.lm if lm else None, kit.config)
+
+    def decode(log_probs_TV: LogProbs) -> str:
+        state = decoder.initial_state()
+        for start in range(0, len(log_probs_TV), CHUNK_FRAMES):
+            state = decoder.step(state, log_probs_TV[start : start + CHUNK_FRAMES])
+            decoder.hypotheses(state, final=False, count=1)
+        return decoder.hypotheses(state, final=True, count=1)[0].text
+
+    return decode
+
+
+def oracle(kit: Kit, *, lm: bool) -> Decode:
+    from tests.decoding.oracle.beam import BeamDecoder as Oracle
+    from tests.decoding.oracle.language_model import LanguageModel as OracleLm
+
+    model = OracleLm(kenlm.Model(str(kit.folder / "lm.bin")), kit.words, kit.config) if lm else None
+    decoder = Oracle(kit.tokens, model, kit.config)
+
+    def decode(log_probs_TV: LogProbs) -> str:
+        state = decoder.initial_state()
+        for start in range(0, len(log_probs_TV), CHUNK_FRAMES):
+            state = decoder.step(state, log_probs_TV[start : start + CHUNK_FRAMES])
+            decoder.hypotheses(state, final=False, count=1)
+        return decoder.hypotheses(state, final=True, count=1)[0].text
+
+    return decode
+
+
+def pyctcdecode(kit: Kit, *, lm: bool) -> Decode:
+    from pyctcdecode import Alphabet, BeamSearchDecoderCTC
+    from pyctcdecode.language_model import LanguageModel as PeerLm
+
+    config = kit.config
+    weights = config.alpha, config.beta, config.unk_score_offset
+    model = PeerLm(kenlm.Model(str(kit.folder / "lm.bin")), kit.words, *weights) if lm else None
+    decoder = BeamSearchDecoderCTC(Alphabet.build_alphabet(kit.tokens.labels), model)
+
+    def decode(log_probs_TV: LogProbs) -> str:
+        beams = decoder.decode_beams(
+            log_probs_TV,
+            beam_width=config.beam_width,
+            beam_prune_logp=config.beam_prune_log_prob,
+            token_min_logp=config.token_min_log_prob,
+        )
+        return str(beams[0][0])
+
+    return decode
+
+
+def ctc_beam_decoder(kit: Kit, *, lm: bool) -> Decode:
+    from ctc_beam_decoder import build_ctcdecoder
+
+    config = kit.config
+    decoder = build_ctcdecoder(
+        kit.tokens.labels,
+        kenlm_model_path=str(kit.folder / "lm.bin") if lm else None,
+        unigrams=kit.words if lm else None,
+        alpha=config.alpha,
+        beta=config.beta,
+        unk_score_offset=config.unk_score_offset,
+    )
+
+    def decode(log_probs_TV: LogProbs) -> str:
+        beams = decoder.decode_beams(
+            log_probs_TV,
+            beam_width=config.beam_width,
+            beam_prune_logp=config.beam_prune_log_prob,
+            token_min_logp=config.token_min_log_prob,
+        )
+        return str(beams[0][0])
+
+    return decode
+
+
+def flashlight(kit: Kit, *, lm: bool, tokens_tried: int | None = None) -> Decode:  # noqa: ARG001
+    from flashlight.lib.text.decoder import (
+        CriterionType,
+        LexiconDecoder,
+        LexiconDecoderOptions,
+        SmearingMode,
+        Trie,
+        ZeroLM,
+    )
+
+    ids = {token: number for number, token in enumerate(kit.tokens.tokens)}
+    separator = kit.tokens.separator
+    words = [word for word in kit.words if all(letter in ids for letter in word)]
+    trie, model = Trie(len(ids), separator), ZeroLM()
+    model.start(False)
+    for number, word in enumerate(words):
+        trie.insert([*(ids[letter] for letter in word), separator], number, 0.0)
+    trie.smear(SmearingMode.MAX)
+    options = LexiconDecoderOptions(
+        beam_size=kit.config.beam_width,
+        beam_size_token=tokens_tried or len(ids),
+        beam_threshold=-kit.config.beam_prune_log_prob,
+        lm_weight=kit.config.alpha,
+        word_score=kit.config.beta,
+        unk_score=-float("inf"),
+        sil_score=0.0,
+        log_add=True,
+        criterion_type=CriterionType.CTC,
+    )
+    decoder = LexiconDecoder(options, trie, model, separator, kit.tokens.blank, len(words), [], False)
+
+    def decode(log_probs_TV: LogProbs) -> str:
+        decoder.decode_begin()
+        for start in range(0, len(log_probs_TV), CHUNK_FRAMES):
+            piece_TV = np.ascontiguousarray(log_probs_TV[start : start + CHUNK_FRAMES])
+            decoder.decode_step(piece_TV.ctypes.data, len(piece_TV), len(ids))
+            decoder.get_best_hypothesis(0)
+        decoder.decode_end()
+        return " ".join(words[word] for word in decoder.get_all_final_hypothesis()[0].words if word >= 0)
+
+    return decode
+
+
+DECODERS: dict[str, tuple[str, tuple[bool, ...], Callable[..., Decode]]] = {
+    "streamasr": ("streamasr", (True, False), native),
+    "pyctcdecode": ("pyctcdecode", (True, False), pyctcdecode),
+    "ctc-beam-decoder": ("ctc_beam_decoder", (True, False), ctc_beam_decoder),
+    "flashlight, all tokens": ("flashlight", (False,), flashlight),
+    "flashlight, best 8 tokens": (
+        "flashlight",
+        (False,),
+        lambda kit, **options: flashlight(kit, tokens_tried=8, **options),
+    ),
+    "the oracle in Python": ("streamasr", (True, False), oracle),
+}
+"""Name to the package it needs, whether it can have a language model and do without, and what makes it."""
+
+
+def softened(log_probs_TV: LogProbs) -> LogProbs:
+    """The same, less sure."""
+    soft_TV = log_probs_TV.astype(np.float64) * SOFTENING
+    return (soft_TV - np.log(np.exp(soft_TV).sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+def noise(frames: int, tokens: int) -> LogProbs:
+    """Log-probs that say nothing."""
+    rng = np.random.default_rng(0)
+    weights_TV = np.maximum(rng.dirichlet(np.full(tokens, NOISE_CONCENTRATION), size=frames), 1e-12)
+    return np.log(weights_TV).astype(np.float32)
+
+
+def cpu_us_per_frame(decode: Decode, heard: Sequence[LogProbs]) -> tuple[float, list[str]]:
+    began = time.process_time()
+    texts = [decode(log_probs_TV) for log_probs_TV in heard]
+    return (time.process_time() - began) / sum(map(len, heard)) * 1e6, texts
+
+
+def compare(
+    kit: Kit, kinds: dict[str, list[LogProbs]], beams: Sequence[int], rounds: int, console: Console
+) -> dict[str, Any]:
+    """Each decoder on each kind of log-probs at each beam, in turns."""
+    found = {
+        name: (can, make)
+        for name, (package, can, make) in DECODERS.items()
+        if importlib.util.find_spec(package)
+    }
+    figures: dict[str, Any] = {}
+    for lm in (True, False):
+        title = "µs a frame, " + ("KenLM and the list of words" if lm else "no language model")
+        table = Table("log-probs", "tokens a frame", "beam", title=title)
+        names = [name for name, (can, _) in found.items() if lm in can]
+        for name in names:
+            table.add_column(name, justify="right")
+        for kind, heard in kinds.items():
+            tried = [(x_TV >= kit.config.token_min_log_prob).sum(axis=1).mean() for x_TV in heard]
+            for beam in beams:
+                sized = replace(kit, config=replace(kit.config, beam_width=beam))
+                decoders = {name: found[name][1](sized, lm=lm) for name in names}
+                spent: dict[str, list[float]] = {name: [] for name in names}
+                texts: dict[str, list[str]] = {}
+                for _ in range(rounds):
+                    for name, decode in decoders.items():
+                        us, texts[name] = cpu_us_per_frame(decode, heard)
+                        spent[name].append(us)
+                median = {name: statistics.median(us) for name, us in spent.items()}
+                if texts["streamasr"] != texts["the oracle in Python"]:
+                    raise StreamasrError(f"{kind}, beam {beam}: the native search and the oracle differ")
+                cells = (f"{us:.1f} ({us / median['streamasr']:.1f}×)" for us in median.values())
+                table.add_row(kind, f"{np.mean(tried):.1f}", str(beam), *cells)
+                figures[f"{'lm' if lm else 'no lm'}/{kind}/{beam}"] = median
+        console.print(table)
+    return figures
+
+
+def many_sessions(kit: Kit, heard: Sequence[LogProbs], rounds: int, console: Console) -> dict[str, Any]:
+    """CPU and wall time of a frame of a stream, when many are stepped in one call."""
+    decoder = UtteranceDecoder(
+        BeamDecoder(kit.tokens, kit.lm, kit.config), frame_ms=20.0, endpointing=UtteranceOptions().endpointing
+    )
+    stream_TV = np.concatenate(heard)
+    steps = 8
+    figures: dict[str, Any] = {}
+    table = Table(
+        "sessions", "threads", "CPU µs a frame", "wall µs a frame", title="many sessions in one call"
+    )
+    for sessions in SESSIONS:
+        spent: dict[int, list[tuple[float, float]]] = {threads: [] for threads in THREADS}
+        for _ in range(rounds):
+            for threads in THREADS:
+                states = [decoder.initial_state() for _ in range(sessions)]
+                cpu, wall = time.process_time(), time.perf_counter()
+                for step in range(steps):
+                    work = []
+                    for session, state in enumerate(states):
+                        start = (session * 97 + step * CHUNK_FRAMES) % (len(stream_TV) - CHUNK_FRAMES)
+                        work.append((state, stream_TV[start : start + CHUNK_FRAMES]))
+                    states = [state for state, _ in decoder.step_all(work, threads=threads)]
+                frames = sessions * steps * CHUNK_FRAMES
+                spent[threads].append(
+                    ((time.process_time() - cpu) / frames * 1e6, (time.perf_counter() - wall) / frames * 1e6)
+                )
+        for threads, times in spent.items():
+            cpu_us, wall_us = (statistics.median(part) for part in zip(*times, strict=True))
+            table.add_row(str(sessions), str(threads), f"{cpu_us:.1f}", f"{wall_us:.1f}")
+            figures[f"{sessions} sessions, {threads} threads"] = {"cpu_us": cpu_us, "wall_us": wall_us}
+    console.print(table)
+    return figures
+
+
+def an_hour(kit: Kit, heard: Sequence[LogProbs], minutes: int, console: Console) -> dict[str, Any]:
+    """One session of an hour: what it holds, and what its first and its last five minutes cost."""
+    decoder = UtteranceDecoder(
+        BeamDecoder(kit.tokens, kit.lm, kit.config), frame_ms=20.0, endpointing=UtteranceOptions().endpointing
+    )
+    stream_TV = np.concatenate(heard)
+    process = psutil.Process()
+    state, at = decoder.initial_state(), 0
+    spent, resident, largest = [], [], 0
+    for _ in range(minutes + 1):
+        began = time.process_time()
+        for _ in range(FRAMES_PER_MINUTE // CHUNK_FRAMES):
+            state, _ = decoder.step(state, stream_TV[at : at + CHUNK_FRAMES])
+            at = (at + CHUNK_FRAMES) % (len(stream_TV) - CHUNK_FRAMES)
+            largest = max(largest, state.beam.bytes)
+        spent.append((time.process_time() - began) / FRAMES_PER_MINUTE * 1e6)
+        gc.collect()
+        resident.append(process.memory_info().rss)
+    spent, resident = spent[1:], resident[1:]
+    figures = {
+        "minutes": minutes,
+        "first_us": statistics.median(spent[:5]),
+        "last_us": statistics.median(spent[-5:]),
+        "largest_state_kib": largest / 1024,
+        "process_growth_kib": (resident[-1] - resident[0]) / 1024,
+    }
+    table = Table(*figures, title="one session, an hour")
+    table.add_row(*(f"{figure:.1f}" for figure in figures.values()))
+    console.print(table)
+    return figures
+
+
+def hotwords(kit: Kit, heard: Sequence[LogProbs], rounds: int, console: Console) -> dict[str, Any]:
+    """What listening for many words costs."""
+    decoder = BeamDecoder(kit.tokens, kit.lm, kit.config)
+    rng = np.random.default_rng(1)
+    chosen = rng.choice([word for word in kit.words if len(word) > 3], size=HOTWORDS, replace=False)
+    listened = {
+        0: decoder.hotwords(()),
+        HOTWORDS: decoder.hotwords(Hotword(str(word), 4.0) for word in chosen),
+    }
+    spent: dict[int, list[float]] = {count: [] for count in listened}
+    for _ in range(max(rounds, 5)):
+        for count, ready in listened.items():
+            began = time.process_time()
+            for log_probs_TV in heard:
+                decoder.step(decoder.initial_state(ready), log_probs_TV)
+            spent[count].append((time.process_time() - began) / sum(map(len, heard)) * 1e6)
+    figures = {str(count): statistics.median(us) for count, us in spent.items()}
+    table = Table("hotwords", "µs a frame", title="hotwords")
+    for name, us in figures.items():
+        table.add_row(name, f"{us:.1f}")
+    console.print(table)
+    return figures
+
+
+def log_probs_of(model: LoadedModel, manifest: Path, count: int) -> list[LogProbs]:
+    utterances = read_manifest(manifest)
+    some = utterances[:: max(1, len(utterances) // count)][:count]
+    heard = listen(model, some, chunk_ms=640, batch=1)
+    return [np.ascontiguousarray(recording.log_probs_TV) for recording in heard]
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="JSON lines")
+    parser.add_argument("--model", default="en-small", help="folder or name (%(default)s)")
+    parser.add_argument("--utterances", type=int, default=3, help="heard by every decoder (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of every decoder (%(default)s)")
+    parser.add_argument("--beams", type=int, nargs="+", default=[8, 32, 64, 128], metavar="N")
+    parser.add_argument("--minutes", type=int, default=60, help="of the long session (%(default)s)")
+    args = parser.parse_args()
+    console = Console(width=160)
+    try:
+        model = load_model(args.model, "cpu")
+        heard = log_probs_of(model, args.manifest, args.utterances)
+        folder, config = resolve_model(args.model), model.config.decoder
+        tokens = TokenList.load(folder / "tokens.txt")
+        words = (folder / "unigrams.txt").read_text(encoding="utf-8").split()
+        began = time.process_time()
+        lm = LanguageModel.load(folder / "lm.bin", folder / "unigrams.txt", config)
+        loading_s = time.process_time() - began
+        kit = Kit(folder, tokens, words, lm, config)
+        kinds = {
+            "peaky": heard,
+            "flat": [softened(heard[0])],
+            "noise": [noise(150, len(tokens))],
+        }
+        figures = {
+            "benchmark": "decoder_speed",
+            "loading_s": loading_s,
+            "lexicon_bytes": lm.native.lexicon_bytes,
+            "settings": {
+                name: getattr(config, name) for name in ("beam_prune_log_prob", "token_min_log_prob")
+            },
+            "peers": compare(kit, kinds, args.beams, args.rounds, console),
+            "sessions": many_sessions(kit, heard, args.rounds, console),
+            "hour": an_hour(kit, heard, args.minutes, console),
+            "hotwords": hotwords(kit, heard, args.rounds, console),
+        }
+    except StreamasrError as error:
+        print(f"decoder_speed: {error.message}", file=sys.stderr)
+        return 1
+    print(json.dumps(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
