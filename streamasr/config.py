@@ -266,6 +266,8 @@ class DecoderConfig:
     """A beam this far below the best one is dropped (natural log)."""
     token_min_log_prob: float = -5.0
     """Tokens less probable than this in a frame are not tried there, the best one excepted (natural log)."""
+    blank_penalty: float = 0.0
+    """Taken off the blank's log probability (natural log) in every frame: a model that hesitates leaves out less."""
     alpha: float = 0.5
     """Weight of the language model."""
     beta: float = 1.5

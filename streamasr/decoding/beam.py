@@ -148,6 +148,8 @@ class BeamDecoder:
         if np.isnan(log_probs_TV).any():
             raise ValueError("the log-probs hold NaN; expected natural logs of probabilities")
         dtype = np.float64 if log_probs_TV.dtype == np.float64 else np.float32
+        if self.config.blank_penalty:
+            log_probs_TV = _with_less_blank(log_probs_TV, self.tokens.blank, self.config.blank_penalty)
         if self.tokens.unknown is not None:
             # It spells nothing: a beam that took it would only lose the frame.
             log_probs_TV = log_probs_TV.copy()
@@ -211,3 +213,11 @@ class BeamDecoder:
 
     def _ready(self, hotwords: Iterable[Hotword] | Hotwords) -> Hotwords:
         return hotwords if isinstance(hotwords, Hotwords) else self.hotwords(hotwords)
+
+
+def _with_less_blank(log_probs_TV: LogProbs, blank: int, penalty: float) -> LogProbs:
+    """The blank ``penalty`` less likely (natural log), all tokens together as likely as before."""
+    blank_T = log_probs_TV[:, blank]
+    less_TV = log_probs_TV - np.log1p(np.exp(blank_T) * math.expm1(-penalty))[:, None]
+    less_TV[:, blank] -= penalty
+    return less_TV

@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -181,3 +182,17 @@ def test_nan_is_refused():
     log_probs = np.full((2, len(TOKENS)), np.nan, dtype=np.float32)
     with pytest.raises(ValueError, match="NaN"):
         decoder.step(decoder.initial_state(), log_probs)
+
+
+def test_a_blank_penalty_is_the_penalised_model_under_no_penalty():
+    log_probs = np.log(np.random.default_rng(3).dirichlet(np.full(len(TOKENS), 0.2), size=40) + 1e-9)
+    log_probs -= np.logaddexp.reduce(log_probs, axis=1, keepdims=True)
+    penalised = log_probs.copy()
+    penalised[:, TOKENS.blank] -= 1.5
+    penalised -= np.logaddexp.reduce(penalised, axis=1, keepdims=True)
+    config = DecoderConfig(beam_width=16)
+    plain, less_blank = (BeamDecoder(TOKENS, None, c) for c in (config, replace(config, blank_penalty=1.5)))
+    expected = plain.step(plain.initial_state(), penalised)
+    given = less_blank.step(less_blank.initial_state(), log_probs)
+    assert [beam[:3] for beam in given.beams] == [beam[:3] for beam in expected.beams]
+    np.testing.assert_allclose([b[3] for b in given.beams], [b[3] for b in expected.beams], atol=1e-4)
