@@ -34,6 +34,7 @@ def twenty(beep_manifest: Path) -> Path:
     return path
 
 
+@pytest.mark.timeout(600)  # half a minute of one core, which others may be using
 def test_a_small_model_learns_twenty_utterances_by_heart(twenty: Path, tmp_path: Path) -> None:
     """No word wrong at any latency, nor in what the finished folder streams."""
     config = replace(
