@@ -7,15 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from streamasr.config import (
-    EndpointConfig,
-    ModelConfig,
-    WhisperEncoderConfig,
-    from_mapping,
-    load_toml,
-    to_toml,
-)
+from streamasr.config import EndpointConfig, ModelConfig, WhisperEncoderConfig
 from streamasr.errors import ConfigError
+from streamasr.toml import from_mapping, load_toml, to_toml
 
 
 def test_toml_round_trip(tmp_path: Path) -> None:

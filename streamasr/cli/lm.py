@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 from streamasr.cli import lm_tune
-from streamasr.config import ModelConfig, load_toml
+from streamasr.config import ModelConfig
+from streamasr.toml import load_toml
 from streamasr.training.lm.build import LmConfig, build_lm, perplexity
 from streamasr.training.lm.corpus import read_sentences
 

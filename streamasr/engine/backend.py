@@ -9,9 +9,10 @@ import torch
 
 from streamasr.acoustic import StreamingEncoder, load_encoder
 from streamasr.acoustic.onnx.runtime import OnnxEncoder
-from streamasr.config import EncoderConfig, from_mapping
+from streamasr.config import EncoderConfig
 from streamasr.engine.config import Backend
 from streamasr.errors import ConfigError, ModelError
+from streamasr.toml import from_mapping
 
 logger = logging.getLogger(__name__)
 WEIGHTS_FILE = "model.safetensors"

@@ -10,7 +10,7 @@ import torch
 
 from streamasr.acoustic import StreamingEncoder
 from streamasr.acoustic.onnx.runtime import OnnxEncoder
-from streamasr.config import ModelConfig, load_toml
+from streamasr.config import ModelConfig
 from streamasr.decoding.loading import TOKENS_FILE, load_decoder
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
@@ -20,6 +20,7 @@ from streamasr.errors import ConfigError, ModelError
 from streamasr.framing import Framing, framing_of
 from streamasr.frontend.base import FrontEnd
 from streamasr.frontend.build import build_frontend
+from streamasr.toml import load_toml
 from streamasr.units import MS_PER_SECOND
 
 CONFIG_FILE = "config.toml"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamasr.config import DecoderConfig, ModelConfig, load_toml
+from streamasr.config import DecoderConfig, ModelConfig
 from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.hypothesis import Final
 from streamasr.decoding.utterance import UtteranceDecoder
@@ -27,6 +27,7 @@ from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance
 from streamasr.scoring import Edits, character_edits, word_edits
 from streamasr.text import join_words, text_rules
+from streamasr.toml import load_toml
 
 DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1))
 

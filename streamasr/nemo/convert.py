@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from streamasr.acoustic import build_encoder, save_encoder
-from streamasr.config import ModelConfig, to_toml
+from streamasr.config import ModelConfig
 from streamasr.decoding.loading import TOKENS_FILE
 from streamasr.decoding.tokens import BLANK, TokenList
 from streamasr.errors import ConfigError, ModelError
@@ -20,6 +20,7 @@ from streamasr.frontend.nemo import slaney_filters
 from streamasr.nemo.archive import ArchiveLimits, open_archive
 from streamasr.nemo.translate import Generation, NemoModel, translate_config
 from streamasr.nemo.weights import translate_weights
+from streamasr.toml import to_toml
 from streamasr.units import MS_PER_SECOND
 
 TOKENIZER_FILE = "tokenizer.model"

@@ -11,11 +11,11 @@ import typing
 from collections.abc import Mapping
 from typing import Any, NoReturn, TypeVar
 
-from streamasr.config import from_mapping
 from streamasr.errors import ConfigError, ProtocolError
 from streamasr.frontend.pcm import ENCODINGS
 from streamasr.protocol.limits import DEFAULT_LIMITS, Limits, Range
 from streamasr.protocol.messages import ClientMessage, Configure, Finalize, HotwordSpec, ServerMessage, Start
+from streamasr.toml import from_mapping
 
 M = TypeVar("M")
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from streamasr.config import from_mapping
 from streamasr.engine.config import Backend, EngineConfig
 from streamasr.errors import ConfigError
 from streamasr.protocol.limits import Limits
+from streamasr.toml import from_mapping
 
 ENV_PREFIX = "STREAMASR_"
 CONFIG_VARIABLE = ENV_PREFIX + "CONFIG"

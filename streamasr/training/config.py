@@ -15,10 +15,10 @@ from streamasr.config import (
     FrontendConfig,
     WhisperEncoderConfig,
     check_match,
-    load_toml,
 )
 from streamasr.errors import ConfigError
 from streamasr.framing import Framing, framing_of
+from streamasr.toml import load_toml
 
 
 @dataclass(frozen=True, kw_only=True)

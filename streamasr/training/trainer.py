@@ -20,8 +20,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from streamasr.acoustic import Encoder, build_encoder, save_encoder
-from streamasr.config import ModelConfig, to_toml
+from streamasr.config import ModelConfig
 from streamasr.text import text_rules
+from streamasr.toml import to_toml
 from streamasr.training.checkpoints import Checkpoints, write_whole
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.prepare import Prepared, StreamPosition

@@ -10,7 +10,8 @@ import pytest
 import soundfile
 
 from streamasr.cli import main
-from streamasr.config import ModelConfig, load_toml
+from streamasr.config import ModelConfig
+from streamasr.toml import load_toml
 from tests.engine.tiny import noise, save_model
 
 

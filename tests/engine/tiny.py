@@ -15,7 +15,6 @@ from streamasr.config import (
     ModelConfig,
     NemoFrontendConfig,
     WhisperEncoderConfig,
-    to_toml,
 )
 from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.tokens import TokenList
@@ -26,6 +25,7 @@ from streamasr.frontend.build import build_frontend
 from streamasr.frontend.pcm import Samples
 from streamasr.nemo.translate import Generation
 from streamasr.protocol.messages import ServerMessage
+from streamasr.toml import to_toml
 
 TOKENS = TokenList.of_characters("abcdef'")
 ENDPOINTING = EndpointConfig(silence_ms=300, max_utterance_ms=2_000, max_overrun_ms=500)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from streamasr.config import DecoderConfig, ModelConfig, load_toml, to_toml
+from streamasr.config import DecoderConfig, ModelConfig
 from streamasr.decoding.tokens import TokenList
 from streamasr.engine.model import LoadedModel
 from streamasr.errors import ConfigError, DataError
 from streamasr.evaluation.tuning import Recording, Trial, Tuner, TuningOptions, listen, write_weights
 from streamasr.manifest import Utterance
+from streamasr.toml import load_toml, to_toml
 from tests.decoding.synthetic import CHARACTERS, TOKENS, sentences_of, spoken, utterance_decoder
 from tests.engine.tiny import noise, tiny_model
 

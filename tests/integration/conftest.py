@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from streamasr.acoustic import save_encoder
-from streamasr.config import to_toml
+from streamasr.toml import to_toml
 from tests.engine.tiny import TOKENS, tiny_model
 from tests.integration.streams import open_stream
 

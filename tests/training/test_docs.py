@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streamasr.acoustic.whisper import WhisperEncoder
-from streamasr.config import load_toml
+from streamasr.toml import load_toml
 from streamasr.training.config import TrainConfig
 from streamasr.training.pretrained import load_pretrained
 from streamasr.training.tokenizer import build_tokens

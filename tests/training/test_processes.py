@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from streamasr.config import to_toml
+from streamasr.toml import to_toml
 from streamasr.training.config import TrainConfig
 from tests.training.beeping import recipe, rows_without_chance
 

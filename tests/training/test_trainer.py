@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from streamasr.acoustic import load_encoder
-from streamasr.config import ModelConfig, load_toml, to_toml
+from streamasr.config import ModelConfig
 from streamasr.errors import ConfigError, DataError
+from streamasr.toml import load_toml, to_toml
 from streamasr.training.config import (
     LossConfig,
     TokensConfig,

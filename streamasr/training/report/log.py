@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from streamasr.config import from_mapping
 from streamasr.errors import ConfigError, DataError
+from streamasr.toml import from_mapping
 from streamasr.training.report.events import DevReport, Diagnosis, Event, RunStarted, StepReport
 
 EVENTS_FILE = "events.jsonl"

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from streamasr.config import from_mapping
 from streamasr.errors import ConfigError, DataError
 from streamasr.scoring import Edits, Interval, bootstrap_ratio, character_edits, word_edits
 from streamasr.text import text_rules
+from streamasr.toml import from_mapping
 
 EVALUATION_FILE = "evaluation.json"
 """Name of a run's evaluation in its folder."""

@@ -13,8 +13,8 @@ import pytest
 import soundfile
 
 from streamasr.cli import main
-from streamasr.config import to_toml
 from streamasr.manifest import read_manifest
+from streamasr.toml import to_toml
 from streamasr.training.config import load_recipe
 from streamasr.training.data.importers.fsdd import WORDS
 from streamasr.training.report.measured import read_evaluation

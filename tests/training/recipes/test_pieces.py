@@ -13,8 +13,8 @@ import pytest
 import soundfile
 
 from streamasr.cli import main
-from streamasr.config import to_toml
 from streamasr.decoding.tokens import TokenList
+from streamasr.toml import to_toml
 from streamasr.training.config import DataConfig, TokensConfig, TrainConfig
 from streamasr.training.report.measured import read_evaluation
 from tests.training.recipes.toy import Voice, tiny
