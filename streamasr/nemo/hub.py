@@ -152,7 +152,7 @@ def fetch_checkpoint(
 def _download(metadata: Any, url: str, partial: Path, name: str) -> None:
     """Append to ``partial`` what it lacks."""
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     location = metadata.location or url
     # A token is for the hub alone, not for the store of files that it points to.
