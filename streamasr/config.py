@@ -343,8 +343,6 @@ class ConfidenceConfig:
     """Weight of the log-odds of the word's share of the readings' probability."""
     sharpness: float = 0.0
     """Weight of the mean log probability of its tokens at their best frames."""
-    weakest: float = 0.0
-    """Weight of the log probability of the weakest of them."""
     length: float = 0.0
     """Weight of the logarithm of its number of characters."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from streamasr.cli import model_export, model_fetch, model_import, model_logits
+from streamasr.cli import model_calibrate, model_export, model_fetch, model_import, model_logits
 from streamasr.engine.model import CARD_FILE, packaged_models, read_model_config, resolve_model
 from streamasr.toml import to_toml
 from streamasr.training.report.card import write_card
@@ -15,12 +15,19 @@ EXAMPLE = """\
 streamasr model list
 streamasr model info en-small
 streamasr model card models/mine --from evaluation.json
+streamasr model calibrate --model models/mine --manifest dev/manifest.jsonl --write
 streamasr model export models/mine models/mine --onnx
 streamasr model fetch stt_en_fastconformer_hybrid_large_streaming_multi --out models/fastconformer
 streamasr model import-nemo stt_en_fastconformer_hybrid_large_streaming_multi.nemo models/fastconformer
 streamasr model logits models/fastconformer speech.wav speech.npz --latency-ms 560"""
 
-_PARTS = {"export": model_export, "fetch": model_fetch, "import-nemo": model_import, "logits": model_logits}
+_PARTS = {
+    "calibrate": model_calibrate,
+    "export": model_export,
+    "fetch": model_fetch,
+    "import-nemo": model_import,
+    "logits": model_logits,
+}
 """Actions with modules of their own."""
 CARD_LINES = 12
 """Lines of the model card that ``info`` shows."""
@@ -42,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="FILE",
         help="what `streamasr evaluate --json` printed; of equal measurements the last counts",
+    )
+    model_calibrate.add_arguments(
+        commands.add_parser("calibrate", help="make the confidences of a model's words probabilities")
     )
     model_export.add_arguments(
         commands.add_parser("export", help="the encoder as ONNX, checked against the model")

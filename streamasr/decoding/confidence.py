@@ -1,6 +1,6 @@
 """How probable it is that a word is right: from what was heard of it to a number between 0 and 1.
 
-Uncalibrated, a confidence only orders words. Calibrated, it is the probability of a logistic regression over four
+Uncalibrated, a confidence only orders words. Calibrated, it is the probability of a logistic regression over three
 features of a word (Platt 1999, with more than one score), whose weights ``streamasr model calibrate`` fits and
 writes to the model folder. Knows no beams and no reference; :mod:`streamasr.evaluation.calibration` fits.
 """
@@ -16,7 +16,7 @@ from streamasr.config import ConfidenceConfig
 _NEARLY = 1e-4
 """Shares nearer to 0 or 1 count as this near: log-odds need a bound."""
 
-FEATURES = ("share", "sharpness", "weakest", "length")
+FEATURES = ("share", "sharpness", "length")
 """What the features are called in :class:`~streamasr.config.ConfidenceConfig`, in their order."""
 
 
@@ -28,15 +28,13 @@ class Evidence:
     """Of the readings' probability, that says the word at its time; 0 to 1."""
     mean_log_prob: float
     """Of its tokens on the best path, each at its best frame."""
-    weakest_log_prob: float
-    """The smallest of them."""
     characters: int
 
     @property
-    def features(self) -> tuple[float, float, float, float]:
+    def features(self) -> tuple[float, float, float]:
         """The numbers that :data:`FEATURES` names."""
         share = min(max(self.share, _NEARLY), 1 - _NEARLY)
-        return log(share / (1 - share)), self.mean_log_prob, self.weakest_log_prob, log(self.characters)
+        return log(share / (1 - share)), self.mean_log_prob, log(self.characters)
 
 
 Estimate = Callable[[Evidence], float]
@@ -47,7 +45,7 @@ def estimator(config: ConfidenceConfig) -> Estimate:
     """The estimate that ``config`` describes."""
     if config.method == "uncalibrated":
         return uncalibrated
-    weights = config.share, config.sharpness, config.weakest, config.length
+    weights = config.share, config.sharpness, config.length
 
     def estimate(evidence: Evidence) -> float:
         score = config.bias + sum(w * x for w, x in zip(weights, evidence.features, strict=True))

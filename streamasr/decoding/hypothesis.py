@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from streamasr.decoding.confidence import Evidence
 from streamasr.text import join_words
 
-NO_EVIDENCE = Evidence(share=1.0, mean_log_prob=0.0, weakest_log_prob=0.0, characters=1)
+NO_EVIDENCE = Evidence(share=1.0, mean_log_prob=0.0, characters=1)
 """Of a word that nobody doubts."""
 
 

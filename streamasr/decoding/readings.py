@@ -21,9 +21,9 @@ HeardWord = _native.HeardWord
 """A word of a reading.
 
 ``tokens`` are those of its best path, each with ``start_frame``, ``end_frame`` (half-open, frames of the stream)
-and ``log_prob`` at its best frame; ``mean_log_prob`` is their mean, ``weakest_log_prob`` the smallest of them;
-``start_frame`` and ``end_frame`` are the first token's and the last one's. ``share`` is the share of the readings'
-probability in which the same word is said within 5 frames of the same time, 0 to 1.
+and ``log_prob`` at its best frame; ``mean_log_prob`` is their mean; ``start_frame`` and ``end_frame`` are the first
+token's and the last one's. ``share`` is the share of the readings' probability in which the same word is said
+within 5 frames of the same time, 0 to 1.
 """
 
 
@@ -48,7 +48,7 @@ class Telling:
 
     def _word(self, word: HeardWord, start_frame: int, end_frame: int) -> Word:
         text = word.text
-        evidence = Evidence(word.share, word.mean_log_prob, word.weakest_log_prob, len(text))
+        evidence = Evidence(word.share, word.mean_log_prob, len(text))
         return Word(text, start_frame, end_frame, self.confidence(evidence), evidence)
 
 

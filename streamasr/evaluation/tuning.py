@@ -7,14 +7,13 @@ Torczon 2003). Prints nothing. Shape suffixes: T encoder frames, V tokens.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from streamasr.config import DecoderConfig, ModelConfig
+from streamasr.config import DecoderConfig
 from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.hypothesis import Final
 from streamasr.decoding.utterance import UtteranceDecoder
@@ -23,11 +22,11 @@ from streamasr.engine.intake import Chunk
 from streamasr.engine.local import listen_many
 from streamasr.engine.model import LoadedModel
 from streamasr.errors import ConfigError, DataError
+from streamasr.evaluation.settings import write_settings
 from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance
 from streamasr.scoring import Edits, character_edits, word_edits
 from streamasr.text import join_words, text_rules
-from streamasr.toml import load_toml
 
 DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1))
 
@@ -214,19 +213,4 @@ def write_weights(path: Path, alpha: float, beta: float) -> None:
     Raises:
         ConfigError: the file is not a model's configuration.
     """
-    config = load_toml(ModelConfig, path)
-    text = path.read_text(encoding="utf-8")
-    if not re.search(r"(?m)^\[decoder\]\s*$", text):
-        text += "\n[decoder]\n"
-    before, header, section = re.split(r"(?m)^(\[decoder\][^\n]*\n)", text, maxsplit=1)
-    section, following, rest = (*re.split(r"(?m)^(\[)", section, maxsplit=1), "", "")[:3]
-    for name, value in (("alpha", alpha), ("beta", beta)):
-        line = f"{name} = {float(value)!r}"
-        section, found = re.subn(rf"(?m)^{name}\s*=[^\n#]*", line, section)
-        if not found:
-            section = f"{line}\n{section}"
-    partial = path.with_suffix(".partial")
-    partial.write_text(before + header + section + following + rest, encoding="utf-8")
-    wanted = replace(config, decoder=replace(config.decoder, alpha=alpha, beta=beta))
-    assert load_toml(ModelConfig, partial) == wanted
-    partial.replace(path)
+    write_settings(path, "decoder", {"alpha": alpha, "beta": beta})

@@ -236,8 +236,7 @@ NB_MODULE(_native, m) {
       .def_ro("tokens", &HeardWord::tokens)
       .def_prop_ro("start_frame", [](const HeardWord& word) { return word.tokens.front().start; })
       .def_prop_ro("end_frame", [](const HeardWord& word) { return word.tokens.back().end; })
-      .def_prop_ro("mean_log_prob", &HeardWord::mean_log_prob)
-      .def_prop_ro("weakest_log_prob", &HeardWord::weakest_log_prob);
+      .def_prop_ro("mean_log_prob", &HeardWord::mean_log_prob);
   nb::class_<Reading>(m, "Reading").def_ro("words", &Reading::words).def_ro("score", &Reading::score);
 
   nb::enum_<Verdict>(m, "Verdict")

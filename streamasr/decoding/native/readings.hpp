@@ -2,7 +2,6 @@
 // readings' probability that says each word at its time. Searches nothing.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -26,11 +25,6 @@ struct HeardWord {
     double sum = 0.0;
     for (const HeardToken& token : tokens) sum += token.log_prob;
     return sum / static_cast<double>(tokens.size());
-  }
-  double weakest_log_prob() const {
-    double weakest = tokens.front().log_prob;
-    for (const HeardToken& token : tokens) weakest = std::min(weakest, token.log_prob);
-    return weakest;
   }
 };
 

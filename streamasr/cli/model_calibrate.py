@@ -1,0 +1,96 @@
+"""``streamasr model calibrate``: make the confidences of a model's words probabilities."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from streamasr.errors import ConfigError
+from streamasr.evaluation.calibration import Calibration, answers_of, calibrate
+from streamasr.evaluation.reliability_plot import reliability_svg
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the action's arguments."""
+    parser.add_argument("--model", required=True, metavar="DIR|NAME", help="model folder or packaged model")
+    parser.add_argument(
+        "--manifest", required=True, type=Path, nargs="+", metavar="FILE", help="speech with its text"
+    )
+    parser.add_argument(
+        "--chunk-ms", type=int, default=640, metavar="N", help="chunk size (default: %(default)s)"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances of a manifest")
+    parser.add_argument(
+        "--batch", type=int, default=16, metavar="N", help="utterances at a time (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw confidence against right words, SVG")
+    parser.add_argument("--write", action="store_true", help="store the weights in the model's config.toml")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, print and, where asked, draw and write."""
+    from streamasr.engine.model import CONFIG_FILE, load_model, resolve_model
+    from streamasr.evaluation.evaluate import read_manifests
+    from streamasr.evaluation.settings import write_settings
+    from streamasr.evaluation.tuning import listen
+
+    for name in ("chunk_ms", "batch", "limit"):
+        value = getattr(args, name)
+        if value is not None and value <= 0:
+            raise ConfigError(f"--{name.replace('_', '-')} must be positive, got {value}")
+    named = read_manifests(args.manifest, args.limit)
+    utterances = [utterance for some in named.values() for utterance in some]
+    folder = resolve_model(args.model)
+    model = load_model(folder, args.device)
+    console = Console(stderr=True)
+    recordings = track(
+        listen(model, utterances, chunk_ms=args.chunk_ms, batch=args.batch),
+        "listening",
+        total=len(utterances),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    found = calibrate(answers_of(model.decoder, recordings), model.config.confidence)
+    if args.json:
+        print(json.dumps(asdict(found)))
+    else:
+        _print(found)
+    if args.plot is not None:
+        curves = [("before", found.before), ("calibrated, on the other half", found.after)]
+        args.plot.write_text(reliability_svg(model.config.name, curves), encoding="utf-8")
+    if args.write:
+        write_settings(folder / CONFIG_FILE, "confidence", asdict(found.config))
+    return 0
+
+
+def _print(found: Calibration) -> None:
+    caption = "calibrated: each half of the utterances by weights fitted to the other half"
+    table = Table(caption=caption, caption_justify="left")
+    table.add_column("confidence")
+    for name in ("words before", "mean", "right %", "words calibrated", "mean", "right %"):
+        table.add_column(name, justify="right")
+    for before, after in zip(found.before.bins, found.after.bins, strict=True):
+        cells = [
+            cell
+            for b in (before, after)
+            for cell in (
+                (str(b.words), f"{b.confidence:.2f}", f"{100 * b.right:.1f}") if b.words else ("0", "", "")
+            )
+        ]
+        table.add_row(f"{before.low:.1f} – {before.high:.1f}", *cells)
+    Console().print(table)
+    print(f"{found.words} words, {100 * found.right / found.words:.1f} % of them right")
+    for name, measured in (("before", found.before), ("calibrated", found.after)):
+        print(
+            f"{name}: expected calibration error {measured.error:.3f}, normalised cross entropy "
+            f"{measured.entropy_gain:.3f}, right before wrong {100 * measured.order:.1f} %"
+        )

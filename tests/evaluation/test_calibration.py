@@ -1,0 +1,95 @@
+"""Calibration: weights that generated labels give back, figures of known confidences, words labelled by alignment."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from streamasr.config import ConfidenceConfig
+from streamasr.decoding.confidence import Evidence, estimator
+from streamasr.errors import DataError
+from streamasr.evaluation.calibration import Answer, answers_of, calibrate, fit, reliability
+from streamasr.evaluation.reliability_plot import reliability_svg
+from streamasr.evaluation.tuning import Recording
+from tests.decoding.synthetic import CHARACTERS, spoken, utterance_decoder
+
+TRUE = ConfidenceConfig(method="logistic", bias=0.5, share=0.6, sharpness=1.5, length=0.4)
+
+
+def drawn(count, seed=0):
+    """Words of made-up evidence, right as often as ``TRUE`` says."""
+    rng = np.random.default_rng(seed)
+    estimate = estimator(TRUE)
+    answers = []
+    for number in range(count):
+        evidence = Evidence(
+            share=float(rng.beta(2, 1)),
+            mean_log_prob=-float(rng.exponential(0.5)),
+            characters=int(rng.integers(1, 12)),
+        )
+        answers.append(Answer(number // 10, evidence, bool(rng.random() < estimate(evidence))))
+    return answers
+
+
+def test_the_fit_finds_the_weights_that_made_the_labels():
+    found = fit(drawn(20_000))
+    assert found.method == "logistic"
+    for name in ("bias", "share", "sharpness", "length"):
+        assert getattr(found, name) == pytest.approx(getattr(TRUE, name), abs=0.15), name
+
+
+def test_calibrated_confidences_are_probabilities_on_the_other_half():
+    found = calibrate(drawn(4_000), ConfidenceConfig())
+    assert found.after.error < 0.05 < found.before.error
+    assert found.after.entropy_gain > found.before.entropy_gain
+    assert found.words == 4_000 == sum(b.words for b in found.after.bins)
+
+
+def test_a_feature_that_never_changes_does_no_harm():
+    answers = [Answer(a.utterance, Evidence(a.evidence.share, -0.1, 4), a.right) for a in drawn(2_000)]
+    found = calibrate(answers, ConfidenceConfig())
+    assert all(math.isfinite(w) for w in (found.config.bias, found.config.sharpness, found.config.length))
+    assert found.after.error < 0.1
+
+
+def test_too_few_wrong_words_are_refused():
+    answers = [answer for answer in drawn(2_000) if answer.right]
+    with pytest.raises(DataError, match="and 0 wrong words"):
+        calibrate(answers, ConfidenceConfig())
+
+
+def test_reliability_of_known_confidences():
+    measured = reliability(np.array([0.95, 0.95, 0.25, 0.25]), np.array([True, True, True, False]))
+    assert [b.words for b in measured.bins] == [0, 0, 2, 0, 0, 0, 0, 0, 0, 2]
+    assert measured.error == pytest.approx(0.5 * 0.05 + 0.5 * 0.25)
+    assert measured.order == pytest.approx(5 / 6)
+    certain = reliability(np.array([1.0, 0.0]), np.array([True, False]))
+    assert (certain.error, certain.entropy_gain, certain.order) == pytest.approx((0, 1, 1))
+    ignorant = reliability(np.full(4, 0.75), np.array([True, True, True, False]))
+    assert (ignorant.entropy_gain, ignorant.order) == pytest.approx((0, 0.5))
+
+
+def test_words_are_right_where_the_reference_has_them():
+    rng = np.random.default_rng(1)
+    said = Recording(spoken("the old man left", rng, confusion=0.0), "the young man left early")
+    answers = answers_of(utterance_decoder(), [said, said])
+    assert [(a.utterance, a.right) for a in answers[:4]] == [(0, True), (0, False), (0, True), (0, True)]
+    assert len(answers) == 8
+    assert answers[0].evidence.characters == 3
+
+
+def test_every_chinese_character_is_a_word():
+    rng = np.random.default_rng(2)
+    said = Recording(spoken("今天天气很好", rng, confusion=0.0, tokens=CHARACTERS), "明天天气很好")
+    rights = [answer.right for answer in answers_of(utterance_decoder(tokens=CHARACTERS), [said])]
+    assert rights == [False, True, True, True, True, True]
+
+
+def test_the_diagram_draws_every_bin_that_has_words():
+    measured = reliability(np.array([0.95, 0.95, 0.25, 0.25]), np.array([True, True, True, False]))
+    svg = reliability_svg("a < b", [("before", measured)])
+    assert svg.count("<title>") == 2
+    assert "a &lt; b" in svg
+    assert "expected calibration error 0.150" in svg
