@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from streamasr.config import EndpointConfig, ModelConfig, WhisperEncoderConfig
+from streamasr.config import (
+    EndpointConfig,
+    FastConformerEncoderConfig,
+    ModelConfig,
+    NemoFrontendConfig,
+    WhisperEncoderConfig,
+)
 from streamasr.errors import ConfigError
 from streamasr.toml import from_mapping, load_toml, to_toml
 
@@ -21,6 +27,19 @@ def test_toml_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(to_toml(config))
     assert load_toml(ModelConfig, path) == config
+
+
+def test_families_are_told_apart_by_their_name(tmp_path: Path) -> None:
+    config = ModelConfig(
+        name="x",
+        frontend=NemoFrontendConfig(generation="legacy"),
+        encoder=FastConformerEncoderConfig(dim=176, heads=4),
+    )
+    path = tmp_path / "config.toml"
+    path.write_text(to_toml(config))
+    assert load_toml(ModelConfig, path) == config
+    unnamed = from_mapping(ModelConfig, {"name": "x", "encoder": {"stem_kernel": 9}})
+    assert unnamed.encoder == WhisperEncoderConfig(stem_kernel=9)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +61,14 @@ def test_toml_round_trip(tmp_path: Path) -> None:
             "encoder.family: expected one of 'whisper', 'fastconformer', got 'lstm'",
         ),
         ({"name": "x", "encoder": 3}, "encoder: expected a table, got int"),
+        (
+            {"name": "x", "frontend": {"family": "kaldi"}},
+            "frontend.family: expected one of 'whisper', 'nemo', got 'kaldi'",
+        ),
+        (
+            {"name": "x", "encoder": {"family": "fastconformer", "stem_kernel": 9}},
+            "encoder.stem_kernel: unknown field; known fields are family, n_mels, dim",
+        ),
         ({"name": "x", "frontend": {"hop": 0}}, "frontend: hop must be positive, got 0"),
         (
             {"name": "x", "frontend": {"n_mels": 40}},

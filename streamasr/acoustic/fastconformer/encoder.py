@@ -104,7 +104,7 @@ class FastConformerEncoder(Encoder):
         C = self.config.left_context_frames
         first_B = (state.cached_B == 0) * self.lead_frames
         frames_B = (lengths_B + self.subsampling - 1) // self.subsampling * (lengths_B > first_B)
-        x_BTD, stem_tail_BX = self.stem(mel_BTM, first_B, lengths_B, state.stem_tail_BX)
+        x_BTD, heard = self.stem(mel_BTM, first_B, lengths_B, state.stem_tail_BX)
         x_BTD = x_BTD * self.scale
 
         # Cached keys count from the newest backwards, fresh ones from the first on; no row of a softmax is empty.
@@ -126,7 +126,7 @@ class FastConformerEncoder(Encoder):
             values.append(newest(v_BHSK, frames_B, C))
             conv_tails.append(newest(heard_BTD, frames_B, block.conv_tail))
         new_state = FastConformerState(
-            stem_tail_BX=stem_tail_BX,
+            stem_tail_BX=self.stem.tails(heard),
             keys_BLHCK=torch.stack(keys, dim=1),
             values_BLHCK=torch.stack(values, dim=1),
             conv_tail_BLCD=torch.stack(conv_tails, dim=1),

@@ -11,6 +11,7 @@ Shape suffixes: B batch, T frames, M mel bands, C channels, W bands of a stage, 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,15 @@ from streamasr.config import FastConformerEncoderConfig
 _KERNEL, _STRIDE = 3, 2
 _BANDS_PADDING = (2, 1)
 """Zeros below and above the bands."""
+
+
+class Heard(NamedTuple):
+    """What a stage heard."""
+
+    frames_BCTW: Tensor
+    """The tail, then the frames of this step."""
+    end_B: Tensor
+    """How many of the latter count."""
 
 
 class Stage(nn.Module):
@@ -66,24 +76,28 @@ class Stem(nn.Module):
 
     def forward(
         self, mel_BTM: Tensor, first_B: Tensor, end_B: Tensor, tail_BX: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Encoder frames, and the tails for the frames behind.
+    ) -> tuple[Tensor, list[Heard]]:
+        """Encoder frames, and what each stage heard.
 
         Args:
             mel_BTM: a whole number of encoder frames.
             first_B: where a row's sound begins; the stages hear silence before it.
             end_B: where it ends; each stage hears silence behind its own last frame.
-            tail_BX: what the frames before left; zeros at a stream's start.
+            tail_BX: what :meth:`tails` gave for the frames before; zeros at a stream's start.
         """
         x_BCTW = mel_BTM.unsqueeze(1)
-        tails = []
+        heard = []
         old_tails = torch.split(tail_BX, self.tail_sizes, dim=1)
         for stage, shape, tail in zip(self.stages, self.tail_shapes, old_tails, strict=True):
             time_T = torch.arange(x_BCTW.shape[2], device=mel_BTM.device)
             sounds_BT = (time_T >= first_B[:, None]) & (time_T < end_B[:, None])
             x_BCTW = x_BCTW * sounds_BT[:, None, :, None]
             heard_BCTW = torch.cat((tail.view(-1, shape[0], 1, shape[1]).to(x_BCTW.dtype), x_BCTW), dim=2)
-            tails.append(newest(heard_BCTW, end_B, 1).flatten(1))
+            heard.append(Heard(heard_BCTW, end_B))
             x_BCTW = stage(heard_BCTW)
             first_B, end_B = first_B // _STRIDE, (end_B + 1) // _STRIDE
-        return self.out(x_BCTW.transpose(1, 2).flatten(2)), torch.cat(tails, dim=1)
+        return self.out(x_BCTW.transpose(1, 2).flatten(2)), heard
+
+    def tails(self, heard: list[Heard]) -> Tensor:
+        """What the frames behind need of what the stages heard: [B, X]."""
+        return torch.cat([newest(stage.frames_BCTW, stage.end_B, 1).flatten(1) for stage in heard], dim=1)
