@@ -32,54 +32,38 @@ class Section:
         self._table = table
         self._known: set[str] = set()
 
-    def get(self, key: str, kind: type | tuple[type, ...], default: Any = _ABSENT) -> Any:
+    def get(self, key: str, kind: type, default: Any = _ABSENT) -> Any:
         """An option's value, of type ``kind``; an option that is absent or null has its default.
 
         Raises:
             ModelError: it is missing and has no default, or it is of another type.
         """
-        self._known.add(key)
-        value = self._table.get(key)
-        if isinstance(value, str) and (reference := _REFERENCE.fullmatch(value)):
-            value = _look_up(self._root, reference[1].removeprefix("model."))
+        value = self._value(key, None)
         if value is None:
             if default is _ABSENT:
                 raise ModelError(f"{self.path}.{key}: missing")
             return default
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        if float in kinds:
-            kinds = (*kinds, int)
-        if not isinstance(value, kinds) or (
-            isinstance(value, bool) and bool not in kinds and object not in kinds
-        ):
+        kinds = (float, int) if kind is float else (kind,)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
             names = " or ".join(each.__name__ for each in kinds)
             raise ModelError(f"{self.path}.{key} = {value!r}: expected {names}")
         return value
 
-    def only(self, key: str, *allowed: Any, default: Any = _ABSENT) -> Any:
-        """An option that must have one of the values ``allowed``; the first one is its default.
+    def only(self, key: str, *allowed: Any, default: Any = _ABSENT) -> None:
+        """An option that must have one of the values ``allowed``, null among them only if it is named.
+
+        An option that is absent has ``default``, or else the first of ``allowed``.
 
         Raises:
-            ModelError: it has another.
+            ModelError: it has another value.
         """
-        value = self.get(key, object, allowed[0] if default is _ABSENT else default)
+        value = self._value(key, allowed[0] if default is _ABSENT else default)
         if not any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in allowed):
             can = " or ".join(repr(each) for each in allowed)
             raise ModelError(f"{self.path}.{key} = {value!r} is not supported, only {can}")
-        return value
-
-    def absent(self, key: str) -> None:
-        """An option that must not be there, or be null.
-
-        Raises:
-            ModelError: it has a value.
-        """
-        value = self.get(key, object, None)
-        if value is not None:
-            raise ModelError(f"{self.path}.{key} = {value!r} is not supported, only to leave it out")
 
     def is_null(self, key: str) -> bool:
-        """Whether an option is there and null, where that is not to be its default."""
+        """Whether an option is there and null, where that is not its default."""
         return key in self._table and self._table[key] is None
 
     def ignore(self, *keys: str) -> None:
@@ -95,6 +79,13 @@ class Section:
         for key, value in self._table.items():
             if key not in self._known and value is not None:
                 raise ModelError(f"{self.path}.{key} = {value!r} is an option that is not known here")
+
+    def _value(self, key: str, default: Any) -> Any:
+        self._known.add(key)
+        value = self._table.get(key, default)
+        if isinstance(value, str) and (reference := _REFERENCE.fullmatch(value)):
+            return _look_up(self._root, reference[1].removeprefix("model."))
+        return value
 
 
 def _look_up(root: Mapping[str, Any], path: str) -> Any:

@@ -83,12 +83,12 @@ def generation_of(version: str) -> Generation:
 def _frontend(options: Section, generation: Generation) -> NemoFrontendConfig:
     _is(options, "AudioToMelSpectrogramPreprocessor")
     rate = options.get("sample_rate", int, 16_000)
-    window = options.get("n_window_size", int, 0) or round(options.get("window_size", float, 0.02) * rate)
-    hop = options.get("n_window_stride", int, 0) or round(options.get("window_stride", float, 0.01) * rate)
+    window = options.get("n_window_size", int, 0) or int(options.get("window_size", float, 0.02) * rate)
+    hop = options.get("n_window_stride", int, 0) or int(options.get("window_stride", float, 0.01) * rate)
     options.only("window", "hann")
-    options.only("normalize", "NA", False, default="per_feature")
+    options.only("normalize", "NA", None, False, default="per_feature")
     options.only("lowfreq", 0)
-    options.only("highfreq", rate / 2)
+    options.only("highfreq", rate / 2, None)
     options.only("log", True)
     options.only("log_zero_guard_type", "add")
     options.only("mag_power", 2.0)
@@ -127,7 +127,7 @@ def _encoder(options: Section) -> FastConformerEncoderConfig:
     options.only("conv_norm_type", "layer_norm", default="batch_norm")
     options.only("conv_context_size", "causal", [kernel - 1, 0], default=None)
     options.only("feat_out", -1, dim)
-    options.absent("reduction")
+    options.only("reduction", None)
     options.only("reduction_factor", 1)
     options.only("global_tokens", 0)
     # Sharing of position biases shows in the weights; the others act in training, or say how, not what, to compute.
@@ -176,7 +176,7 @@ def _contexts(options: Section) -> list[tuple[int, int]]:
 
 def _head(options: Section, dim: int) -> None:
     _is(options, "ConvASRDecoder")
-    options.only("feat_in", dim)
+    options.only("feat_in", dim, None)
     options.only("add_blank", True)
     options.ignore("num_classes", "vocabulary", "init_mode")
     options.refuse_others()
