@@ -80,6 +80,19 @@ def test_any_steps_give_the_same_frames(
     )
 
 
+def test_a_long_stream_leaves_the_state_as_large_as_it_was(frontend: NemoLogMel) -> None:
+    state = frontend.initial_state(2, 1_080)
+    sizes = [leaf.shape for leaf in state]
+    pcm_BS = torch.randn(2, 3 * FRAME)
+    for _ in range(300):
+        state, mel_BTM = frontend.step(state, pcm_BS)
+    assert [leaf.shape for leaf in state] == sizes
+    assert state.tail_BS.shape == (2, 242)
+    assert (state.start_B == -241).all()
+    assert (state.past_B == 0).all()
+    assert torch.isfinite(mel_BTM).all()
+
+
 def test_rows_of_other_lengths_are_heard_as_if_alone(frontend: NemoLogMel) -> None:
     lengths = [9_000, 4_321, 700]
     pcm_BS = torch.randn(3, 9_000) * 0.1
