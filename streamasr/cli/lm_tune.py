@@ -1,4 +1,4 @@
-"""``streamasr lm tune``: weigh a model's language model on a manifest."""
+"""``streamasr lm tune``: weigh a model's language model, and its blank, on a manifest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from streamasr.errors import ConfigError
-from streamasr.evaluation.tuning import Trial, Tuner, TuningOptions, listen, write_weights
+from streamasr.evaluation.tuning import (
+    Trial,
+    Tuner,
+    TuningOptions,
+    Weights,
+    listen,
+    weights_of,
+    write_weights,
+)
 
 _SHOWN = 12
 """Trials in the table."""
@@ -29,14 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances of a manifest")
     parser.add_argument("--beam", type=int, metavar="N", help="beam width (default: the model's own)")
-    for name, values in (("alpha", defaults.alphas), ("beta", defaults.betas)):
+    grid = {"alpha": defaults.alphas, "beta": defaults.betas, "blank-penalty": defaults.blank_penalties}
+    for name, values in grid.items():
         parser.add_argument(
             f"--{name}",
             type=float,
             nargs="+",
             default=values,
             metavar="W",
-            help=f"{name}s of the grid (default: {' '.join(map(str, values))})",
+            help=f"of the grid (default: {' '.join(map(str, values))})",
         )
     parser.add_argument(
         "--halvings",
@@ -65,7 +74,12 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value <= 0:
             raise ConfigError(f"--{name.replace('_', '-')} must be positive, got {value}")
-    options = TuningOptions(alphas=tuple(args.alpha), betas=tuple(args.beta), halvings=args.halvings)
+    options = TuningOptions(
+        alphas=tuple(args.alpha),
+        betas=tuple(args.beta),
+        blank_penalties=tuple(args.blank_penalty),
+        halvings=args.halvings,
+    )
     named = read_manifests(args.manifest, args.limit)
     utterances = [utterance for some in named.values() for utterance in some]
     folder = resolve_model(args.model)
@@ -81,28 +95,30 @@ def run(args: argparse.Namespace) -> int:
         weighing = progress.add_task("weighing", total=None)
         tuner = Tuner(model, recordings, lambda _: progress.advance(weighing), beam_width=args.beam)
         best = tuner.search(options)
-    current = model.config.decoder.alpha, model.config.decoder.beta
+    current = weights_of(model.config.decoder)
     if args.json:
-        trials = [{"alpha": t.alpha, "beta": t.beta, "error_rate": t.errors.rate} for t in tuner.trials]
-        print(json.dumps({"alpha": best.alpha, "beta": best.beta, "trials": trials}))
+        trials = [{**t.weights._asdict(), "error_rate": t.errors.rate} for t in tuner.trials]
+        print(json.dumps({**best.weights._asdict(), "trials": trials}))
     else:
         _print(
             tuner.trials, current, "CER" if text_rules(model.config.language).unit == "character" else "WER"
         )
     if args.write:
-        write_weights(folder / CONFIG_FILE, best.alpha, best.beta)
+        write_weights(folder / CONFIG_FILE, best.weights)
     return 0
 
 
-def _print(trials: list[Trial], current: tuple[float, float], rate: str) -> None:
+def _print(trials: list[Trial], current: Weights, rate: str) -> None:
     table = Table(caption=f"of {len(trials)} trials; *: the model's own weights", caption_justify="left")
-    for name in ("alpha", "beta", f"{rate} %", "errors"):
+    for name in ("alpha", "beta", "blank penalty", f"{rate} %", "errors"):
         table.add_column(name, justify="right")
-    best, own = trials[0], [trial for trial in trials if (trial.alpha, trial.beta) == current]
+    best, own = trials[0], [trial for trial in trials if trial.weights == current]
     for trial in dict.fromkeys([*trials[:_SHOWN], *own]):
         mark = "*" if trial in own else ""
         errors = f"{trial.errors.errors} of {trial.errors.length}"
         rates = f"{100 * trial.errors.rate:.2f}"
-        table.add_row(f"{mark}{trial.alpha:.4g}", f"{trial.beta:.4g}", rates, errors)
+        alpha, beta, penalty = (f"{weight:.4g}" for weight in trial.weights)
+        table.add_row(f"{mark}{alpha}", beta, penalty, rates, errors)
     Console().print(table)
-    print(f"best: alpha = {best.alpha:.4g}, beta = {best.beta:.4g}: {rate} {100 * best.errors.rate:.2f} %")
+    chosen = ", ".join(f"{name} = {weight:.4g}" for name, weight in best.weights._asdict().items())
+    print(f"best: {chosen}: {rate} {100 * best.errors.rate:.2f} %")

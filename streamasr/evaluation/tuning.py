@@ -1,15 +1,17 @@
-"""The language model's weights that suit a model best, found on a manifest by the decoder that the daemon runs.
+"""The decoder's weights that suit a model best, found on a manifest by the decoder that the daemon runs.
 
-The encoder runs once; its log-probs are decoded again for every pair of weights: a coarse grid first, then a
+The encoder runs once; its log-probs are decoded again for every choice of weights: a coarse grid first, then a
 compass search around its best point whose step halves whenever no neighbour is better (Kolda, Lewis and
 Torczon 2003). Prints nothing. Shape suffixes: T encoder frames, V tokens.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,7 +30,15 @@ from streamasr.manifest import Utterance
 from streamasr.scoring import Edits, character_edits, word_edits
 from streamasr.text import join_words, text_rules
 
-DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1))
+DIRECTIONS = ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
+
+
+class Weights(NamedTuple):
+    """What is tuned, by the names of :class:`~streamasr.config.DecoderConfig`."""
+
+    alpha: float
+    beta: float
+    blank_penalty: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,28 +49,31 @@ class TuningOptions:
     """The grid's weights of the language model."""
     betas: tuple[float, ...] = (0.0, 1.5, 3.0)
     """The grid's bonuses for a word."""
+    blank_penalties: tuple[float, ...] = (0.0, 1.0)
+    """The grid's penalties of the blank."""
     alpha_step: float = 0.15
     """The first step of the search around the grid's best point, in ``alpha`` …"""
     beta_step: float = 0.75
-    """… and in ``beta``."""
+    """… in ``beta`` …"""
+    blank_penalty_step: float = 0.5
+    """… and in ``blank_penalty``."""
     halvings: int = 2
     """How often the steps halve before the search ends; 0 leaves it at the grid."""
 
     def __post_init__(self) -> None:
-        if not self.alphas or not self.betas:
-            raise ConfigError("the grid needs at least one alpha and one beta")
+        if not self.alphas or not self.betas or not self.blank_penalties:
+            raise ConfigError("the grid needs at least one alpha, one beta and one blank penalty")
         if min(self.alphas) < 0:
             raise ConfigError(f"alpha must not be negative, got {min(self.alphas)}")
-        if self.alpha_step <= 0 or self.beta_step <= 0 or self.halvings < 0:
+        if min(self.alpha_step, self.beta_step, self.blank_penalty_step) <= 0 or self.halvings < 0:
             raise ConfigError("steps must be positive, and halvings not negative")
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A pair of weights, and the errors they leave."""
+    """Weights, and the errors they leave."""
 
-    alpha: float
-    beta: float
+    weights: Weights
     errors: Edits
     """In the language's unit: words, or characters where it is not spaced."""
     characters: Edits
@@ -112,7 +125,7 @@ def listen(
 
 
 class Tuner:
-    """Tries weights on what a model heard; every pair once.
+    """Tries weights on what a model heard; each once.
 
     Args:
         model: the model; its decoder's other settings stay.
@@ -148,7 +161,7 @@ class Tuner:
             raise DataError("nothing to tune on: the manifest holds no utterance")
         self._rules = text_rules(model.config.language)
         self._trial_done = trial_done
-        self._trials: dict[tuple[float, float], Trial] = {}
+        self._trials: dict[Weights, Trial] = {}
 
     @property
     def trials(self) -> list[Trial]:
@@ -157,18 +170,17 @@ class Tuner:
 
     def search(self, options: TuningOptions) -> Trial:
         """The best weights: the model's own, the grid, then around the best of them."""
-        self.attempt(self._config.alpha, self._config.beta)
-        for alpha in options.alphas:
-            for beta in options.betas:
-                self.attempt(alpha, beta)
+        self.attempt(weights_of(self._config))
+        for weights in itertools.product(options.alphas, options.betas, options.blank_penalties):
+            self.attempt(Weights(*weights))
+        steps = options.alpha_step, options.beta_step, options.blank_penalty_step
         best, scale, halvings = self.trials[0], 1.0, options.halvings
         while halvings:
             around = [
                 self.attempt(
-                    max(0.0, best.alpha + x * scale * options.alpha_step),
-                    best.beta + y * scale * options.beta_step,
+                    _moved(best.weights, [way * scale * step for way, step in zip(ways, steps, strict=True)])
                 )
-                for x, y in DIRECTIONS
+                for ways in DIRECTIONS
             ]
             nearest = min(around, key=lambda trial: trial.cost)
             if nearest.cost < best.cost:
@@ -177,17 +189,17 @@ class Tuner:
                 scale, halvings = scale / 2, halvings - 1
         return best
 
-    def attempt(self, alpha: float, beta: float) -> Trial:
-        """The errors under one pair of weights."""
-        key = round(alpha, 4), round(beta, 4)
-        if key not in self._trials:
-            trial = self._decode(*key)
-            self._trials[key] = trial
+    def attempt(self, weights: Weights) -> Trial:
+        """The errors under these weights."""
+        weights = Weights(*(round(weight, 4) for weight in weights))
+        if weights not in self._trials:
+            trial = self._decode(weights)
+            self._trials[weights] = trial
             self._trial_done(trial)
-        return self._trials[key]
+        return self._trials[weights]
 
-    def _decode(self, alpha: float, beta: float) -> Trial:
-        config = replace(self._config, alpha=alpha, beta=beta)
+    def _decode(self, weights: Weights) -> Trial:
+        config = replace(self._config, **weights._asdict())
         decoder = self._decoder_of(config)
         options = replace(decoder.default_options(), partials=False)
         words, characters = Edits(), Edits()
@@ -198,7 +210,7 @@ class Tuner:
             text = self._rules.normalise(join_words(finals))
             words += word_edits(recording.reference, text)
             characters += character_edits(recording.reference, text)
-        return Trial(alpha, beta, words if self._rules.unit == "word" else characters, characters)
+        return Trial(weights, words if self._rules.unit == "word" else characters, characters)
 
     def _decoder_of(self, config: DecoderConfig) -> UtteranceDecoder:
         beams = self._decoder.beams
@@ -207,10 +219,20 @@ class Tuner:
         )
 
 
-def write_weights(path: Path, alpha: float, beta: float) -> None:
-    """Set ``decoder.alpha`` and ``decoder.beta`` in a model folder's ``config.toml``; all else stays as it is.
+def weights_of(config: DecoderConfig) -> Weights:
+    """The weights that a decoder has."""
+    return Weights(config.alpha, config.beta, config.blank_penalty)
+
+
+def _moved(weights: Weights, by: Sequence[float]) -> Weights:
+    alpha, beta, blank_penalty = (weight + step for weight, step in zip(weights, by, strict=True))
+    return Weights(max(0.0, alpha), beta, max(0.0, blank_penalty))
+
+
+def write_weights(path: Path, weights: Weights) -> None:
+    """Set the weights under ``[decoder]`` in a model folder's ``config.toml``; all else stays as it is.
 
     Raises:
         ConfigError: the file is not a model's configuration.
     """
-    write_settings(path, "decoder", {"alpha": alpha, "beta": beta})
+    write_settings(path, "decoder", weights._asdict())

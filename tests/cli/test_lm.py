@@ -35,6 +35,7 @@ def manifest(tmp_path: Path) -> Path:
 
 
 SMALL = ["--chunk-ms", "160", "--beam", "4", "--alpha", "0.1", "1", "--beta", "0", "--halvings", "0"]
+SMALL += ["--blank-penalty", "0"]
 
 
 def test_the_best_weights_are_shown_and_written_where_asked(
@@ -47,14 +48,14 @@ def test_the_best_weights_are_shown_and_written_where_asked(
     assert (folder / "config.toml").read_text() == before
     assert "of 3 trials" in out
     assert "*0.5" in out
-    assert re.search(r"best: alpha = [\d.]+, beta = [\d.]+: WER [\d.]+ %", out)
+    assert re.search(r"best: alpha = [\d.]+, beta = [\d.]+, blank_penalty = 0: WER [\d.]+ %", out)
     command = ["lm", "tune", "--model", str(folder), "--manifest", str(manifest), *SMALL, "--json", "--write"]
     assert main(command) == 0
     found = json.loads(capsys.readouterr().out)
     rates = [trial["error_rate"] for trial in found["trials"]]
     assert rates == sorted(rates)
     decoder = load_toml(ModelConfig, folder / "config.toml").decoder
-    assert (decoder.alpha, decoder.beta) == (found["alpha"], found["beta"])
+    assert all(getattr(decoder, name) == found[name] for name in ("alpha", "beta", "blank_penalty"))
 
 
 @pytest.mark.parametrize(("flag", "value"), [("--beam", "0"), ("--limit", "-1"), ("--chunk-ms", "0")])

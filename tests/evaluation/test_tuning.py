@@ -13,7 +13,7 @@ from streamasr.config import DecoderConfig, ModelConfig
 from streamasr.decoding.tokens import TokenList
 from streamasr.engine.model import LoadedModel
 from streamasr.errors import ConfigError, DataError
-from streamasr.evaluation.tuning import Recording, Trial, Tuner, TuningOptions, listen, write_weights
+from streamasr.evaluation.tuning import Recording, Trial, Tuner, TuningOptions, Weights, listen, write_weights
 from streamasr.manifest import Utterance
 from streamasr.toml import load_toml, to_toml
 from tests.decoding.synthetic import CHARACTERS, TOKENS, sentences_of, spoken, utterance_decoder
@@ -21,7 +21,7 @@ from tests.engine.tiny import noise, tiny_model
 
 POOR = DecoderConfig(beam_width=8, alpha=3.0, beta=-4.0)
 """Weights that swallow words."""
-SMALL = TuningOptions(alphas=(0.2, 0.8), betas=(0.0, 2.0), halvings=1)
+SMALL = TuningOptions(alphas=(0.2, 0.8), betas=(0.0, 2.0), blank_penalties=(0.0,), halvings=1)
 
 
 def model_of(tokens: TokenList, language: str) -> LoadedModel:
@@ -36,17 +36,20 @@ def recordings(tokens: TokenList, count: int = 4) -> list[Recording]:
     return [Recording(spoken(text, rng, confusion=0.5, tokens=tokens), text) for text in texts]
 
 
-def test_better_weights_are_found_and_no_pair_is_tried_twice() -> None:
+def test_better_weights_are_found_and_none_are_tried_twice() -> None:
     told: list[Trial] = []
     tuner = Tuner(model_of(TOKENS, "en"), recordings(TOKENS), told.append)
     best = tuner.search(SMALL)
-    assert (told[0].alpha, told[0].beta) == (3.0, -4.0)
+    assert told[0].weights == (3.0, -4.0, 0.0)
     assert best.cost < told[0].cost
     assert best == tuner.trials[0]
-    assert len({(trial.alpha, trial.beta) for trial in told}) == len(told) == len(tuner.trials)
+    assert len({trial.weights for trial in told}) == len(told) == len(tuner.trials)
     assert best.cost == min(trial.cost for trial in told)
-    steps = {(round(abs(t.alpha - best.alpha), 4), round(abs(t.beta - best.beta), 4)) for t in told}
-    assert {(0.15, 0.0), (0.0, 0.75)} <= steps
+    steps = {
+        tuple(round(abs(tried - found), 4) for tried, found in zip(t.weights, best.weights, strict=True))
+        for t in told
+    }
+    assert {(0.15, 0.0, 0.0), (0.0, 0.75, 0.0), (0.0, 0.0, 0.5)} <= steps
 
 
 def test_more_halvings_never_end_worse_than_the_grid() -> None:
@@ -57,7 +60,7 @@ def test_more_halvings_never_end_worse_than_the_grid() -> None:
 
 def test_mandarin_is_tuned_on_characters() -> None:
     tuner = Tuner(model_of(CHARACTERS, "zh"), recordings(CHARACTERS), beam_width=4)
-    trial = tuner.attempt(0.5, 1.0)
+    trial = tuner.attempt(Weights(0.5, 1.0))
     assert trial.errors == trial.characters
     assert trial.errors.length == sum(len(text) for text in sentences_of(CHARACTERS)[:4])
 
@@ -88,6 +91,7 @@ def test_without_a_language_model_or_speech_there_is_nothing_to_weigh() -> None:
     ("options", "complaint"),
     [
         ({"alphas": ()}, "at least one alpha"),
+        ({"blank_penalties": ()}, "one blank penalty"),
         ({"alphas": (-0.1,)}, "alpha must not be negative, got -0.1"),
         ({"halvings": -1}, "halvings not negative"),
     ],
@@ -110,10 +114,11 @@ def test_weights_are_written_and_all_else_stays(tmp_path: Path, text: str) -> No
     path = tmp_path / "config.toml"
     path.write_text(text)
     before = load_toml(ModelConfig, path)
-    write_weights(path, 0.65, -1.0)
+    write_weights(path, Weights(0.65, -1.0, 1.5))
     after = load_toml(ModelConfig, path)
-    assert after == replace(before, decoder=replace(before.decoder, alpha=0.65, beta=-1.0))
-    kept = [line for line in text.splitlines() if not line.startswith(("alpha", "beta"))]
+    weighed = replace(before.decoder, alpha=0.65, beta=-1.0, blank_penalty=1.5)
+    assert after == replace(before, decoder=weighed)
+    kept = [line for line in text.splitlines() if not line.startswith(("alpha", "beta", "blank_penalty"))]
     assert [line for line in kept if line not in path.read_text().splitlines()] == []
     assert list(tmp_path.iterdir()) == [path]
     assert ("# by ear" in text) == ("# by ear" in path.read_text())
