@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from streamasr.cli.hotword import add_hotword_flag
+from streamasr.cli.written import add_written_flag
 from streamasr.errors import ConfigError
 from streamasr.protocol.messages import Start
 from streamasr_client.audio import AudioSource, PacedFile
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="audio per step: smaller is faster, larger more accurate (default %(default)s)",
     )
     add_hotword_flag(parser)
+    add_written_flag(parser)
     parser.add_argument(
         "--save",
         type=Path,
@@ -55,7 +57,9 @@ def run(args: argparse.Namespace) -> int:
         for device in list_devices(load_portaudio()):
             out.print(str(device), markup=False, highlight=False, soft_wrap=True)
         return 0
-    start = Start(latency_ms=args.latency_ms, hotwords=tuple(args.hotword), token=args.token)
+    start = Start(
+        latency_ms=args.latency_ms, hotwords=tuple(args.hotword), token=args.token, format=args.text_format
+    )
     with contextlib.ExitStack() as stack:
         save = _open_save(args.save, stack) if args.save else None
         microphone = None if args.file else Microphone(args.device)

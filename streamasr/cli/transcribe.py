@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from streamasr.cli.hotword import add_hotword_flag
+from streamasr.cli.written import add_written_flag
 from streamasr.engine.config import BACKENDS, Backend
 from streamasr.errors import ConfigError, StreamasrError
 from streamasr.protocol.messages import Final, Partial, Start
@@ -59,12 +60,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="audio per step: larger is more accurate (default %(default)s)",
     )
     add_hotword_flag(parser)
+    add_written_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Recognise every file that can be; returns 1 if one could not."""
     _check(args)
-    start = Start(latency_ms=args.latency_ms, hotwords=tuple(args.hotword), token=args.token)
+    start = Start(
+        latency_ms=args.latency_ms, hotwords=tuple(args.hotword), token=args.token, format=args.text_format
+    )
     recognise = _local(args.model, start, args.backend) if args.local else _daemon(args.url, start)
     failed = 0
     with _progress() as progress:

@@ -75,6 +75,8 @@ class Final:
     utterance: int
     hypothesis: Hypothesis
     alternatives: tuple[Hypothesis, ...]
+    ends_sentence: bool = True
+    """Whether the sentence ends here, too; it goes on where an utterance was split for its length."""
 
 
 UtteranceEvent = SpeechStarted | Partial | Final

@@ -246,7 +246,8 @@ class UtteranceDecoder:
             return self._forget(state, events)
         if not state.started:
             state = self._start(state, best.words[0].start_frame, events)
-        events.append(Final(state.utterance, best, tuple(other for other in others if other.words)))
+        alternatives = tuple(other for other in others if other.words)
+        events.append(Final(state.utterance, best, alternatives, end_of_sentence))
         after = () if end_of_sentence else [word.text for word in best.words]
         return self._next(state, state.utterance + 1, after)
 

@@ -18,6 +18,7 @@ from streamasr.decoding.utterance import UtteranceState
 from streamasr.engine.intake import Chunk, FinalizeMark, StopMark
 from streamasr.engine.model import LoadedModel
 from streamasr.engine.options import SessionOptions
+from streamasr.engine.writing import Writer
 from streamasr.protocol import messages
 from streamasr.text import join_words
 from streamasr.units import samples_to_ms
@@ -36,6 +37,7 @@ class Captioner:
         self._options = options
         self._decoding = options.decoding
         self._state = model.decoder.initial_state(self._decoding)
+        self._writer = Writer(options.formatter)
         self._stream_start = 0
         self._heard = 0
         self._first_utterance = 0
@@ -72,6 +74,7 @@ class Captioner:
 
     def _restart(self) -> None:
         self._state = self._model.decoder.initial_state(self._decoding)
+        self._writer.begins_sentence = True
         self._stream_start = self._heard
         self._first_utterance = self._next_utterance
 
@@ -85,12 +88,12 @@ class Captioner:
                 return self._final(event)
 
     def _partial(self, event: heard.Partial) -> messages.Partial:
-        words = event.hypothesis.words
+        words, committed = self._writer.write(event.hypothesis.words, event.committed_words)
         start_ms, end_ms = self._span(words)
         return messages.Partial(
             utterance=self._first_utterance + event.utterance,
-            committed=join_words(word.text for word in words[: event.committed_words]),
-            tail=join_words(word.text for word in words[event.committed_words :]),
+            committed=join_words(word.text for word in words[:committed]),
+            tail=join_words(word.text for word in words[committed:]),
             start_ms=start_ms,
             end_ms=end_ms,
             words=self._timings(words),
@@ -100,18 +103,29 @@ class Captioner:
         utterance = self._first_utterance + event.utterance
         self._next_utterance = utterance + 1
         start_ms, end_ms = self._span(event.hypothesis.words)
+        words = self._written(event.hypothesis)
+        text = join_words(word.text for word in words)
+        others: dict[str, float] = {}
+        for other in event.alternatives:
+            others.setdefault(join_words(word.text for word in self._written(other)), other.confidence)
+        others.pop(text, None)
+        self._writer.begins_sentence = event.ends_sentence
         return messages.Final(
             utterance=utterance,
-            text=event.hypothesis.text,
+            text=text,
             confidence=round(event.hypothesis.confidence, 3),
             start_ms=start_ms,
             end_ms=end_ms,
-            words=self._timings(event.hypothesis.words),
+            words=self._timings(words),
             alternatives=tuple(
-                messages.Alternative(text=other.text, confidence=round(other.confidence, 3))
-                for other in event.alternatives
+                messages.Alternative(text=other, confidence=round(confidence, 3))
+                for other, confidence in others.items()
             ),
         )
+
+    def _written(self, hypothesis: heard.Hypothesis) -> tuple[heard.Word, ...]:
+        words, _ = self._writer.write(hypothesis.words, len(hypothesis.words))
+        return words
 
     def _timings(self, words: tuple[heard.Word, ...]) -> tuple[messages.WordTiming, ...]:
         if not self._options.words:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
-from streamasr.config import EndpointConfig
+from streamasr.config import EndpointConfig, StabilityConfig
 from streamasr.decoding.hypothesis import Hotword
 from streamasr.decoding.utterance import UtteranceOptions
 from streamasr.engine.model import LoadedModel
 from streamasr.errors import ConfigError, ProtocolError
+from streamasr.formatting import Formatter, formatter_for
 from streamasr.frontend.pcm import CHANNELS, ENCODINGS, Encoding
 from streamasr.protocol.limits import DEFAULT_LIMITS
-from streamasr.protocol.messages import EndpointingSpec, HotwordSpec, Start
+from streamasr.protocol.messages import EndpointingSpec, HotwordSpec, StabilitySpec, Start
+
+C = TypeVar("C", EndpointConfig, StabilityConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +30,8 @@ class SessionOptions:
     """Encoder frames of one step; the session's latency."""
     words: bool
     """Whether messages carry word times."""
+    formatter: Formatter | None = None
+    """How words are written; ``None`` for as they are said."""
     decoding: UtteranceOptions
 
 
@@ -49,9 +55,11 @@ def resolve_options(start: Start, model: LoadedModel) -> SessionOptions:
         channels=start.channels,
         chunk_frames=model.chunk_frames_for(start.latency_ms),
         words=start.words,
+        formatter=_formatter(start.format, model.config.language),
         decoding=UtteranceOptions(
             hotwords=resolve_hotwords(start.hotwords, model),
-            endpointing=_endpointing(start.endpointing, model.config.endpointing),
+            endpointing=_chosen(start.endpointing, model.config.endpointing, "endpointing"),
+            stability=_chosen(start.stability, model.config.stability, "stability"),
             alternatives=start.alternatives,
             partials=start.partials,
         ),
@@ -73,13 +81,19 @@ def resolve_hotwords(specs: Iterable[HotwordSpec], model: LoadedModel) -> tuple[
     return hotwords
 
 
-def _endpointing(spec: EndpointingSpec, default: EndpointConfig) -> EndpointConfig:
-    asked = {
-        name: value
-        for name in ("silence_ms", "start_silence_ms", "max_utterance_ms")
-        if (value := getattr(spec, name)) is not None
-    }
+def _formatter(form: str, language: str) -> Formatter | None:
+    if form == "plain":
+        return None
     try:
-        return replace(default, **asked)
+        return formatter_for(language)
     except ConfigError as error:
-        raise ProtocolError(f"start.endpointing: {error.message}") from None
+        raise ProtocolError(f"start.format: {error.message}; leave it at 'plain'") from None
+
+
+def _chosen(spec: EndpointingSpec | StabilitySpec, default: C, name: str) -> C:
+    """The model's settings, with those that a session asks for in their place."""
+    asked = {f.name: getattr(spec, f.name) for f in fields(spec)}
+    try:
+        return replace(default, **{key: value for key, value in asked.items() if value is not None})
+    except ConfigError as error:
+        raise ProtocolError(f"start.{name}: {error.message}") from None

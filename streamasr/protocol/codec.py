@@ -149,10 +149,12 @@ def _check_start(start: Start, limits: Limits) -> None:
         _refuse(f"start.encoding: expected one of {', '.join(ENCODINGS)}, got {start.encoding!r}")
     for name in ("sample_rate", "channels", "latency_ms", "alternatives"):
         _check_range(f"start.{name}", getattr(start, name), getattr(limits, name))
-    for name in ("silence_ms", "start_silence_ms", "max_utterance_ms"):
-        value = getattr(start.endpointing, name)
-        if value is not None:
-            _check_range(f"start.endpointing.{name}", value, getattr(limits, name))
+    for part in ("endpointing", "stability"):
+        spec = getattr(start, part)
+        for name in (f.name for f in dataclasses.fields(spec)):
+            value = getattr(spec, name)
+            if value is not None:
+                _check_range(f"start.{part}.{name}", value, getattr(limits, name))
     _check_hotwords("start", start.hotwords, limits)
     if start.token is not None:
         _check_text("start.token", start.token, limits.token_chars)

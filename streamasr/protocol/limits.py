@@ -46,6 +46,12 @@ class Limits:
     """Characters of one hotword."""
     boost: Range = Range(-20, 20)
     """Of one hotword, natural log; negative makes it less likely."""
+    commit_margin: Range = Range(1, 100)
+    """``stability.commit_margin``, natural log."""
+    hold_words: Range = Range(0, 20)
+    """``stability.hold_words``."""
+    show_share: Range = Range(0, 1)
+    """``stability.show_share``."""
     token_chars: int = 512
     """Characters of ``token``."""
     finalize_id_chars: int = 128

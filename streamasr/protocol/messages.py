@@ -6,7 +6,7 @@ Knows neither sockets nor audio. ``docs/protocol.md`` describes every field; a t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from streamasr.errors import Fault
 
@@ -29,6 +29,15 @@ class EndpointingSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StabilitySpec:
+    """How sure a session wants words to be before they are shown and committed; ``None`` keeps the model's own."""
+
+    commit_margin: float | None = None
+    hold_words: int | None = None
+    show_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """Opens the session; always the first message."""
 
@@ -42,6 +51,8 @@ class Start:
     alternatives: int = 1
     hotwords: tuple[HotwordSpec, ...] = ()
     endpointing: EndpointingSpec = field(default_factory=EndpointingSpec)
+    stability: StabilitySpec = field(default_factory=StabilitySpec)
+    format: Literal["plain", "written"] = "plain"
     token: str | None = None
 
 

@@ -31,13 +31,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
 def test_flags_reach_the_session(calls: list[SimpleNamespace], tmp_path: Path) -> None:
     save = tmp_path / "out.vtt"
     flags = ["--url", "ws://host:1/v1/stream", "--token", "t", "--latency-ms", "320", "--save", str(save)]
-    hotwords = ["--hotword", "Ada:3", "--hotword", "the Hague"]
+    hotwords = ["--hotword", "Ada:3", "--hotword", "the Hague", "--written"]
     assert main(["listen", "--file", str(CLIP), *flags, *hotwords]) == 0
     (call,) = calls
     assert call.url == "ws://host:1/v1/stream"
     assert call.start == Start(
         token="t",
         latency_ms=320,
+        format="written",
         hotwords=(HotwordSpec(text="Ada", boost=3.0), HotwordSpec(text="the Hague")),
     )
     assert isinstance(call.source, PacedFile)

@@ -157,3 +157,27 @@ def test_words_of_scripts_without_spaces_are_written_without_them(
     assert isinstance(final, messages.Final)
     assert final.text == "今天 ok 吗"
     assert [word.word for word in final.words] == ["今", "天", "ok", "吗"]
+
+
+def test_written_finals_have_digits_capitals_and_distinct_alternatives(
+    model: LoadedModel, decoder: _ScriptedDecoder
+) -> None:
+    said = _reading(("twenty", 0, 8), ("five", 10, 18), ("i", 20, 28))
+    same, other = _reading(("twenty", 0, 8), ("five", 10, 18), ("i", 21, 28)), _reading(("twenty", 0, 8))
+    decoder.script = [
+        (heard.Partial(0, said, 1),),
+        (heard.Final(0, said, (same, other, other), ends_sentence=False),),
+        (heard.Final(1, _reading(("he", 40, 48)), ()),),
+        (heard.Final(2, _reading(("he", 50, 58)), ()),),
+    ]
+    captioner = _captioner(model, decoder, Start(format="written", alternatives=4))
+    ((partial,), (final,), (second,), (third,)) = (captioner.hear(_chunk(60), LOG_PROBS) for _ in range(4))
+    assert isinstance(partial, messages.Partial)
+    assert (partial.committed, partial.tail) == ("", "25 I")
+    assert isinstance(final, messages.Final)
+    assert final.text == "25 I"
+    assert [(word.word, word.end_ms - word.start_ms) for word in final.words] == [("25", 350), ("I", 160)]
+    assert [alternative.text for alternative in final.alternatives] == ["20"]
+    assert isinstance(second, messages.Final)
+    assert isinstance(third, messages.Final)
+    assert (second.text, third.text) == ("he", "He")

@@ -1,11 +1,13 @@
 """What a start message may ask for."""
 
+from dataclasses import replace
+
 import pytest
 
 from streamasr.engine.model import LoadedModel
 from streamasr.engine.options import resolve_hotwords, resolve_options
 from streamasr.errors import ProtocolError
-from streamasr.protocol.messages import EndpointingSpec, HotwordSpec, Start
+from streamasr.protocol.messages import EndpointingSpec, HotwordSpec, StabilitySpec, Start
 
 
 @pytest.mark.parametrize(
@@ -25,6 +27,7 @@ def test_latency_takes_the_largest_chunk_that_is_not_longer_or_the_smallest(
         (Start(sample_rate=4_000), "start.sample_rate: expected 8000 to 48000 Hz, got 4000"),
         (Start(hotwords=(HotwordSpec(text="xyz"),)), "hotwords: .*no token for 'x'"),
         (Start(endpointing=EndpointingSpec(silence_ms=0)), "start.endpointing: silence_ms must be positive"),
+        (Start(stability=StabilitySpec(show_share=2.0)), "start.stability: show_share must be 0 to 1, got 2"),
     ],
 )
 def test_what_cannot_be_served_is_refused_by_name(model: LoadedModel, start: Start, words: str) -> None:
@@ -46,3 +49,21 @@ def test_a_hotword_without_boost_has_the_models_weight(model: LoadedModel) -> No
     plain, boosted = resolve_hotwords([HotwordSpec(text="bad"), HotwordSpec(text="cab", boost=2.0)], model)
     assert plain.boost == model.config.decoder.hotword_weight
     assert boosted.boost == 2.0
+
+
+def test_what_is_shown_is_the_sessions_choice(model: LoadedModel) -> None:
+    assert resolve_options(Start(), model).decoding.stability == model.config.stability
+    asked = StabilitySpec(commit_margin=4.0, hold_words=1)
+    stability = resolve_options(Start(stability=asked), model).decoding.stability
+    assert (stability.commit_margin, stability.hold_words) == (4.0, 1)
+    assert stability.show_share == model.config.stability.show_share
+
+
+def test_written_text_needs_rules_for_the_models_language(model: LoadedModel) -> None:
+    assert resolve_options(Start(), model).formatter is None
+    assert resolve_options(Start(format="written"), model).formatter is not None
+    foreign = replace(model, config=replace(model.config, language="zh"))
+    with pytest.raises(
+        ProtocolError, match=r"start\.format: no rules .* 'zh'; .* for en; leave it at 'plain'"
+    ):
+        resolve_options(Start(format="written"), foreign)

@@ -16,7 +16,13 @@ from streamasr.protocol.messages import Start
 from streamasr.protocol.states import diagram
 
 DOC = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
-NESTED = (messages.HotwordSpec, messages.EndpointingSpec, messages.WordTiming, messages.Alternative)
+NESTED = (
+    messages.HotwordSpec,
+    messages.EndpointingSpec,
+    messages.StabilitySpec,
+    messages.WordTiming,
+    messages.Alternative,
+)
 
 
 def section(heading: str) -> str:
@@ -42,6 +48,7 @@ def test_every_nested_field_is_described(cls: type) -> None:
     heading = {
         "HotwordSpec": "A hotword",
         "EndpointingSpec": "Endpointing",
+        "StabilitySpec": "Stability",
         "WordTiming": "A word",
         "Alternative": "An alternative",
     }[cls.__name__]
