@@ -53,12 +53,12 @@ def run(args: argparse.Namespace) -> int:
         if args.offline
         else hear_streamed(model, samples_S, chunk_frames, args.split_seed)
     )
-    np.savez(
-        args.out,
-        mel=heard.mel_TM,
-        log_probs=heard.log_probs_TV,
-        tokens=np.array(model.decoder.beams.tokens.tokens),
-    )
+    tokens = np.array(model.decoder.beams.tokens.tokens)
+    try:
+        with args.out.open("wb") as file:
+            np.savez(file, mel=heard.mel_TM, log_probs=heard.log_probs_TV, tokens=tokens)
+    except OSError as error:
+        raise ConfigError(f"{args.out}: cannot be written: {error.strerror}") from None
     way = "at once" if args.offline else "streamed"
     print(
         f"{args.out}: mel {heard.mel_TM.shape}, log_probs {heard.log_probs_TV.shape}, "

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from streamasr.acoustic import build_encoder, save_encoder
+from streamasr.acoustic import Encoder, build_encoder, save_encoder
 from streamasr.config import ModelConfig
 from streamasr.decoding.loading import TOKENS_FILE
 from streamasr.decoding.tokens import BLANK, TokenList
@@ -76,27 +77,43 @@ def import_nemo(
         frontend=model.frontend,
         encoder=model.encoder,
     )
+    encoder = build_encoder(model.encoder, len(tokens))
+    try:
+        _check_filters(weights, model)
+        encoder.load_state_dict(translate_weights(weights, model.encoder, model.head))
+    except ModelError as error:
+        raise ModelError(_named(path, error.message)) from None
+    except RuntimeError as error:
+        raise ModelError(f"{path}: the weights do not fit the configuration: {error}") from None
+    try:
+        _write(
+            out,
+            encoder,
+            tokens,
+            {
+                "config.toml": to_toml(config).encode(),
+                "README.md": _card(config, model, path).encode(),
+                TOKENIZER_FILE: pieces,
+            },
+        )
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be written: {error.strerror}") from None
+    return Imported(out, config, model)
+
+
+def _write(out: Path, encoder: Encoder, tokens: TokenList, files: Mapping[str, bytes]) -> None:
+    """The model folder, whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as parts:
         folder = Path(parts) / "model"
         folder.mkdir()
-        encoder = build_encoder(model.encoder, len(tokens))
-        try:
-            _check_filters(weights, model)
-            encoder.load_state_dict(translate_weights(weights, model.encoder, model.head))
-        except ModelError as error:
-            raise ModelError(_named(path, error.message)) from None
-        except RuntimeError as error:
-            raise ModelError(f"{path}: the weights do not fit the configuration: {error}") from None
         save_encoder(encoder, folder / "model.safetensors", torch.float32)
-        (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
         tokens.save(folder / TOKENS_FILE)
-        (folder / TOKENIZER_FILE).write_bytes(pieces)
-        (folder / "README.md").write_text(_card(config, model, path), encoding="utf-8")
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
         if out.exists():
             out.rmdir()
         shutil.move(folder, out)
-    return Imported(out, config, model)
 
 
 def _tokens(pieces: bytes, path: Path) -> TokenList:

@@ -90,12 +90,16 @@ def test_flags_that_cannot_be_are_refused(
     assert message in capsys.readouterr().err
 
 
-def test_numbers_of_the_first_family_are_written_too(tmp_path: Path) -> None:
+def test_numbers_of_the_first_family_are_written_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, audio = save_model(tmp_path / "tiny"), tmp_path / "noise.wav"
     soundfile.write(audio, noise(1.5, seed=2), 16_000)
     logits = ["model", "logits", str(folder), str(audio)]
     assert main([*logits, str(tmp_path / "s.npz"), "--latency-ms", "80", "--split-seed", "1"]) == 0
     assert main([*logits, str(tmp_path / "w.npz"), "--latency-ms", "80", "--offline"]) == 0
+    assert main([*logits, str(tmp_path / "nowhere" / "o.npz")]) == 1
+    assert "o.npz: cannot be written: No such file or directory" in capsys.readouterr().err
     streamed, whole = (np.load(tmp_path / f"{name}.npz") for name in "sw")
     assert streamed["mel"].shape == (150, 20)
     for key in ("mel", "log_probs"):

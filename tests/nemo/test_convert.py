@@ -194,6 +194,12 @@ def test_a_folder_that_holds_something_stays_as_it_is(pack: Pack, tmp_path: Path
         import_nemo(pack(), tmp_path / "model")
 
 
+def test_a_folder_that_cannot_be_made_is_named(pack: Pack, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file/model: cannot be written: (File exists|Not a directory)"):
+        import_nemo(pack(), tmp_path / "file" / "model")
+
+
 def test_a_failed_import_leaves_nothing_behind(pack: Pack, tmp_path: Path) -> None:
     out = tmp_path / "models" / "mine"
     out.parent.mkdir()
