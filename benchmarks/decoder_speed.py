@@ -66,14 +66,14 @@ class Kit:
     config: DecoderConfig
 
 
-Decode = Callable[[LogProbs], str]
-"""Log-probs of an utterance to its text."""
+Decode = Callable[[LogProbs, int], str]
+"""Log-probs of an utterance and a beam width to its text."""
 
 
 def native(kit: Kit, *, lm: bool) -> Decode:
-    decoder = BeamDecoder(kit.tokens, kit.lm if lm else None, kit.config)
-
-    def decode(log_probs_TV: LogProbs) -> str:
+    def decode(log_probs_TV: LogProbs, beam: int) -> str:
+        config = replace(kit.config, beam_width=beam)
+        decoder = BeamDecoder(kit.tokens, kit.lm if lm else None, config)
         state = decoder.initial_state()
         for start in range(0, len(log_probs_TV), CHUNK_FRAMES):
             state = decoder.step(state, log_probs_TV[start : start + CHUNK_FRAMES])
@@ -88,9 +88,9 @@ def oracle(kit: Kit, *, lm: bool) -> Decode:
     from tests.decoding.oracle.language_model import LanguageModel as OracleLm
 
     model = OracleLm(kenlm.Model(str(kit.folder / "lm.bin")), kit.words, kit.config) if lm else None
-    decoder = Oracle(kit.tokens, model, kit.config)
 
-    def decode(log_probs_TV: LogProbs) -> str:
+    def decode(log_probs_TV: LogProbs, beam: int) -> str:
+        decoder = Oracle(kit.tokens, model, replace(kit.config, beam_width=beam))
         state = decoder.initial_state()
         for start in range(0, len(log_probs_TV), CHUNK_FRAMES):
             state = decoder.step(state, log_probs_TV[start : start + CHUNK_FRAMES])
@@ -109,10 +109,10 @@ def pyctcdecode(kit: Kit, *, lm: bool) -> Decode:
     model = PeerLm(kenlm.Model(str(kit.folder / "lm.bin")), kit.words, *weights) if lm else None
     decoder = BeamSearchDecoderCTC(Alphabet.build_alphabet(kit.tokens.labels), model)
 
-    def decode(log_probs_TV: LogProbs) -> str:
+    def decode(log_probs_TV: LogProbs, beam: int) -> str:
         beams = decoder.decode_beams(
             log_probs_TV,
-            beam_width=config.beam_width,
+            beam_width=beam,
             beam_prune_logp=config.beam_prune_log_prob,
             token_min_logp=config.token_min_log_prob,
         )
@@ -134,10 +134,10 @@ def ctc_beam_decoder(kit: Kit, *, lm: bool) -> Decode:
         unk_score_offset=config.unk_score_offset,
     )
 
-    def decode(log_probs_TV: LogProbs) -> str:
+    def decode(log_probs_TV: LogProbs, beam: int) -> str:
         beams = decoder.decode_beams(
             log_probs_TV,
-            beam_width=config.beam_width,
+            beam_width=beam,
             beam_prune_logp=config.beam_prune_log_prob,
             token_min_logp=config.token_min_log_prob,
         )
@@ -164,20 +164,20 @@ def flashlight(kit: Kit, *, lm: bool, tokens_tried: int | None = None) -> Decode
     for number, word in enumerate(words):
         trie.insert([*(ids[letter] for letter in word), separator], number, 0.0)
     trie.smear(SmearingMode.MAX)
-    options = LexiconDecoderOptions(
-        beam_size=kit.config.beam_width,
-        beam_size_token=tokens_tried or len(ids),
-        beam_threshold=-kit.config.beam_prune_log_prob,
-        lm_weight=kit.config.alpha,
-        word_score=kit.config.beta,
-        unk_score=-float("inf"),
-        sil_score=0.0,
-        log_add=True,
-        criterion_type=CriterionType.CTC,
-    )
-    decoder = LexiconDecoder(options, trie, model, separator, kit.tokens.blank, len(words), [], False)
 
-    def decode(log_probs_TV: LogProbs) -> str:
+    def decode(log_probs_TV: LogProbs, beam: int) -> str:
+        options = LexiconDecoderOptions(
+            beam_size=beam,
+            beam_size_token=tokens_tried or len(ids),
+            beam_threshold=-kit.config.beam_prune_log_prob,
+            lm_weight=kit.config.alpha,
+            word_score=kit.config.beta,
+            unk_score=-float("inf"),
+            sil_score=0.0,
+            log_add=True,
+            criterion_type=CriterionType.CTC,
+        )
+        decoder = LexiconDecoder(options, trie, model, separator, kit.tokens.blank, len(words), [], False)
         decoder.decode_begin()
         for start in range(0, len(log_probs_TV), CHUNK_FRAMES):
             piece_TV = np.ascontiguousarray(log_probs_TV[start : start + CHUNK_FRAMES])
@@ -217,9 +217,9 @@ def noise(frames: int, tokens: int) -> LogProbs:
     return np.log(weights_TV).astype(np.float32)
 
 
-def cpu_us_per_frame(decode: Decode, heard: Sequence[LogProbs]) -> tuple[float, list[str]]:
+def cpu_us_per_frame(decode: Decode, heard: Sequence[LogProbs], beam: int) -> tuple[float, list[str]]:
     began = time.process_time()
-    texts = [decode(log_probs_TV) for log_probs_TV in heard]
+    texts = [decode(log_probs_TV, beam) for log_probs_TV in heard]
     return (time.process_time() - began) / sum(map(len, heard)) * 1e6, texts
 
 
@@ -236,19 +236,17 @@ def compare(
     for lm in (True, False):
         title = "µs a frame, " + ("KenLM and the list of words" if lm else "no language model")
         table = Table("log-probs", "tokens a frame", "beam", title=title)
-        names = [name for name, (can, _) in found.items() if lm in can]
-        for name in names:
+        decoders = {name: make(kit, lm=lm) for name, (can, make) in found.items() if lm in can}
+        for name in decoders:
             table.add_column(name, justify="right")
         for kind, heard in kinds.items():
             tried = [(x_TV >= kit.config.token_min_log_prob).sum(axis=1).mean() for x_TV in heard]
             for beam in beams:
-                sized = replace(kit, config=replace(kit.config, beam_width=beam))
-                decoders = {name: found[name][1](sized, lm=lm) for name in names}
-                spent: dict[str, list[float]] = {name: [] for name in names}
+                spent: dict[str, list[float]] = {name: [] for name in decoders}
                 texts: dict[str, list[str]] = {}
                 for _ in range(rounds):
                     for name, decode in decoders.items():
-                        us, texts[name] = cpu_us_per_frame(decode, heard)
+                        us, texts[name] = cpu_us_per_frame(decode, heard, beam)
                         spent[name].append(us)
                 median = {name: statistics.median(us) for name, us in spent.items()}
                 if texts["streamasr"] != texts["the oracle in Python"]:

@@ -9,7 +9,6 @@ namespace streamasr {
 namespace {
 
 constexpr double kLogProbFloor = -34.538776394910684;  // log(1e-15): no token is less probable
-constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 constexpr double kNever = -std::numeric_limits<double>::infinity();
 constexpr double kRounding = 1e-6;  // far more than sums of a few scores can be off
 constexpr NodeId kNoLetters = PrefixTree<Spelling>::kRoot;
@@ -32,13 +31,13 @@ class CandidateIndex {
   }
 
   // The slot of the candidate, or the free slot where it belongs.
-  std::uint32_t& slot(NodeId context, NodeId part, std::int32_t token) {
-    const std::uint64_t key = (std::uint64_t{context} << 32 | part) + 0xD6E8FEB86659FD93u * token;
+  std::uint32_t& slot(NodeId context, NodeId part, std::int32_t token, bool grows) {
+    const std::uint64_t key = (std::uint64_t{context} << 32 | part) + 0xD6E8FEB86659FD93u * (2 * token + grows);
     for (std::size_t at = mixed(key) & mask_;; at = (at + 1) & mask_) {
       std::uint32_t& slot = slots_[at];
       if (slot == kFree) return slot;
       const Candidate& known = candidates_[slot];
-      if (known.context == context && known.part == part && known.token == token) return slot;
+      if (known.context == context && known.part == part && known.token == token && known.grows == grows) return slot;
     }
   }
 
@@ -108,7 +107,7 @@ void Search::set_hotwords(State& state, std::shared_ptr<const Hotwords> hotwords
       state.drop(beam);
       continue;
     }
-    beam.part_score = score_part(state, beam.context, beam.part);
+    beam.part_score = score_part(state, beam.context, beam.part, {});
     beam.total = beam.score + state.contexts[beam.context].score + beam.part_score;
     beams.push_back(beam);
   }
@@ -160,32 +159,28 @@ void Search::expand(State& state, const Frame& frame, Workspace& work) const {
   for (const auto& [token, log_prob] : frame.tokens) {
     const std::u32string& piece = tokens.pieces[token];
     const bool starts = tokens.starts[token];
-    const NodeId begun = starts ? spell(state, kNoLetters, piece) : kNoLetters;
-    state.spellings.hold(begun);
+    const NodeId begun = starts ? find(state, kNoLetters, piece) : kNoNode;
     for (std::uint32_t source = 0; source < state.beams.size(); ++source) {
       const Beam& beam = state.beams[source];
-      NodeId context = beam.context, part = beam.part;
-      double part_score = kUnknown;
-      if (token == tokens.blank || token == beam.token) {
-        part_score = beam.part_score;
-      } else if (starts) {
-        if (part != kNoLetters) {
-          NodeId& finished = work.finished[source];
-          if (finished == kNoNode) finished = extend(state, context, part);
-          context = finished;
-        }
-        part = begun;
-      } else {
-        part = spell(state, part, piece);
+      NodeId context = beam.context, part = beam.part, longer = part;
+      const bool stays = token == tokens.blank || token == beam.token;
+      if (!stays && starts) {
+        if (part != kNoLetters) context = finished(state, source, work);
+        part = kNoLetters;
+        longer = begun;
+      } else if (!stays) {
+        longer = find(state, part, piece);
       }
+      const bool grows = longer == kNoNode;
+      if (!grows) part = longer;
       const double score = beam.score + log_prob, path_score = beam.path_score + log_prob;
-      std::uint32_t& slot = index.slot(context, part, token);
+      std::uint32_t& slot = index.slot(context, part, token, grows);
       if (slot == kFree) {
         slot = static_cast<std::uint32_t>(work.candidates.size());
-        if (std::isnan(part_score)) part_score = score_part(state, context, part);
-        work.candidates.push_back({context, part, token, source, score, path_score, part_score, log_prob, kNever});
-        state.contexts.hold(context);
-        state.spellings.hold(part);
+        const double part_score =
+            stays ? beam.part_score : score_part(state, context, part, grows ? piece : std::u32string_view());
+        work.candidates.push_back(
+            {context, part, token, source, grows, score, path_score, part_score, log_prob, kNever});
         continue;
       }
       Candidate& same = work.candidates[slot];
@@ -195,8 +190,17 @@ void Search::expand(State& state, const Frame& frame, Workspace& work) const {
         same.source = source;
       }
     }
-    state.spellings.drop(begun);
   }
+}
+
+// The context of a beam once its open word is finished; held until the frame is over.
+NodeId Search::finished(State& state, std::uint32_t source, Workspace& work) const {
+  NodeId& context = work.finished[source];
+  if (context == kNoNode) {
+    context = extend(state, state.beams[source].context, state.beams[source].part);
+    state.contexts.hold(context);
+  }
+  return context;
 }
 
 // Adds up what each candidate is worth. Unless told to do `all`, leaves out those whose last word the model
@@ -279,10 +283,7 @@ void Search::rebuild(State& state, Workspace& work) const {
     state.hold(work.beams.back());
   }
   for (const Beam& beam : state.beams) state.drop(beam);
-  for (const Candidate& candidate : work.candidates) {
-    state.drop_context(candidate.context);
-    state.spellings.drop(candidate.part);
-  }
+  for (const NodeId context : work.finished) state.drop_context(context);
   state.beams.swap(work.beams);
   if (!config.prune_history) return;
   const std::vector<std::uint32_t> places = undominated(state);
@@ -336,7 +337,7 @@ Beam Search::next_beam(State& state, const Candidate& candidate, Workspace& work
     }
   }
   next.context = candidate.context;
-  next.part = candidate.part;
+  next.part = candidate.grows ? spell(state, candidate.part, tokens.pieces[token]) : candidate.part;
   next.token = token;
   next.score = candidate.score;
   next.path_score = candidate.path_score;
@@ -345,17 +346,26 @@ Beam Search::next_beam(State& state, const Candidate& candidate, Workspace& work
   return next;
 }
 
+// A spelling and one more letter.
+Spelling Search::longer(const State& state, const Spelling& spelling, char32_t letter) const {
+  Spelling next;
+  next.edge = letter;
+  next.letters = spelling.letters + 1;
+  if (lm) next.listed = lm->lexicon.child(spelling.listed, letter);
+  next.hotword = state.hotwords->child(spelling.hotword, letter);
+  return next;
+}
+
+// The node of `part` and a token's piece, kNoNode where nobody holds it.
+NodeId Search::find(const State& state, NodeId part, std::u32string_view piece) const {
+  for (std::size_t i = 0; i < piece.size() && part != kNoNode; ++i) part = state.spellings.child(part, piece[i]);
+  return part;
+}
+
 NodeId Search::spell(State& state, NodeId part, std::u32string_view piece) const {
   for (const char32_t letter : piece) {
     NodeId next = state.spellings.child(part, letter);
-    if (next == kNoNode) {
-      Spelling longer;
-      longer.edge = letter;
-      longer.letters = state.spellings[part].letters + 1;
-      if (lm) longer.listed = lm->lexicon.child(state.spellings[part].listed, letter);
-      longer.hotword = state.hotwords->child(state.spellings[part].hotword, letter);
-      next = state.spellings.add_child(part, longer);
-    }
+    if (next == kNoNode) next = state.spellings.add_child(part, longer(state, state.spellings[part], letter));
     part = next;
   }
   return part;
@@ -395,14 +405,17 @@ void Search::score(State& state, NodeId id) const {
   context.scored = true;
 }
 
-// What the open word is worth: as a hotword's beginning, else as a listed word's.
-double Search::score_part(const State& state, NodeId context, NodeId part) const {
-  if (part == kNoLetters) return 0.0;
-  const Spelling& spelling = state.spellings[part];
+// What the open word `part` and then `piece` are worth: as a hotword's beginning, else as a listed word's.
+double Search::score_part(const State& state, NodeId context, NodeId part, std::u32string_view piece) const {
+  Spelling spelling = state.spellings[part];
+  for (const char32_t letter : piece) spelling = longer(state, spelling, letter);
+  if (spelling.letters == 0) return 0.0;
   if (!state.hotwords->empty()) {
     const HotwordState& heard = state.contexts[context].heard;
     double credit = state.hotwords->credit(spelling.hotword);
-    if (heard.place != 0) credit = state.hotwords->score_part(heard, credit, state.letters(part));
+    if (heard.place != 0) {
+      credit = state.hotwords->score_part(heard, credit, state.letters(part).append(piece));
+    }
     if (!std::isnan(credit)) return credit;
   }
   return lm ? lm->score_partial(config.weights, spelling.listed, spelling.letters) : 0.0;

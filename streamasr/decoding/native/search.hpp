@@ -38,9 +38,10 @@ struct Frame {
 // A beam of the next frame while paths are still being added to it.
 struct Candidate {
   NodeId context;
-  NodeId part;
+  NodeId part;  // without the token's piece if it `grows`: most candidates are never spelt out
   std::int32_t token;
   std::uint32_t source;  // the beam of this frame that the best path comes from
+  bool grows;
   double score;
   double path_score;
   double part_score;
@@ -53,7 +54,7 @@ struct Workspace {
   Frame frame;
   std::vector<Candidate> candidates;
   std::vector<std::uint32_t> slots;  // hash table over the candidates
-  std::vector<NodeId> finished;      // per beam: its context once its open word is finished
+  std::vector<NodeId> finished;      // per beam: its context once its open word is finished, if that was asked
   std::vector<NodeId> said;          // per beam: its path once its last token is finished
   std::vector<std::uint32_t> kept;
   std::vector<double> totals;
@@ -98,8 +99,11 @@ class Search {
   const SearchConfig config;
 
  private:
+  Spelling longer(const State& state, const Spelling& spelling, char32_t letter) const;
+  NodeId find(const State& state, NodeId part, std::u32string_view piece) const;
   NodeId spell(State& state, NodeId part, std::u32string_view piece) const;
-  double score_part(const State& state, NodeId context, NodeId part) const;
+  NodeId finished(State& state, std::uint32_t source, Workspace& work) const;
+  double score_part(const State& state, NodeId context, NodeId part, std::u32string_view piece) const;
   HotwordState hear(const State& state, NodeId context, NodeId word) const;
   void expand(State& state, const Frame& frame, Workspace& work) const;
   void score_candidates(State& state, Workspace& work, bool all) const;
