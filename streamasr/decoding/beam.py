@@ -135,18 +135,28 @@ class BeamDecoder:
         """
         return self._search.settled(state, margin)
 
-    def checked(self, log_probs_TV: LogProbs) -> LogProbs:
-        """``log_probs_TV`` as the search takes it; without a frame, any number of tokens will do.
+    def check(self, log_probs_TV: LogProbs) -> None:
+        """Refuse what cannot be heard; without a frame, any number of tokens will do.
 
         Raises:
             ValueError: the shape is not (frames, tokens), or a value is NaN.
         """
         if log_probs_TV.ndim == 2 and not len(log_probs_TV):
-            return np.zeros((0, len(self.tokens)), dtype=np.float32)
+            return
         if log_probs_TV.ndim != 2 or log_probs_TV.shape[1] != len(self.tokens):
             raise ValueError(f"expected log-probs (frames, {len(self.tokens)}), got {log_probs_TV.shape}")
         if np.isnan(log_probs_TV).any():
             raise ValueError("the log-probs hold NaN; expected natural logs of probabilities")
+
+    def prepared(self, log_probs_TV: LogProbs) -> LogProbs:
+        """The model's log-probs as the search takes them; not to be prepared again.
+
+        Raises:
+            ValueError: as :meth:`check`.
+        """
+        self.check(log_probs_TV)
+        if not len(log_probs_TV):
+            return np.zeros((0, len(self.tokens)), dtype=np.float32)
         dtype = np.float64 if log_probs_TV.dtype == np.float64 else np.float32
         if self.config.blank_penalty:
             log_probs_TV = _with_less_blank(log_probs_TV, self.tokens.blank, self.config.blank_penalty)
@@ -160,9 +170,9 @@ class BeamDecoder:
         """Hear T more frames of natural-log probabilities. Any split of the frames gives the same state.
 
         Raises:
-            ValueError: as :meth:`checked`.
+            ValueError: as :meth:`check`.
         """
-        return self._search.step(state, self.checked(log_probs_TV))
+        return self._search.step(state, self.prepared(log_probs_TV))
 
     def hear(
         self,
@@ -175,7 +185,7 @@ class BeamDecoder:
         commit_every: int,
         threads: int,
     ) -> list[Heard]:
-        """Hear rows of many streams' :meth:`checked` log-probs, each until something is to be done about it.
+        """Hear rows of many streams' :meth:`prepared` log-probs, each until something is to be done about it.
 
         Args:
             states: one a stream.
@@ -218,6 +228,6 @@ class BeamDecoder:
 def _with_less_blank(log_probs_TV: LogProbs, blank: int, penalty: float) -> LogProbs:
     """The blank ``penalty`` less likely (natural log), all tokens together as likely as before."""
     blank_T = log_probs_TV[:, blank]
-    less_TV = log_probs_TV - np.log1p(np.exp(blank_T) * math.expm1(-penalty))[:, None]
+    less_TV: LogProbs = log_probs_TV - np.log1p(np.exp(blank_T) * math.expm1(-penalty))[:, None]
     less_TV[:, blank] -= penalty
     return less_TV

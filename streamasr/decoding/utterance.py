@@ -165,7 +165,7 @@ class UtteranceDecoder:
         Raises:
             ValueError: as :meth:`step`; nobody has been stepped.
         """
-        log_probs = [self.beams.checked(log_probs_TV) for _, log_probs_TV in work]
+        log_probs = [self.beams.prepared(log_probs_TV) for _, log_probs_TV in work]
         threads = threads or usable_cores()
         sessions = [_Stepping(state) for state, _ in work]
         waiting = [place for place, log_probs_TV in enumerate(log_probs) if len(log_probs_TV)]

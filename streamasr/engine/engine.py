@@ -156,8 +156,8 @@ class Engine:
             if session is None:
                 continue  # It left while its chunk was stepped; another session may have its slot by now.
             with self._failing(session):
-                checked_TV = self.model.decoder.beams.checked(log_probs_TV)
-                steps.append((session.captioner.begin(work.chunk), checked_TV))
+                self.model.decoder.beams.check(log_probs_TV)
+                steps.append((session.captioner.begin(work.chunk), log_probs_TV))
                 hearing.append((session, work))
         outcomes: list[UtteranceOutcome] = []
         with self._failing(*(session for session, _ in hearing)):
