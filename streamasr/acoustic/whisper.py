@@ -234,8 +234,12 @@ class WhisperEncoder(Encoder):
         return merged_BTD
 
     def _positions(self, first_B: Tensor, frames: int) -> Tensor:
+        c, table_PD = self.config, self.positions_PD
+        if torch.compiler.is_exporting():
+            # A graph computes the table when it is loaded; it would hold megabytes else.
+            table_PD = periodic_positions(c.position_period_frames, c.position_wavelength_frames, c.dim)
         index_BT = first_B[:, None] + torch.arange(frames, device=first_B.device)
-        return self.positions_PD[index_BT % self.config.position_period_frames]
+        return table_PD[index_BT % c.position_period_frames]
 
 
 class _Heard(NamedTuple):
@@ -292,7 +296,7 @@ def periodic_positions(period: int, longest_wavelength: int, dim: int) -> Tensor
     )
     if longest_wavelength:
         turns_D = torch.round(radians_D * period / (2 * math.pi))
-        turns_D[2 * math.pi / radians_D > longest_wavelength] = 0
+        turns_D = turns_D.where(2 * math.pi / radians_D <= longest_wavelength, 0.0)
         radians_D = turns_D * (2 * math.pi / period)
     phase_PD = torch.arange(period, dtype=torch.float64)[:, None] * radians_D
     return torch.cat((phase_PD.sin(), phase_PD.cos()), dim=1).float()

@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from streamasr.engine import load_model
-from streamasr.engine.config import BACKENDS, Backend
+from streamasr.engine.config import BACKENDS
 from streamasr.errors import ConfigError
 from streamasr.evaluation.evaluate import (
     DEFAULT_CHUNK_MS,
@@ -86,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backend",
         choices=BACKENDS,
         default="auto",
-        help="what computes the encoder's steps (default: %(default)s); --offline needs torch",
+        help="what computes the encoder's steps (default: %(default)s); whole utterances are always PyTorch's",
     )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object, with every utterance's text"
@@ -103,9 +103,7 @@ def run(args: argparse.Namespace) -> int:
         batch=args.batch,
     )
     manifests = read_manifests(args.manifest, args.limit)
-    # An exported graph holds the streaming step alone.
-    backend: Backend = "torch" if args.offline and args.backend == "auto" else args.backend
-    model = load_model(args.model, args.device, backend)
+    model = load_model(args.model, args.device, args.backend)
     count = sum(map(len, manifests.values())) * len(passes(model, options))
     with progress_bar(count) as progress:
         evaluation = evaluate(model, manifests, options, progress)

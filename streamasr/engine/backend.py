@@ -60,7 +60,12 @@ def load_step_encoder(
 
 
 def _load_graph(path: Path, config: EncoderConfig, vocab_size: int, threads: int) -> OnnxEncoder:
-    encoder = OnnxEncoder(path, threads)
+    weights = path.parent / WEIGHTS_FILE
+
+    def whole() -> StreamingEncoder:
+        return load_encoder(config, weights, vocab_size)
+
+    encoder = OnnxEncoder(path, threads, whole if weights.is_file() else None)
     try:
         made_for = from_mapping(type(config), encoder.info.encoder)
     except ConfigError:

@@ -50,6 +50,9 @@ def test_sessions_hear_the_same_from_both(folder: Path) -> None:
         assert texts[0]
         assert texts[0] == texts[1]
     assert models[0].parameters == models[1].parameters
+    mel_BTM, lengths_B = torch.randn(1, 96, 20), torch.tensor([96])
+    whole, same = (model.encoder.forward(mel_BTM, lengths_B, None) for model in models)
+    torch.testing.assert_close(whole, same)
 
 
 def test_a_graph_of_another_configuration_is_not_run(

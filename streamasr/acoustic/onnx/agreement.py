@@ -14,8 +14,10 @@ from streamasr.acoustic.base import State, StreamingEncoder
 
 TOLERANCE = 1e-4
 """How far the log-probs of a graph in float32 may lie from those of the encoder."""
-STEPS = 24
-"""Steps of each chunk size."""
+FRAMES = 256
+"""Encoder frames that a row hears in each chunk size, if that makes neither too few steps nor too many …"""
+STEPS = (8, 48)
+"""… fewer or more than these."""
 _BATCHES = (1, 3)
 
 
@@ -47,9 +49,10 @@ def compare(reference: StreamingEncoder, other: StreamingEncoder, mel_FM: Tensor
             states = [encoder.initial_state(batch) for encoder in (reference, other)]
             time_T = torch.arange(chunk * reference.subsampling)
             heard_B = torch.randint(len(mel_FM), (batch,), generator=generator)
-            for number in range(STEPS):
+            count = min(max(FRAMES // chunk, STEPS[0]), STEPS[1])
+            for number in range(count):
                 mel_BTM = mel_FM[(heard_B[:, None] + time_T) % len(mel_FM)]
-                lengths_B = _lengths(batch, chunk, reference.subsampling, number == STEPS - 1, generator)
+                lengths_B = _lengths(batch, chunk, reference.subsampling, number == count - 1, generator)
                 advance_B = _advance(reference, chunk, lengths_B)
                 heard_B = heard_B + (lengths_B if advance_B is None else advance_B)
                 outs = [

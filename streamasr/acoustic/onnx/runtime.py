@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from streamasr.acoustic.base import State, StepOutput
+from streamasr.acoustic.base import State, StepOutput, StreamingEncoder
 from streamasr.acoustic.onnx.graph import ADVANCE, FRAMES, LENGTHS, LOG_PROBS, MEL, NEW
 from streamasr.acoustic.onnx.weights import read_table
 from streamasr.errors import ConfigError, ModelError
@@ -57,18 +57,21 @@ class GraphInfo:
 
 
 class OnnxEncoder:
-    """Implements :class:`streamasr.acoustic.base.StreamingEncoder`, but for whole utterances.
+    """Implements :class:`streamasr.acoustic.base.StreamingEncoder`.
 
     Args:
         path: what ``streamasr model export --onnx`` wrote.
         threads: of one step; 0 for as many as PyTorch would take.
+        whole: loads an encoder for whole utterances, which a graph knows nothing of, when the first one comes.
 
     Raises:
         ModelError: the file, or the weights it refers to, are missing, damaged or of another make.
         ConfigError: ONNX Runtime is not installed.
     """
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
+    def __init__(
+        self, path: Path, threads: int = 0, whole: Callable[[], StreamingEncoder] | None = None
+    ) -> None:
         try:
             import onnxruntime
         except ImportError:
@@ -92,6 +95,8 @@ class OnnxEncoder:
                 raise ModelError(
                     f"{path}: made for other weights than {weights.name}; `streamasr model export --onnx` renews it"
                 )
+        self._load_whole = whole
+        self._whole: StreamingEncoder | None = None
         self.subsampling = self.info.subsampling
         self.lead_frames = self.info.lead_frames
         self.hops_per_chunk = self.info.hops_per_chunk
@@ -131,18 +136,19 @@ class OnnxEncoder:
         self._session.run_with_iobinding(binding)
         return StepOutput(new_state, log_probs_BTV, frames_B)
 
-    def forward(
-        self,
-        mel_BTM: Tensor,  # noqa: ARG002 - the Protocol's
-        lengths_B: Tensor,  # noqa: ARG002
-        chunk_frames: int | None,  # noqa: ARG002
-    ) -> tuple[Tensor, Tensor]:
-        """Always refused: an exported graph holds the streaming step alone.
+    def forward(self, mel_BTM: Tensor, lengths_B: Tensor, chunk_frames: int | None) -> tuple[Tensor, Tensor]:
+        """Whole utterances, by the encoder that ``whole`` loads; see the Protocol.
 
         Raises:
-            ConfigError: always.
+            ConfigError: there is none, for the model's folder has no weights for one.
         """
-        raise ConfigError("an exported encoder hears streams alone; whole utterances need --backend torch")
+        if self._whole is None:
+            if self._load_whole is None:
+                raise ConfigError(
+                    "this exported encoder hears streams alone; whole utterances need the model's own weights"
+                )
+            self._whole = self._load_whole()
+        return self._whole.forward(mel_BTM, lengths_B, chunk_frames)
 
 
 def _state_type(names: list[str]) -> Any:

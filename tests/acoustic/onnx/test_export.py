@@ -135,14 +135,14 @@ def test_weights_of_another_layout_are_refused(exported: Exported, tmp_path: Pat
         OnnxEncoder(graph)
 
 
-def test_what_does_not_agree_is_not_written(
-    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_agree_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     off = Agreement(steps=1, frames=1, worst=float("inf"), mean=0.0, same_best=1.0)
     monkeypatch.setattr(export, "compare", lambda *_: off)
+    encoder = saved(CONFIGS["whisper"], tmp_path, seed=1)
+    weights, out = tmp_path / "model.safetensors", tmp_path / "encoder.onnx"
     with pytest.raises(ModelError, match="nothing was written"):
-        export_encoder(exported.encoder, exported.config, exported.weights, tmp_path / "x.onnx", sound())
-    assert list(tmp_path.iterdir()) == []
+        export_encoder(encoder, CONFIGS["whisper"], weights, out, sound())
+    assert list(tmp_path.iterdir()) == [weights]
 
 
 def test_eight_bits_are_smaller_and_need_no_weights_beside(exported: Exported, tmp_path: Path) -> None:
@@ -159,9 +159,14 @@ def test_numbers_that_are_none_agree_with_nothing(exported: Exported) -> None:
     assert compare(exported.encoder, OnnxEncoder(exported.path), sound() * torch.nan).worst == float("inf")
 
 
-def test_whole_utterances_are_refused(exported: Exported) -> None:
-    with pytest.raises(ConfigError, match="--backend torch"):
-        OnnxEncoder(exported.path).forward(sound()[None], torch.tensor([500]), None)
+def test_whole_utterances_are_another_encoders_work(exported: Exported) -> None:
+    mel_BTM, lengths_B = sound()[None], torch.tensor([480])
+    with pytest.raises(ConfigError, match="whole utterances need the model's own weights"):
+        OnnxEncoder(exported.path).forward(mel_BTM, lengths_B, None)
+    graph = OnnxEncoder(exported.path, whole=lambda: exported.encoder)
+    torch.testing.assert_close(
+        graph.forward(mel_BTM, lengths_B, None), exported.encoder(mel_BTM, lengths_B, None)
+    )
 
 
 def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
