@@ -163,13 +163,7 @@ class FastConformerEncoder(Encoder):
         checkpoint_layers: bool = False,
     ) -> Encoded:
         """Hidden states of whole utterances under the streaming mask; see :class:`Encoder`."""
-        lead, B = self.lead_frames, mel_BTM.shape[0]
-        lacking = -(mel_BTM.shape[1] + lead) % self.subsampling
-        mel_BTM = nn.functional.pad(mel_BTM, (0, 0, lead, lacking))
-        frames_B = (lengths_B + lead + self.subsampling - 1) // self.subsampling * (lengths_B > 0)
-        first_B = torch.full_like(lengths_B, lead)
-        silence_BX = mel_BTM.new_zeros(B, sum(self.stem.tail_sizes))
-        x_BTD, _ = self.stem(mel_BTM, first_B, lengths_B + lead, silence_BX)
+        x_BTD, frames_B = self._whole_stem(mel_BTM, lengths_B)
         x_BTD = self.stem_dropout(x_BTD * self.scale)
         T = x_BTD.shape[1]
         distances_ND = self._distances(T - 1, 1 - T)
@@ -183,6 +177,19 @@ class FastConformerEncoder(Encoder):
             if layer == tap_layer:
                 tapped_BTD = x_BTD
         return Encoded(x_BTD, frames_B, tapped_BTD)
+
+    # Compilers lose count of frames that are halved three times; what they gain lies in the layers.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _whole_stem(self, mel_BTM: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """The stem's output for whole utterances, and its frames."""
+        lead, B = self.lead_frames, mel_BTM.shape[0]
+        lacking = -(mel_BTM.shape[1] + lead) % self.subsampling
+        mel_BTM = nn.functional.pad(mel_BTM, (0, 0, lead, lacking))
+        frames_B = (lengths_B + lead + self.subsampling - 1) // self.subsampling * (lengths_B > 0)
+        first_B = torch.full_like(lengths_B, lead)
+        silence_BX = mel_BTM.new_zeros(B, sum(self.stem.tail_sizes))
+        x_BTD, _ = self.stem(mel_BTM, first_B, lengths_B + lead, silence_BX)
+        return x_BTD, frames_B
 
     def _distances(self, first: int, last: int) -> Tensor:
         return distance_sinusoids(first, last, self.head.weight, self.config.dim)
