@@ -20,6 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 BUILT = ("__pycache__", ".venv", "*.egg-info", "*.so", "build", "dist", "shared", "tests", ".*")
 
+pytestmark = pytest.mark.timeout(600)
+"""The wheel's native core is compiled."""
+
 CHECKS: dict[str, Callable[[str], bool]] = {
     "the package": "streamasr/cli/serve.py".__eq__,
     "its types": "streamasr/py.typed".__eq__,

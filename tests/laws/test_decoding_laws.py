@@ -6,23 +6,26 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import statistics
 import time
 import tracemalloc
 import types
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamasr.config import DecoderConfig, EndpointConfig
-from streamasr.decoding.hypothesis import Final, Partial
+from streamasr.decoding.hypothesis import Final, Hotword, Partial
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceOptions
 from streamasr.text import join_words
 from tests.decoding.synthetic import (
     CHARACTERS,
+    LETTERS,
     PIECES,
     SENTENCES,
     TOKENS,
@@ -213,3 +216,46 @@ def test_four_minutes_cost_the_same_each():
 @pytest.mark.timeout(900)
 def test_sixty_minutes_cost_the_same_each():
     assert_flat(*listen_for(60), growth=1.05)
+
+
+HOUR_FRAMES = 60 * 60 * 50
+MEGABYTE = 1 << 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_after_an_hour_a_session_holds_less_than_a_megabyte():
+    rng = np.random.default_rng(3)
+    config = DecoderConfig(beam_width=128, lm_cache_entries=1000)
+    decoder, sessions, chunk = utterance_decoder(config), 4, 50
+    said = [spoken(" ".join(rng.permutation(SENTENCES)[:2]), rng, confusion=0.5) for _ in range(20)]
+    stream = np.concatenate([np.concatenate([text, silence(60, rng)]) for text in said])
+    states, largest, resident = [decoder.initial_state() for _ in range(sessions)], 0, []
+    for step in range(HOUR_FRAMES // chunk):
+        starts = [(step * chunk + 301 * session) % (len(stream) - chunk) for session in range(sessions)]
+        work = [(state, stream[start : start + chunk]) for state, start in zip(states, starts, strict=True)]
+        states = [state for state, _ in decoder.step_all(work, threads=2)]
+        largest = max(largest, *(state.beam.bytes for state in states))
+        if step * chunk % (HOUR_FRAMES // 60) == 0:
+            gc.collect()
+            resident.append(psutil.Process().memory_info().rss)
+    assert largest < MEGABYTE
+    assert resident[-1] - resident[5] < sessions * MEGABYTE
+
+
+@pytest.mark.slow
+def test_a_thousand_hotwords_cost_a_tenth_more_at_most():
+    """The work of listening, that is: boosts too small to change the search, which would cost or save beams."""
+    rng = np.random.default_rng(4)
+    decoder = utterance_decoder(lm=False).beams
+    said = [*(spoken(text, rng, confusion=0.5) for text in SENTENCES), noise(100, rng)]
+    words = {"".join(rng.choice(list(LETTERS), size=size)) for size in rng.integers(3, 10, size=1200)}
+    many = decoder.hotwords(Hotword(word, 1e-6) for word in sorted(words)[:1000])
+    least = {}
+    for ready in [decoder.hotwords(()), many] * 15:
+        began = time.process_time()
+        for log_probs in said:
+            decoder.step(decoder.initial_state(ready), log_probs)
+        least[ready.bytes] = min(least.get(ready.bytes, math.inf), time.process_time() - began)
+    none, thousand = (least[count] for count in sorted(least))
+    assert thousand < 1.1 * none
