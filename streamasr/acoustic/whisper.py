@@ -291,12 +291,13 @@ def periodic_positions(period: int, longest_wavelength: int, dim: int) -> Tensor
     value for frame 0: they would tell where in a recording a frame is, of no use to a stream.
     """
     half = dim // 2
-    radians_D = torch.exp(
-        -math.log(_LONGEST_WAVELENGTH) / (half - 1) * torch.arange(half, dtype=torch.float64)
-    )
+    # Tensors, not numbers: an exported graph would round numbers to float32.
+    fall = torch.tensor(-math.log(_LONGEST_WAVELENGTH) / (half - 1), dtype=torch.float64)
+    turn = torch.tensor(2 * math.pi, dtype=torch.float64)
+    radians_D = torch.exp(fall * torch.arange(half, dtype=torch.float64))
     if longest_wavelength:
-        turns_D = torch.round(radians_D * period / (2 * math.pi))
-        turns_D = turns_D.where(2 * math.pi / radians_D <= longest_wavelength, 0.0)
-        radians_D = turns_D * (2 * math.pi / period)
+        turns_D = torch.round(radians_D * period / turn)
+        turns_D = turns_D.where(turn / radians_D <= longest_wavelength, 0.0)
+        radians_D = turns_D * (turn / period)
     phase_PD = torch.arange(period, dtype=torch.float64)[:, None] * radians_D
     return torch.cat((phase_PD.sin(), phase_PD.cos()), dim=1).float()
