@@ -317,16 +317,12 @@ class StabilityConfig:
     waits for all beams that can still win, and changes no final."""
     hold_words: int = 0
     """A partial leaves out so many of its last words, those that are committed excepted."""
-    show_share: float = 0.0
-    """A partial ends before its first word that less than this share of the readings' probability says."""
 
     def __post_init__(self) -> None:
         if self.commit_margin is not None and self.commit_margin <= 0:
             raise ConfigError(f"commit_margin must be positive (natural log), got {self.commit_margin}")
         if self.hold_words < 0:
             raise ConfigError(f"hold_words must not be negative, got {self.hold_words}")
-        if not 0 <= self.show_share <= 1:
-            raise ConfigError(f"show_share must be 0 to 1, got {self.show_share}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -227,7 +227,7 @@ class UtteranceDecoder:
 
     def _show(self, state: UtteranceState, events: list[UtteranceEvent]) -> UtteranceState:
         reading = self._best_reading(state)
-        count = words_to_show(reading.words, len(state.committed), state.options.stability)
+        count = words_to_show(len(reading.words), len(state.committed), state.options.stability)
         reading = replace(reading, words=reading.words[:count])
         shown = (reading.text, len(state.committed))
         if shown == state.shown:

@@ -50,8 +50,6 @@ class Limits:
     """``stability.commit_margin``, natural log."""
     hold_words: Range = Range(0, 20)
     """``stability.hold_words``."""
-    show_share: Range = Range(0, 1)
-    """``stability.show_share``."""
     token_chars: int = 512
     """Characters of ``token``."""
     finalize_id_chars: int = 128

@@ -34,7 +34,6 @@ class StabilitySpec:
 
     commit_margin: float | None = None
     hold_words: int | None = None
-    show_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

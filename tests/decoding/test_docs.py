@@ -8,15 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from streamasr.config import DecoderConfig, EndpointConfig
+from streamasr.config import DecoderConfig, EndpointConfig, StabilityConfig
 
 DOCS = Path(__file__).parents[2] / "docs" / "decoding.md"
 
 
-@pytest.mark.parametrize("config", [DecoderConfig(), EndpointConfig()], ids=["decoder", "endpointing"])
+@pytest.mark.parametrize(
+    "config",
+    [DecoderConfig(), EndpointConfig(), StabilityConfig()],
+    ids=["decoder", "endpointing", "stability"],
+)
 def test_every_setting_is_documented_with_its_default(config):
     rows = dict(re.findall(r"^\| `(\w+)` \| (\S+) \|", DOCS.read_text(encoding="utf-8"), flags=re.MULTILINE))
     for field in dataclasses.fields(config):
         default = getattr(config, field.name)
-        shown = str(default).lower() if isinstance(default, bool) else f"{default:g}"
+        shown = str(default).lower() if default is None or isinstance(default, bool) else f"{default:g}"
         assert rows.get(field.name) in (shown, str(default)), field.name

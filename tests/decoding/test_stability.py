@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from streamasr.config import StabilityConfig
-from streamasr.decoding.confidence import Evidence
-from streamasr.decoding.hypothesis import Final, Partial, Word
+from streamasr.decoding.hypothesis import Final, Partial
 from streamasr.decoding.stability import words_to_show
 from streamasr.errors import ConfigError
 from tests.decoding.synthetic import (
@@ -27,25 +26,14 @@ SETTINGS = (
     StabilityConfig(commit_margin=3.0),
     StabilityConfig(commit_margin=0.5),
     StabilityConfig(hold_words=2),
-    StabilityConfig(commit_margin=2.0, hold_words=1, show_share=0.7),
+    StabilityConfig(commit_margin=2.0, hold_words=1),
 )
 
 
-def words(*shares):
-    return [Word(f"w{at}", at, at + 1, 0.5, Evidence(share, -0.1, 2)) for at, share in enumerate(shares)]
-
-
 def test_the_last_words_are_held_back_but_for_committed_ones():
-    said = words(1, 1, 1, 1)
-    assert [words_to_show(said, 0, StabilityConfig(hold_words=n)) for n in range(6)] == [4, 3, 2, 1, 0, 0]
-    assert [words_to_show(said, 3, StabilityConfig(hold_words=n)) for n in range(6)] == [4, 3, 3, 3, 3, 3]
-
-
-def test_nothing_is_shown_from_the_first_doubtful_word_on():
-    said = words(0.2, 0.9, 0.4, 0.9)
-    assert words_to_show(said, 0, StabilityConfig(show_share=0.5)) == 0
-    assert words_to_show(said, 1, StabilityConfig(show_share=0.5)) == 2
-    assert words_to_show(said, 1, StabilityConfig()) == 4
+    settings = [StabilityConfig(hold_words=count) for count in range(6)]
+    assert [words_to_show(4, 0, stability) for stability in settings] == [4, 3, 2, 1, 0, 0]
+    assert [words_to_show(4, 3, stability) for stability in settings] == [4, 3, 3, 3, 3, 3]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +41,6 @@ def test_nothing_is_shown_from_the_first_doubtful_word_on():
     [
         ({"commit_margin": 0.0}, "commit_margin must be positive"),
         ({"hold_words": -1}, "hold_words must not be negative"),
-        ({"show_share": 1.5}, "show_share must be 0 to 1"),
     ],
 )
 def test_settings_without_meaning_are_refused(settings, message):

@@ -27,7 +27,7 @@ def test_latency_takes_the_largest_chunk_that_is_not_longer_or_the_smallest(
         (Start(sample_rate=4_000), "start.sample_rate: expected 8000 to 48000 Hz, got 4000"),
         (Start(hotwords=(HotwordSpec(text="xyz"),)), "hotwords: .*no token for 'x'"),
         (Start(endpointing=EndpointingSpec(silence_ms=0)), "start.endpointing: silence_ms must be positive"),
-        (Start(stability=StabilitySpec(show_share=2.0)), "start.stability: show_share must be 0 to 1, got 2"),
+        (Start(stability=StabilitySpec(hold_words=-1)), "start.stability: hold_words must not be negative"),
     ],
 )
 def test_what_cannot_be_served_is_refused_by_name(model: LoadedModel, start: Start, words: str) -> None:
@@ -53,10 +53,8 @@ def test_a_hotword_without_boost_has_the_models_weight(model: LoadedModel) -> No
 
 def test_what_is_shown_is_the_sessions_choice(model: LoadedModel) -> None:
     assert resolve_options(Start(), model).decoding.stability == model.config.stability
-    asked = StabilitySpec(commit_margin=4.0, hold_words=1)
-    stability = resolve_options(Start(stability=asked), model).decoding.stability
-    assert (stability.commit_margin, stability.hold_words) == (4.0, 1)
-    assert stability.show_share == model.config.stability.show_share
+    stability = resolve_options(Start(stability=StabilitySpec(hold_words=1)), model).decoding.stability
+    assert (stability.commit_margin, stability.hold_words) == (model.config.stability.commit_margin, 1)
 
 
 def test_written_text_needs_rules_for_the_models_language(model: LoadedModel) -> None:

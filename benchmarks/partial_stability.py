@@ -1,0 +1,206 @@
+"""How often shown words change, and how late words are shown and committed, under several stability settings.
+
+The encoder runs once. Every commit margin is then decoded as a session decodes, and what each setting would have
+shown is compared from update to update:
+
+* *changed words*: words that an update shows and the next one, or the final, does not show in the same place after
+  the same words; for every word of the finals. This is the unstable partial word ratio of Shangguan et al. (2020),
+  words that are still being spelt included.
+* *shown after*: from the end of a word to the update since which it stands where it stays. *Committed after*: to the
+  update since which it is promised to stay. Both in audio heard, look-ahead included; computing comes on top.
+
+    python benchmarks/partial_stability.py --model en-small --manifest dev/manifest.jsonl
+
+Prints a table, then one JSON line last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from streamasr.config import StabilityConfig
+from streamasr.decoding.hypothesis import Final, Partial, Word
+from streamasr.decoding.stability import words_to_show
+from streamasr.engine import LoadedModel, load_model
+from streamasr.engine.batch import LogProbs
+from streamasr.engine.intake import Chunk
+from streamasr.engine.local import listen_many
+from streamasr.errors import StreamasrError
+from streamasr.frontend.files import read_audio
+from streamasr.manifest import Utterance, read_manifest
+from streamasr.scoring import Edits, word_edits
+from streamasr.text import text_rules
+
+MARGINS: tuple[float | None, ...] = (None, 10.0, 7.0, 5.0, 3.0)
+SHOWN = (
+    ("", StabilityConfig()),
+    ("hold_words 1", StabilityConfig(hold_words=1)),
+    ("hold_words 2", StabilityConfig(hold_words=2)),
+)
+"""What partials may leave out."""
+
+
+@dataclass(slots=True)
+class Stream:
+    """What the encoder made of one recording: a chunk's log-probs, and the samples heard when they came."""
+
+    chunks: list[tuple[LogProbs, int]] = field(default_factory=list)
+
+    def hear(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
+        if len(log_probs_TV):
+            self.chunks.append((log_probs_TV, chunk.end_sample + len(chunk.ahead_S)))
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What a client is told: the words, how many of them stay, and the samples heard."""
+
+    words: tuple[Word, ...]
+    committed: int
+    heard: int
+
+
+@dataclass(slots=True)
+class Figures:
+    """Sums over utterances."""
+
+    words: int = 0
+    changed: int = 0
+    shown_ms: list[float] = field(default_factory=list)
+    committed_ms: list[float] = field(default_factory=list)
+
+    def add(self, updates: Sequence[Update], end_ms: Sequence[float], sample_rate: int) -> None:
+        """One utterance; the last update is its final."""
+        texts = [[word.text for word in update.words] for update in updates]
+        final = texts[-1]
+        self.words += len(final)
+        for shown, following in itertools.pairwise(texts):
+            self.changed += len(shown) - common(shown, following)
+        kept = np.minimum.accumulate([common(text, final) for text in reversed(texts)])[::-1]
+        for place, end in enumerate(end_ms):
+            shown_at = next(u.heard for u, count in zip(updates, kept, strict=True) if count > place)
+            committed_at = next(u.heard for u in updates if u.committed > place)
+            self.shown_ms.append(1000 * shown_at / sample_rate - end)
+            self.committed_ms.append(1000 * committed_at / sample_rate - end)
+
+
+def common(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many words both begin with."""
+    return next(
+        (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
+
+
+def utterances_of(model: LoadedModel, stream: Stream, margin: float | None) -> Iterator[list[Update]]:
+    """What a session is told with everything shown: the updates of each utterance, its final last."""
+    decoder = model.decoder
+    options = replace(decoder.default_options(), stability=StabilityConfig(commit_margin=margin))
+    state = decoder.initial_state(options)
+    updates: list[Update] = []
+    steps = [*stream.chunks, (None, stream.chunks[-1][1] if stream.chunks else 0)]
+    for log_probs_TV, heard in steps:
+        ended = log_probs_TV is None
+        state, events = decoder.flush(state) if ended else decoder.step(state, log_probs_TV)
+        for event in events:
+            if isinstance(event, Partial):
+                updates.append(Update(event.hypothesis.words, event.committed_words, heard))
+            elif isinstance(event, Final):
+                yield [*updates, Update(event.hypothesis.words, len(event.hypothesis.words), heard)]
+                updates = []
+
+
+def measure(
+    model: LoadedModel, streams: Sequence[Stream], references: Sequence[str]
+) -> list[dict[str, object]]:
+    """One row for every margin and way of showing."""
+    rows = []
+    frame_ms, delay_ms = model.decoder.frame_ms, 1000 * model.config.sample_delay / model.sample_rate
+    for margin in MARGINS:
+        edits = Edits()
+        figures = {name: Figures() for name, _ in SHOWN}
+        for stream, reference in zip(streams, references, strict=True):
+            said: list[str] = []
+            for updates in utterances_of(model, stream, margin):
+                final = updates[-1]
+                said += [word.text for word in final.words]
+                end_ms = [word.end_frame * frame_ms - delay_ms for word in final.words]
+                for name, stability in SHOWN:
+                    shown = [
+                        replace(u, words=u.words[: words_to_show(len(u.words), u.committed, stability)])
+                        for u in updates[:-1]
+                    ]
+                    figures[name].add([*shown, final], end_ms, model.sample_rate)
+            edits += word_edits(reference, " ".join(said))
+        for name, f in figures.items():
+            rows.append(
+                {
+                    "commit_margin": margin,
+                    "shown": name or "all",
+                    "wer": edits.rate,
+                    "words": f.words,
+                    "changed_words": f.changed / max(1, f.words),
+                    "shown_after_ms": quantiles(f.shown_ms),
+                    "committed_after_ms": quantiles(f.committed_ms),
+                }
+            )
+    return rows
+
+
+def quantiles(values: Sequence[float]) -> tuple[float, float]:
+    """Median and 90th percentile."""
+    median, high = np.quantile(values, (0.5, 0.9))
+    return round(float(median), 1), round(float(high), 1)
+
+
+def hear(model: LoadedModel, utterances: Sequence[Utterance], chunk_ms: int) -> list[Stream]:
+    """The encoder's part, in the order of the utterances."""
+    audio = (read_audio(utterance.audio, model.sample_rate) for utterance in utterances)
+    heard = listen_many(model, audio, model.chunk_frames_for(chunk_ms), Stream, slots=8)
+    return [found.listener for found in sorted(heard, key=lambda found: found.index)]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="en-small", metavar="DIR|NAME")
+    parser.add_argument("--manifest", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--chunk-ms", type=int, default=640, metavar="N")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth utterance")
+    args = parser.parse_args(argv)
+    try:
+        model = load_model(args.model, "cpu")
+        utterances = read_manifest(args.manifest)[:: args.every]
+    except StreamasrError as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    rules = text_rules(model.config.language)
+    references = [rules.normalise(utterance.text) for utterance in utterances]
+    streams = hear(model, utterances, args.chunk_ms)
+    rows = measure(model, streams, references)
+    table = Table(title=f"{model.config.name}, {len(utterances)} utterances, {rows[0]['words']} words")
+    for name in ("commit_margin", "shown"):
+        table.add_column(name)
+    for name in ("WER %", "changed words %", "shown after, ms", "90 %", "committed after, ms", "90 %"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        margin = row["commit_margin"]
+        times = [f"{ms:.0f}" for key in ("shown_after_ms", "committed_after_ms") for ms in row[key]]  # type: ignore[attr-defined]
+        percents = [f"{100 * float(row[key]):.1f}" for key in ("wer", "changed_words")]  # type: ignore[arg-type]
+        table.add_row("none" if margin is None else f"{margin:g}", str(row["shown"]), *percents, *times)
+    Console(width=120).print(table)
+    print(json.dumps({"model": model.config.name, "utterances": len(utterances), "rows": rows}))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,196 @@
+"""How far word times are off, beside two alignments with what was really said.
+
+* *CTC*: ``torchaudio.functional.forced_align`` on the model's own log-probs of the whole stream. It says whether
+  the search finds the tokens where the model heard them, and nothing about where sounds begin and end: the spikes it
+  aligns are the ones that the search sees.
+* *HMM*: PocketSphinx, whose Gaussian mixtures never heard of this model, aligns phones to sound at 10 ms. It says
+  where words begin and end, as far as another machine can. Recordings with a word that its dictionary lacks are
+  left out.
+
+Of a model's words those count that the alignment with the reference has at the same place. The rows *tokens* are
+without ``word_lead_ms`` and ``word_trail_ms``, those *words* with the model's own. The last line says by how much tokens
+lie inside their words: the lead to choose, and the least trail; more does no harm where the next word follows at once.
+
+    python benchmarks/word_times.py --model en-small --manifest dev/manifest.jsonl --every 3
+
+Prints a table, then one JSON line last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pocketsphinx
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torchaudio.functional import forced_align, merge_tokens
+
+from streamasr.decoding.beam import LogProbs
+from streamasr.decoding.hypothesis import Final, Word
+from streamasr.decoding.readings import Telling
+from streamasr.decoding.tokens import TokenList
+from streamasr.decoding.utterance import UtteranceDecoder
+from streamasr.engine import LoadedModel, load_model
+from streamasr.engine.local import hear_streamed
+from streamasr.errors import StreamasrError
+from streamasr.frontend.files import read_audio
+from streamasr.frontend.pcm import Samples
+from streamasr.manifest import Utterance, read_manifest
+from streamasr.scoring import align
+from streamasr.text import text_rules
+
+SAMPLE_RATE = 16_000
+PCM_SCALE = 32_767
+HMM_FRAME_MS = 10
+
+Span = tuple[float, float]
+"""Where a word begins and ends, in milliseconds."""
+
+
+@dataclass(slots=True)
+class Errors:
+    """Distances of the model's times from a reference's, in milliseconds; positive is late."""
+
+    starts: list[float] = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)
+
+    def add(self, ours: Span, theirs: Span) -> None:
+        """One word."""
+        self.starts.append(ours[0] - theirs[0])
+        self.ends.append(ours[1] - theirs[1])
+
+
+class Hmm:
+    """PocketSphinx as an aligner."""
+
+    def __init__(self) -> None:
+        self._decoder = pocketsphinx.Decoder(samprate=SAMPLE_RATE, loglevel="FATAL", lm=None)
+
+    def spans(self, samples: Samples, words: Sequence[str]) -> list[Span] | None:
+        """Where ``words`` are; ``None`` where it cannot say."""
+        if any(self._decoder.lookup_word(word) is None for word in words):
+            return None
+        self._decoder.set_align_text(" ".join(words))
+        self._decoder.start_utt()
+        pcm = np.round(np.clip(samples, -1, 1) * PCM_SCALE).astype("<i2")
+        self._decoder.process_raw(pcm.tobytes(), full_utt=True)
+        self._decoder.end_utt()
+        found = [s for s in self._decoder.seg() or () if not s.word.startswith(("<", "["))]
+        if len(found) != len(words):
+            return None
+        return [(s.start_frame * HMM_FRAME_MS, (s.end_frame + 1) * HMM_FRAME_MS) for s in found]
+
+
+def ctc_spans(log_probs_TV: LogProbs, tokens: TokenList, words: Sequence[str]) -> list[tuple[int, int]]:
+    """From the first token of each word to its last, in frames, as CTC's forced alignment has them."""
+    ids = tokens.encode(" ".join(words))
+    log_probs = torch.from_numpy(np.ascontiguousarray(log_probs_TV, dtype=np.float32))[None]
+    labels, scores = forced_align(log_probs, torch.tensor([ids]), blank=tokens.blank)
+    spans: list[tuple[int, int]] = []
+    open_word = False
+    for token in merge_tokens(labels[0], scores[0], blank=tokens.blank):
+        if token.token == tokens.separator:
+            open_word = False
+        elif open_word and not tokens.starts[token.token]:
+            spans[-1] = spans[-1][0], token.end
+        else:
+            spans.append((token.start, token.end))
+            open_word = True
+    return spans
+
+
+def words_of(decoder: UtteranceDecoder, log_probs_TV: LogProbs) -> list[Word]:
+    """What a session would be told in finals."""
+    options = replace(decoder.default_options(), partials=False)
+    state, events = decoder.step(decoder.initial_state(options), log_probs_TV)
+    _, last = decoder.flush(state)
+    finals = [event for event in (*events, *last) if isinstance(event, Final)]
+    return [word for final in finals for word in final.hypothesis.words]
+
+
+def measure(model: LoadedModel, utterances: Sequence[Utterance], chunk_ms: int) -> dict[str, Errors]:
+    """The errors of raw token spans and of the model's own times, beside both references."""
+    decoder = model.decoder
+    beams = decoder.beams
+    bare = type(beams)(beams.tokens, beams.lm, beams.config, Telling())
+    hmm, rules = Hmm(), text_rules(model.config.language)
+    delay_ms = 1000 * model.config.sample_delay / model.sample_rate
+    errors = {name: Errors() for name in ("CTC, tokens", "CTC, words", "HMM, tokens", "HMM, words")}
+
+    def at(frames: Span) -> Span:
+        return max(0.0, frames[0] * decoder.frame_ms - delay_ms), frames[1] * decoder.frame_ms - delay_ms
+
+    for utterance in track(utterances, console=Console(stderr=True), transient=True):
+        samples = read_audio(utterance.audio, SAMPLE_RATE)
+        log_probs_TV = hear_streamed(model, samples, model.chunk_frames_for(chunk_ms)).log_probs_TV
+        reference = rules.normalise(utterance.text).split()
+        by_ctc = [at(span) for span in ctc_spans(log_probs_TV, beams.tokens, reference)]
+        by_hmm = hmm.spans(samples, reference)
+        tellings = {
+            "tokens": words_of(decoder.searching(bare), log_probs_TV),
+            "words": words_of(decoder, log_probs_TV),
+        }
+        for kind, words in tellings.items():
+            said = heard = 0
+            for a, b in align(reference, [word.text for word in words]):
+                if a == b:
+                    ours = at((words[heard].start_frame, words[heard].end_frame))
+                    errors[f"CTC, {kind}"].add(ours, by_ctc[said])
+                    if by_hmm is not None:
+                        errors[f"HMM, {kind}"].add(ours, by_hmm[said])
+                said += a is not None
+                heard += b is not None
+    return errors
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="en-small", metavar="DIR|NAME")
+    parser.add_argument("--manifest", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--chunk-ms", type=int, default=640, metavar="N")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth utterance")
+    args = parser.parse_args(argv)
+    try:
+        model = load_model(args.model, "cpu")
+        utterances = read_manifest(args.manifest)[:: args.every]
+    except StreamasrError as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    errors = measure(model, utterances, args.chunk_ms)
+    table = Table(title=f"{model.config.name}, {len(utterances)} utterances: model less reference, ms")
+    table.add_column("reference, model's")
+    for name in ("words", "start: median", "absolute", "90 %", "end: median", "absolute", "90 %"):
+        table.add_column(name, justify="right")
+    rows = {}
+    for name, found in errors.items():
+        figures = [figure for values in (found.starts, found.ends) for figure in _figures(values)]
+        rows[name] = {"words": len(found.starts), "start": figures[:3], "end": figures[3:]}
+        table.add_row(name, str(len(found.starts)), *(f"{figure:.0f}" for figure in figures))
+    Console(width=120).print(table)
+    inside = errors["HMM, tokens"]
+    lead, trail = np.median(inside.starts), -np.median(inside.ends)
+    print(
+        f"by the HMM, tokens begin {lead:.0f} ms after their word and end {trail:.0f} ms before its end (median)"
+    )
+    print(json.dumps({"model": model.config.name, "utterances": len(utterances), "errors_ms": rows}))
+    return 0
+
+
+def _figures(values: Sequence[float]) -> tuple[float, float, float]:
+    """Median, median of the absolute values, and their 90th percentile."""
+    array = np.array(values)
+    absolute = np.abs(array)
+    return float(np.median(array)), float(np.median(absolute)), float(np.quantile(absolute, 0.9))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
