@@ -8,8 +8,8 @@
   left out.
 
 Of a model's words those count that the alignment with the reference has at the same place. The rows *tokens* are
-without ``word_lead_ms`` and ``word_trail_ms``, those *words* with the model's own. The last line says by how much tokens
-lie inside their words: the lead to choose, and the least trail; more does no harm where the next word follows at once.
+without ``word_lead_ms`` and ``word_trail_ms``, those *words* with the model's own. The last line says how deep tokens
+lie in their words: the lead to choose, and the least trail; more does no harm where the next word follows at once.
 
     python benchmarks/word_times.py --model en-small --manifest dev/manifest.jsonl --every 3
 

@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from streamasr.evaluation.evaluate import read_manifests
     from streamasr.evaluation.settings import write_settings
     from streamasr.evaluation.tuning import listen
+    from streamasr.text import text_rules
 
     for name in ("chunk_ms", "batch", "limit"):
         value = getattr(args, name)
@@ -59,7 +60,9 @@ def run(args: argparse.Namespace) -> int:
         transient=True,
         disable=not console.is_terminal,
     )
-    found = calibrate(answers_of(model.decoder, recordings), model.config.confidence)
+    found = calibrate(
+        answers_of(model.decoder, recordings, text_rules(model.config.language)), model.config.confidence
+    )
     if args.json:
         print(json.dumps(asdict(found)))
     else:

@@ -23,6 +23,7 @@ from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.errors import DataError
 from streamasr.evaluation.tuning import Recording
 from streamasr.scoring import align
+from streamasr.text import TextRules
 
 BINS = 10
 """Confidences are compared with the share of right words in so many bins of equal width (Guo et al. 2017)."""
@@ -84,19 +85,21 @@ class Calibration:
     """Of those that the folds gave each other."""
 
 
-def answers_of(decoder: UtteranceDecoder, recordings: Iterable[Recording]) -> list[Answer]:
-    """Every word that ``decoder`` says, right where the alignment with the reference has the same word."""
+def answers_of(decoder: UtteranceDecoder, recordings: Iterable[Recording], rules: TextRules) -> list[Answer]:
+    """Every word that ``decoder`` says, right where the alignment with the reference has the same word.
+
+    Words are compared as ``rules`` normalise them, as references are.
+    """
     options = replace(decoder.default_options(), partials=False)
     spaced = decoder.beams.tokens.kind != "characters"
     answers: list[Answer] = []
     for number, recording in enumerate(recordings):
         state, events = decoder.step(decoder.initial_state(options), recording.log_probs_TV)
         _, last = decoder.flush(state)
-        words = [
-            word for event in (*events, *last) if isinstance(event, Final) for word in event.hypothesis.words
-        ]
+        finals = [event for event in (*events, *last) if isinstance(event, Final)]
+        words = [word for final in finals for word in final.hypothesis.words]
         reference = recording.reference.split() if spaced else list(recording.reference.replace(" ", ""))
-        pairs = align(reference, [word.text for word in words])
+        pairs = align(reference, [rules.normalise(word.text) for word in words])
         rights = [said == heard for said, heard in pairs if heard is not None]
         answers += [Answer(number, word.evidence, right) for word, right in zip(words, rights, strict=True)]
     return answers
