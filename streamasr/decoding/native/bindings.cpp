@@ -89,7 +89,8 @@ std::shared_ptr<LanguageModel> language_model(nb::object base_score, nb::object 
   std::vector<std::u32string> spelt;
   spelt.reserve(words.size());
   for (const std::string& word : words) spelt.push_back(code_points(word));
-  auto kenlm = std::make_shared<Kenlm>(std::move(base_score), std::move(new_state), std::move(contains), cache_entries);
+  auto kenlm =
+      std::make_shared<Kenlm>(std::move(base_score), std::move(new_state), std::move(contains), cache_entries);
   LmStateRef begun = kenlm->remember(std::move(start));
   return std::make_shared<LanguageModel>(std::move(kenlm), Trie(std::move(spelt)), std::move(begun), order,
                                          cache_entries);

@@ -201,8 +201,8 @@ std::vector<Reading> read_final(const Search& search, State state, std::size_t c
   }
   rank(state, texts);
   const double least = texts[0].score + search.config.beam_prune_log_prob;
-  texts.erase(std::remove_if(texts.begin() + 1, texts.end(), [&](const Text& text) { return !(text.score >= least); }),
-              texts.end());
+  const auto hopeless = [&](const Text& text) { return !(text.score >= least); };
+  texts.erase(std::remove_if(texts.begin() + 1, texts.end(), hopeless), texts.end());
   return readings_of(state, texts, count);
 }
 

@@ -11,14 +11,7 @@ namespace {
 constexpr double kLogProbFloor = -34.538776394910684;  // log(1e-15): no token is less probable
 constexpr double kNever = -std::numeric_limits<double>::infinity();
 constexpr double kRounding = 1e-6;  // far more than sums of a few scores can be off
-constexpr NodeId kNoLetters = PrefixTree<Spelling>::kRoot;
 constexpr std::uint32_t kFree = UINT32_MAX;
-
-std::uint64_t mixed(std::uint64_t value) {
-  value ^= value >> 32;
-  value *= 0x9E3779B97F4A7C15u;
-  return value ^ (value >> 29);
-}
 
 // Finds the candidate of a text and a token among those of this frame; open addressing, never full.
 class CandidateIndex {
@@ -75,45 +68,6 @@ State Search::initial(std::shared_ptr<const Hotwords> hotwords, std::int64_t ori
     }
   }
   return State(tokens.blank, std::move(hotwords), no_letters, no_words, origin);
-}
-
-void Search::set_hotwords(State& state, std::shared_ptr<const Hotwords> hotwords) const {
-  state.hotwords = std::move(hotwords);
-  state.spellings[kNoLetters].hotword = state.hotwords->empty() ? Trie::kNone : Trie::kRoot;
-  std::vector<NodeId> todo{kNoLetters};
-  while (!todo.empty()) {
-    const NodeId parent = todo.back();
-    todo.pop_back();
-    for (NodeId id = state.spellings[parent].first_child; id != kNoNode; id = state.spellings[id].next_sibling) {
-      Spelling& child = state.spellings[id];
-      child.hotword = state.hotwords->child(state.spellings[parent].hotword, child.edge);
-      todo.push_back(id);
-    }
-  }
-  todo.push_back(0);
-  while (!todo.empty()) {
-    const NodeId parent = todo.back();
-    todo.pop_back();
-    for (NodeId id = state.contexts[parent].first_child; id != kNoNode; id = state.contexts[id].next_sibling) {
-      Context& child = state.contexts[id];
-      child.heard = hear(state, parent, child.edge);
-      child.score = child.lm_score + child.heard.settled + child.heard.pending;
-      todo.push_back(id);
-    }
-  }
-  std::vector<Beam> beams;
-  for (Beam& beam : state.beams) {
-    if (!state.extends(beam.context, state.committed)) {
-      state.drop(beam);
-      continue;
-    }
-    beam.part_score = score_part(state, beam.context, beam.part, {});
-    beam.total = beam.score + state.contexts[beam.context].score + beam.part_score;
-    beams.push_back(beam);
-  }
-  std::stable_sort(beams.begin(), beams.end(),
-                   [](const Beam& one, const Beam& other) { return one.total > other.total; });
-  state.beams = std::move(beams);
 }
 
 template <class Value>
@@ -226,7 +180,8 @@ void Search::score_candidates(State& state, Workspace& work, bool all) const {
   sift();
   // A word's log10 probability is at most 0, so that alpha >= 0 makes beta all that it can gain.
   const LmWeights& weights = config.weights;
-  const double gain = weights.alpha < 0 ? -kNever : weights.beta + weights.alpha * std::max(0.0, weights.unk_score_offset);
+  const double offset = std::max(0.0, weights.unk_score_offset);
+  const double gain = weights.alpha < 0 ? -kNever : weights.beta + weights.alpha * offset;
   for (Candidate& candidate : work.candidates) {
     const Context& context = state.contexts[candidate.context];
     if (!context.scored) {
@@ -251,7 +206,9 @@ void Search::select(State& state, Workspace& work) const {
     }
     return best;
   };
-  const auto committed = [&](const Candidate& candidate) { return state.extends(candidate.context, state.committed); };
+  const auto committed = [&](const Candidate& candidate) {
+    return state.extends(candidate.context, state.committed);
+  };
   const Candidate* best = best_of([](const Candidate&) { return true; });
   const bool strayed = !committed(*best);
   if (strayed) {
@@ -344,171 +301,6 @@ Beam Search::next_beam(State& state, const Candidate& candidate, Workspace& work
   next.part_score = candidate.part_score;
   next.total = candidate.total;
   return next;
-}
-
-// A spelling and one more letter.
-Spelling Search::longer(const State& state, const Spelling& spelling, char32_t letter) const {
-  Spelling next;
-  next.edge = letter;
-  next.letters = spelling.letters + 1;
-  if (lm) next.listed = lm->lexicon.child(spelling.listed, letter);
-  next.hotword = state.hotwords->child(spelling.hotword, letter);
-  return next;
-}
-
-// The node of `part` and a token's piece, kNoNode where nobody holds it.
-NodeId Search::find(const State& state, NodeId part, std::u32string_view piece) const {
-  for (std::size_t i = 0; i < piece.size() && part != kNoNode; ++i) part = state.spellings.child(part, piece[i]);
-  return part;
-}
-
-NodeId Search::spell(State& state, NodeId part, std::u32string_view piece) const {
-  for (const char32_t letter : piece) {
-    NodeId next = state.spellings.child(part, letter);
-    if (next == kNoNode) next = state.spellings.add_child(part, longer(state, state.spellings[part], letter));
-    part = next;
-  }
-  return part;
-}
-
-HotwordState Search::hear(const State& state, NodeId context, NodeId word) const {
-  const Spelling& spelling = state.spellings[word];
-  const HotwordState& heard = state.contexts[context].heard;
-  if (state.hotwords->empty()) return {};
-  if (spelling.hotword == Trie::kNone && heard.place == 0) return {heard.settled, 0.0, 0, 0};
-  return state.hotwords->advance(heard, spelling.hotword, heard.place == 0 ? std::u32string() : state.letters(word));
-}
-
-NodeId Search::extend(State& state, NodeId context, NodeId word) const {
-  if (const NodeId known = state.contexts.child(context, word); known != kNoNode) return known;
-  Context longer;
-  longer.edge = word;
-  longer.words = state.contexts[context].words + 1;
-  longer.heard = hear(state, context, word);
-  longer.scored = !lm;
-  if (!lm) longer.score = longer.heard.settled + longer.heard.pending;
-  state.spellings.hold(word);
-  return state.contexts.add_child(context, longer);
-}
-
-void Search::score(State& state, NodeId id) const {
-  Context& context = state.contexts[id];
-  if (context.scored) return;
-  const Context& before = state.contexts[context.before];
-  Spelling& last = state.spellings[context.edge];
-  const Spell spell = [&] { return state.text(context.edge); };
-  if (last.word == LanguageModel::kUnasked) last.word = lm->word(last.listed, spell);
-  auto [gain, next] = lm->score(config.weights, before.lm_state, last.word, spell);
-  context.lm_state = std::move(next);
-  context.lm_score = before.lm_score + gain;
-  context.score = context.lm_score + context.heard.settled + context.heard.pending;
-  context.scored = true;
-}
-
-// What the open word `part` and then `piece` are worth: as a hotword's beginning, else as a listed word's.
-double Search::score_part(const State& state, NodeId context, NodeId part, std::u32string_view piece) const {
-  Spelling spelling = state.spellings[part];
-  for (const char32_t letter : piece) spelling = longer(state, spelling, letter);
-  if (spelling.letters == 0) return 0.0;
-  if (!state.hotwords->empty()) {
-    const HotwordState& heard = state.contexts[context].heard;
-    double credit = state.hotwords->credit(spelling.hotword);
-    if (heard.place != 0) {
-      credit = state.hotwords->score_part(heard, credit, state.letters(part).append(piece));
-    }
-    if (!std::isnan(credit)) return credit;
-  }
-  return lm ? lm->score_partial(config.weights, spelling.listed, spelling.letters) : 0.0;
-}
-
-double Search::score_end(const State& state, NodeId id, bool end_of_sentence, bool empty_word) const {
-  const Context& context = state.contexts[id];
-  double score = context.lm_score + context.heard.settled;
-  if (!lm) return score;
-  LmStateRef lm_state = context.lm_state;
-  if (empty_word) {
-    const Spell spell = [] { return std::string(); };
-    auto [charge, next] = lm->score(config.weights, lm_state, lm->word(Trie::kNone, spell), spell);
-    score += charge;
-    lm_state = std::move(next);
-  }
-  return end_of_sentence ? score + lm->score_end(config.weights, lm_state) : score;
-}
-
-// Two beams that agree on the words the model still looks at, on the hotwords under way, on the open word and
-// on the last token gain the same from every frame to come, so that the worse of them can never win.
-bool Search::same_future(const State& state, const Beam& one, const Beam& other) const {
-  if (one.part != other.part || one.token != other.token) return false;
-  NodeId left = one.context, right = other.context;
-  const HotwordState &heard = state.contexts[left].heard, &also = state.contexts[right].heard;
-  if (heard.place != also.place || heard.covered != also.covered) return false;
-  for (std::size_t i = 0; i < remembered_words_ && left != right; ++i) {
-    const Context &word = state.contexts[left], &its = state.contexts[right];
-    if (word.words == 0 || its.words == 0 || word.edge != its.edge) return false;
-    left = word.before;
-    right = its.before;
-  }
-  return true;
-}
-
-std::uint64_t Search::future_hash(const State& state, const Beam& beam) const {
-  const HotwordState& heard = state.contexts[beam.context].heard;
-  std::uint64_t hash = mixed(std::uint64_t{beam.part} << 32 | static_cast<std::uint32_t>(beam.token));
-  hash = mixed(hash ^ (std::uint64_t{heard.place} << 32 | heard.covered));
-  NodeId id = beam.context;
-  for (std::size_t i = 0; i < remembered_words_ && state.contexts[id].words != 0; ++i) {
-    hash = mixed(hash + state.contexts[id].edge + 1);
-    id = state.contexts[id].before;
-  }
-  return hash;
-}
-
-// Every beam but those of which a better one has the same future, best first.
-std::vector<std::uint32_t> Search::undominated(const State& state) const {
-  std::vector<std::uint32_t> found;
-  std::vector<std::uint64_t> hashes;
-  for (std::uint32_t i = 0; i < state.beams.size(); ++i) {
-    const std::uint64_t hash = future_hash(state, state.beams[i]);
-    bool dominated = false;
-    for (std::size_t j = 0; j < found.size() && !dominated; ++j) {
-      dominated = hashes[j] == hash && same_future(state, state.beams[found[j]], state.beams[i]);
-    }
-    if (dominated) continue;
-    found.push_back(i);
-    hashes.push_back(hash);
-  }
-  return found;
-}
-
-NodeId Search::settled(const State& state, double margin) const {
-  NodeId shared = kNoNode;
-  for (const std::uint32_t i : undominated(state)) {
-    if (state.beams[i].total < state.beams[0].total - margin) break;
-    NodeId context = state.beams[i].context;
-    if (shared == kNoNode) shared = context;
-    while (shared != context) {
-      NodeId& longer = state.contexts[shared].words > state.contexts[context].words ? shared : context;
-      longer = state.contexts[longer].before;
-    }
-    if (shared == 0) break;
-  }
-  return shared;
-}
-
-void Search::commit(State& state, NodeId context) const {
-  state.contexts.hold(context);
-  state.drop_context(state.committed);
-  state.committed = context;
-  if (state.extends(state.beams[0].context, context)) return;
-  std::vector<Beam> beams;
-  for (const Beam& beam : state.beams) {
-    if (state.extends(beam.context, context)) {
-      beams.push_back(beam);
-    } else {
-      state.drop(beam);
-    }
-  }
-  state.beams = std::move(beams);
 }
 
 }  // namespace streamasr

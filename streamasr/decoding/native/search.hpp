@@ -120,4 +120,11 @@ class Search {
 // log(exp(a) + exp(b))
 double log_add(double one, double other);
 
+// A hash of a number.
+inline std::uint64_t mixed(std::uint64_t value) {
+  value ^= value >> 32;
+  value *= 0x9E3779B97F4A7C15u;
+  return value ^ (value >> 29);
+}
+
 }  // namespace streamasr

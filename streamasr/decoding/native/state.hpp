@@ -22,6 +22,8 @@ struct Spelling : TreeNode {  // edge: the last letter
   LanguageModel::Word word = LanguageModel::kUnasked;  // what the model knows the whole word as
 };
 
+inline constexpr NodeId kNoLetters = PrefixTree<Spelling>::kRoot;
+
 // Finished words and what they are worth (natural logs).
 struct Context : TreeNode {  // edge: the Spelling of the last word, which it holds
   std::uint32_t words = 0;
