@@ -89,3 +89,10 @@ def test_the_command_makes_a_folder_of_its_own(
         load_model(out, "cpu", "torch")
     assert main(["model", "export", str(folder), str(out), "--onnx"]) == 1
     assert "already there" in capsys.readouterr().err
+
+
+def test_the_default_models_graph_fits_it(en_small: Path) -> None:
+    """Where this fails, `streamasr model export models/en-small models/en-small --onnx` puts it right."""
+    model = load_model(en_small, "cpu", "onnxruntime")
+    assert isinstance(model.encoder, OnnxEncoder)
+    assert model.encoder.info.precision == "float32"
