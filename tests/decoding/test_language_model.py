@@ -9,11 +9,21 @@ import numpy as np
 import pytest
 from pyctcdecode.language_model import LanguageModel as Oracle
 
-from streamasr.config import DecoderConfig
+from streamasr.config import DecoderConfig, EndpointConfig
 from streamasr.decoding import _native
+from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.language_model import LanguageModel
+from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.errors import ModelError
-from tests.decoding.synthetic import SENTENCES, kenlm_model, language_model, write_arpa
+from tests.decoding.synthetic import (
+    FRAME_MS,
+    SENTENCES,
+    TOKENS,
+    kenlm_model,
+    language_model,
+    spoken,
+    write_arpa,
+)
 
 
 def test_a_sentence_is_worth_what_pyctcdecode_gives_it():
@@ -126,3 +136,27 @@ def test_unusable_files_are_refused_by_name(tmp_path):
     words.write_text("the\n")
     with pytest.raises(ModelError, match=r"lm\.bin: not a KenLM model"):
         LanguageModel.load(model, words, DecoderConfig())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_goes_wrong_in_kenlm_comes_out_of_the_search(threads):
+    lm = LanguageModel(*kenlm_model(), DecoderConfig())
+
+    def fail(*_):
+        raise MemoryError("no room for a state")
+
+    lm.native = _native.LanguageModel(
+        base_score=fail,
+        new_state=kenlm.State,
+        contains=lambda word: True,
+        start=kenlm.State(),
+        order=3,
+        words=["the", "sea"],
+        cache_entries=10,
+    )
+    decoder = UtteranceDecoder(
+        BeamDecoder(TOKENS, lm, DecoderConfig()), frame_ms=FRAME_MS, endpointing=EndpointConfig()
+    )
+    log_probs = spoken("the sea", np.random.default_rng(0))
+    with pytest.raises(MemoryError, match="no room"):
+        decoder.step_all([(decoder.initial_state(), log_probs)] * 4, threads=threads)
