@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from streamasr.decoding.confidence import FEATURES
 from streamasr.errors import ConfigError
 from streamasr.evaluation.calibration import Calibration, answers_of, calibrate
 from streamasr.evaluation.reliability_plot import reliability_svg
@@ -91,6 +92,8 @@ def _print(found: Calibration) -> None:
         ]
         table.add_row(f"{before.low:.1f} – {before.high:.1f}", *cells)
     Console().print(table)
+    weights = [f"{name} = {getattr(found.config, name):g}" for name in ("bias", *FEATURES)]
+    print(f"weights: {', '.join(weights)}")
     print(f"{found.words} words, {100 * found.right / found.words:.1f} % of them right")
     for name, measured in (("before", found.before), ("calibrated", found.after)):
         print(
