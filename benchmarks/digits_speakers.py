@@ -51,7 +51,8 @@ class LeftOut:
 def import_speakers(dataset: Path, selection: Selection, out: Path) -> Path:
     """Write the manifest of the selected speakers, unless it is there."""
     if not out.exists():
-        write_manifest(fsdd.find(dataset, selection), out, language=fsdd.LANGUAGE, selection=selection)
+        found = fsdd.find(dataset, selection)
+        write_manifest(found, out, language=fsdd.LANGUAGE, selection=selection, workers=1)
     return out
 
 
