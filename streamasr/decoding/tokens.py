@@ -183,7 +183,11 @@ class TokenList:
 
 def _check(token: str, number: int, kind: Kind) -> None:
     """Refuse a token that cannot stand in a list of this kind."""
-    if token == BLANK or (token == SEPARATOR and kind == "letters") or (token == UNKNOWN and kind == "pieces"):
+    if (
+        token == BLANK
+        or (token == SEPARATOR and kind == "letters")
+        or (token == UNKNOWN and kind == "pieces")
+    ):
         return
     if kind != "pieces":
         if len(token) != 1 or token.isspace():
