@@ -42,7 +42,7 @@ def compare(
     folder: Path, config: ModelConfig, model: LoadedModel, utterances: list[Utterance]
 ) -> tuple[int, float]:
     """How many top texts differ from pyctcdecode's, and the largest difference of scores among the others."""
-    settings = replace(config.decoder, charge_empty_last_word=True)
+    settings = replace(config.decoder, charge_empty_last_word=True, blank_penalty=0.0)
     tokens = TokenList.load(folder / "tokens.txt")
     ours = BeamDecoder(
         tokens, LanguageModel.load(folder / "lm.bin", folder / "unigrams.txt", settings), settings
