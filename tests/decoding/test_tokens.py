@@ -58,7 +58,7 @@ def test_spelling_takes_the_case_the_model_knows():
         (["<blank>", "<space>", " ", "a"], "token 2 is ' '"),
         (["<blank>", "ab"], "token 1 is 'ab'"),
         (["<blank>", "▁a", "<space>"], "token 2 is '<space>'; expected <blank> or a word piece"),
-        (["<unk>", "▁a", "<blank>"], "token 0 is '<unk>'"),
+        (["<s>", "▁a", "<blank>"], "token 0 is '<s>'"),
         (["<blank>", "▁a▁"], "token 1 is '▁a▁'"),
         (["<blank>", "▁a", "b c"], "token 2 is 'b c'"),
     ],
