@@ -188,6 +188,8 @@ class TrainConfig:
     seed: int = 1
     pretrained: Path | None = None
     """Encoder weights to start from: Whisper's (OpenAI's parameter names) or a model folder's own."""
+    temperature: float = 1.0
+    """The exported head is divided by it (Guo et al. 2017): above 1 its log-probs are softer."""
     chunk_weights: tuple[float, ...] = (1.0, 1.0, 2.0, 2.0)
     """How often each of ``encoder.chunk_frames`` is drawn."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -215,6 +217,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.keep_checkpoints < 1:
             raise ConfigError(f"keep_checkpoints must be at least 1, got {self.keep_checkpoints}")
+        if not 0.0 < self.temperature < float("inf"):
+            raise ConfigError(f"temperature must be a number above 0, got {self.temperature}")
         if not 0 <= self.loss.intermediate_layer < self.encoder.layers:
             raise ConfigError(
                 f"loss.intermediate_layer must be below encoder.layers ({self.encoder.layers}), "

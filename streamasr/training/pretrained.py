@@ -1,12 +1,14 @@
 """Encoder weights to start from: OpenAI's Whisper parameters, or those of a model folder of our own.
 
-A folder's head is carried over token by token, so that a model may go on with other tokens, or in another order.
+A folder's head is carried over token by token, so that a model may go on with other tokens, or in another order;
+and as it was trained, without the temperature that it was exported at.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from streamasr.acoustic import Encoder
 from streamasr.decoding.loading import TOKENS_FILE
 from streamasr.decoding.tokens import TokenList
 from streamasr.errors import ModelError
+from streamasr.training.temperature import noted_temperature, sharpened
 
 _BLOCK_NAMES = {
     "attn_ln": "attention_norm",
@@ -30,16 +33,20 @@ def load_pretrained(encoder: Encoder, path: Path, tokens: TokenList | None = Non
 
     Args:
         encoder: takes the weights.
-        path: a safetensors file.
+        path: a safetensors file. A head that was exported at a temperature is multiplied by it again.
         tokens: what the encoder's outputs stand for. With a ``tokens.txt`` beside ``path`` the head's rows go to the
             tokens of the same name, and the others stay as they are.
 
     Raises:
-        ModelError: the file is missing or its sizes are another model's.
+        ModelError: the file is missing or damaged, or its sizes are another model's.
     """
     if not path.exists():
         raise ModelError(f"{path}: no such file of pretrained weights")
-    weights = {name: tensor.float() for name, tensor in safetensors.torch.load_file(path).items()}
+    try:
+        stored, temperature = safetensors.torch.load_file(path), noted_temperature(path)
+    except safetensors.SafetensorError as error:
+        raise ModelError(f"{path}: not a readable safetensors file: {error}") from None
+    weights = sharpened({name: tensor.float() for name, tensor in stored.items()}, temperature)
     if any(name.startswith("encoder.blocks.") for name in weights):
         weights = _from_openai(weights, encoder.config.layers)
     elif tokens is not None and (path.parent / TOKENS_FILE).is_file():

@@ -19,7 +19,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from streamasr.acoustic import Encoder, build_encoder, save_encoder
+from streamasr.acoustic import Encoder, build_encoder
 from streamasr.config import ModelConfig
 from streamasr.text import text_rules
 from streamasr.toml import to_toml
@@ -34,6 +34,7 @@ from streamasr.training.pretrained import load_pretrained
 from streamasr.training.report.events import DevReport, Event, Listener, RunStarted
 from streamasr.training.speech import Speech
 from streamasr.training.tally import Tally
+from streamasr.training.temperature import save_softened
 from streamasr.training.tokenizer import build_tokens
 
 
@@ -226,7 +227,10 @@ class Trainer:
         return 0 < patience <= self.evaluations_since_best
 
     def export(self) -> Path:
-        """Write the averaged (with early stopping: the best) weights as a model folder and return its path."""
+        """Write the averaged (with early stopping: the best) weights as a model folder and return its path.
+
+        The head is softened by the recipe's temperature.
+        """
         target = self.folder / "model"
         target.mkdir(exist_ok=True)
         config, encoder = self.config, self.averaged()
@@ -244,7 +248,7 @@ class Trainer:
         )
         (target / "config.toml").write_text(to_toml(model), encoding="utf-8")
         self.tokenizer.save(target)
-        save_encoder(encoder, target / "model.safetensors")
+        save_softened(encoder, target / "model.safetensors", config.temperature)
         return target
 
     def save(self) -> None:
