@@ -74,18 +74,21 @@ Decode = Callable[[LogProbs, int], str]
 """Log-probs of an utterance and a beam width to its text."""
 
 
+def stream(decoder: Any, log_probs_TV: LogProbs) -> str:
+    """The text of an utterance heard in chunks, its best reading asked for after each."""
+    state = decoder.initial_state()
+    for start in range(0, len(log_probs_TV), CHUNK_FRAMES):
+        state = decoder.step(state, log_probs_TV[start : start + CHUNK_FRAMES])
+        decoder.hypotheses(state, final=False, count=1)
+    return str(decoder.hypotheses(state, final=True, count=1)[0].text)
+
+
 def native(kit: Kit, *, lm: bool) -> Decode:
     model = kit.lm if lm else None
 
-    def decode(log_probs_TV: LogProbs, beam: int) -> str:
-        decoder = BeamDecoder(kit.tokens, model, replace(kit.config, beam_width=beam))
-        state = decoder.initial_state()
-        for start in range(0, len(log_probs_TV), CHUNK_FRAMES):
-            state = decoder.step(state, log_probs_TV[start : start + CHUNK_FRAMES])
-            decoder.hypotheses(state, final=False, count=1)
-        return decoder.hypotheses(state, final=True, count=1)[0].text
-
-    return decode
+    return lambda log_probs_TV, beam: stream(
+        BeamDecoder(kit.tokens, model, replace(kit.config, beam_width=beam)), log_probs_TV
+    )
 
 
 def oracle(kit: Kit, *, lm: bool) -> Decode:
@@ -94,15 +97,9 @@ def oracle(kit: Kit, *, lm: bool) -> Decode:
 
     model = OracleLm(kenlm.Model(str(kit.folder / "lm.bin")), kit.words, kit.config) if lm else None
 
-    def decode(log_probs_TV: LogProbs, beam: int) -> str:
-        decoder = Oracle(kit.tokens, model, replace(kit.config, beam_width=beam))
-        state = decoder.initial_state()
-        for start in range(0, len(log_probs_TV), CHUNK_FRAMES):
-            state = decoder.step(state, log_probs_TV[start : start + CHUNK_FRAMES])
-            decoder.hypotheses(state, final=False, count=1)
-        return decoder.hypotheses(state, final=True, count=1)[0].text
-
-    return decode
+    return lambda log_probs_TV, beam: stream(
+        Oracle(kit.tokens, model, replace(kit.config, beam_width=beam)), log_probs_TV
+    )
 
 
 def pyctcdecode(kit: Kit, *, lm: bool) -> Decode:

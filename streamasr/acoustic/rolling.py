@@ -1,6 +1,6 @@
 """What every chunked encoder needs: the mask that streaming gives, and tensors that keep the newest frames.
 
-Shape suffixes: B batch, T frames.
+Shape suffixes: B batch, T frames, C cached frames, S both.
 """
 
 from __future__ import annotations
@@ -43,3 +43,15 @@ def newest(x: Tensor, lengths_B: Tensor, count: int) -> Tensor:
     index_BC = lengths_B[:, None] + torch.arange(count, device=x.device)
     shape = (x.shape[0],) + (1,) * (x.dim() - 3) + (count, 1)
     return x.gather(-2, index_BC.view(shape).expand(*x.shape[:-2], count, x.shape[-1]))
+
+
+def cached_mask(cached_B: Tensor, cache: int, fresh_B: Tensor, frames: int) -> Tensor:
+    """What a step's queries see of a cache and the fresh frames behind it: [B, 1, 1, cache + frames].
+
+    Of the cache the newest ``cached_B`` frames are real, of the fresh ones the first ``fresh_B``; one of these is
+    always seen, so that no row of the softmax is empty.
+    """
+    age_C = torch.arange(cache, 0, -1, device=cached_B.device)
+    fresh_T = torch.arange(frames, device=cached_B.device)
+    visible_BS = torch.cat((age_C <= cached_B[:, None], fresh_T < fresh_B[:, None].clamp(min=1)), dim=1)
+    return visible_BS[:, None, None, :]

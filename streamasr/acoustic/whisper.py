@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from streamasr.acoustic.attention import attention
 from streamasr.acoustic.base import Encoded, Encoder, StepOutput
-from streamasr.acoustic.rolling import newest, streaming_mask
+from streamasr.acoustic.rolling import cached_mask, newest, streaming_mask
 from streamasr.config import MERGED, WhisperEncoderConfig
 
 _LONGEST_WAVELENGTH = 10_000.0
@@ -262,14 +262,8 @@ def _through(
     The newest ``cached_B`` frames of the cache are real. Returns what comes out, and keys and values one chunk later.
     """
     keys_BLHCK, values_BLHCK = cache
-    C, T = keys_BLHCK.shape[3], x_BTD.shape[1]
-    # Cached keys count from the newest backwards, fresh ones from the first on.
-    age_C = torch.arange(C, 0, -1, device=x_BTD.device)
-    fresh_T = torch.arange(T, device=x_BTD.device)
-    visible_BS = torch.cat(
-        (age_C <= cached_B[:, None], fresh_T < heard.frames_B[:, None].clamp(min=1)), dim=1
-    )
-    visible_BHTS = visible_BS[:, None, None, :]
+    C = keys_BLHCK.shape[3]
+    visible_BHTS = cached_mask(cached_B, C, heard.frames_B, x_BTD.shape[1])
     keys, values = [], []
     for layer, block in enumerate(blocks):
         assert isinstance(block, Block)

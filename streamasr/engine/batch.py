@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -65,12 +66,13 @@ class BatchStep:
             if chunk.fresh:
                 self._mel.reset(slot)
                 self._encoder.reset(slot)
-        sounding = [(slot, chunk) for slot, chunk in work if self._frames(chunk)]
-        if not sounding:
+        sounds = [self._frames(chunk) > 0 for _, chunk in work]
+        if not any(sounds):
             return [self._no_frames() for _ in work], StepTimes(0.0, 0.0)
-        heard, times = self._forward([slot for slot, _ in sounding], [chunk for _, chunk in sounding])
+        slots, chunks = zip(*compress(work, sounds), strict=True)
+        heard, times = self._forward(list(slots), list(chunks))
         results = iter(heard)
-        return [next(results) if self._frames(chunk) else self._no_frames() for _, chunk in work], times
+        return [next(results) if sound else self._no_frames() for sound in sounds], times
 
     def _frames(self, chunk: Chunk) -> int:
         """Encoder frames of a chunk, its look-ahead left out."""

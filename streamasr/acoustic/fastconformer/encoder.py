@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from streamasr.acoustic.base import Encoded, Encoder, StepOutput
 from streamasr.acoustic.fastconformer.layers import Block, distance_sinusoids
 from streamasr.acoustic.fastconformer.stem import Stem
-from streamasr.acoustic.rolling import newest, streaming_mask
+from streamasr.acoustic.rolling import cached_mask, newest, streaming_mask
 from streamasr.config import FastConformerEncoderConfig
 
 
@@ -106,14 +106,7 @@ class FastConformerEncoder(Encoder):
         frames_B = (lengths_B + self.subsampling - 1) // self.subsampling * (lengths_B > first_B)
         x_BTD, heard = self.stem(mel_BTM, first_B, lengths_B, state.stem_tail_BX)
         x_BTD = x_BTD * self.scale
-
-        # Cached keys count from the newest backwards, fresh ones from the first on; no row of a softmax is empty.
-        age_C = torch.arange(C, 0, -1, device=x_BTD.device)
-        fresh_T = torch.arange(x_BTD.shape[1], device=x_BTD.device)
-        visible_BS = torch.cat(
-            (age_C <= state.cached_B[:, None], fresh_T < frames_B[:, None].clamp(min=1)), dim=1
-        )
-        visible_BHTS = visible_BS[:, None, None, :]
+        visible_BHTS = cached_mask(state.cached_B, C, frames_B, x_BTD.shape[1])
 
         keys, values, conv_tails = [], [], []
         for layer, block in enumerate(self.layers):
