@@ -3,12 +3,12 @@
     python benchmarks/en_small_choices.py --data speech --out runs/choices --cpu-seconds 400 \\
         --pretrained pretrained/whisper-tiny.en-encoder.safetensors
 
-Each run has en-small's recipe without augmentation, which so short a training does not repay. What a step costs is
-measured first, and the schedule made as long as the CPU seconds reach. Where frames are merged to 25 a second, half
-of the layers run at that rate; chunks and left context last as long as before. The pieces are SentencePiece's (BPE)
-of the training transcripts. Each model is measured streaming at 640 ms: greedy, by beam search, and with the language
-model of ``--lm``. Also told: the share of the training utterances that CTC cannot align. Runs are kept under
-``--out`` and resumed; a finished one is only measured.
+Each run has en-small's recipe without augmentation, which so short a training does not repay, on its recordings
+without its made speech. What a step costs is measured first, and the schedule made as long as the CPU seconds reach.
+Where frames are merged to 25 a second, half of the layers run at that rate; chunks and left context last as long as
+before. The pieces are SentencePiece's (BPE) of the training transcripts. Each model is measured streaming at 640 ms:
+greedy, by beam search, and with the language model of ``--lm``. Also told: the share of the training utterances that
+CTC cannot align. Runs are kept under ``--out`` and resumed; a finished one is only measured.
 
 Prints a table, then one JSON line last.
 """
@@ -27,14 +27,14 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
-from training_ablation import PLAIN, Errors, measure, print_errors, train
+from training_ablation import PLAIN, Errors, measure, print_errors, recordings, train
 
 from streamasr.config import WhisperEncoderConfig
 from streamasr.engine.model import resolve_model
 from streamasr.errors import StreamasrError
 from streamasr.manifest import read_manifest
 from streamasr.text import text_rules
-from streamasr.training.config import LossConfig, TokensConfig, TrainConfig, load_recipe
+from streamasr.training.config import LossConfig, TokensConfig, TrainConfig
 from streamasr.training.distributed import World
 from streamasr.training.tokenizer import build_tokens
 from streamasr.training.trainer import Trainer
@@ -176,7 +176,7 @@ def main() -> int:
     errors: dict[str, Errors] = {}
     try:
         lm = None if args.lm == "none" else resolve_model(args.lm)
-        base = load_recipe("en-small").rooted(args.data)
+        base = recordings(args.data)
         args.out.mkdir(parents=True, exist_ok=True)
         pieces = args.out / "tokenizer.model"
         if not pieces.exists():

@@ -4,11 +4,11 @@
 
 The plain recipe (no augmentation, one view, CTC alone), the plain recipe with SpecAugment, with changes of the sound
 (speed, noise, rooms, telephone, level), with CR-CTC, and all of them. Every run has the same seed, schedule and
-batches of speech. CR-CTC computes twice as much for them, so a run with it gets half the steps, as its authors
-compare (``--equal steps`` gives it all of them). ``--pretrained`` is Whisper's file, or the weights of a model folder
-that all runs go on from. Each model is then measured streaming at 640 ms on the dev manifests: greedy, by beam
-search, and by beam search with the language model of ``--lm``. Runs are kept under ``--out`` and resumed; a finished
-one is only measured.
+batches of speech: en-small's recordings, without its made speech. CR-CTC computes twice as much for them, so a run
+with it gets half the steps, as its authors compare (``--equal steps`` gives it all of them). ``--pretrained`` is
+Whisper's file, or the weights of a model folder that all runs go on from. Each model is then measured streaming at
+640 ms on the dev manifests: greedy, by beam search, and by beam search with the language model of ``--lm``. Runs are
+kept under ``--out`` and resumed; a finished one is only measured.
 
 Prints a table, then one JSON line last.
 """
@@ -38,6 +38,8 @@ from streamasr.training.trainer import Trainer
 
 CONSISTENCY = 0.2
 LM_FILES = ("lm.bin", "unigrams.txt")
+MADE = Path("made/manifest.jsonl")
+"""The recipe's made speech, which need not be there for this."""
 SOUND = (
     "speeds",
     "noise_probability",
@@ -77,6 +79,13 @@ def variants(full: AugmentConfig) -> dict[str, tuple[AugmentConfig, float]]:
         "CR-CTC": (PLAIN, CONSISTENCY),
         "full": (full, CONSISTENCY),
     }
+
+
+def recordings(data: Path) -> TrainConfig:
+    """en-small's recipe on its recordings alone, with paths that start at ``data``."""
+    recipe = load_recipe("en-small")
+    manifests = tuple(path for path in recipe.data.manifests if path != MADE)
+    return replace(recipe, data=replace(recipe.data, manifests=manifests)).rooted(data)
 
 
 def recipe_of(
@@ -208,7 +217,7 @@ def main() -> int:
     spent: dict[str, dict[str, float]] = {}
     try:
         lm = None if args.lm == "none" else resolve_model(args.lm)
-        base = load_recipe("en-small").rooted(args.data)
+        base = recordings(args.data)
         for name, (augment, consistency) in variants(base.augment).items():
             if args.only and name not in args.only:
                 continue
