@@ -28,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (default: %(default)s)")
     parser.add_argument("--minutes", type=float, help="stop (resumably) after so many minutes")
-    parser.add_argument("--threads", type=int, help="CPU threads of torch")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        help="CPU threads of torch, and processes that decode speech (default: as many as there are CPUs)",
+    )
     parser.add_argument(
         "--no-tensorboard", dest="tensorboard", action="store_false", help="write nothing for TensorBoard"
     )
@@ -51,10 +55,11 @@ def run(args: argparse.Namespace) -> int:
     config = load_recipe(args.recipe).rooted(args.data)
     world = World.of_environment(args.device)
     deadline = time.monotonic() + args.minutes * 60 if args.minutes else float("inf")
-    asked = _stop_when_asked()
     told = listeners(args.out, tensorboard=args.tensorboard) if world.is_first else nullcontext(_nobody)
     with told as tell:
-        trainer = Trainer(config, args.out, world, tell)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        trainer = Trainer(config, args.out, world, tell, decoders=args.threads)
+        asked = _stop_when_asked()
         finished = trainer.train(until=lambda: asked.is_set() or time.monotonic() > deadline)
     world.leave()
     if world.is_first:

@@ -51,6 +51,8 @@ class DataConfig:
 
     manifests: tuple[Path, ...] = ()
     """JSON-lines manifests of transcribed speech, decoded once into a cache."""
+    unusable_share: float = 0.01
+    """Share of the transcripts of ``manifests`` that may be empty or hold what no token stands for: left out."""
     noise_manifests: tuple[Path, ...] = ()
     """Manifests of sounds to mix under the speech; transcripts are ignored."""
     untranscribed_manifests: tuple[Path, ...] = ()
@@ -79,6 +81,8 @@ class DataConfig:
     """Where decoded samples are kept between runs; by default beside the run."""
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.unusable_share <= 1.0:
+            raise ConfigError(f"unusable_share must be a share from 0 to 1, got {self.unusable_share}")
         if bool(self.manifests) == bool(self.shards):
             raise ConfigError("manifests or shards: exactly one of the two must be given")
         if self.untranscribed_manifests and self.shards:

@@ -6,6 +6,7 @@ Shape suffixes: B rows, S samples, T encoder frames, V tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,14 +46,24 @@ class DevSet:
         corpus: its sound and transcripts.
         config: the recipe.
         tokenizer: of the model.
+        token_ids: of each transcript; ``None`` where the model cannot write it. Such an utterance counts in the error
+            rates and not in the loss.
         world: the processes among which the utterances are shared out.
     """
 
     def __init__(
-        self, name: str, corpus: Corpus, config: TrainConfig, tokenizer: Tokenizer, world: World
+        self,
+        name: str,
+        corpus: Corpus,
+        config: TrainConfig,
+        tokenizer: Tokenizer,
+        *,
+        token_ids: Sequence[list[int] | None],
+        world: World,
     ) -> None:
         self.name = name
         self.corpus = corpus
+        self.token_ids = token_ids
         self.config = config
         self.tokenizer = tokenizer
         self.world = world
@@ -65,8 +76,11 @@ class DevSet:
         answers, loss, frames = {}, 0.0, 0
         for some in self._batches():
             log_probs_BTV, frames_B = self._log_probs(encoder, some, chunk_frames)
-            loss += self._loss(log_probs_BTV, frames_B, some)
-            frames += int(frames_B.sum())
+            known_B = torch.tensor(
+                [self.token_ids[index] is not None for index in some], device=frames_B.device
+            )
+            loss += self._loss(log_probs_BTV, frames_B, some, known_B)
+            frames += int((frames_B * known_B).sum())
             best_BT = log_probs_BTV.argmax(-1).tolist()
             for index, best_T, count in zip(some, best_BT, frames_B.tolist(), strict=True):
                 answers[index] = greedy_text_of_ids(best_T[:count], self.tokenizer.tokens)
@@ -111,10 +125,10 @@ class DevSet:
             mel_BTM = self.frontend(pcm_BS, samples_B)
             return encoder.forward(mel_BTM, self.config.framing.mel_frames(samples_B), chunk_frames)
 
-    def _loss(self, log_probs_BTV: Tensor, frames_B: Tensor, some: list[int]) -> float:
-        rows = [self.tokenizer.encode(self.corpus.texts[index]) for index in some]
+    def _loss(self, log_probs_BTV: Tensor, frames_B: Tensor, some: list[int], known_B: Tensor) -> float:
+        rows = [self.token_ids[index] or [] for index in some]
         device = log_probs_BTV.device
         targets = torch.tensor([token for row in rows for token in row], dtype=torch.long, device=device)
         lengths_B = torch.tensor([len(row) for row in rows], device=device)
         blank = self.tokenizer.tokens.blank
-        return float(losses.ctc(log_probs_BTV, frames_B, targets, lengths_B, blank))
+        return float(losses.ctc(log_probs_BTV, frames_B, targets, lengths_B, blank, transcribed_B=known_B))

@@ -30,6 +30,33 @@ class Diagnostician:
         self._told_unalignable = 0
         self._not_finite = 0
 
+    def before(self, step: int, where: str, faults: Sequence[str], total: int) -> Iterator[Diagnosis]:
+        """What the transcripts show.
+
+        Args:
+            step: at which the run begins.
+            where: ``training``, or a dev manifest's name.
+            faults: what is wrong with which of them, in words.
+            total: how many there are.
+        """
+        if not faults:
+            return
+        became = (
+            "they are left out"
+            if where == "training"
+            else "they count in the error rates and not in the loss"
+        )
+        more = f" and {len(faults) - _NAMED_ROWS} more" if len(faults) > _NAMED_ROWS else ""
+        yield Diagnosis(
+            step=step,
+            kind="transcripts",
+            finding=f"{len(faults)} of {total} transcripts ({where}) cannot be used, and {became}: "
+            f"{'; '.join(faults[:_NAMED_ROWS])}{more}.",
+            cause="Nothing is written down, or it holds figures, symbols or characters that no token stands for.",
+            remedy="`streamasr data check --tokens RECIPE` lists all of them: write them as they are spoken, or give "
+            "the recipe tokens for them. Sound without speech belongs into data.noise_manifests.",
+        )
+
     def after_step(self, step: int, *, finite: bool, unalignable: Sequence[str]) -> Iterator[Diagnosis]:
         """What a step shows.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from streamasr.manifest import read_manifest
+from streamasr.manifest import Utterance, read_manifest
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.corpus import Corpus, load_corpus
 from streamasr.training.data.loader import Share, planned_batches, streamed_batches
@@ -16,7 +16,9 @@ from streamasr.training.data.rows import BucketPlan, Plan, RowBuilder, RowPlan
 from streamasr.training.data.surroundings import load_surroundings
 from streamasr.training.dev import DevSet
 from streamasr.training.distributed import World
+from streamasr.training.report.events import Listener, Opening
 from streamasr.training.tokenizer import Tokenizer
+from streamasr.training.transcripts import Transcripts, dev_transcripts, training_transcripts
 
 
 class Speech:
@@ -27,16 +29,31 @@ class Speech:
         folder: the run's; decoded sound is kept in it unless the recipe names another place.
         tokenizer: of the model.
         world: the processes that share the speech. The first decodes it, the others wait and map what it decoded.
+        tell: hears of what is decoded, and of rooms that are simulated, while it goes on.
+        workers: processes that decode; one for every CPU that this process may use by default.
 
     Raises:
         DataError: something in the data cannot be used; the message names it.
     """
 
-    def __init__(self, config: TrainConfig, folder: Path, tokenizer: Tokenizer, world: World) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        tokenizer: Tokenizer,
+        world: World,
+        *,
+        tell: Listener | None = None,
+        workers: int | None = None,
+    ) -> None:
         self.config = config
         self.tokenizer = tokenizer
         self.world = world
         self.cache = config.data.cache or folder / "cache"
+        self.transcripts: list[tuple[str, Transcripts]] = []
+        """Those for ``training``, and those of each dev manifest, with its name."""
+        self._tell = tell
+        self._workers = workers
         if not world.is_first:
             world.wait()
         self._open()
@@ -45,21 +62,50 @@ class Speech:
 
     def _open(self) -> None:
         config, data = self.config, self.config.data
-        rate = config.frontend.sample_rate
         if data.manifests:
-            untranscribed = sum(len(read_manifest(path)) for path in data.untranscribed_manifests)
-            manifests = (*data.manifests, *data.untranscribed_manifests)
-            corpus = load_corpus(manifests, self.cache, rate, clean=data.denoise)
-            texts = corpus.texts[: len(corpus) - untranscribed]
-            token_ids = [*map(self.tokenizer.encode, texts), *[None] * untranscribed]
+            # Transcripts come first: what is wrong with them is told before minutes of decoding.
+            known = training_transcripts(data.manifests, self.tokenizer, data.unusable_share)
+            self.transcripts.append(("training", known))
+        dev = [(_name(path), dev_transcripts(path, self.tokenizer)) for path in data.dev_manifests]
+        self.transcripts += dev
+        if data.manifests:
+            more = [each for path in data.untranscribed_manifests for each in read_manifest(path)]
+            corpus = self._load("speech", [*known.utterances, *more], clean=data.denoise)
             on = self.world.device if data.workers == 0 else torch.device("cpu")
+            token_ids = [*known.token_ids, *[None] * len(more)]
             self.builder = RowBuilder(corpus, token_ids, self.tokenizer.separator, on)
-            self.plan = _plan(config, corpus, untranscribed)
+            self.plan = _plan(config, corpus, len(more))
         self.dev = [
-            DevSet(_name(path), load_corpus([path], self.cache, rate), config, self.tokenizer, self.world)
-            for path in data.dev_manifests
+            DevSet(
+                name,
+                self._load(name, of.utterances),
+                config,
+                self.tokenizer,
+                token_ids=of.token_ids,
+                world=self.world,
+            )
+            for name, of in dev
         ]
-        self.surroundings = load_surroundings(config, self.cache)
+        self.surroundings = load_surroundings(
+            config, self.cache, self._progress("noises and rooms"), workers=self._workers
+        )
+
+    def _load(self, what: str, utterances: Sequence[Utterance], *, clean: bool = False) -> Corpus:
+        return load_corpus(
+            utterances,
+            self.cache,
+            self.config.frontend.sample_rate,
+            clean=clean,
+            workers=self._workers,
+            progress=self._progress(what),
+        )
+
+    def _progress(self, what: str) -> Callable[..., None]:
+        def progress(done: int, total: int, hours: float = 0.0) -> None:
+            if self._tell is not None:
+                self._tell(Opening(what=what, done=done, total=total, hours=hours))
+
+        return progress
 
     def batches(self, done: int, positions: Mapping[int, StreamPosition]) -> Iterator[Prepared]:
         """This process's batches, without end.

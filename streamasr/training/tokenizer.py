@@ -64,6 +64,13 @@ class Tokenizer:
             raise DataError(f"characters outside the tokens: {outside} in {text!r}")
         return self.tokens.encode(normal)
 
+    def fault(self, text: str) -> str | None:
+        """Why nothing can be learnt from a transcript, in words; ``None`` where something can."""
+        try:
+            return None if self.encode(text) else f"the transcript is empty ({text!r})"
+        except DataError as error:
+            return error.message
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text that ``ids`` spell."""
         return self.tokens.decode(ids)

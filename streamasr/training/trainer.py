@@ -31,11 +31,12 @@ from streamasr.training.distributed import World
 from streamasr.training.objective import Objective, Parts
 from streamasr.training.optim import build_optimizer, freeze, load_optimizer, set_rates
 from streamasr.training.pretrained import load_pretrained
-from streamasr.training.report.events import DevReport, Event, Listener, RunStarted
+from streamasr.training.report.events import DevReport, Event, Listener, Opening, RunStarted
 from streamasr.training.speech import Speech
 from streamasr.training.tally import Tally
 from streamasr.training.temperature import save_softened
 from streamasr.training.tokenizer import build_tokens
+from streamasr.training.transcripts import require_manifests
 
 
 class Trainer:
@@ -47,6 +48,7 @@ class Trainer:
             processes all must see it.
         world: this process and those it trains with.
         tell: called with the run's events as they come, on the first process.
+        decoders: processes that decode speech; one for every CPU that this process may use by default.
 
     Raises:
         ConfigError: the recipe does not fit together.
@@ -54,13 +56,22 @@ class Trainer:
         ModelError: the pretrained weights are of another kind.
     """
 
-    def __init__(self, config: TrainConfig, folder: Path, world: World, tell: Listener) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        world: World,
+        tell: Listener,
+        *,
+        decoders: int | None = None,
+    ) -> None:
         self.config = config
         self.folder = folder
         self.world = world
         self._listener = tell
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
+        require_manifests(config)
         self.tokenizer = build_tokens(config)
         tokens = self.tokenizer.tokens
         self.encoder = build_encoder(config.encoder, len(tokens)).to(world.device)
@@ -74,7 +85,7 @@ class Trainer:
         self.scaler = GradScaler(world.device.type, enabled=config.precision == "float16")
         average = get_ema_multi_avg_fn(config.optim.ema_decay)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(self.encoder, multi_avg_fn=average)
-        self.speech = Speech(config, folder, self.tokenizer, world)
+        self.speech = Speech(config, folder, self.tokenizer, world, tell=self._tell, workers=decoders)
         self.diagnostician = Diagnostician(config.diagnosis)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.keep_checkpoints)
         self.step = 0
@@ -104,6 +115,10 @@ class Trainer:
                 unit=text_rules(config.language).unit,
             )
         )
+        if self.step == 0:
+            for where, of in self.speech.transcripts:
+                for diagnosis in self.diagnostician.before(0, where, of.faults, of.total):
+                    self._tell(diagnosis)
         batches = self.speech.batches(self.step * config.optim.accumulate_batches, self.positions)
         tally = Tally(self.world, self.seconds)
         model: nn.Module | None = None
@@ -287,7 +302,7 @@ class Trainer:
         load_optimizer(self.optimizer, saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: Event | Opening) -> None:
         if self.world.is_first:
             self._listener(event)
 

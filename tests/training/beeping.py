@@ -18,7 +18,7 @@ from streamasr.training.config import (
     TrainConfig,
 )
 from streamasr.training.distributed import World
-from streamasr.training.report.events import Event
+from streamasr.training.report.events import Event, Opening
 from streamasr.training.trainer import Trainer
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -49,8 +49,14 @@ def recipe(manifest: Path, steps: int) -> TrainConfig:
 
 
 def run(config: TrainConfig, folder: Path, **options: Any) -> tuple[Trainer, list[Event]]:
+    """The trainer after its run, and what the run told; what came before it is left out."""
     events: list[Event] = []
-    trainer = Trainer(config, folder, ALONE, events.append)
+
+    def hear(event: Event | Opening) -> None:
+        if not isinstance(event, Opening):
+            events.append(event)
+
+    trainer = Trainer(config, folder, ALONE, hear)
     trainer.train(**options)
     return trainer, events
 

@@ -194,9 +194,12 @@ def _labels(text: str, tokenizer: Tokenizer | None) -> tuple[Sequence[int] | str
         what = f"{sorted(said)} in {text!r}: write numbers and symbols as they are spoken"
         return text, ("tokens", what) if said else None
     try:
-        return tokenizer.encode(text), None
+        ids = tokenizer.encode(text)
     except DataError as error:
         return text, ("tokens", error.message)
+    return (
+        (ids, None) if ids else (text, ("empty", f"nothing that is said is left of the transcript {text!r}"))
+    )
 
 
 def _findings(

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from streamasr.frontend.files import read_audio
-from streamasr.manifest import read_manifest
+from streamasr.manifest import Utterance
 from streamasr.training.data.denoise import denoise
+from streamasr.training.data.processes import map_in_processes
 
-Progress = Callable[[int, int], None]
+DecodingProgress = Callable[[int, int, float], None]
+"""Called with how many utterances are decoded, how many there are, and the hours of those decoded."""
 INT16_SCALE = 32768
 """What a sample of 1.0 is as an integer."""
 
@@ -43,37 +44,48 @@ class Corpus:
 
 
 def load_corpus(
-    manifests: Sequence[Path],
+    utterances: Sequence[Utterance],
     cache: Path,
     sample_rate: int,
     *,
     clean: bool = False,
-    progress: Progress | None = None,
+    workers: int | None = None,
+    progress: DecodingProgress | None = None,
 ) -> Corpus:
-    """Decode every file of the manifests to mono at ``sample_rate`` Hz, or map what an earlier run decoded.
+    """Decode every utterance's file to mono at ``sample_rate`` Hz, or map what an earlier run decoded.
 
-    The cache is keyed by the manifests' content, so a changed manifest is decoded anew. ``clean`` takes steady noise
-    out of every recording on the way.
+    The cache is keyed by what the utterances are, so a changed manifest is decoded anew. Decoding that is interrupted
+    leaves nothing behind.
+
+    Args:
+        utterances: lines of manifests.
+        cache: a folder.
+        sample_rate: Hz.
+        clean: take steady noise out of every recording on the way.
+        workers: processes that decode; one for every CPU that this process may use by default.
+        progress: told of every utterance that is decoded; not called where an earlier run has decoded them.
 
     Raises:
-        DataError: a manifest line or an audio file is not usable; the message names it.
+        DataError: an audio file is not usable; the message names it.
     """
-    rows = [utterance for manifest in manifests for utterance in read_manifest(manifest)]
     key = hashlib.sha256(
-        json.dumps([sample_rate, *(["clean"] if clean else []), *map(str, rows)]).encode()
+        json.dumps([sample_rate, *(["clean"] if clean else []), *map(str, utterances)]).encode()
     ).hexdigest()[:16]
     samples_file, offsets_file = cache / f"{key}.i16", cache / f"{key}.offsets.npy"
     if not (samples_file.exists() and offsets_file.exists()):
         cache.mkdir(parents=True, exist_ok=True)
         _decode_all(
-            [row.audio for row in rows],
+            [utterance.audio for utterance in utterances],
             (samples_file, offsets_file),
             partial(_decode, sample_rate=sample_rate, clean=clean),
-            progress,
+            workers,
+            partial(_tell, progress, sample_rate) if progress else None,
         )
-    samples = np.memmap(samples_file, dtype=np.int16, mode="r")
     return Corpus(
-        samples, np.load(offsets_file), tuple(row.text for row in rows), tuple(str(row.audio) for row in rows)
+        np.memmap(samples_file, dtype=np.int16, mode="r"),
+        np.load(offsets_file),
+        tuple(utterance.text for utterance in utterances),
+        tuple(str(utterance.audio) for utterance in utterances),
     )
 
 
@@ -81,20 +93,31 @@ def _decode_all(
     paths: Sequence[Path],
     files: tuple[Path, Path],
     decode: Callable[[Path], npt.NDArray[np.int16]],
-    progress: Progress | None,
+    workers: int | None,
+    tell: Callable[[int, int, int], None] | None,
 ) -> None:
+    """Write the samples of all ``paths`` and where each begins; ``tell`` hears of files, of all, and of samples."""
     samples_file, offsets_file = files
     offsets = [0]
-    unfinished = samples_file.with_suffix(".partial")
-    with ProcessPoolExecutor(os.cpu_count()) as pool, unfinished.open("wb") as out:
-        decoded = pool.map(decode, paths, chunksize=16)
-        for done, samples in enumerate(decoded, 1):
-            out.write(samples.tobytes())
-            offsets.append(offsets[-1] + len(samples))
-            if progress:
-                progress(done, len(paths))
-    np.save(offsets_file, np.asarray(offsets, dtype=np.int64))
-    unfinished.replace(samples_file)
+    # Named by the process: two runs that share a cache may decode the same speech at the same time.
+    unfinished = samples_file.with_suffix(f".{os.getpid()}.partial")
+    if tell:
+        tell(0, len(paths), 0)
+    try:
+        with unfinished.open("wb") as out:
+            for samples in map_in_processes(decode, paths, workers=workers):
+                out.write(samples.tobytes())
+                offsets.append(offsets[-1] + len(samples))
+                if tell:
+                    tell(len(offsets) - 1, len(paths), offsets[-1])
+        np.save(offsets_file, np.asarray(offsets, dtype=np.int64))
+        unfinished.replace(samples_file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _tell(progress: DecodingProgress, sample_rate: int, done: int, total: int, samples: int) -> None:
+    progress(done, total, samples / sample_rate / 3600)
 
 
 def _decode(path: Path, sample_rate: int, clean: bool) -> npt.NDArray[np.int16]:

@@ -122,6 +122,7 @@ class _Streamed(IterableDataset[Prepared]):
             world=self.share.world,
             worker=worker,
             workers=workers,
+            fault=self.tokenizer.fault,
         )
         after = self.positions.get(speech.reader)
         rows = stream_rows(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -38,12 +39,14 @@ def map_in_processes(
     Args:
         function: a function of a module, so that a fresh process can import it.
         items: what it is called with; items and results must pickle.
-        workers: processes; one for every CPU by default. One means this process.
+        workers: processes; one for every CPU that this process may use by default. One means this process.
         few: how many items are too few to start processes for.
         progress: told of every result.
+
+    An interrupt (Ctrl-C) is this process's alone; the others end their chunk, begin no other, and are gone.
     """
     total = len(items)
-    workers = min(workers or os.cpu_count() or 1, total)
+    workers = min(workers or usable_cpus(), total)
     if workers <= 1 or total <= few:
         for done, item in enumerate(items, start=1):
             yield function(item)
@@ -55,7 +58,8 @@ def map_in_processes(
     # Spawned, not forked: the progress bar's thread and torch's do not survive a fork.
     context = multiprocessing.get_context("spawn")
     done = 0
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_the_parent)
+    try:
         # Executor.map would compute everything at once and keep what nobody has fetched yet.
         waiting = deque(
             pool.submit(_map, function, chunk) for chunk in islice(chunks, workers * _CHUNKS_AHEAD)
@@ -68,6 +72,18 @@ def map_in_processes(
                 done += 1
                 if progress:
                     progress(done, total)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    """A terminal's Ctrl-C goes to every process at once."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _map(function: Callable[[Item], Result], chunk: Sequence[Item]) -> list[Result]:

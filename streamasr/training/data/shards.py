@@ -11,7 +11,7 @@ import io
 import json
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -81,6 +81,7 @@ class ShardedSpeech:
         world: processes that train.
         worker: this worker of the process, of ``workers``.
         workers: workers of each process.
+        fault: why a transcript cannot be used, or ``None``. Such an utterance is left out like a broken one.
 
     Raises:
         ConfigError: numbers that make no sense, or webdataset is not installed.
@@ -98,6 +99,7 @@ class ShardedSpeech:
         world: int = 1,
         worker: int = 0,
         workers: int = 1,
+        fault: Callable[[str], str | None] | None = None,
     ) -> None:
         if not (0 <= rank < world and 0 <= worker < workers):
             raise ConfigError(f"rank {rank} of {world}, worker {worker} of {workers}: no such reader")
@@ -106,6 +108,7 @@ class ShardedSpeech:
         self.sample_rate = sample_rate
         self.seed = seed
         self.shuffle_utterances = shuffle_utterances
+        self.fault_of = fault
         self.reader, self.readers = rank * workers + worker, world * workers
         self.shards = find_shards(patterns)
         self.faults: list[Fault] = []
@@ -209,11 +212,17 @@ class ShardedSpeech:
             described = json.loads(sample["json"])
             text, sample_rate, frames = (described[name] for name in ("text", "sample_rate", "frames"))
             samples = ceil_div(frames * self.sample_rate, sample_rate)
+            if not isinstance(text, str):
+                raise TypeError
         except (KeyError, ValueError, TypeError, ZeroDivisionError):
             self._fault(shard, key, "no usable .json with text, sample_rate and frames")
             return None
         if audio is None:
             self._fault(shard, key, f"no audio; expected one of {', '.join(COMPRESSED)}")
+            return None
+        fault = self.fault_of(text) if self.fault_of is not None else None
+        if fault is not None:
+            self._fault(shard, key, fault)
             return None
         return Member(shard, key, audio, text, samples)
 

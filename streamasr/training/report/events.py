@@ -79,11 +79,27 @@ class Diagnosis:
 
     step: int
     kind: str
-    """Short name: ``not_finite``, ``all_blank``, ``repeats`` or ``lengths``."""
+    """Short name: ``not_finite``, ``all_blank``, ``repeats``, ``lengths`` or ``transcripts``."""
     finding: str
     cause: str
     remedy: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """Before a run begins: something that it hears is decoded, or simulated, into its cache.
+
+    For those who watch. It is no part of what a run was, so no log keeps it.
+    """
+
+    what: str
+    """``speech``, a dev manifest's name, or ``noises and rooms``."""
+    done: int
+    total: int
+    """Utterances, sounds or rooms."""
+    hours: float
+    """Of audio decoded so far; 0 where nobody counts them."""
+
+
 Event = RunStarted | StepReport | DevReport | Diagnosis
-Listener = Callable[[Event], None]
+Listener = Callable[[Event | Opening], None]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
-from streamasr.training.report.events import Event, Listener
+from streamasr.training.report.events import Event, Listener, Opening
 from streamasr.training.report.live import LiveView
 from streamasr.training.report.log import EVENTS_FILE, EventLog
 from streamasr.training.report.page import write_page
@@ -31,15 +31,19 @@ def listeners(
         ConfigError: TensorBoard is asked for and not installed.
     """
     with ExitStack() as stack:
-        everybody: list[Listener] = [stack.enter_context(EventLog(run / EVENTS_FILE))]
+        everybody: list[Callable[[Event], None]] = [stack.enter_context(EventLog(run / EVENTS_FILE))]
         stack.callback(write_page, run)
         if tensorboard:
             everybody.append(stack.enter_context(TensorBoardWriter(run / TENSORBOARD_FOLDER)))
-        if live:
-            everybody.append(stack.enter_context(LiveView(console)))
+        view = stack.enter_context(LiveView(console)) if live else None
+        if view is not None:
+            everybody.append(view)
 
-        def tell(event: Event) -> None:
-            for listener in everybody:
-                listener(event)
+        def tell(event: Event | Opening) -> None:
+            if not isinstance(event, Opening):
+                for listener in everybody:
+                    listener(event)
+            elif view is not None:
+                view(event)
 
         yield tell

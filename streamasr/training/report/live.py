@@ -5,6 +5,9 @@ Knows events and ``rich``; reads no file and computes nothing but the time left.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -14,6 +17,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -23,13 +27,15 @@ from rich.text import Text
 
 from streamasr.scoring import align
 from streamasr.training.report.analysis import items_of
-from streamasr.training.report.events import DevReport, Diagnosis, Event, RunStarted, StepReport
+from streamasr.training.report.events import DevReport, Diagnosis, Event, Opening, RunStarted, StepReport
 from streamasr.training.report.measured import Unit
 
 TROUBLES = 3
 """Diagnoses that stay on the screen, the newest last; every one is in the log."""
 SAMPLES = 2
 """Utterances shown below the table."""
+OPENING_LINE_SECONDS = 10.0
+"""Where there is no terminal, decoding speech is told of so often, and at its end."""
 
 
 class LiveView:
@@ -37,10 +43,23 @@ class LiveView:
 
     Args:
         console: where to; standard error by default.
+        clock: seconds that only rise.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console or Console(stderr=True)
+        self._clock = clock
+        self._opening = Progress(
+            TextColumn("decoding {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[hours]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._openings: dict[tuple[str, int], _Opened] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -71,8 +90,11 @@ class LiveView:
         if self._console.is_terminal:
             self._live.stop()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event | Opening) -> None:
         """Take an event in, and show it."""
+        if isinstance(event, Opening):
+            self._open(event)
+            return
         match event:
             case RunStarted():
                 self._run = event
@@ -90,7 +112,25 @@ class LiveView:
         if not self._console.is_terminal:
             self._console.print(self._line(event), soft_wrap=True, markup=False, highlight=False)
 
+    def _open(self, event: Opening) -> None:
+        key, now = (event.what, event.total), self._clock()
+        if key not in self._openings:
+            task = self._opening.add_task(event.what, total=event.total, hours="")
+            self._openings[key] = _Opened(task, now, now)
+        opened = self._openings[key]
+        hours = f"{event.hours:.2f} h" if event.hours else ""
+        self._opening.update(opened.task, completed=event.done, hours=hours)
+        over = event.done == event.total
+        if not self._console.is_terminal and (over or now - opened.line >= OPENING_LINE_SECONDS):
+            opened.line = now
+            left = (now - opened.started) / max(1, event.done) * (event.total - event.done)
+            parts = [f"decoding {event.what}: {event.done} of {event.total}", hours]
+            parts += ["" if over else f"{_clock_time(left)} left"]
+            self._console.print(", ".join(filter(None, parts)), soft_wrap=True, markup=False, highlight=False)
+
     def _screen(self) -> RenderableType:
+        if self._run is None and self._openings:
+            return self._opening
         parts: list[RenderableType] = [self._progress]
         if self._step is not None:
             parts.append(_figures(self._step))
@@ -147,6 +187,20 @@ class LiveView:
                 return f"step {event.step}  {where}: {rates}{sample}"
             case Diagnosis():
                 return f"step {event.step}  TROUBLE: {event.finding} Likely: {event.cause} Remedy: {event.remedy}"
+
+
+@dataclass(slots=True)
+class _Opened:
+    """Something that is being decoded: its bar, and when it began and was last told of in a line."""
+
+    task: TaskID
+    started: float
+    line: float
+
+
+def _clock_time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def _figures(step: StepReport) -> Text:

@@ -58,6 +58,12 @@ def test_a_clean_manifest_gives_figures_only(tmp_path: Path) -> None:
     assert checked.values.level_db == pytest.approx([-26.0, -26.0], abs=0.2)
 
 
+def test_a_transcript_of_which_nothing_is_left_is_empty(tmp_path: Path) -> None:
+    checked = check(manifest(tmp_path, {"text": " … "}, {"text": ""}, {}), tokenizer=LETTERS)
+    assert found(checked) == [(1, "empty"), (2, "empty")]
+    assert "nothing that is said is left of the transcript '…'" in checked.findings[0].message
+
+
 def test_files_that_are_missing_unreadable_or_empty(tmp_path: Path) -> None:
     path = manifest(tmp_path, {"audio_filepath": "none.wav"}, {}, {"duration": 0.0})
     (tmp_path / "manifest.jsonl-1.wav").write_bytes(b"RIFF nonsense")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import io
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,17 +14,21 @@ import pytest
 from rich.console import Console
 
 from streamasr.errors import ConfigError
-from streamasr.training.report.events import Event, RunStarted
+from streamasr.training.report.events import Event, Opening, RunStarted
 from streamasr.training.report.listeners import listeners
 from streamasr.training.report.live import LiveView
 from streamasr.training.report.log import read_events
 from streamasr.training.report.tensorboard import TensorBoardWriter
 
+RUNNING = RunStarted(step=0, steps=400, name="zh", frame_ms=20.0, unit="character")
 
-def shown(events: list[Event], *, terminal: bool) -> str:
+
+def shown(
+    events: Sequence[Event | Opening], *, terminal: bool, clock: Callable[[], float] = time.monotonic
+) -> str:
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=120, height=60, color_system=None)
-    with LiveView(console) as view:
+    with LiveView(console, clock) as view:
         for event in events:
             view(event)
     return out.getvalue()
@@ -58,10 +64,57 @@ def test_the_screen_holds_progress_figures_rates_samples_and_troubles(events: li
         assert expected in last, expected
 
 
+def opening(seconds: int) -> list[Opening]:
+    """An utterance a second, each of 36 seconds."""
+    return [Opening(what="speech", done=n, total=60, hours=n / 100) for n in range(seconds + 1)]
+
+
+def test_decoding_is_told_of_every_ten_seconds_where_there_is_no_terminal() -> None:
+    seconds = iter(range(1_000))
+    lines = shown([*opening(60), RUNNING], terminal=False, clock=lambda: float(next(seconds))).splitlines()
+    assert lines[0] == "decoding speech: 10 of 60, 0.10 h, 0:00:50 left"
+    assert lines[1:-2] == [
+        f"decoding speech: {n} of 60, {n / 100:.2f} h, 0:00:{60 - n} left" for n in (20, 30, 40, 50)
+    ]
+    assert lines[-2:] == ["decoding speech: 60 of 60, 0.60 h", "zh: from step 0 to 400"]
+
+
+def test_decoding_has_a_bar_until_the_run_begins() -> None:
+    rooms = Opening(what="noises and rooms", done=3, total=8, hours=0.0)
+    screen = shown([*opening(30), rooms], terminal=True)
+    last = screen[screen.rindex("decoding speech") :]
+    assert "30/60" in last
+    assert "0.30 h" in last
+    assert "decoding noises and rooms" in last
+    assert "3/8" in last
+    assert "left" in last
+    begun = shown([*opening(30), RUNNING], terminal=True)
+    assert "decoding" not in begun[begun.rindex("0/400") :]
+
+
+def test_no_log_keeps_what_came_before_the_run(tmp_path: Path, events: list[Event]) -> None:
+    out = io.StringIO()
+    with listeners(tmp_path, console=Console(file=out, width=120)) as tell:
+        for event in [*opening(60), *events]:
+            tell(event)
+    assert read_events(tmp_path / "events.jsonl") == events
+    assert "decoding speech: 60 of 60" in out.getvalue()
+
+
+def test_an_interrupt_before_the_run_leaves_a_page_that_says_so(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with listeners(tmp_path, tensorboard=False, live=False) as tell:
+            tell(opening(0)[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert "no step has been reported yet" in (tmp_path / "report.html").read_text()
+
+
 def test_characters_are_shown_where_words_are_not_spaced(events: list[Event]) -> None:
-    run = RunStarted(step=0, steps=400, name="zh", frame_ms=20.0, unit="character")
     spoken = replace(events[2], samples=(("你好世界", "你好间"),))  # type: ignore[type-var]
-    screen = shown([run, spoken], terminal=True)
+    screen = shown([RUNNING, spoken], terminal=True)
     assert "CER while training" in screen
     assert "heard  你好间·" in screen or "heard  你好·间" in screen
 
