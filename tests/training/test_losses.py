@@ -66,6 +66,16 @@ def test_consistency_weighs_against_ctc_as_in_the_paper() -> None:
     torch.testing.assert_close(both_views, 0.5 * (there + back) / 5)
 
 
+def test_smoothing_is_least_where_all_tokens_are_equally_probable_and_ignores_padding() -> None:
+    even = torch.zeros(2, 5, 4).log_softmax(-1)
+    mask_BT = torch.ones(2, 5)
+    assert float(losses.smoothing(even, mask_BT)) == pytest.approx(10 * torch.log(torch.tensor(4.0)).item())
+    sure = torch.tensor([9.0, 0.0, 0.0, 0.0]).expand(2, 5, 4).log_softmax(-1)
+    assert float(losses.smoothing(sure, mask_BT)) > float(losses.smoothing(even, mask_BT))
+    mask_BT[:, 3:] = 0
+    assert float(losses.smoothing(even, mask_BT)) == pytest.approx(6 * torch.log(torch.tensor(4.0)).item())
+
+
 def test_distillation_is_zero_where_the_directions_agree() -> None:
     student_BTD = torch.randn(2, 4, 8)
     mask_BT = torch.ones(2, 4)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 from streamasr.acoustic import load_encoder
 from streamasr.config import ModelConfig
@@ -114,6 +116,7 @@ def test_accumulated_batches_are_one_large_batch(beep_manifest: Path, tmp_path: 
         {"checkpoint_layers": True},
         {"loss": LossConfig(consistency=0.0, intermediate=0.3, label_smoothing=0.05)},
         {"precision": "bfloat16"},
+        {"precision": "float16"},
     ],
 )
 def test_options_run_and_stay_close_to_or_away_from_the_plain_run(
@@ -130,6 +133,51 @@ def test_options_run_and_stay_close_to_or_away_from_the_plain_run(
         with pytest.raises(AssertionError):
             same_weights(plain, changed)
     assert (reports[-1].intermediate > 0) == ("loss" in change)
+
+
+def test_gradients_are_clipped_to_the_norm(beep_manifest: Path, tmp_path: Path) -> None:
+    config = recipe(beep_manifest, 2)
+    config = replace(config, optim=replace(config.optim, clip_norm=0.01))
+    trainer = Trainer(config, tmp_path, ALONE, lambda event: None)
+    norms: list[float] = []
+
+    def measure(*_: object) -> None:
+        gradients = [weight.grad for weight in trainer.encoder.parameters() if weight.grad is not None]
+        norms.append(float(torch.stack([gradient.norm() for gradient in gradients]).norm()))
+
+    trainer.optimizer.register_step_pre_hook(measure)
+    trainer.train()
+    assert norms == pytest.approx([0.01, 0.01], rel=1e-3)
+
+
+def test_gradients_are_exchanged_once_a_step_however_many_batches_it_has(
+    beep_manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = recipe(beep_manifest, 3)
+    config = replace(config, optim=replace(config.optim, accumulate_batches=4))
+    exchanged: list[int] = []
+
+    def hook(state, bucket):  # DDP refuses annotations that are strings.
+        if bucket.is_last():
+            exchanged.append(bucket.index())
+        future: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+        future.set_result(bucket.buffer())
+        return future
+
+    def wrapped(trainer: Trainer) -> DistributedDataParallel:
+        model = DistributedDataParallel(trainer.objective)
+        model.register_comm_hook(None, hook)
+        return model
+
+    plain, _ = run(config, tmp_path / "plain")
+    monkeypatch.setattr(Trainer, "_trainable", wrapped)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        shared, _ = run(config, tmp_path / "shared")
+    finally:
+        dist.destroy_process_group()
+    assert len(exchanged) == 3
+    same_weights(plain, shared)
 
 
 def test_early_stopping_exports_the_best_weights(beep_manifest: Path, tmp_path: Path) -> None:
@@ -176,6 +224,8 @@ def test_a_recipe_survives_its_file(beep_manifest: Path, tmp_path: Path) -> None
 def test_packaged_recipes_load_and_take_their_paths_from_a_root() -> None:
     config = load_recipe("en-small").rooted(Path("/speech"))
     assert config.pretrained == Path("/speech/pretrained/whisper-base-encoder.safetensors")
+    assert config.temperature == 2.5
+    assert config.data.manifests[-1] == Path("/speech/made/manifest.jsonl")
     assert all(
         path.is_relative_to("/speech") for path in (*config.data.manifests, *config.data.dev_manifests)
     )

@@ -22,9 +22,15 @@ OFF = AugmentConfig(
 )
 
 
-def augment(config: AugmentConfig, noise: torch.Tensor | None = None, seed: int = 3) -> Augment:
+def augment(
+    config: AugmentConfig,
+    noise: torch.Tensor | None = None,
+    seed: int = 3,
+    rooms_KR: torch.Tensor | None = None,
+) -> Augment:
+    silence = torch.zeros(0)
     return Augment(
-        config, RATE, torch.zeros(0) if noise is None else noise, torch.Generator().manual_seed(seed)
+        config, RATE, silence if noise is None else noise, torch.Generator().manual_seed(seed), rooms_KR
     )
 
 
@@ -72,6 +78,55 @@ def test_a_room_keeps_the_direct_sound_first_and_adds_a_tail() -> None:
     assert wet_BS[0, 1000] == pytest.approx(0.5, abs=0.1)
     early, late = (wet_BS[0, 1001 + at : 2001 + at].square().sum() for at in (0, 8000))
     assert early > 10 * late > 0
+
+
+def test_a_simulated_room_is_convolved_with_the_row() -> None:
+    response_KR = torch.zeros(1, 400)
+    response_KR[0, 0], response_KR[0, 160] = 1.0, 0.5
+    pcm_BS = speech_like()
+    heard_BS = augment(replace(OFF, room_probability=1.0), rooms_KR=response_KR).sound(pcm_BS)
+    expected_BS = pcm_BS.clone()
+    expected_BS[:, 160:] += 0.5 * pcm_BS[:, :-160]
+    torch.testing.assert_close(heard_BS, expected_BS, atol=1e-5, rtol=0)
+
+
+def test_another_row_can_be_heard_behind_each() -> None:
+    pcm_BS = speech_like()
+    added_BS = augment(replace(OFF, babble_probability=1.0)).sound(pcm_BS) - pcm_BS
+    for added_S, other_S in zip(added_BS, pcm_BS.roll(1, dims=0), strict=True):
+        factor = added_S.norm() / other_S.norm()
+        assert 0.01 < factor < 1.0
+        torch.testing.assert_close(added_S, factor * other_S, atol=1e-4, rtol=0)
+
+
+def test_every_row_gets_a_gain_of_its_own_in_the_range_and_is_clipped() -> None:
+    pcm_BS = speech_like(rows=64, seconds=0.1)
+    heard_BS = augment(replace(OFF, level_db=(-24.0, 6.0))).sound(pcm_BS)
+    gain_db = 20 * torch.log10(heard_BS.norm(dim=1) / pcm_BS.norm(dim=1))
+    assert -24.0 <= gain_db.min() < -18.0
+    assert 0.0 < gain_db.max() <= 6.0
+    assert augment(replace(OFF, level_db=(60.0, 60.0))).sound(pcm_BS).abs().max() == 1.0
+
+
+def test_a_microphone_tilts_the_spectrum_by_no_more_than_it_may() -> None:
+    pcm_BS = speech_like(rows=16)
+    heard_BS = augment(replace(OFF, tilt_db=6.0)).sound(pcm_BS)
+    change_db = 20 * torch.log10(torch.fft.rfft(heard_BS).abs() / torch.fft.rfft(pcm_BS).abs())
+    tilt_B = change_db[:, -2] - change_db[:, 1]
+    assert tilt_B.abs().max() <= 6.0
+    assert tilt_B.min() < -1.0 < 1.0 < tilt_B.max()
+    middle = change_db.shape[1] // 2
+    torch.testing.assert_close(change_db[:, middle], torch.zeros(16), atol=0.05, rtol=0)
+
+
+def test_a_codec_changes_every_row_that_is_drawn_and_keeps_its_length() -> None:
+    pcm_BS = speech_like(rows=2)
+    config = replace(OFF, codec_probability=1.0)
+    first, again, other = (augment(config, seed=seed).sound(pcm_BS) for seed in (1, 1, 2))
+    assert first.shape == pcm_BS.shape
+    assert (first - pcm_BS).abs().amax(dim=1).min() > 1e-3
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 def test_speed_changes_length_and_pitch_together() -> None:
