@@ -59,7 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="stream in chunks of N ms; may be repeated; all: every size the model has"
         f" (default: {DEFAULT_CHUNK_MS}, or none with --offline)",
     )
-    parser.add_argument("--offline", action="store_true", help="let every frame see the whole utterance, too")
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help="measure with full context, too: every frame sees the whole utterance, at no look-ahead of the model's"
+        " (whole utterances under a chunk's mask are what --chunk-ms measures: streaming gives the same)",
+    )
     decoding = parser.add_mutually_exclusive_group()
     decoding.add_argument(
         "--decode",

@@ -21,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"audio per step (default {Start().latency_ms}; with --offline the model's largest)",
     )
     parser.add_argument(
-        "--offline", action="store_true", help="the whole recording at once, under the mask of that latency"
+        "--offline",
+        action="store_true",
+        help="the whole recording at once under the mask of that latency (NeMo's offline answer for a look-ahead)",
     )
     parser.add_argument(
         "--split-seed",
