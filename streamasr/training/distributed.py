@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+_PATIENCE = timedelta(days=1)
+"""How long the others wait for the first, which may be decoding thousands of hours; torch's own limit is minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,8 @@ class World:
     rank: int
     size: int
     device: torch.device
+    patient: Any = None
+    """The group of all processes that may wait for long; ``None`` where there is but one."""
 
     @classmethod
     def of_environment(cls, device: str = "auto") -> World:
@@ -40,7 +46,7 @@ class World:
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-        return cls(dist.get_rank(), size, chosen)
+        return cls(dist.get_rank(), size, chosen, dist.new_group(backend="gloo", timeout=_PATIENCE))
 
     @property
     def is_first(self) -> bool:
@@ -66,9 +72,9 @@ class World:
         return values
 
     def wait(self) -> None:
-        """Go on when all have come here."""
+        """Go on when all have come here, however long that takes."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(group=self.patient)
 
     def leave(self) -> None:
         """Part from the others at the end of the run."""

@@ -82,6 +82,39 @@ def test_a_run_that_was_killed_resumes_to_the_same_curve(beep_manifest: Path, tm
         torch.testing.assert_close(weights(out)["average"][name], weight, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_torchrun_starts_a_failed_process_anew_and_it_goes_on(beep_manifest: Path, tmp_path: Path) -> None:
+    config = replace(
+        recipe(beep_manifest, 40), log_every_steps=5, save_every_steps=5, evaluate_every_steps=1000
+    )
+    config = replace(config, data=replace(config.data, dev_manifests=()))
+    file, out, died = saved(config, tmp_path / "recipe.toml"), tmp_path / "run", tmp_path / "died"
+    script = tmp_path / "train.py"
+    # Killed by itself once there is a checkpoint of step 10 or later, the first time only.
+    script.write_text(
+        "import os, pathlib, signal, sys, threading, time\n"
+        "def die():\n"
+        f"    while not list(pathlib.Path({str(out)!r}).glob('checkpoints/step-*[1-9][05].pt')):\n"
+        "        time.sleep(0.02)\n"
+        f"    pathlib.Path({str(died)!r}).touch()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"if not pathlib.Path({str(died)!r}).exists():\n"
+        "    threading.Thread(target=die, daemon=True).start()\n" + COMMAND.replace("; ", "\n")
+    )
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
+    launch += ["--max-restarts", "2", str(script)]
+    subprocess.run(
+        [*launch, *arguments(file, out)],
+        check=True, timeout=4 * LIMIT_S, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert died.exists()
+    assert list(curve(out)) == list(range(5, 41, 5))
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    assert [event["step"] > 0 for event in events if event["event"] == "run"] == [False, True]
+    assert (out / "model" / "model.safetensors").exists()
+
+
 @pytest.mark.timeout(240)
 def test_two_processes_learn_what_one_does(beep_manifest: Path, tmp_path: Path) -> None:
     config = replace(recipe(beep_manifest, 6), log_every_steps=2, evaluate_every_steps=6)
