@@ -17,9 +17,11 @@ import pytest
 import soundfile
 
 from streamasr.errors import DataError
+from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance
 from streamasr.toml import to_toml
-from streamasr.training.data.corpus import load_corpus
+from streamasr.training.data.corpus import INT16_SCALE, load_corpus
+from streamasr.training.data.denoise import denoise
 from streamasr.training.data.processes import FEW_ITEMS
 from tests.training.beeping import recipe
 from tests.training.data import trees
@@ -64,6 +66,19 @@ def test_what_is_decoded_is_not_decoded_again(utterances: list[Utterance], tmp_p
     assert np.array_equal(first.samples, again.samples)
     load_corpus(utterances[:4], tmp_path, RATE, progress=lambda *at: told.append(at))
     assert told[-1][:2] == (4, 4)  # type: ignore[index]
+
+
+def test_cleaned_speech_is_kept_apart_from_what_was_heard(tmp_path: Path) -> None:
+    file = trees.sound(tmp_path / "hiss.wav", 1.0, RATE)
+    heard, clean = (
+        load_corpus([Utterance(file, 1.0, "a")], tmp_path / "cache", RATE, clean=clean)
+        for clean in (False, True)
+    )
+    expected_S = denoise(read_audio(file, RATE), RATE) * INT16_SCALE
+    assert np.abs(clean.samples - expected_S).max() <= 0.51
+    assert np.std(clean.samples) < 0.9 * np.std(heard.samples)
+    again = load_corpus([Utterance(file, 1.0, "a")], tmp_path / "cache", RATE)
+    assert np.array_equal(again.samples, heard.samples)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
