@@ -20,6 +20,8 @@ from streamasr.errors import ConfigError
 from streamasr.framing import Framing, framing_of
 from streamasr.toml import load_toml
 
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokensConfig:
@@ -196,8 +198,9 @@ class TrainConfig:
     """The exported head is divided by it (Guo et al. 2017): above 1 its log-probs are softer."""
     chunk_weights: tuple[float, ...] = (1.0, 1.0, 2.0, 2.0)
     """How often each of ``encoder.chunk_frames`` is drawn."""
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Automatic mixed precision in one of the shorter types; float16 with loss scaling."""
+    precision: Precision = "float32"
+    """Automatic mixed precision in one of the shorter types; float16 with loss scaling. ``auto``: bfloat16 where the
+    device is faster with it, else float32."""
     compile: bool = False
     """Compile the model (``torch.compile``): minutes at the start, faster steps afterwards."""
     checkpoint_layers: bool = False

@@ -30,6 +30,7 @@ from streamasr.training.diagnosis import Diagnostician
 from streamasr.training.distributed import World
 from streamasr.training.objective import Objective, Parts
 from streamasr.training.optim import build_optimizer, freeze, load_optimizer, set_rates
+from streamasr.training.precision import settled
 from streamasr.training.pretrained import load_pretrained
 from streamasr.training.report.events import DevReport, Event, Listener, Opening, RunStarted
 from streamasr.training.speech import Speech
@@ -65,7 +66,7 @@ class Trainer:
         *,
         decoders: int | None = None,
     ) -> None:
-        self.config = config
+        self.config = config = settled(config, world.device)
         self.folder = folder
         self.world = world
         self._listener = tell

@@ -1,0 +1,38 @@
+"""``precision = "auto"`` is what is faster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from streamasr.training import precision
+from streamasr.training.config import DataConfig, Precision, TrainConfig
+from streamasr.training.precision import fastest_precision, settled
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("short", "long", "expected"), [(1.0, 2.0, "bfloat16"), (8.0, 1.0, "float32")])
+def test_what_takes_less_time_is_taken(
+    monkeypatch: pytest.MonkeyPatch, short: float, long: float, expected: str
+) -> None:
+    seconds = {torch.bfloat16: short, torch.float32: long}
+    monkeypatch.setattr(precision, "_seconds", lambda dtype, _device: seconds[dtype])
+    assert fastest_precision(CPU) == expected
+
+
+@pytest.mark.parametrize("asked", ["float32", "bfloat16", "float16"])
+def test_a_precision_that_was_asked_for_stays(asked: Precision) -> None:
+    config = recipe(asked)
+    assert settled(config, CPU) is config
+
+
+def test_auto_becomes_one_that_this_machine_has() -> None:
+    config = settled(recipe("auto"), CPU)
+    assert config.precision in ("float32", "bfloat16")
+
+
+def recipe(asked: Precision) -> TrainConfig:
+    return TrainConfig(name="any", precision=asked, data=DataConfig(manifests=(Path("any.jsonl"),)))
