@@ -1,13 +1,15 @@
-"""The decoder's speed beside its peers': CPU time a frame of one stream, many streams, an hour, hotwords.
+"""The decoder's speed beside its peers': CPU time a frame of one stream, many streams, an hour, noise, hotwords.
 
     pip install -e ".[bench]"
     OMP_NUM_THREADS=1 python benchmarks/decoder_speed.py --manifest dev/manifest.jsonl
+    OMP_NUM_THREADS=1 python benchmarks/decoder_speed.py --manifest dev/manifest.jsonl --only sessions
 
 Every decoder hears the same log-probs in the same process, in turns; each figure is the median of the rounds. The
 log-probs are the model's of real speech (peaky), the same softened (flat), and noise. Peers: pyctcdecode 0.5.0 and
 ctc-beam-decoder (whole utterances, KenLM), flashlight-text's lexicon decoder (in steps; its wheel brings no KenLM, so
 that it has no language model at all), and the Python version of this project's search that its tests keep as
-an oracle. Those that are not installed are left out. Prints tables, then one JSON line last.
+an oracle. Those that are not installed are left out. What two threads save of the wall clock says something only
+where two cores are free. Prints tables, then one JSON line last.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from streamasr.config import DecoderConfig
+from streamasr.config import DecoderConfig, EndpointConfig
 from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.hypothesis import Hotword
 from streamasr.decoding.language_model import LanguageModel
@@ -53,6 +55,10 @@ SESSIONS = (1, 2, 4, 8, 16, 32, 64)
 THREADS = (1, 2)
 HOTWORDS = 1_000
 FRAMES_PER_MINUTE = 60 * 50
+NOISE_BEAMS = (64, 512)
+NEVER_MS = 10**8
+
+PARTS = ("peers", "sessions", "hour", "noise", "hotwords")
 
 
 @dataclass(frozen=True)
@@ -263,16 +269,18 @@ def compare(
 
 
 def many_sessions(kit: Kit, heard: Sequence[LogProbs], rounds: int, console: Console) -> dict[str, Any]:
-    """CPU and wall time of a frame of a stream, when many are stepped in one call."""
+    """CPU and wall time of a frame of a stream, when many are stepped in one call, and what two threads save."""
     decoder = UtteranceDecoder(
         BeamDecoder(kit.tokens, kit.lm, kit.config), frame_ms=20.0, endpointing=UtteranceOptions().endpointing
     )
     stream_TV = np.concatenate(heard)
     steps = 8
     figures: dict[str, Any] = {}
-    table = Table(
-        "sessions", "threads", "CPU µs a frame", "wall µs a frame", title="many sessions in one call"
-    )
+    table = Table("sessions", title="many sessions in one call, µs a frame")
+    for threads in THREADS:
+        for kind in ("CPU", "wall"):
+            table.add_column(f"{kind}, {threads} thread{'s' if threads > 1 else ''}", justify="right")
+    table.add_column(f"speed-up of {THREADS[1]} threads", justify="right")
     for sessions in SESSIONS:
         spent: dict[int, list[tuple[float, float]]] = {threads: [] for threads in THREADS}
         for _ in range(rounds):
@@ -289,10 +297,17 @@ def many_sessions(kit: Kit, heard: Sequence[LogProbs], rounds: int, console: Con
                 spent[threads].append(
                     ((time.process_time() - cpu) / frames * 1e6, (time.perf_counter() - wall) / frames * 1e6)
                 )
+        row: dict[str, float] = {}
         for threads, times in spent.items():
-            cpu_us, wall_us = (statistics.median(part) for part in zip(*times, strict=True))
-            table.add_row(str(sessions), str(threads), f"{cpu_us:.1f}", f"{wall_us:.1f}")
-            figures[f"{sessions} sessions, {threads} threads"] = {"cpu_us": cpu_us, "wall_us": wall_us}
+            for kind, part in zip(("cpu", "wall"), zip(*times, strict=True), strict=True):
+                row[f"{kind}_us_{threads}"] = statistics.median(part)
+        # Each round's two turns are neighbours, so that other work on the machine disturbs their ratio least.
+        pairs = zip(*(spent[threads] for threads in THREADS), strict=True)
+        row["speed_up"] = statistics.median(one_wall / two_wall for (_, one_wall), (_, two_wall) in pairs)
+        table.add_row(
+            str(sessions), *(f"{us:.1f}" for us in list(row.values())[:-1]), f"{row['speed_up']:.2f}×"
+        )
+        figures[f"{sessions} sessions"] = row
     console.print(table)
     return figures
 
@@ -325,6 +340,35 @@ def an_hour(kit: Kit, heard: Sequence[LogProbs], minutes: int, console: Console)
     }
     table = Table(*figures, title="one session, an hour")
     table.add_row(*(f"{figure:.1f}" for figure in figures.values()))
+    console.print(table)
+    return figures
+
+
+def endless_noise(kit: Kit, minutes: int, console: Console) -> dict[str, Any]:
+    """Sessions that hear noise without a language model and without endpoints: the most that a state may hold."""
+    never = EndpointConfig(
+        silence_ms=NEVER_MS, start_silence_ms=NEVER_MS, max_utterance_ms=NEVER_MS, max_overrun_ms=NEVER_MS
+    )
+    options = UtteranceOptions(endpointing=never, partials=False)
+    noise_TV = noise(FRAMES_PER_MINUTE, len(kit.tokens))
+    figures: dict[str, Any] = {"minutes": minutes}
+    table = Table(
+        "beam", "largest state, KiB", "µs a frame", title=f"{minutes} minutes of noise, no language model"
+    )
+    for beam in NOISE_BEAMS:
+        config = replace(kit.config, beam_width=beam)
+        decoder = UtteranceDecoder(
+            BeamDecoder(kit.tokens, None, config), frame_ms=20.0, endpointing=options.endpointing
+        )
+        state, largest = decoder.initial_state(options), 0
+        began, frames = time.process_time(), minutes * FRAMES_PER_MINUTE
+        for start in range(0, frames, CHUNK_FRAMES):
+            at = start % (FRAMES_PER_MINUTE - CHUNK_FRAMES)
+            state, _ = decoder.step(state, noise_TV[at : at + CHUNK_FRAMES])
+            largest = max(largest, state.beam.bytes)
+        us = (time.process_time() - began) / frames * 1e6
+        table.add_row(str(beam), f"{largest / 1024:.0f}", f"{us:.1f}")
+        figures[f"beam {beam}"] = {"largest_state_kib": largest / 1024, "us": us}
     console.print(table)
     return figures
 
@@ -370,7 +414,10 @@ def main() -> int:
     parser.add_argument("--utterances", type=int, default=3, help="heard by every decoder (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of every decoder (%(default)s)")
     parser.add_argument("--beams", type=int, nargs="+", default=[8, 32, 64, 128], metavar="N")
-    parser.add_argument("--minutes", type=int, default=60, help="of the long session (%(default)s)")
+    parser.add_argument("--minutes", type=int, default=60, help="of the long sessions (%(default)s)")
+    parser.add_argument(
+        "--only", choices=PARTS, nargs="+", default=PARTS, metavar="PART", help="of %(choices)s"
+    )
     args = parser.parse_args()
     console = Console(width=160)
     try:
@@ -391,6 +438,13 @@ def main() -> int:
             "flat": [softened(heard[0])],
             "noise": [noise(150, len(tokens))],
         }
+        measures: dict[str, Callable[[], dict[str, Any]]] = {
+            "peers": lambda: compare(kit, kinds, args.beams, args.rounds, console),
+            "sessions": lambda: many_sessions(kit, heard, args.rounds, console),
+            "hour": lambda: an_hour(kit, heard, args.minutes, console),
+            "noise": lambda: endless_noise(kit, args.minutes, console),
+            "hotwords": lambda: hotwords(kit, heard, args.rounds, console),
+        }
         figures = {
             "benchmark": "decoder_speed",
             "loading_s": loading_s,
@@ -398,10 +452,7 @@ def main() -> int:
             "settings": {
                 name: getattr(config, name) for name in ("beam_prune_log_prob", "token_min_log_prob")
             },
-            "peers": compare(kit, kinds, args.beams, args.rounds, console),
-            "sessions": many_sessions(kit, heard, args.rounds, console),
-            "hour": an_hour(kit, heard, args.minutes, console),
-            "hotwords": hotwords(kit, heard, args.rounds, console),
+            **{part: measures[part]() for part in PARTS if part in args.only},
         }
     except StreamasrError as error:
         print(f"decoder_speed: {error.message}", file=sys.stderr)

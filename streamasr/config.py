@@ -272,6 +272,9 @@ class DecoderConfig:
     """Keep only the best of beams that the language model can no longer tell apart: fewer alternatives."""
     charge_empty_last_word: bool = False
     """Charge utterances that end in a separator for an unknown word, as pyctcdecode does; to compare with it."""
+    max_path_tokens: int = 4_096
+    """Tokens at most, in all beams' best paths together, behind those that all of them share: beyond it the best beam
+    decides what was said first. An utterance of half as many is split. So no state grows past a megabyte."""
     lm_cache_entries: int = 65_536
     """Word scores kept from the language model, shared by all sessions; the oldest go first."""
     word_lead_ms: int = 0
@@ -280,7 +283,7 @@ class DecoderConfig:
     """… and ends so long after the last frame of its last token; neighbours meet where both would overlap."""
 
     def __post_init__(self) -> None:
-        _positive(self, "beam_width", "lm_cache_entries")
+        _positive(self, "beam_width", "max_path_tokens", "lm_cache_entries")
         for name in ("word_lead_ms", "word_trail_ms"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")

@@ -56,6 +56,8 @@ class State:
     @property
     def beams(self) -> list[tuple[str, str, int, float, float, float, float]]: ...
     @property
+    def open_tokens(self) -> int: ...
+    @property
     def bytes(self) -> int: ...
 
 class HeardToken:
@@ -116,6 +118,7 @@ class SearchConfig:
         token_min_log_prob: float,
         prune_history: bool,
         charge_empty_last_word: bool,
+        max_path_tokens: int,
         weights: LmWeights,
     ) -> None: ...
 

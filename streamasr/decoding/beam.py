@@ -29,12 +29,13 @@ from streamasr.decoding.tokens import TokenList
 
 LogProbs = NDArray[np.floating[Any]]
 BeamState = _native.State
-"""A search under way: immutable, bounded by the beam width times the length of its text, ``bytes`` long.
+"""A search under way: immutable, ``bytes`` long, bounded by its text and ``max_path_tokens`` more tokens.
 
 ``frame``: frames of the stream seen so far, those before this search included. ``speech_start``: the first frame
 of the first word, as it was when the best beam first had one; ``None`` before. ``committed``: words with which
 every reading begins from now on. ``beams``: best first, for inspection: finished words, open word, last token,
 log probability of all paths and of the best one, worth of the finished words, worth of the open one.
+``open_tokens``: finished tokens of the beams' best paths, each counted once, behind those that all of them share.
 """
 
 
@@ -83,6 +84,7 @@ class BeamDecoder:
                 token_min_log_prob=config.token_min_log_prob,
                 prune_history=config.prune_history,
                 charge_empty_last_word=config.charge_empty_last_word,
+                max_path_tokens=config.max_path_tokens,
                 weights=weights_of(config),
             ),
         )

@@ -49,7 +49,7 @@ class UtteranceOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UtteranceState:
-    """One session's decoding. Bounded by the longest utterance its endpoint rules allow."""
+    """One session's decoding. Bounded by the longest utterance its endpoint rules and ``max_path_tokens`` allow."""
 
     options: UtteranceOptions
     rules: EndpointRules

@@ -14,6 +14,7 @@ from streamasr.decoding.hypothesis import Final, Hotword, Hypothesis, Partial, S
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceOptions
 from tests.decoding.oracle.making import oracle_beams, oracle_utterances
+from tests.decoding.oracle.state import open_tokens
 from tests.decoding.synthetic import (
     CHARACTERS,
     PIECES,
@@ -74,6 +75,7 @@ configs = st.builds(
     unk_score_offset=st.sampled_from([-10.0, 0.5]),
     prune_history=st.booleans(),
     charge_empty_last_word=st.booleans(),
+    max_path_tokens=st.sampled_from([5, 30, 4096]),
 )
 
 
@@ -89,6 +91,7 @@ def assert_same_beams(state, expected):
     np.testing.assert_allclose(scores, others, rtol=CLOSE, atol=CLOSE)
     assert state.offset == close(expected.offset)
     assert state.frame == expected.frame
+    assert state.open_tokens >= open_tokens(expected.beams)
 
 
 def sharpness(word):
@@ -171,8 +174,8 @@ def outline(event):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.data(), tokens_of_any_kind)
-def test_utterances_are_the_oracles(data, tokens):
+@given(st.data(), tokens_of_any_kind, st.sampled_from([8, 40, 4096]))
+def test_utterances_are_the_oracles(data, tokens, max_path_tokens):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     pieces = []
     for _ in range(3):
@@ -185,9 +188,10 @@ def test_utterances_are_the_oracles(data, tokens):
         alternatives=3,
     )
     then = data.draw(hotwords(tokens))
+    config = DecoderConfig(max_path_tokens=max_path_tokens)
     got, expected = (
         events_of(decoder, log_probs, options, cuts, then)
-        for decoder in (utterance_decoder(tokens=tokens), oracle_utterances(tokens=tokens))
+        for decoder in (utterance_decoder(config, tokens=tokens), oracle_utterances(config, tokens=tokens))
     )
     assert [outline(event) for event in got] == [outline(event) for event in expected]
     for event, other in zip(got, expected, strict=True):

@@ -1,9 +1,13 @@
-"""The default model's log-probs of real speech: the streaming search against pyctcdecode's over whole utterances."""
+"""The default model's log-probs of real speech: the streaming search against pyctcdecode's over whole utterances, and
+against the oracle in Python.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import kenlm
 import numpy as np
@@ -14,13 +18,23 @@ from pyctcdecode.language_model import LanguageModel as OracleLm
 
 from streamasr.config import ModelConfig
 from streamasr.decoding.beam import BeamDecoder
+from streamasr.decoding.hypothesis import Final
 from streamasr.decoding.language_model import LanguageModel
 from streamasr.decoding.tokens import TokenList
+from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.engine.model import LoadedModel, load_model, read_model_config
+from streamasr.evaluation.tuning import Recording, listen
 from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance, read_manifest
+from streamasr.scoring import Edits, word_edits
+from streamasr.text import join_words, text_rules
+from tests.decoding.oracle.beam import BeamDecoder as PythonBeams
+from tests.decoding.oracle.language_model import LanguageModel as PythonLm
+from tests.decoding.oracle.utterance import UtteranceDecoder as PythonDecoder
 
 CHUNK_FRAMES = 32
+BEAM_WIDTH = 64
+"""For both searches: the oracle is too slow for the model's own."""
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +108,64 @@ def test_the_dev_sets_decode_as_pyctcdecode_decodes_them(
     different, worst = compare(en_small, read_model_config(en_small), model, utterances)
     assert different <= 0.01 * count
     assert worst < 1e-3
+
+
+class Compared(NamedTuple):
+    """The native decoder beside the one in Python."""
+
+    different: int
+    """Utterances whose texts differ in any letter."""
+    native: Edits
+    python: Edits
+
+
+def beside_python(folder: Path, config: ModelConfig, recordings: Iterable[Recording]) -> Compared:
+    """Both decoders with the settings that the model is shipped with, but for the beam."""
+    decoder = replace(config.decoder, beam_width=BEAM_WIDTH)
+    bare = replace(decoder, blank_penalty=0.0)
+    tokens = TokenList.load(folder / "tokens.txt")
+    # The oracle knows no blank penalty: both hear what the native search makes of it.
+    prepared = BeamDecoder(tokens, None, decoder).prepared
+    lm = LanguageModel.load(folder / "lm.bin", folder / "unigrams.txt", bare)
+    words = (folder / "unigrams.txt").read_text(encoding="utf-8").split()
+    python_lm = PythonLm(kenlm.Model(str(folder / "lm.bin")), words, bare)
+    decoders = (
+        UtteranceDecoder(BeamDecoder(tokens, lm, bare), frame_ms=20.0, endpointing=config.endpointing),
+        PythonDecoder(PythonBeams(tokens, python_lm, bare), frame_ms=20.0, endpointing=config.endpointing),
+    )
+    rules = text_rules(config.language)
+    different, edits = 0, [Edits(), Edits()]
+    for recording in recordings:
+        log_probs_TV = prepared(recording.log_probs_TV)
+        texts = [text_of(decoder, log_probs_TV) for decoder in decoders]
+        different += texts[0] != texts[1]
+        for place, text in enumerate(texts):
+            edits[place] += word_edits(recording.reference, rules.normalise(text))
+    return Compared(different, *edits)
+
+
+def text_of(decoder: UtteranceDecoder | PythonDecoder, log_probs_TV: np.ndarray) -> str:
+    """What ``decoder`` hears, chunk by chunk."""
+    state = decoder.initial_state(replace(decoder.default_options(), partials=False))
+    finals = []
+    for start in range(0, len(log_probs_TV), CHUNK_FRAMES):
+        state, events = decoder.step(state, log_probs_TV[start : start + CHUNK_FRAMES])
+        finals += [event.hypothesis.text for event in events if isinstance(event, Final)]
+    _, events = decoder.flush(state)
+    finals += [event.hypothesis.text for event in events if isinstance(event, Final)]
+    return join_words(finals)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("speech", "count"), [("dev-librispeech", 118), ("dev-l2", 400)])
+def test_the_dev_sets_are_never_heard_worse_than_in_python(
+    shared_dir: Path, en_small: Path, model: LoadedModel, speech: str, count: int
+) -> None:
+    utterances = read_manifest(shared_dir / speech / "manifest.jsonl")
+    assert len(utterances) == count
+    recordings = listen(model, utterances, chunk_ms=640, batch=8)
+    compared = beside_python(en_small, read_model_config(en_small), recordings)
+    assert compared.different == 0
+    assert compared.native.errors <= compared.python.errors
+    assert compared.native.rate < 0.5  # Speech was heard.

@@ -139,6 +139,7 @@ State heard(const Search& search, State state, const Matrix& log_probs_TV) {
     }
     search.advance(state, work.frame, work);
   }
+  state.shrink_to_fit();
   return state;
 }
 
@@ -156,7 +157,10 @@ std::vector<Outcome> hear_all(const Search& search, const std::vector<const Stat
   }
   Hearing(search, commit_every).hear_all(turns, threads);
   std::vector<Outcome> outcomes;
-  for (Turn& turn : turns) outcomes.emplace_back(std::move(turn.state), turn.heard, turn.verdict, turn.settled);
+  for (Turn& turn : turns) {
+    turn.state.shrink_to_fit();
+    outcomes.emplace_back(std::move(turn.state), turn.heard, turn.verdict, turn.settled);
+  }
   return outcomes;
 }
 
@@ -225,6 +229,7 @@ NB_MODULE(_native, m) {
       .def_prop_ro("committed_words", [](const State& state) { return state.contexts[state.committed].words; })
       .def_prop_ro("offset", [](const State& state) { return state.offset; })
       .def_prop_ro("beams", &beams)
+      .def_prop_ro("open_tokens", &State::open_tokens)
       .def_prop_ro("bytes", &State::bytes);
 
   nb::class_<HeardToken>(m, "HeardToken")
@@ -256,8 +261,9 @@ NB_MODULE(_native, m) {
       .def("judge", &EndpointRules::judge, "frames"_a, "silent_frames"_a.none(), "between_words"_a, "quiet"_a);
 
   nb::class_<SearchConfig>(m, "SearchConfig")
-      .def(nb::init<std::size_t, double, double, bool, bool, LmWeights>(), "beam_width"_a, "beam_prune_log_prob"_a,
-           "token_min_log_prob"_a, "prune_history"_a, "charge_empty_last_word"_a, "weights"_a);
+      .def(nb::init<std::size_t, double, double, bool, bool, std::size_t, LmWeights>(), "beam_width"_a, "beam_prune_log_prob"_a,
+           "token_min_log_prob"_a, "prune_history"_a, "charge_empty_last_word"_a, "max_path_tokens"_a,
+           "weights"_a);
   nb::class_<Search>(m, "Search")
       .def(nb::new_(&search), "pieces"_a, "starts"_a, "blank"_a, "separator"_a.none(), "lm"_a.none(), "config"_a)
       .def("initial", [](const Search& search, std::shared_ptr<Hotwords> hotwords, std::int64_t frame,

@@ -78,6 +78,7 @@ class Hearing {
       const bool quiet = work.frame.best == search_.tokens.blank || work.frame.best == search_.tokens.separator;
       const auto silent = speech_end < 0 ? std::nullopt : std::optional(state.frames - speech_end);
       turn.verdict = turn.rules.judge(state.frames, silent, best.part == 0, quiet);
+      if (turn.verdict == Verdict::goes_on && too_long(state)) turn.verdict = Verdict::splits;
       if (turn.verdict != Verdict::goes_on) return;
       if (state.frames % commit_every_ == 0 && commit_settled(state, turn.commit_margin)) {
         turn.settled = true;
@@ -113,6 +114,11 @@ class Hearing {
     std::int32_t start = beam.start;
     for (NodeId id = beam.spoken; id != kNoNode; id = state.spoken[id].before) start = state.spoken[id].start;
     return start;
+  }
+
+  // Whether the best text alone is half of all that may be remembered, whatever the endpoint rules allow.
+  bool too_long(const State& state) const {
+    return 2 * static_cast<std::size_t>(state.length(state.beams[0].spoken)) >= search_.config.max_path_tokens;
   }
 
   // Commits the words that every beam which can still win begins with; false if there are none new.

@@ -26,6 +26,7 @@ class Pool {
   // A new node after `node.before`, held by nobody yet.
   NodeId add(T node) {
     if (node.before != kNoNode) ++nodes_[node.before].holds;
+    ++size_;
     if (free_ == kNoNode) {
       nodes_.push_back(std::move(node));
       return static_cast<NodeId>(nodes_.size() - 1);
@@ -49,6 +50,7 @@ class Pool {
       nodes_[id] = T{};
       nodes_[id].before = free_;
       free_ = id;
+      --size_;
       id = before;
     }
   }
@@ -57,11 +59,17 @@ class Pool {
     drop(id, [](NodeId, const T&) {});
   }
 
+  // Nodes that are held.
+  std::size_t size() const { return size_; }
+
   std::size_t bytes() const { return nodes_.capacity() * sizeof(T); }
+
+  void shrink_to_fit() { nodes_.shrink_to_fit(); }
 
  protected:
   std::vector<T> nodes_;
   NodeId free_ = kNoNode;
+  std::size_t size_ = 0;
 };
 
 struct TreeNode : Node {

@@ -100,6 +100,7 @@ void Search::advance(State& state, const Frame& frame, Workspace& work) const {
     expand(state, frame, work);
     select(state, work);
     rebuild(state, work);
+    if (state.open_tokens() > config.max_path_tokens) narrow(state);
     state.resting = only_blank;
   }
   ++state.frames;
@@ -274,6 +275,7 @@ Beam Search::next_beam(State& state, const Candidate& candidate, Workspace& work
       said.start = next.start;
       said.end = next.end;
       said.peak = next.peak;
+      said.length = state.length(next.spoken) + 1;
       said.ends_word = ends_word;
       return state.spoken.add(said);
     };

@@ -18,6 +18,7 @@ struct SearchConfig {
   double token_min_log_prob;
   bool prune_history;
   bool charge_empty_last_word;
+  std::size_t max_path_tokens;
   LmWeights weights;
 };
 
@@ -109,6 +110,10 @@ class Search {
   void score_candidates(State& state, Workspace& work, bool all) const;
   void select(State& state, Workspace& work) const;
   void rebuild(State& state, Workspace& work) const;
+  NodeId shared_path(const State& state) const;
+  void narrow(State& state) const;
+  template <class Keep>
+  void keep_if(State& state, const Keep& keep) const;
   Beam next_beam(State& state, const Candidate& candidate, Workspace& work) const;
   std::vector<std::uint32_t> undominated(const State& state) const;
   bool same_future(const State& state, const Beam& one, const Beam& other) const;

@@ -69,9 +69,44 @@ void Search::commit(State& state, NodeId context) const {
   state.drop_context(state.committed);
   state.committed = context;
   if (state.extends(state.beams[0].context, context)) return;
+  keep_if(state, [&](const Beam& beam) { return state.extends(beam.context, context); });
+}
+
+// The last token that the best paths of all beams pass.
+NodeId Search::shared_path(const State& state) const {
+  NodeId shared = state.beams[0].spoken;
+  for (const Beam& beam : state.beams) {
+    NodeId path = state.cut(beam.spoken, state.length(shared));
+    shared = state.cut(shared, state.length(path));
+    while (shared != path) {
+      shared = state.spoken[shared].before;
+      path = state.spoken[path].before;
+    }
+  }
+  return shared;
+}
+
+// Where beams have disagreed for so long that their paths hold more tokens than are allowed, the best one decides:
+// beams that part from it before the middle of its open tokens go, and again until the rest is few enough.
+void Search::narrow(State& state) const {
+  state.trunk = shared_path(state);
+  while (state.open_tokens() > config.max_path_tokens && state.beams.size() > 1) {
+    const std::int32_t trunk = state.length(state.trunk), best = state.length(state.beams[0].spoken);
+    const NodeId middle = state.cut(state.beams[0].spoken, trunk + (best - trunk + 1) / 2);
+    if (middle == state.trunk) {
+      keep_if(state, [&](const Beam& beam) { return &beam == &state.beams[0]; });
+    } else {
+      keep_if(state, [&](const Beam& beam) { return state.cut(beam.spoken, state.length(middle)) == middle; });
+    }
+    state.trunk = shared_path(state);
+  }
+}
+
+template <class Keep>
+void Search::keep_if(State& state, const Keep& keep) const {
   std::vector<Beam> beams;
   for (const Beam& beam : state.beams) {
-    if (state.extends(beam.context, context)) {
+    if (keep(beam)) {
       beams.push_back(beam);
     } else {
       state.drop(beam);

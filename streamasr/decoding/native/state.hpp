@@ -40,6 +40,7 @@ struct Spoken : Node {
   std::int32_t start = 0;
   std::int32_t end = 0;
   double peak = 0.0;
+  std::int32_t length = 1;  // of the path up to here, in tokens
   bool ends_word = false;
 };
 
@@ -85,6 +86,7 @@ struct State {
   std::int32_t frames = 0;         // frames heard since
   std::int32_t speech_start = -1;  // the first word's first frame, when the best beam first had a word
   NodeId committed = 0;  // the context with which every reading begins from now on
+  NodeId trunk = kNoNode;  // a token that every best path passed, the last one when that was last looked for
   std::shared_ptr<const Hotwords> hotwords;
 
   void hold(const Beam& beam) {
@@ -99,6 +101,18 @@ struct State {
     drop_context(beam.context);
     spellings.drop(beam.part);
     spoken.drop(beam.spoken);
+  }
+
+  // The tokens of a path up to `id`.
+  std::int32_t length(NodeId id) const { return id == kNoNode ? 0 : spoken[id].length; }
+
+  // Tokens behind the trunk, those that several paths share counted once.
+  std::size_t open_tokens() const { return spoken.size() - static_cast<std::size_t>(length(trunk)); }
+
+  // The token of a path with which it has `length` tokens; the path's last one if it has fewer.
+  NodeId cut(NodeId id, std::int32_t to) const {
+    while (length(id) > to) id = spoken[id].before;
+    return id;
   }
 
   // Whether the words of `context` begin with those of `beginning`.
@@ -127,6 +141,14 @@ struct State {
     std::string before = words(contexts[context].before);
     if (!before.empty()) before.push_back(' ');
     return before + text(contexts[context].edge);
+  }
+
+  // Gives back memory that is not used: a state outlives the frames that made it grow.
+  void shrink_to_fit() {
+    beams.shrink_to_fit();
+    spellings.shrink_to_fit();
+    contexts.shrink_to_fit();
+    spoken.shrink_to_fit();
   }
 
   std::size_t bytes() const {

@@ -27,7 +27,7 @@ from tests.decoding.oracle.hotwords import HotwordScorer
 from tests.decoding.oracle.language_model import LanguageModel
 from tests.decoding.oracle.paths import Path
 from tests.decoding.oracle.readings import hypotheses_of, read_final, read_open
-from tests.decoding.oracle.state import Beam, BeamState, undominated
+from tests.decoding.oracle.state import Beam, BeamState, narrowed, undominated
 
 LOG_PROB_FLOOR = log(1e-15)
 """No token is less probable than this; pyctcdecode's own floor."""
@@ -53,7 +53,9 @@ class _Candidate:
     path_score: float
     part_score: float
     source: Beam
-    """The beam of this frame that the best path comes from."""
+    """The beam of this frame that the best path comes from …"""
+    place: int
+    """… and its place among them."""
     log_prob: float
     total: float = 0.0
 
@@ -168,6 +170,7 @@ class BeamDecoder:
                 state.scorer,
             )
         beams = self._survivors(self._candidates(state, frame), state)
+        beams = narrowed(beams, self.config.max_path_tokens)
         return BeamState(beams, state.offset, only_blank, state.frame + 1, state.committed, state.scorer)
 
     def hypotheses(
@@ -201,8 +204,8 @@ class BeamDecoder:
         candidates: dict[tuple[Context, str, int], _Candidate] = {}
         for token, log_prob in frame.tokens:
             piece, finishes = pieces[token], starts[token]
-            for beam in state.beams:
-                context, part, last, score, path_score, kept_part_score, _ = beam
+            for place, beam in enumerate(state.beams):
+                context, part, last, score, path_score, kept_part_score, *_ = beam
                 part_score: float | None = kept_part_score
                 if token in (blank, last):
                     pass
@@ -227,14 +230,14 @@ class BeamDecoder:
                     if part_score is None:
                         part_score = scorer.score_part(context, part)
                     candidates[key] = _Candidate(
-                        context, part, token, score, path_score, part_score, beam, log_prob
+                        context, part, token, score, path_score, part_score, beam, place, log_prob
                     )
                     continue
                 high, low = (score, same.score) if score > same.score else (same.score, score)
                 same.score = high + log1p(exp(low - high))
                 if path_score > same.path_score:
                     same.path_score = path_score
-                    same.source = beam
+                    same.source, same.place = beam, place
         return list(candidates.values())
 
     def _survivors(self, candidates: list[_Candidate], state: BeamState) -> tuple[Beam, ...]:
@@ -254,12 +257,14 @@ class BeamDecoder:
     def _beam(self, candidate: _Candidate, frame: int) -> Beam:
         """The beam that ``candidate`` has become after ``frame``."""
         source, token, path = candidate.source, candidate.token, candidate.source.path
-        sounds = bool(self.tokens.pieces[token])
+        sounds, starts, tokens = bool(self.tokens.pieces[token]), self.tokens.starts[token], source.tokens
         if token == source.last:
             if sounds:
                 path = path.repeat(frame, candidate.log_prob)
         else:
-            if self.tokens.starts[token]:
+            if path.letters and (starts or sounds):
+                tokens = (*tokens, (frame, candidate.place, token if starts else -1))
+            if starts:
                 path = path.close(source.part)
             if sounds:
                 path = path.letter(frame, candidate.log_prob)
@@ -271,6 +276,7 @@ class BeamDecoder:
             candidate.path_score,
             candidate.part_score,
             path,
+            tokens,
         )
 
 

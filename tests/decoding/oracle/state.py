@@ -5,7 +5,7 @@ Values only: knows neither log-probs nor how a search goes on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import NamedTuple
@@ -30,6 +30,9 @@ class Beam(NamedTuple):
     part_score: float
     """What ``part`` is worth so far."""
     path: Path
+    tokens: tuple[tuple[int, int, int], ...] = ()
+    """The finished tokens of ``path``, each by the frame that finished it, the place of the beam that it was in, and
+    the token that ended its word, too, -1 where none did: beams share as many of them as they do of their past."""
 
     @property
     def total(self) -> float:
@@ -69,6 +72,35 @@ def undominated(beams: Iterable[Beam]) -> tuple[Beam, ...]:
         recent, heard = beam.context.recent, beam.context.hotword_state
         first.setdefault((recent, heard.open, heard.covered, beam.part, beam.last), beam)
     return tuple(first.values())
+
+
+def shared_tokens(beams: Sequence[Beam]) -> int:
+    """How many tokens of their paths all of ``beams`` share."""
+    levels = zip(*(beam.tokens for beam in beams), strict=False)
+    return sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
+
+
+def open_tokens(beams: Sequence[Beam]) -> int:
+    """How many tokens the paths hold beyond those, each counted once."""
+    return len(set().union(*(beam.tokens for beam in beams))) - shared_tokens(beams)
+
+
+def narrowed(beams: tuple[Beam, ...], most: int) -> tuple[Beam, ...]:
+    """Leave out beams that part from the best one so early that all of them hold more than ``most`` open tokens.
+
+    Those go that part from it before the middle of its open tokens, and again until the rest is few enough.
+
+    Args:
+        beams: best first.
+        most: tokens.
+    """
+    while open_tokens(beams) > most:
+        best, shared = beams[0].tokens, shared_tokens(beams)
+        middle = best[: shared + (len(best) - shared + 1) // 2]
+        if len(middle) == shared:
+            return beams[:1]
+        beams = tuple(beam for beam in beams if beam.tokens[: len(middle)] == middle)
+    return beams
 
 
 def settled_text(state: BeamState) -> str:

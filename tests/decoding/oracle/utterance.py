@@ -137,6 +137,8 @@ class UtteranceDecoder:
                 quiet=frame.best in (self.beams.tokens.blank, self.beams.tokens.separator),
             )
         )
+        if verdict is Verdict.GOES_ON and 2 * len(best.tokens) >= self.beams.config.max_path_tokens:
+            verdict = Verdict.SPLITS
         match verdict:
             case Verdict.ENDS:
                 return self._finish(state, events, end_of_sentence=True)
