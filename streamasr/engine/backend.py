@@ -36,7 +36,8 @@ def load_step_encoder(
         config: its encoder's configuration.
         vocab_size: how many tokens it has.
         device: where to compute.
-        backend: with what.
+        backend: with what. ``auto`` takes the graph on a CPU, where there is one: it was measured to be as cheap or
+            cheaper for both families, in batches such as engines take by default.
         threads: of one step under ONNX Runtime; 0 for as many as PyTorch would take. PyTorch's own are its process's.
 
     Raises:
@@ -56,6 +57,12 @@ def load_step_encoder(
             if backend == "onnxruntime" or not weights.is_file():
                 raise
             logger.warning("PyTorch computes in place of ONNX Runtime: %s", error.message)
+    elif backend == "auto" and device.type == "cpu":
+        logger.info(
+            "%s has no %s: PyTorch computes; with a graph one stream takes a quarter to two thirds less CPU time: "
+            "`streamasr model export %s %s --onnx` makes it",
+            *(folder, GRAPH_FILE, folder, folder),
+        )
     return load_encoder(config, weights, vocab_size, device)
 
 

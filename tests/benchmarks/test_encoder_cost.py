@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from streamasr.config import FastConformerEncoderConfig, WhisperEncoderConfig
 
@@ -68,3 +69,12 @@ def test_cpu_seconds_come_for_every_case(cost: ModuleType, monkeypatch: pytest.M
     costs = cost.measure_cpu(["tiny"], [1, 2], rounds=1)
     assert {(case.latency_ms, case.batch) for case in costs} == {(80, 1), (80, 2), (160, 1), (160, 2)}
     assert all(seconds >= 0 for seconds in costs.values())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu_its_part_says_so(
+    cost: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["encoder_cost", "--device", "cuda"])
+    assert cost.main() == 1
+    assert "no CUDA device here" in capsys.readouterr().err

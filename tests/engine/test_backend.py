@@ -33,12 +33,16 @@ def copied(folder: Path, place: Path) -> Path:
     return place
 
 
-def test_auto_takes_the_graph_where_there_is_one(folder: Path, tmp_path: Path) -> None:
+def test_auto_takes_the_graph_where_there_is_one(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert isinstance(load_model(folder, "cpu").encoder, OnnxEncoder)
     assert isinstance(load_model(folder, "cpu", "torch").encoder, torch.nn.Module)
     plain = copied(folder, tmp_path / "plain")
     (plain / "encoder.onnx").unlink()
-    assert isinstance(load_model(plain, "cpu").encoder, torch.nn.Module)
+    with caplog.at_level(logging.INFO, "streamasr.engine.backend"):
+        assert isinstance(load_model(plain, "cpu").encoder, torch.nn.Module)
+    assert f"`streamasr model export {plain} {plain} --onnx` makes it" in caplog.text
     with pytest.raises(ModelError, match=r"encoder\.onnx: no such file; `streamasr model export"):
         load_model(plain, "cpu", "onnxruntime")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from streamasr.acoustic.base import Encoder
 from streamasr.acoustic.onnx.agreement import TOLERANCE, Agreement, compare
-from streamasr.acoustic.onnx.graph import trace
+from streamasr.acoustic.onnx.graph import Traced, trace
 from streamasr.acoustic.onnx.quantise import quantise_weights
 from streamasr.acoustic.onnx.runtime import METADATA_KEY, GraphInfo, OnnxEncoder
 from streamasr.acoustic.onnx.weights import refer_to_weights
@@ -43,6 +43,30 @@ def export_encoder(
         ConfigError: the packages that make or run graphs are not installed.
     """
     traced = trace(encoder, config.n_mels)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
+        made = Path(folder) / out.name
+        write_graph(traced, encoder, config, weights, made, int8=int8)
+        if not int8:
+            _lay_beside(weights, Path(folder) / weights.name)
+        agreement = compare(copy.deepcopy(encoder).double(), OnnxEncoder(made), mel_FM)
+        if not int8 and not agreement.worst <= TOLERANCE:
+            raise ModelError(
+                f"the exported graph's log-probs are up to {agreement.worst:.2g} off, more than {TOLERANCE}; "
+                "nothing was written"
+            )
+        made.replace(out)
+    return agreement
+
+
+def write_graph(
+    traced: Traced, encoder: Encoder, config: EncoderConfig, weights: Path, out: Path, *, int8: bool = False
+) -> None:
+    """Write what :func:`trace` made of an encoder, unchecked; the arguments are those of :func:`export_encoder`.
+
+    Raises:
+        ModelError: the weights are not those that the graph names.
+        ConfigError: the packages that make graphs are not installed.
+    """
     model = traced.program.model_proto
     info = GraphInfo(
         encoder=dataclasses.asdict(config),
@@ -60,19 +84,7 @@ def export_encoder(
         info = dataclasses.replace(info, weights_file=weights.name, weights_table=table)
     _forget_sources(model)
     model.metadata_props.add(key=METADATA_KEY, value=info.to_json())
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
-        made = Path(folder) / out.name
-        made.write_bytes(model.SerializeToString())
-        if not int8:
-            _lay_beside(weights, Path(folder) / weights.name)
-        agreement = compare(copy.deepcopy(encoder).double(), OnnxEncoder(made), mel_FM)
-        if not int8 and not agreement.worst <= TOLERANCE:
-            raise ModelError(
-                f"the exported graph's log-probs are up to {agreement.worst:.2g} off, more than {TOLERANCE}; "
-                "nothing was written"
-            )
-        made.replace(out)
-    return agreement
+    out.write_bytes(model.SerializeToString())
 
 
 def _forget_sources(model: Any) -> None:
