@@ -272,7 +272,7 @@ class DecoderConfig:
     """Keep only the best of beams that the language model can no longer tell apart: fewer alternatives."""
     charge_empty_last_word: bool = False
     """Charge utterances that end in a separator for an unknown word, as pyctcdecode does; to compare with it."""
-    max_path_tokens: int = 4_096
+    max_path_tokens: int = 3_072
     """Tokens at most, in all beams' best paths together, behind those that all of them share: beyond it the best beam
     decides what was said first. An utterance of half as many is split. So no state grows past a megabyte."""
     lm_cache_entries: int = 65_536
