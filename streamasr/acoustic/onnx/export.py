@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import os
 import shutil
 import tempfile
@@ -48,10 +49,15 @@ def export_encoder(
         write_graph(traced, encoder, config, weights, made, int8=int8)
         if not int8:
             _lay_beside(weights, Path(folder) / weights.name)
-        agreement = compare(copy.deepcopy(encoder).double(), OnnxEncoder(made), mel_FM)
-        if not int8 and not agreement.worst <= TOLERANCE:
+        exact = copy.deepcopy(encoder).double()
+        agreement = compare(exact, OnnxEncoder(made), mel_FM)
+        allowed = TOLERANCE
+        if TOLERANCE < agreement.worst < math.inf and not int8:
+            # In float32 PyTorch may be that far from float64, too: then the graph may, but no farther.
+            allowed = max(TOLERANCE, compare(exact, encoder, mel_FM).worst)
+        if agreement.worst > allowed and not int8:
             raise ModelError(
-                f"the exported graph's log-probs are up to {agreement.worst:.2g} off, more than {TOLERANCE}; "
+                f"the exported graph's log-probs are up to {agreement.worst:.2g} off, more than {allowed:.2g}; "
                 "nothing was written"
             )
         made.replace(out)

@@ -32,7 +32,7 @@ class WeightsTable:
     data_start: int
     """Where the tensors begin, in bytes."""
     digest: str
-    """SHA-256 of the table, in hexadecimal: equal where every tensor lies at the same place."""
+    """SHA-256 of the table and of where it ends, in hexadecimal: equal where every tensor lies at the same place."""
 
 
 def read_table(path: Path) -> WeightsTable:
@@ -53,8 +53,10 @@ def read_table(path: Path) -> WeightsTable:
         raise ModelError(f"{path}: no such file; the graph beside it has its weights there") from None
     except (ValueError, AttributeError) as error:
         raise ModelError(f"{path}: not a readable safetensors file: {error}") from None
-    digest = hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
-    return WeightsTable(table, _LENGTH_BYTES + length, digest)
+    data_start = _LENGTH_BYTES + length
+    # Places in the table count from its end, those in a graph from the file's beginning.
+    places = json.dumps([data_start, table], sort_keys=True)
+    return WeightsTable(table, data_start, hashlib.sha256(places.encode()).hexdigest())
 
 
 def refer_to_weights(model: Any, weights: Path) -> str:

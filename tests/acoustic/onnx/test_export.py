@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -135,6 +136,16 @@ def test_weights_of_another_layout_are_refused(exported: Exported, tmp_path: Pat
         OnnxEncoder(graph)
 
 
+def test_weights_that_begin_elsewhere_in_the_file_are_refused(exported: Exported, tmp_path: Path) -> None:
+    """Of the same names, shapes and order, behind a longer note: a graph would read them off by its length."""
+    graph, weights = tmp_path / "encoder.onnx", tmp_path / "model.safetensors"
+    graph.write_bytes(exported.path.read_bytes())
+    tensors = safetensors.torch.load_file(exported.weights)
+    safetensors.torch.save_file(tensors, weights, {"format": "streamasr", "note": "a longer one"})
+    with pytest.raises(ModelError, match="other weights"):
+        OnnxEncoder(graph)
+
+
 def test_what_does_not_agree_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     off = Agreement(steps=1, frames=1, worst=float("inf"), mean=0.0, same_best=1.0)
     monkeypatch.setattr(export, "compare", lambda *_: off)
@@ -143,6 +154,25 @@ def test_what_does_not_agree_is_not_written(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(ModelError, match="nothing was written"):
         export_encoder(encoder, CONFIGS["whisper"], weights, out, sound())
     assert list(tmp_path.iterdir()) == [weights]
+
+
+@pytest.mark.parametrize(("graph", "pytorch", "written"), [(3e-4, 2e-4, False), (2e-4, 3e-4, True)])
+def test_the_graph_may_round_as_far_as_pytorch_and_no_farther(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, graph: float, pytorch: float, written: bool
+) -> None:
+    def found(_reference: object, other: object, _sound: Tensor) -> Agreement:
+        worst = graph if isinstance(other, OnnxEncoder) else pytorch
+        return Agreement(steps=1, frames=1, worst=worst, mean=0.0, same_best=1.0)
+
+    monkeypatch.setattr(export, "compare", found)
+    encoder = saved(CONFIGS["whisper"], tmp_path, seed=1)
+    weights, out = tmp_path / "model.safetensors", tmp_path / "encoder.onnx"
+    if written:
+        assert export_encoder(encoder, CONFIGS["whisper"], weights, out, sound()).worst == graph
+    else:
+        with pytest.raises(ModelError, match="nothing was written"):
+            export_encoder(encoder, CONFIGS["whisper"], weights, out, sound())
+    assert out.exists() == written
 
 
 def test_eight_bits_are_smaller_and_need_no_weights_beside(exported: Exported, tmp_path: Path) -> None:
