@@ -34,7 +34,7 @@ from tests.decoding.oracle.utterance import UtteranceDecoder as PythonDecoder
 
 CHUNK_FRAMES = 32
 BEAM_WIDTH = 64
-"""For both searches: the oracle is too slow for the model's own."""
+"""For all searches: those in Python are too slow for the model's own."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def compare(
     folder: Path, config: ModelConfig, model: LoadedModel, utterances: list[Utterance]
 ) -> tuple[int, float]:
     """How many top texts differ from pyctcdecode's, and the largest difference of scores among the others."""
-    settings = replace(config.decoder, charge_empty_last_word=True, blank_penalty=0.0)
+    settings = replace(config.decoder, beam_width=BEAM_WIDTH, charge_empty_last_word=True, blank_penalty=0.0)
     tokens = TokenList.load(folder / "tokens.txt")
     ours = BeamDecoder(
         tokens, LanguageModel.load(folder / "lm.bin", folder / "unigrams.txt", settings), settings
