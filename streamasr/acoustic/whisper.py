@@ -214,8 +214,22 @@ class WhisperEncoder(Encoder):
         heard_BTM = torch.cat((mel_tail_BTM, mel_BTM), dim=1)
         middle_BDT = F.gelu(self.conv1(heard_BTM.transpose(1, 2)))
         middle_BTD = torch.cat((stem_tail_BTD.to(middle_BDT.dtype), middle_BDT.transpose(1, 2)), dim=1)
-        x_BTD = F.gelu(self.conv2(middle_BTD.transpose(1, 2))).transpose(1, 2)
+        x_BTD = F.gelu(self._conv2(middle_BTD.transpose(1, 2))).transpose(1, 2)
         return x_BTD, heard_BTM, middle_BTD
+
+    def _conv2(self, middle_BDT: Tensor) -> Tensor:
+        """The second convolution, summed in float64 where float32 is asked to be exact.
+
+        With Whisper's weights the layers behind it multiply what rounding leaves here: it was most of the log-probs'
+        error, up to 6e-4 on processors without AVX-512, a tenth of that now.
+        """
+        conv = self.conv2
+        if self.training or middle_BDT.dtype != torch.float32 or torch.compiler.is_exporting():
+            sums_BDT: Tensor = conv(middle_BDT)
+            return sums_BDT
+        assert conv.bias is not None
+        weight, bias = conv.weight.double(), conv.bias.double()
+        return F.conv1d(middle_BDT.double(), weight, bias, conv.stride).float()
 
     @property
     def early(self) -> nn.ModuleList:
