@@ -218,10 +218,10 @@ class WhisperEncoder(Encoder):
         return x_BTD, heard_BTM, middle_BTD
 
     def _conv2(self, middle_BDT: Tensor) -> Tensor:
-        """The second convolution, summed in float64 where float32 is asked to be exact.
+        """The second convolution, summed in float64 where float32 is asked to be exact; a step costs a tenth more.
 
         With Whisper's weights the layers behind it multiply what rounding leaves here: it was most of the log-probs'
-        error, up to 6e-4 on processors without AVX-512, a tenth of that now.
+        error, up to 6e-4 on processors without AVX-512, a third of that now.
         """
         conv = self.conv2
         if self.training or middle_BDT.dtype != torch.float32 or torch.compiler.is_exporting():
