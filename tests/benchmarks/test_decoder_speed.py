@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -18,16 +17,8 @@ CONSOLE = Console(width=160, quiet=True)
 
 
 @pytest.fixture(scope="module")
-def speed(repository: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "decoder_speed", repository / "benchmarks" / "decoder_speed.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # Its dataclasses look for themselves there.
-    spec.loader.exec_module(module)
-    return module
+def speed(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return load_benchmark("decoder_speed")
 
 
 def test_sessions_tell_cpu_and_wall_time_and_what_two_threads_save(

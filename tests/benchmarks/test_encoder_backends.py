@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import pytest
@@ -18,18 +16,8 @@ TINY = WhisperEncoderConfig(n_mels=20, dim=32, heads=2, layers=1, left_context_f
 
 
 @pytest.fixture(scope="module")
-def script(repository: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "encoder_backends", repository / "benchmarks" / "encoder_backends.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(repository / "benchmarks"))
-        sys.modules[spec.name] = module  # Its dataclasses look for themselves there.
-        spec.loader.exec_module(module)
-    return module
+def script(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return load_benchmark("encoder_backends")
 
 
 @pytest.fixture

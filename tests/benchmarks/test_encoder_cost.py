@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -21,16 +20,8 @@ FASTCONFORMER = FastConformerEncoderConfig(
 
 
 @pytest.fixture(scope="module")
-def cost(repository: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "encoder_cost", repository / "benchmarks" / "encoder_cost.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # Its dataclasses look for themselves there.
-    spec.loader.exec_module(module)
-    return module
+def cost(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return load_benchmark("encoder_cost")
 
 
 def test_whispers_arithmetic_is_counted_whole(cost: ModuleType) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from streamasr.training.config import load_recipe
 
 
-def test_recordings_are_the_recipe_s_manifests_but_the_made_one(repository: Path) -> None:
-    spec = importlib.util.spec_from_file_location(
-        "training_ablation", repository / "benchmarks" / "training_ablation.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
+def test_recordings_are_the_recipe_s_manifests_but_the_made_one(
+    load_benchmark: Callable[[str], ModuleType],
+) -> None:
+    benchmark = load_benchmark("training_ablation")
     recipe = load_recipe("en-small").rooted(Path("/speech"))
     used = benchmark.recordings(Path("/speech"))
     left_out = set(recipe.data.manifests) - set(used.data.manifests)
