@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from streamasr.config import NemoFrontendConfig
 from streamasr.frontend.base import FrontEnd
+from streamasr.frontend.fourier import POINTS, RealTransform512
 from streamasr.units import ceil_div
 
 _LINEAR_HZ_PER_MEL = 200 / 3
@@ -50,6 +51,9 @@ class NemoLogMel(FrontEnd):
         self.register_buffer("window_W", window_W, persistent=False)
         filters_FM = slaney_filters(config.n_fft, config.n_mels, config.sample_rate)
         self.register_buffer("filters_FM", filters_FM, persistent=False)
+        self.transform = RealTransform512() if config.n_fft == POINTS else ExactTransform()
+        before = (config.n_fft - config.window) // 2
+        self.window_padding = (before, config.n_fft - config.window - before)
         # The last frame of a stream may come one step after its end, and then mirrors what lies a window back.
         self.tail = config.window - config.hop + 1
 
@@ -74,8 +78,8 @@ class NemoLogMel(FrontEnd):
         flat_BS = self._edged(flat_BS, self.tail + state.start_B, self.tail + end_B)
         # The window of slot k ends where its hop ends; the time line's lead puts it around its own frame.
         windows_BTW = flat_BS[:, self.tail - c.window + c.hop :].unfold(1, c.window, c.hop) * self.window_W
-        # In float32 a transform's rounding shows in the logarithm of bands far below the loudest one: 1e-4 there.
-        power_BTF = torch.fft.rfft(windows_BTW.double(), n=c.n_fft).abs().square()
+        spectrum_BTF: Tensor = self.transform(nn.functional.pad(windows_BTW, self.window_padding))
+        power_BTF: Tensor = spectrum_BTF.real.double().square() + spectrum_BTF.imag.double().square()
         mel_BTM = (power_BTF @ self.filters_FM + c.log_guard).log().float()
         new_state = NemoMelState(
             tail_BS=heard_BS[:, samples:],
@@ -107,6 +111,15 @@ class NemoLogMel(FrontEnd):
         mirrored_BS = torch.where(index_S >= behind, 2 * (behind - 1) - index_S, mirrored_BS)
         sounds_BS = (mirrored_BS >= first) & (mirrored_BS < behind)
         return flat_BS.gather(1, mirrored_BS.clamp(0, flat_BS.shape[1] - 1)) * sounds_BS
+
+
+class ExactTransform(nn.Module):
+    """Spectra in complex128, for lengths at which the rounding of NeMo's own is not known."""
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Of frames [..., N], [..., N // 2 + 1]."""
+        spectra: Tensor = torch.fft.rfft(samples.double())
+        return spectra
 
 
 def slaney_filters(n_fft: int, n_mels: int, sample_rate: int) -> Tensor:
