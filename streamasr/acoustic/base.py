@@ -79,6 +79,8 @@ class Encoder(nn.Module, ABC):
     """
 
     config: EncoderConfig
+    blocks: nn.ModuleList
+    """The layers, first one first."""
     head: nn.Linear
 
     def __init__(self, config: EncoderConfig, vocab_size: int) -> None:
@@ -130,6 +132,11 @@ class Encoder(nn.Module, ABC):
         """
         encoded = self.encode(mel_BTM, lengths_B, chunk_frames)
         return self.log_probs(encoded.hidden_BTD), encoded.lengths_B
+
+    def compile_layers(self) -> None:
+        """Compile what :meth:`encode` calls for every layer: once, since all layers share the code."""
+        for block in self.blocks:
+            block.compile(dynamic=True)
 
     def log_probs(self, hidden_BTD: Tensor) -> Tensor:
         """Natural-log token probabilities [B, T, V] of hidden states, always in float32."""

@@ -53,7 +53,8 @@ class Objective(nn.Module):
             dim = config.encoder.dim
             self.to_teacher = nn.Linear(dim, dim, device=next(teacher.parameters()).device)
             nn.init.eye_(self.to_teacher.weight)
-        self.encode = torch.compile(encoder.encode, dynamic=True) if config.compile else encoder.encode
+        if config.compile:
+            encoder.compile_layers()
         self.dtype = _DTYPES[config.precision]
         weights = config.loss
         middle = (config.encoder.layers + 1) // 2
@@ -66,7 +67,7 @@ class Objective(nn.Module):
 
     def _parts(self, batch: Prepared) -> Parts:
         weights, encoder = self.config.loss, self.encoder
-        hidden_BTD, frames_B, tapped_BTD = self.encode(
+        hidden_BTD, frames_B, tapped_BTD = encoder.encode(
             batch.mel_BTM,
             batch.lengths_B,
             batch.chunk_B,

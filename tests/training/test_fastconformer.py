@@ -16,11 +16,11 @@ from streamasr.decoding.tokens import TokenList
 from streamasr.engine.local import transcribe_file
 from streamasr.engine.model import load_model
 from streamasr.nemo.convert import import_nemo
-from streamasr.training.config import TokensConfig, load_recipe
+from streamasr.training.config import TokensConfig, TrainConfig, load_recipe
 from streamasr.training.pretrained import load_pretrained
 from streamasr.training.report.events import StepReport
 from tests.engine.tiny import final_text
-from tests.training.beeping import recipe, run
+from tests.training.beeping import recipe, run, same_weights
 
 UTTERANCES = 20
 
@@ -34,24 +34,37 @@ def twenty(beep_manifest: Path) -> Path:
     return path
 
 
-@pytest.mark.timeout(600)  # half a minute of one core, which others may be using
-def test_a_small_model_learns_twenty_utterances_by_heart(twenty: Path, tmp_path: Path) -> None:
-    """No word wrong at any latency, nor in what the finished folder streams."""
-    config = replace(
-        recipe(twenty, steps=130),
+def small(config: TrainConfig) -> TrainConfig:
+    """The same recipe for a small model of this family."""
+    return replace(
+        config,
         chunk_weights=(1.0, 1.0),
         frontend=NemoFrontendConfig(),
         encoder=FastConformerEncoderConfig(
             dim=64, heads=4, layers=2, subsampling_channels=32, left_context_frames=16, chunk_frames=(2, 4)
         ),
     )  # fmt: skip
-    trainer, _ = run(config, tmp_path)
+
+
+@pytest.mark.timeout(600)  # half a minute of one core, which others may be using
+def test_a_small_model_learns_twenty_utterances_by_heart(twenty: Path, tmp_path: Path) -> None:
+    """No word wrong at any latency, nor in what the finished folder streams."""
+    trainer, _ = run(small(recipe(twenty, steps=130)), tmp_path)
     assert [report.wer for report in trainer.evaluate()] == [0.0, 0.0]
     model = load_model(tmp_path / "model", "cpu")
     for row in twenty.read_text().splitlines():
         utterance = json.loads(row)
         messages = list(transcribe_file(model, twenty.parent / utterance["audio_filepath"]))
         assert final_text(messages) == utterance["text"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # a minute of one core, most of it the compiler's
+def test_a_compiled_run_learns_the_same(twenty: Path, tmp_path: Path) -> None:
+    config = small(recipe(twenty, steps=4))
+    plain, _ = run(config, tmp_path / "plain")
+    compiled, _ = run(replace(config, compile=True), tmp_path / "compiled")
+    same_weights(plain, compiled, atol=1e-3)
 
 
 def test_a_checkpoint_of_nemo_is_trained_further(nemo_dir: Path, beep_manifest: Path, tmp_path: Path) -> None:

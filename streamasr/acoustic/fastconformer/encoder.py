@@ -171,8 +171,6 @@ class FastConformerEncoder(Encoder):
                 tapped_BTD = x_BTD
         return Encoded(x_BTD, frames_B, tapped_BTD)
 
-    # Compilers lose count of frames that are halved three times; what they gain lies in the layers.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _whole_stem(self, mel_BTM: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """The stem's output for whole utterances, and its frames."""
         lead, B = self.lead_frames, mel_BTM.shape[0]

@@ -65,10 +65,10 @@ class Attention(nn.Module):
             positions_HNK: keys of the distances ``S - 1 … 1 - T``, query minus key.
             visible: broadcasts to [B, H, T, S], true where a query sees a key.
         """
-        keys, width = k_BHSK.shape[2], q_BHTK.shape[3]
+        width = q_BHTK.shape[3]
         q_position_BHTK = q_BHTK + self.position_bias_HK[:, None].to(q_BHTK.dtype)
         scores_BHTN = q_position_BHTK @ positions_HNK.mT.to(q_BHTK.dtype)
-        bias_BHTS = relative_shift(scores_BHTN)[..., :keys] * width**-0.5
+        bias_BHTS = relative_shift(scores_BHTN) * width**-0.5
         context_BHTK = F.scaled_dot_product_attention(
             q_BHTK + self.content_bias_HK[:, None].to(q_BHTK.dtype),
             k_BHSK,
@@ -141,11 +141,18 @@ class Block(nn.Module):
 
 
 def relative_shift(scores: Tensor) -> Tensor:
-    """Scores by distance [..., T, N] lined up by key: row ``i`` goes ``T - 1 - i`` left (Dai et al., app. B)."""
+    """Scores by distance [..., T, N] lined up by key [..., T, N - T + 1] (Dai et al., appendix B).
+
+    Row ``i`` begins at its own distance ``T - 1 - i``: in memory, one number less than a row behind the row before.
+    """
     T, N = scores.shape[-2:]
     batch = scores.shape[:-2]
-    shifted = F.pad(scores, (1, 0)).reshape(*batch, N + 1, T)[..., 1:, :]
-    return shifted.reshape(*batch, T, N)
+    if torch.compiler.is_exporting():
+        shifted = F.pad(scores, (1, 0)).reshape(*batch, N + 1, T)[..., 1:, :]
+        return shifted.reshape(*batch, T, N)[..., : N - T + 1]
+    rows = scores.reshape(-1, T * N)
+    lined_up = rows.as_strided((len(rows), T, N - T + 1), (T * N, N - 1, 1), rows.storage_offset() + T - 1)
+    return lined_up.reshape(*batch, T, N - T + 1)
 
 
 def distance_sinusoids(first: int, last: int, like: Tensor, dim: int) -> Tensor:
