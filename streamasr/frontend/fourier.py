@@ -77,7 +77,7 @@ class RealTransform512(nn.Module):
             raise ValueError(
                 f"frames must be {POINTS} samples in torch.float32, got {samples.shape[-1]} in {samples.dtype}"
             )
-        x_FNJ = torch.view_as_complex(samples.reshape(-1, _RADIX, _RADIX, 2))
+        x_FNJ = torch.complex(samples[..., ::2], samples[..., 1::2]).reshape(-1, _RADIX, _RADIX)
         columns_KFJ = _columns(x_FNJ.transpose(0, 1).contiguous())
         x_NFK = columns_KFJ.transpose(0, 2).contiguous()
         rows_KFJ = _rows(_fused(x_NFK, self.turn_cos_NFKP, x_NFK * self.turn_sin_NFK))

@@ -71,6 +71,12 @@ def test_an_impulse_has_the_same_magnitude_everywhere(transform: RealTransform51
     )
 
 
+def test_frames_may_overlap_in_memory(transform: RealTransform512) -> None:
+    line_N = noise(3, 0).flatten()
+    frames_FN = line_N[1:].unfold(0, POINTS, 161)
+    assert torch.equal(transform(frames_FN), transform(frames_FN.clone()))
+
+
 def test_silence_is_silent(transform: RealTransform512) -> None:
     assert not transform(torch.zeros(3, POINTS)).any()
 
