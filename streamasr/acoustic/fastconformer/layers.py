@@ -150,7 +150,7 @@ def relative_shift(scores: Tensor) -> Tensor:
     if torch.compiler.is_exporting():
         shifted = F.pad(scores, (1, 0)).reshape(*batch, N + 1, T)[..., 1:, :]
         return shifted.reshape(*batch, T, N)[..., : N - T + 1]
-    rows = scores.reshape(-1, T * N)
+    rows = scores.reshape(-1, T * N).contiguous()
     lined_up = rows.as_strided((len(rows), T, N - T + 1), (T * N, N - 1, 1), rows.storage_offset() + T - 1)
     return lined_up.reshape(*batch, T, N - T + 1)
 
