@@ -202,7 +202,7 @@ class TrainConfig:
     """Automatic mixed precision in one of the shorter types; float16 with loss scaling. ``auto``: bfloat16 where the
     device is faster with it, else float32."""
     compile: bool = False
-    """Compile the layers (``torch.compile``): a minute or two at the start, faster steps afterwards."""
+    """Compile the layers (``torch.compile``), which takes a minute or two at the start; made for GPUs."""
     checkpoint_layers: bool = False
     """Compute each layer's inner values again in the backward pass instead of keeping them: less memory, slower."""
     log_every_steps: int = 20
