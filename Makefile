@@ -4,6 +4,7 @@ VENV ?= .venv
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
 MANIFEST ?= ../shared/data/dev-librispeech/manifest.jsonl
 ARGS ?=
+WORKERS ?= 2
 
 # What is installed depends on these two files, and on where the checkout is (it is installed editable); the
 # native core on its sources, too.
@@ -38,8 +39,8 @@ ifeq ($(wildcard streamasr/decoding/_native*.so),)
 .PHONY: $(LINKED)
 endif
 
-test: check ## the checks, and every test but the slow ones
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+test: check ## the checks, and every test but the slow ones, WORKERS (default 2) test files at a time
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 test-all: check ## the checks and all tests
 	$(BIN)/python -m pytest $(ARGS)
