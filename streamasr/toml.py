@@ -32,7 +32,9 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T
         ConfigError: an unknown or missing key, or a value of the wrong type or out of range.
     """
     if not isinstance(mapping, Mapping):
-        raise ConfigError(f"{where or 'the configuration'}: expected a table, got {type(mapping).__name__}")
+        raise ConfigError(
+            f"{where or 'the configuration'}: expected names with values, got {type(mapping).__name__}"
+        )
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}

@@ -60,7 +60,7 @@ def test_families_are_told_apart_by_their_name(tmp_path: Path) -> None:
             {"name": "x", "encoder": {"family": "lstm"}},
             "encoder.family: expected one of 'whisper', 'fastconformer', got 'lstm'",
         ),
-        ({"name": "x", "encoder": 3}, "encoder: expected a table, got int"),
+        ({"name": "x", "encoder": 3}, "encoder: expected names with values, got int"),
         (
             {"name": "x", "frontend": {"family": "kaldi"}},
             "frontend.family: expected one of 'whisper', 'nemo', got 'kaldi'",

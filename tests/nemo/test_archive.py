@@ -110,7 +110,7 @@ def test_what_is_missing_or_broken_is_named(pack: Pack, tmp_path: Path) -> None:
         read(pack(model_weights__ckpt=None))
     with pytest.raises(ModelError, match="not valid YAML"):
         read(pack(model_config__yaml=b"a: [1"))
-    with pytest.raises(ModelError, match="expected a table, got list"):
+    with pytest.raises(ModelError, match="expected names with values, got list"):
         read(pack(model_config__yaml=b"- 1"))
     path = pack()
     path.write_bytes(path.read_bytes()[:20_000])

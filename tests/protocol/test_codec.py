@@ -116,7 +116,7 @@ def test_none_is_left_out_on_the_wire() -> None:
         ('{"type":"start","sample_rate":1' + "0" * 5000 + "}", "not valid JSON"),
         ('{"type":"start","hotwords":[{"text":"\\ud800"}]}', "half a surrogate pair"),
         ('{"type":"start","endpointing":{"silence_ms":5}}', "endpointing.silence_ms: expected 100 to 10000"),
-        ('{"type":"start","endpointing":7}', "endpointing: expected a table, got int"),
+        ('{"type":"start","endpointing":7}', "endpointing: expected names with values, got int"),
         ('{"type":"start","type":"stop"}', "names a field twice"),
         ('{"type":"configure"}', "configure: hotwords: missing"),
         ('{"type":"configure","hotwords":"a"}', "hotwords: expected a list, got str"),

@@ -66,7 +66,7 @@ def test_an_evaluation_comes_back_from_json(tmp_path: Path) -> None:
         (None, r"no such file; `streamasr evaluate … --json` prints what belongs there"),
         ("nothing", "not valid JSON"),
         ("{}", "not an evaluation of `streamasr evaluate --json`: model: missing"),
-        ("[]", "expected a table, got list"),
+        ("[]", "expected names with values, got list"),
     ],
 )
 def test_what_is_no_evaluation_is_told_so(tmp_path: Path, text: str | None, message: str) -> None:
