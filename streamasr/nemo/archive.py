@@ -93,7 +93,9 @@ class NemoArchive:
         except yaml.YAMLError as error:
             raise ModelError(f"{self._path}: {CONFIG_MEMBER}: not valid YAML: {error}") from None
         if not isinstance(config, dict):
-            raise ModelError(f"{self._path}: {CONFIG_MEMBER}: expected a table, got {type(config).__name__}")
+            raise ModelError(
+                f"{self._path}: {CONFIG_MEMBER}: expected names with values, got {type(config).__name__}"
+            )
         return MappingProxyType(config)
 
     def read(self, name: str) -> bytes:
