@@ -7,7 +7,7 @@ transformed in two steps of radix 16 (Cooley and Tukey 1965), and their spectrum
 additions, products and fused products in float32 give, on any device and for any number of frames at once.
 
 Shape suffixes: N the 16 numbers that a step transforms, F frames, J and K places of a number in the 16 columns and in
-their results, H half of the spectrum, S the spectrum, P real and imaginary part.
+their results, H half of the spectrum, S the spectrum, P real and imaginary part, Q, R and G small groups.
 """
 
 from __future__ import annotations
@@ -18,52 +18,57 @@ import torch
 from torch import Tensor, nn
 
 POINTS = 512
-_HALF, _QUARTER, _RADIX = POINTS // 2, POINTS // 4, 16
+_HALF, _QUARTER, _EIGHTH, _RADIX = POINTS // 2, POINTS // 4, POINTS // 8, 16
 _TIED = 3
 """The cosine of 3π/256 lies 0.49987 of a last place above a float32 number, and is rounded up."""
-
-
-def _cosines(k: Tensor) -> Tensor:
-    """Cosines of ``k`` 256ths of π in float32."""
-    folded = (k % POINTS - _HALF).abs() - _QUARTER
-    quarter = _QUARTER - folded.abs()
-    cosines = (quarter.double() * (math.pi / _HALF)).cos().float()
-    up = torch.nextafter(cosines, torch.full_like(cosines, torch.inf))
-    return torch.where(quarter == _TIED, up, cosines) * folded.sign()
-
-
-def _turn(sixteenths: int) -> tuple[float, float]:
-    """Cosine and sine of so many sixteenths of 2π in float32."""
-    k = torch.tensor([32 * sixteenths])
-    return _cosines(k).item(), _cosines(k - _QUARTER).item()
-
-
-_TURNS = {n: _turn(n) for n in (1, 2, 3, 6, 9)}
-(_COS_8, _SIN_8), (_COS_4, _) = _TURNS[1], _TURNS[2]
-_SUM_8, _DIFFERENCE_8 = (
-    torch.tensor(math.cos(math.pi / 8) + sign * math.sin(math.pi / 8)).item() for sign in (1, -1)
-)
+_PAIRED = (4, 2, 10, 1, 5, 9, 13)
+"""Results ``k`` of a column that are computed together with ``16 - k``, in the order in which they are."""
+_ORDER = (0, 8, *_PAIRED, *(_RADIX - k for k in _PAIRED))
 
 
 class RealTransform512(nn.Module):
     """``torch.fft.rfft`` of frames of 512 samples, see this file's head."""
 
-    turn_cos_NFKP: Tensor
-    turn_sin_NFK: Tensor
+    order_N: Tensor
+    root_half: float
+    shared_Q11: Tensor
+    apart_R11P: Tensor
+    between_cos_NFKP: Tensor
+    between_sin_NFK: Tensor
+    second_cos_G11P: Tensor
+    second_sin_G11: Tensor
+    third_turn_G11: Tensor
+    third_scale_G11P: Tensor
+    fourth_cos_G11P: Tensor
+    fourth_sin_G11: Tensor
     half_cos_HP: Tensor
     half_sin_HP: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        places = torch.arange(_RADIX)
-        turns_NFK = 2 * places[:, None, None] * places
+        places_N11, fourths_G11 = torch.arange(_RADIX)[:, None, None], torch.arange(4)[:, None, None]
+        turns_NFK = 2 * places_N11 * places_N11.flatten()
         halves_H = torch.arange(1, _QUARTER + 1)
-        # Factors of fused products are in float64, in which all but their last rounding is exact.
+        self.root_half = _cosines(torch.tensor([_EIGHTH])).item()
+        cosine, sine = math.cos(math.pi / 8), math.sin(math.pi / 8)
+        apart_R = torch.tensor([cosine + sine, sine - cosine, sine - cosine, -cosine - sine])
         for name, factors in (
-            ("turn_cos_NFKP", _for_both_parts(_cosines(turns_NFK))),
-            ("turn_sin_NFK", -1j * _cosines(turns_NFK - _QUARTER)),
-            ("half_cos_HP", _for_both_parts(_cosines(halves_H))),
-            ("half_sin_HP", _for_both_parts(_cosines(halves_H - _QUARTER))),
+            ("order_N", torch.tensor(_ORDER).argsort()),
+            ("shared_Q11", _cosines(torch.tensor([160, 32]))[:, None, None]),
+            ("apart_R11P", _of_both_parts(apart_R[:, None, None])),
+            ("between_cos_NFKP", _of_both_parts(_cosines(turns_NFK))),
+            ("between_sin_NFK", -1j * _sines(turns_NFK)),
+            ("second_cos_G11P", _of_both_parts(_cosines(32 * fourths_G11))),
+            ("second_sin_G11", -1j * _sines(32 * fourths_G11)),
+            ("third_turn_G11", torch.tensor([1, 1 - 1j, -1j, 1 + 1j])[:, None, None]),
+            (
+                "third_scale_G11P",
+                _of_both_parts(torch.tensor([1, self.root_half, 1, -self.root_half])[:, None, None]),
+            ),
+            ("fourth_cos_G11P", _of_both_parts(_cosines(96 * fourths_G11))),
+            ("fourth_sin_G11", -1j * _sines(96 * fourths_G11)),
+            ("half_cos_HP", _of_both_parts(_cosines(halves_H))),
+            ("half_sin_HP", _of_both_parts(_sines(halves_H))),
         ):
             self.register_buffer(name, factors, persistent=False)
 
@@ -78,11 +83,50 @@ class RealTransform512(nn.Module):
                 f"frames must be {POINTS} samples in torch.float32, got {samples.shape[-1]} in {samples.dtype}"
             )
         x_FNJ = torch.complex(samples[..., ::2], samples[..., 1::2]).reshape(-1, _RADIX, _RADIX)
-        columns_KFJ = _columns(x_FNJ.transpose(0, 1).contiguous())
+        columns_KFJ = self._columns(x_FNJ.transpose(0, 1).contiguous())
         x_NFK = columns_KFJ.transpose(0, 2).contiguous()
-        rows_KFJ = _rows(_fused(x_NFK, self.turn_cos_NFKP, x_NFK * self.turn_sin_NFK))
+        rows_KFJ = self._rows(_fused(x_NFK, self.between_cos_NFKP, x_NFK * self.between_sin_NFK))
         spectrum_FS = self._taken_apart(rows_KFJ.transpose(0, 1).flatten(1))
         return spectrum_FS.reshape(*samples.shape[:-1], _HALF + 1)
+
+    def _columns(self, x_NFJ: Tensor) -> Tensor:
+        """Transform of 16 numbers in which turns by odd multiples of π/8 take three products."""
+        sums, d = x_NFJ[:8] + x_NFJ[8:], x_NFJ[:8] - x_NFJ[8:]
+        s, t = sums[:4] + sums[4:], sums[:4] - sums[4:]
+        even, quarter = s[:2] + s[2:], s[:2] - s[2:]
+
+        # By halves: a real part's factor, and an imaginary part's in the second half.
+        eighths = torch.stack((t[1] - t[3], d[2] - d[6], t[1] + t[3], d[2] + d[6]))
+        rests = torch.stack((t[0], d[0], t[2], d[4]))
+        ahead, behind = _fused_pair(eighths, self.root_half, rests)
+        sixteenths = torch.stack((d[1] - d[7], d[1] + d[7], d[5] - d[3], d[5] + d[3]))
+        shared = (sixteenths[2:] + sixteenths[:2]) * self.shared_Q11
+        outer, outer_i, inner, inner_i = _fused(sixteenths, self.apart_R11P, torch.cat((shared, shared)))
+
+        real, imaginary = (
+            torch.stack((first, ahead[n], behind[n], ahead[n + 1] + out, behind[n + 1] + into, ahead[n + 1] - out,
+                         behind[n + 1] - into))
+            for n, first, out, into in ((0, quarter[0], outer, inner), (2, quarter[1], outer_i, inner_i))
+        )  # fmt: skip
+        results = (
+            even[:1] + even[1:],
+            even[:1] - even[1:],
+            _minus_i(real, imaginary),
+            _plus_i(real, imaginary),
+        )
+        return torch.cat(results)[self.order_N]
+
+    def _rows(self, x_NFK: Tensor) -> Tensor:
+        """Transform of 16 numbers in two steps of four."""
+        sums, d = x_NFK[:8] + x_NFK[8:], x_NFK[:8] - x_NFK[8:]
+        first, second = d[:4], d[4:]
+        groups = (sums[:4] + sums[4:], _minus_i(first, second), sums[:4] - sums[4:], _plus_i(first, second))
+        x0, x1, x2, x3 = torch.stack(groups, dim=1)
+        x1 = _fused(x1, self.second_cos_G11P, x1 * self.second_sin_G11)
+        x3 = _fused(x3, self.fourth_cos_G11P, x3 * self.fourth_sin_G11)
+        ahead, behind = _fused_pair(x2 * self.third_turn_G11, self.third_scale_G11P, x0)
+        total, across = x1 + x3, x1 - x3
+        return torch.cat((ahead + total, _minus_i(behind, across), ahead - total, _plus_i(behind, across)))
 
     def _taken_apart(self, x_FH: Tensor) -> Tensor:
         """The spectrum of samples, from that of complex numbers whose parts the even and the odd ones are."""
@@ -97,87 +141,29 @@ class RealTransform512(nn.Module):
         return torch.cat((first_F1, low_FH.conj(), high_FH[:, :-1].flip(1), last_F1), dim=1)
 
 
-def _columns(x_NFJ: Tensor) -> Tensor:
-    """Transform of 16 numbers in which turns by odd multiples of π/8 take three products."""
-    sums, differences = x_NFJ[:8] + x_NFJ[8:], x_NFJ[:8] - x_NFJ[8:]
-    y = _fourths(sums[:4] + sums[4:])
-
-    t0, t1, t2, t3 = sums[:4] - sums[4:]
-    (along, back), (along_i, back_i) = _fused_pair(t1 - t3, _COS_4, t0), _fused_pair(t1 + t3, _COS_4, t2)
-    _put_pair(y, 2, along, along_i)
-    _put_pair(y, 10, back, back_i)
-
-    d0, d1, d2, d3, d4, d5, d6, d7 = differences
-    a, b, c, d = d1 - d7, d5 - d3, d1 + d7, d5 + d3
-    shared, shared_i = -_SIN_8 * (b + a), _COS_8 * (d + c)
-    outer, outer_i = _fused(a, _SUM_8, shared), _fused(c, -_DIFFERENCE_8, shared_i)
-    inner, inner_i = _fused(b, -_DIFFERENCE_8, shared), _fused(d, -_SUM_8, shared_i)
-    (along, back), (along_i, back_i) = _fused_pair(d2 - d6, _COS_4, d0), _fused_pair(d2 + d6, _COS_4, d4)
-    _put_pair(y, 1, along + outer, along_i + outer_i)
-    _put_pair(y, 5, back + inner, back_i + inner_i)
-    _put_pair(y, 9, along - outer, along_i - outer_i)
-    _put_pair(y, 13, back - inner, back_i - inner_i)
-    return torch.stack([y[k] for k in range(_RADIX)])
+def _minus_i(x: Tensor, y: Tensor) -> Tensor:
+    """``x - i y``."""
+    return torch.add(x, y, alpha=-1j)
 
 
-def _rows(x_NFK: Tensor) -> Tensor:
-    """Transform of 16 numbers in two steps of four."""
-    sums, differences = x_NFK[:8] + x_NFK[8:], x_NFK[:8] - x_NFK[8:]
-    y = _fourths(sums[:4] + sums[4:])
-    first, second = differences[:4], differences[4:]
-    for k, inputs in (
-        (1, torch.add(first, second, alpha=-1j)),
-        (2, sums[:4] - sums[4:]),
-        (3, torch.add(first, second, alpha=1j)),
-    ):
-        x0, x1, x2, x3 = inputs
-        x1, x3 = _turned(x1, k), _turned(x3, 3 * k)
-        if k == 2:
-            along, back = torch.add(x0, x2, alpha=-1j), torch.add(x0, x2, alpha=1j)
-        else:
-            cosine, minus_i = (_COS_4, -1j) if k == 1 else (-_COS_4, 1j)
-            along, back = _fused_pair(torch.add(x2, x2, alpha=minus_i), cosine, x0)
-        y[k], y[k + 8] = along + (x1 + x3), along - (x1 + x3)
-        y[k + 4], y[k + 12] = torch.add(back, x1 - x3, alpha=-1j), torch.add(back, x1 - x3, alpha=1j)
-    return torch.stack([y[k] for k in range(_RADIX)])
+def _plus_i(x: Tensor, y: Tensor) -> Tensor:
+    """``x + i y``."""
+    return torch.add(x, y, alpha=1j)
 
 
-def _fourths(x: Tensor) -> dict[int, Tensor]:
-    """Transform of four numbers: every fourth result of 16."""
-    x0, x1, x2, x3 = x
-    even, odd = x0 + x2, x1 + x3
-    y = {0: even + odd, 8: even - odd}
-    _put_pair(y, 4, x0 - x2, x1 - x3)
-    return y
+def _fused(x: Tensor, factors: Tensor, y: Tensor) -> Tensor:
+    """``x * factors + y`` rounded once, for :func:`_of_both_parts`: exact in float64 but for that rounding."""
+    return _rounded(torch.addcmul(_widened(y), _widened(x), factors))
 
 
-def _put_pair(y: dict[int, Tensor], k: int, x: Tensor, x_i: Tensor) -> None:
-    """Results ``k`` and ``16 - k``, from which the same is subtracted and added a quarter turn ahead."""
-    y[k], y[_RADIX - k] = torch.add(x, x_i, alpha=-1j), torch.add(x, x_i, alpha=1j)
-
-
-def _turned(x: Tensor, sixteenths: int) -> Tensor:
-    """``x`` turned back by so many sixteenths of 2π; each part takes a product and a fused product."""
-    cosine, sine = _TURNS[sixteenths]
-    return _fused(x, cosine, -1j * sine * x)
-
-
-def _fused(x: Tensor, factor: Tensor | float, y: Tensor) -> Tensor:
-    """``x * factor + y`` rounded once, ``factor`` real: exact in float64 but for that rounding."""
-    wide_x, wide_y = _widened(x), _widened(y)
-    if isinstance(factor, Tensor):
-        return _rounded(torch.addcmul(wide_y, wide_x, factor))
-    return _rounded(torch.add(wide_y, wide_x, alpha=factor))
-
-
-def _fused_pair(x: Tensor, factor: float, y: Tensor) -> tuple[Tensor, Tensor]:
-    """``y + x * factor`` and ``y - x * factor``, each rounded once."""
-    wide_y, change = _widened(y), _widened(x) * factor
+def _fused_pair(x: Tensor, factors: Tensor | float, y: Tensor) -> tuple[Tensor, Tensor]:
+    """``y + x * factors`` and ``y - x * factors``, each rounded once."""
+    wide_y, change = _widened(y), _widened(x) * factors
     return _rounded(wide_y + change), _rounded(wide_y - change)
 
 
-def _for_both_parts(factors: Tensor) -> Tensor:
-    """Factors of :func:`_fused`, of a real and an imaginary part each."""
+def _of_both_parts(factors: Tensor) -> Tensor:
+    """Real factors [...] as those of real and imaginary parts, float64 [..., 2]."""
     return factors.double()[..., None].repeat_interleave(2, dim=-1)
 
 
@@ -189,3 +175,17 @@ def _widened(x: Tensor) -> Tensor:
 def _rounded(parts: Tensor) -> Tensor:
     """Back from :func:`_widened`."""
     return torch.view_as_complex(parts.float())
+
+
+def _cosines(k: Tensor) -> Tensor:
+    """Cosines of ``k`` 256ths of π in float32."""
+    folded = (k % POINTS - _HALF).abs() - _QUARTER
+    quarter = _QUARTER - folded.abs()
+    cosines = (quarter.double() * (math.pi / _HALF)).cos().float()
+    up = torch.nextafter(cosines, torch.full_like(cosines, torch.inf))
+    return torch.where(quarter == _TIED, up, cosines) * folded.sign()
+
+
+def _sines(k: Tensor) -> Tensor:
+    """Sines of the same."""
+    return _cosines(k - _QUARTER)
