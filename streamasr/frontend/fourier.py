@@ -4,7 +4,7 @@ How a transform rounds shows in the logarithm of quiet bands, so a front end tha
 1e-5 has to add in the same order (docs/nemo.md has the figures). NeMo's order is that of ``torch.stft``, so that of
 Intel's MKL: on processors with AVX-512 as here. Even and odd samples are the parts of 256 complex numbers, these are
 transformed in two steps of radix 16 (Cooley and Tukey 1965), and their spectrum is taken apart. Every value is what
-additions, products and fused products in float32 give, on any device and for any number of frames at once.
+additions, products and fused products in float32 give, for any number of frames at once.
 
 Shape suffixes: N the 16 numbers that a step transforms, F frames, J and K places of a number in the 16 columns and in
 their results, H half of the spectrum, S the spectrum, P real and imaginary part, Q, R and G small groups.
