@@ -95,7 +95,7 @@ class RealTransform512(nn.Module):
         s, t = sums[:4] + sums[4:], sums[:4] - sums[4:]
         even, quarter = s[:2] + s[2:], s[:2] - s[2:]
 
-        # By halves: a real part's factor, and an imaginary part's in the second half.
+        # What is multiplied by i in the end is called so, and in the second half of a stack.
         eighths = torch.stack((t[1] - t[3], d[2] - d[6], t[1] + t[3], d[2] + d[6]))
         rests = torch.stack((t[0], d[0], t[2], d[4]))
         ahead, behind = _fused_pair(eighths, self.root_half, rests)
