@@ -41,10 +41,10 @@ from streamasr.decoding.hypothesis import Hotword
 from streamasr.decoding.language_model import LanguageModel
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder, UtteranceOptions
-from streamasr.engine.model import LoadedModel, load_model, resolve_model
 from streamasr.errors import StreamasrError
 from streamasr.evaluation.tuning import listen
 from streamasr.manifest import read_manifest
+from streamasr.recognition.model import LoadedModel, load_model, resolve_model
 
 LogProbs = NDArray[np.float32]
 CHUNK_FRAMES = 32

@@ -30,11 +30,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from streamasr.engine.model import load_model
 from streamasr.errors import StreamasrError
-from streamasr.evaluation.hearing import Mode, PassCost, hear
+from streamasr.evaluation.decoding_pass import Mode, PassCost, hear
 from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance, read_manifest
+from streamasr.recognition.model import load_model
 from streamasr.training.config import load_recipe
 from streamasr.training.distributed import World
 from streamasr.training.trainer import Trainer

@@ -32,7 +32,7 @@ from streamasr.manifest import read_manifest
 from streamasr.training.config import TrainConfig, load_recipe
 from streamasr.training.data.importers import fsdd
 from streamasr.training.data.importers.layout import Selection
-from streamasr.training.data.importers.writing import write_manifest
+from streamasr.training.data.importers.manifest_writer import write_manifest
 from streamasr.training.distributed import World
 from streamasr.training.trainer import Trainer
 

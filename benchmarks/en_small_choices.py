@@ -30,9 +30,9 @@ from rich.table import Table
 from training_ablation import PLAIN, Errors, measure, print_errors, recordings, train
 
 from streamasr.config import WhisperEncoderConfig
-from streamasr.engine.model import resolve_model
 from streamasr.errors import StreamasrError
 from streamasr.manifest import read_manifest
+from streamasr.recognition.model import resolve_model
 from streamasr.text import text_rules
 from streamasr.training.config import LossConfig, TokensConfig, TrainConfig
 from streamasr.training.distributed import World

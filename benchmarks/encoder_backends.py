@@ -34,9 +34,9 @@ from streamasr.acoustic.onnx.export import write_graph
 from streamasr.acoustic.onnx.graph import trace
 from streamasr.acoustic.onnx.runtime import OnnxEncoder
 from streamasr.config import EncoderConfig
-from streamasr.engine.backend import WEIGHTS_FILE
-from streamasr.engine.model import read_model_config, resolve_model
 from streamasr.errors import StreamasrError
+from streamasr.recognition.backend import WEIGHTS_FILE
+from streamasr.recognition.model import read_model_config, resolve_model
 from streamasr.units import MS_PER_SECOND
 
 TORCH = "torch"

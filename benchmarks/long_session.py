@@ -25,13 +25,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from streamasr.engine.local import LocalSession
-from streamasr.engine.model import load_model
 from streamasr.errors import StreamasrError
 from streamasr.frontend.files import read_audio
 from streamasr.frontend.pcm import Samples
 from streamasr.manifest import read_manifest
 from streamasr.protocol.messages import Start
+from streamasr.recognition.local import LocalSession
+from streamasr.recognition.model import load_model
 
 SECONDS_PER_MINUTE = 60
 FIRST_MINUTES = 5

@@ -31,13 +31,13 @@ from rich.table import Table
 from streamasr.config import StabilityConfig
 from streamasr.decoding.hypothesis import Final, Partial, Word
 from streamasr.decoding.stability import words_to_show
-from streamasr.engine import LoadedModel, load_model
-from streamasr.engine.batch import LogProbs
-from streamasr.engine.intake import Chunk
-from streamasr.engine.local import listen_many
 from streamasr.errors import StreamasrError
 from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance, read_manifest
+from streamasr.recognition import LoadedModel, load_model
+from streamasr.recognition.batch import LogProbs
+from streamasr.recognition.chunking import Chunk
+from streamasr.recognition.local import listen_many
 from streamasr.scoring import Edits, word_edits
 from streamasr.text import text_rules
 

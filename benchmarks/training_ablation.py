@@ -27,13 +27,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from streamasr.engine.model import load_model, resolve_model
 from streamasr.errors import StreamasrError
+from streamasr.evaluation.decoding_pass import Mode
 from streamasr.evaluation.evaluate import EvaluationOptions, evaluate, read_manifests
-from streamasr.evaluation.hearing import Mode
+from streamasr.recognition.model import load_model, resolve_model
 from streamasr.training.config import AugmentConfig, LossConfig, TrainConfig, load_recipe
 from streamasr.training.distributed import World
-from streamasr.training.report.events import Diagnosis, Event, StepReport
+from streamasr.training.monitoring.events import Diagnosis, Event, StepReport
 from streamasr.training.trainer import Trainer
 
 CONSISTENCY = 0.2

@@ -38,12 +38,12 @@ from streamasr.decoding.hypothesis import Final, Word
 from streamasr.decoding.readings import Telling
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
-from streamasr.engine import LoadedModel, load_model
-from streamasr.engine.local import hear_streamed
 from streamasr.errors import StreamasrError
 from streamasr.frontend.files import read_audio
 from streamasr.frontend.pcm import Samples
 from streamasr.manifest import Utterance, read_manifest
+from streamasr.recognition import LoadedModel, load_model
+from streamasr.recognition.local import hear_streamed
 from streamasr.scoring import align
 from streamasr.text import text_rules
 

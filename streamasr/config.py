@@ -6,9 +6,14 @@ Knows no file and no package above it; ``streamasr.toml`` reads and writes them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from streamasr.errors import ConfigError
+
+Backend = Literal["auto", "torch", "onnxruntime"]
+"""What computes an encoder's steps. ``auto`` selects ONNX Runtime on a CPU if the model folder has an exported
+graph, else PyTorch."""
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 _SMALLEST_STEM_KERNEL = 3
 MERGED = 2
@@ -53,7 +58,7 @@ class FrontendConfig:
         return self.hop
 
     @property
-    def tail_samples(self) -> int:
+    def right_padding_samples(self) -> int:
         """Samples that are made up behind a stream's end."""
         return 0
 
@@ -101,7 +106,7 @@ class NemoFrontendConfig:
         return self.window // 2
 
     @property
-    def tail_samples(self) -> int:
+    def right_padding_samples(self) -> int:
         """Samples that are made up behind a stream's end: as many as the last frame looks at."""
         return self.lookahead_samples - (self.hop if self.generation == "current" else 0)
 
@@ -176,7 +181,7 @@ class WhisperEncoderConfig:
         return self.stem_stride * self.merge_frames
 
     @property
-    def lead_frames(self) -> int:
+    def left_padding_frames(self) -> int:
         """Mel frames that a stream's first encoder frame looks for before the first real one."""
         return 0
 
@@ -230,7 +235,7 @@ class FastConformerEncoderConfig:
             )
 
     @property
-    def lead_frames(self) -> int:
+    def left_padding_frames(self) -> int:
         """Mel frames that a stream's first encoder frame looks for before the first real one."""
         return self.subsampling - 1
 
@@ -376,7 +381,7 @@ def check_match(frontend: AnyFrontendConfig, encoder: EncoderConfig) -> None:
         raise ConfigError(
             f"encoder.n_mels ({encoder.n_mels}) must equal frontend.{name} ({frontend.features})"
         )
-    if frontend.lookahead_samples > (encoder.lead_frames + 1) * frontend.hop:
+    if frontend.lookahead_samples > (encoder.left_padding_frames + 1) * frontend.hop:
         raise ConfigError(
             f"the {encoder.family} encoder waits for no sample beyond a frame's hop, as the {frontend.family} "
             "front end needs it; use frontend.family = 'whisper'"

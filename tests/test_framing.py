@@ -15,9 +15,9 @@ from streamasr.config import (
     NemoFrontendConfig,
     WhisperEncoderConfig,
 )
-from streamasr.engine.intake import ChunkQueue, StopMark
 from streamasr.errors import ConfigError
 from streamasr.framing import Framing, framing_of
+from streamasr.recognition.chunking import ChunkQueue, StopMark
 
 FRAMINGS = {
     "whisper": framing_of(FrontendConfig(), WhisperEncoderConfig()),
@@ -46,14 +46,14 @@ def test_subsampling_keeps_frames_that_are_partly_filled(mel_frames: int, frames
 
 def test_whisper_has_neither_lead_nor_tail() -> None:
     framing = FRAMINGS["whisper"]
-    assert (framing.frame_samples, framing.lead_samples, framing.tail_samples) == (320, 0, 0)
+    assert (framing.frame_samples, framing.left_padding_samples, framing.right_padding_samples) == (320, 0, 0)
     assert framing.sample_delay == 360
 
 
 def test_the_first_chunk_is_as_short_as_its_newest_frame_allows() -> None:
     """Encoder frame 0 looks at mel frame 0 alone, and that at the first half window."""
-    assert FRAMINGS["current"].frame_samples - FRAMINGS["current"].lead_samples == 200
-    assert FRAMINGS["own front end"].frame_samples - FRAMINGS["own front end"].lead_samples == 160
+    assert FRAMINGS["current"].frame_samples - FRAMINGS["current"].left_padding_samples == 200
+    assert FRAMINGS["own front end"].frame_samples - FRAMINGS["own front end"].left_padding_samples == 160
 
 
 @pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS)
@@ -61,8 +61,8 @@ def test_the_first_chunk_is_as_short_as_its_newest_frame_allows() -> None:
 def test_chunks_have_all_frames_of_the_utterance(framing: Framing, samples: int, chunk_frames: int) -> None:
     queue = ChunkQueue(
         chunk_frames * framing.frame_samples,
-        lead_samples=framing.lead_samples,
-        tail_samples=framing.tail_samples,
+        left_padding_samples=framing.left_padding_samples,
+        right_padding_samples=framing.right_padding_samples,
     )
     queue.append(np.zeros(samples, dtype=np.float32))
     queue.mark(StopMark())
@@ -73,9 +73,9 @@ def test_chunks_have_all_frames_of_the_utterance(framing: Framing, samples: int,
     assert [chunk.end is not None for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
     whole = chunk_frames * framing.frame_samples
     assert all(chunk.line_samples == whole for chunk in chunks[:-1])
-    slots = sum(framing.slots(chunk.line_samples) for chunk in chunks)
+    slots = sum(framing.padded_mel_frames(chunk.line_samples) for chunk in chunks)
     if samples:
-        assert slots - framing.lead_frames == framing.mel_frames(samples)
+        assert slots - framing.left_padding_frames == framing.mel_frames(samples)
 
 
 def test_an_encoder_that_does_not_wait_refuses_a_front_end_that_looks_ahead() -> None:

@@ -41,7 +41,7 @@ class StreamingEncoder(Protocol):
 
     subsampling: int
     """Mel frames for one encoder frame."""
-    lead_frames: int
+    left_padding_frames: int
     """Mel frames of a stream's first step that come before its first real one; what they hold means nothing."""
     chunk_frames: tuple[int, ...]
     """Chunk sizes a session may choose from, in encoder frames, rising."""
@@ -88,7 +88,7 @@ class Encoder(nn.Module, ABC):
         self.vocab_size = vocab_size
         self.chunk_frames = config.chunk_frames
         self.subsampling = config.subsampling
-        self.lead_frames = config.lead_frames
+        self.left_padding_frames = config.left_padding_frames
         self.hops_per_chunk = config.hops_per_chunk
 
     @abstractmethod

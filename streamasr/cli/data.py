@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamasr.training.data.check import CheckOptions
 from streamasr.training.data.importers import DATASETS
+from streamasr.training.data.inspection.check import CheckOptions
 
 if TYPE_CHECKING:
-    from streamasr.training.data.check import Checked
+    from streamasr.training.data.inspection.check import Checked
     from streamasr.training.tokenizer import Tokenizer
 
 EXAMPLE = """\
@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
 def _import(args: argparse.Namespace) -> int:
     from streamasr.training.data.importers import importer
     from streamasr.training.data.importers.layout import Selection
-    from streamasr.training.data.importers.writing import write_manifest
+    from streamasr.training.data.importers.manifest_writer import write_manifest
 
     dataset = importer(args.dataset)
     selection = Selection(
@@ -172,7 +172,7 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from streamasr.training.data.check import check_manifests
+    from streamasr.training.data.inspection.check import check_manifests
 
     tokenizer, fastest = _tokens(args.tokens, args.language)
     options = CheckOptions(
@@ -181,7 +181,7 @@ def _check(args: argparse.Namespace) -> int:
     with _bar("checking") as progress:
         checked = check_manifests(args.manifests, options, tokenizer, progress)
     if args.png is not None:
-        from streamasr.training.data.pictures import draw_histograms
+        from streamasr.training.data.inspection.pictures import draw_histograms
 
         draw_histograms(checked.values, ", ".join(map(str, args.manifests)), args.png)
     if args.json:
@@ -246,8 +246,8 @@ def _print_checked(checked: Checked, *, everything: bool) -> None:
 
 def _preview(args: argparse.Namespace) -> int:
     from streamasr.training.config import load_recipe
-    from streamasr.training.data.preview import PICTURE, preview
-    from streamasr.training.data.surroundings import load_surroundings
+    from streamasr.training.data.augmentation.sources import load_surroundings
+    from streamasr.training.data.inspection.preview import PICTURE, preview
 
     config = load_recipe(args.recipe).rooted(args.data)
     with _bar("noises and rooms") as progress:
@@ -259,7 +259,7 @@ def _preview(args: argparse.Namespace) -> int:
 
 
 def _degrade(args: argparse.Namespace) -> int:
-    from streamasr.training.data.degrade import Condition, degrade
+    from streamasr.training.data.augmentation.degrade import Condition, degrade
 
     condition = Condition(
         rt60_seconds=args.rt60, snr_db=args.snr_db, codec=args.codec, gain_db=args.gain_db, seed=args.seed
@@ -273,7 +273,7 @@ def _degrade(args: argparse.Namespace) -> int:
 
 
 def _shard(args: argparse.Namespace) -> int:
-    from streamasr.training.data.sharding import write_shards
+    from streamasr.training.data.shards.packing import write_shards
 
     with _bar("packing") as progress:
         sharded = write_shards(

@@ -12,9 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from streamasr.engine import load_model
-from streamasr.engine.config import BACKENDS
+from streamasr.config import BACKENDS
 from streamasr.errors import ConfigError
+from streamasr.evaluation.decoding_pass import Mode
 from streamasr.evaluation.evaluate import (
     DEFAULT_CHUNK_MS,
     EvaluationOptions,
@@ -23,11 +23,11 @@ from streamasr.evaluation.evaluate import (
     passes,
     read_manifests,
 )
-from streamasr.evaluation.hearing import Mode
 from streamasr.manifest import Utterance
+from streamasr.recognition import load_model
+from streamasr.report.evaluation_page import chunk_name, evaluation_page
+from streamasr.report.measured import Evaluation
 from streamasr.scoring import Interval
-from streamasr.training.report.errors import chunk_name, evaluation_page
-from streamasr.training.report.measured import Evaluation
 
 EXAMPLE = """\
 streamasr evaluate --model en-small --manifest dev/manifest.jsonl --chunk-ms 640

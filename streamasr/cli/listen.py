@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from streamasr.cli.format_flag import add_written_flag
 from streamasr.cli.hotword import add_hotword_flag
-from streamasr.cli.written import add_written_flag
 from streamasr.errors import ConfigError
 from streamasr.protocol.messages import Start
 from streamasr_client.audio import AudioSource, PacedFile

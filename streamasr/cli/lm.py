@@ -8,9 +8,9 @@ from pathlib import Path
 
 from streamasr.cli import lm_tune
 from streamasr.config import ModelConfig
+from streamasr.lm.build import LmConfig, build_lm, perplexity
+from streamasr.lm.corpus import read_sentences
 from streamasr.toml import load_toml
-from streamasr.training.lm.build import LmConfig, build_lm, perplexity
-from streamasr.training.lm.corpus import read_sentences
 
 EXAMPLE = """\
 streamasr lm build books.txt.gz talk.txt.gz --out models/mine --max-mb 25 --held-out dev.txt

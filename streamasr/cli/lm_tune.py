@@ -66,8 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search, print and, where asked, write."""
-    from streamasr.engine.model import CONFIG_FILE, load_model, resolve_model
     from streamasr.evaluation.evaluate import read_manifests
+    from streamasr.recognition.model import CONFIG_FILE, load_model, resolve_model
     from streamasr.text import text_rules
 
     for name in ("chunk_ms", "batch", "beam", "limit"):

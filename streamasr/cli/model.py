@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from streamasr.cli import model_calibrate, model_export, model_fetch, model_import, model_logits
-from streamasr.engine.model import CARD_FILE, packaged_models, read_model_config, resolve_model
+from streamasr.recognition.model import CARD_FILE, packaged_models, read_model_config, resolve_model
+from streamasr.report.card import write_card
+from streamasr.report.measured import read_evaluation
 from streamasr.toml import to_toml
-from streamasr.training.report.card import write_card
-from streamasr.training.report.measured import read_evaluation
 
 EXAMPLE = """\
 streamasr model list

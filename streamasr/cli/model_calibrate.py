@@ -38,10 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fit, print and, where asked, draw and write."""
-    from streamasr.engine.model import CONFIG_FILE, load_model, resolve_model
     from streamasr.evaluation.evaluate import read_manifests
     from streamasr.evaluation.settings import write_settings
     from streamasr.evaluation.tuning import listen
+    from streamasr.recognition.model import CONFIG_FILE, load_model, resolve_model
     from streamasr.text import text_rules
 
     for name in ("chunk_ms", "batch", "limit"):

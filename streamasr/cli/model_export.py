@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from streamasr.engine.config import Backend
+from streamasr.config import Backend
 from streamasr.errors import ConfigError
 from streamasr.scoring import Interval
 
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export, then measure where asked, and print."""
-    from streamasr.engine.export import export_model
+    from streamasr.recognition.export import export_model
 
     if args.chunk_ms <= 0:
         raise ConfigError(f"--chunk-ms must be positive, got {args.chunk_ms}")
@@ -69,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _error_rates(args: argparse.Namespace) -> dict[str, dict[str, Interval]]:
     """By manifest: the language's error rate of the model as it was, and as it was exported."""
-    from streamasr.engine.model import load_model
     from streamasr.evaluation.evaluate import EvaluationOptions, evaluate, read_manifests
+    from streamasr.recognition.model import load_model
 
     manifests = read_manifests(args.manifest, args.limit)
     options = EvaluationOptions(chunk_ms=(args.chunk_ms,))

@@ -37,9 +37,9 @@ def run(args: argparse.Namespace) -> int:
     """Compute, write, and print the shapes."""
     import numpy as np
 
-    from streamasr.engine.local import hear_streamed, hear_whole
-    from streamasr.engine.model import load_model
     from streamasr.frontend.files import read_audio
+    from streamasr.recognition.local import hear_streamed, hear_whole
+    from streamasr.recognition.model import load_model
 
     if args.offline and args.split_seed is not None:
         raise ConfigError("--split-seed goes with streaming, not with --offline")

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page and say where it is."""
-    from streamasr.training.report.page import write_page
+    from streamasr.training.monitoring.run_page import write_page
 
     print(write_page(args.folder, args.out))
     return 0

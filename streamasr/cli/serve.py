@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _load_engine(config: ServerConfig) -> EnginePort:
     # Imported here: everything before this, errors of the configuration included, needs no torch.
-    from streamasr.engine import Engine, load_model
+    from streamasr.engine import Engine
+    from streamasr.recognition import load_model
 
     model = load_model(config.model, config.device, config.backend, config.engine.threads)
     return Engine(model, config.engine)

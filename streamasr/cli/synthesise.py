@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from streamasr.training.synthesis.sentences import ScriptConfig, script
-from streamasr.training.synthesis.speak import MANIFEST_FILE, SpeakConfig, Spoken, speak
-from streamasr.training.synthesis.voices import load_voice
+from streamasr.synthesis.sentences import ScriptConfig, script
+from streamasr.synthesis.speak import MANIFEST_FILE, SpeakConfig, Spoken, speak
+from streamasr.synthesis.voices import load_voice
 
 EXAMPLE = "streamasr synthesise books.txt.gz talk.txt.gz --out made --voice piper:joe --hours 5"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from streamasr.decoding.tokens import TokenList
 from streamasr.errors import ConfigError
+from streamasr.lm.corpus import read_text
 from streamasr.text import text_rules
-from streamasr.training.lm.corpus import read_text
 from streamasr.training.tokenizer import load_pieces, piece_tokens
 from streamasr.training.vocabulary import PiecesConfig, count_characters, train_pieces
 

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from streamasr.evaluation.run import evaluate_run
     from streamasr.training.config import load_recipe
     from streamasr.training.distributed import World
-    from streamasr.training.report.listeners import listeners
+    from streamasr.training.monitoring.observers import listeners
     from streamasr.training.trainer import Trainer
 
     if args.threads:

@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from streamasr.cli.format_flag import add_written_flag
 from streamasr.cli.hotword import add_hotword_flag
-from streamasr.cli.written import add_written_flag
-from streamasr.engine.config import BACKENDS, Backend
+from streamasr.config import BACKENDS, Backend
 from streamasr.errors import ConfigError, StreamasrError
 from streamasr.protocol.messages import Final, Partial, Start
 from streamasr_client.audio import SoundFile
@@ -131,8 +131,8 @@ def _daemon(url: str, start: Start) -> Recogniser:
 
 def _local(model_name: str | None, start: Start, backend: Backend) -> Recogniser:
     # imported here: torch takes seconds, and a daemon's client needs none of it
-    from streamasr.engine.local import transcribe_file as transcribe_locally
-    from streamasr.engine.model import load_model
+    from streamasr.recognition.local import transcribe_file as transcribe_locally
+    from streamasr.recognition.model import load_model
 
     model = load_model(model_name or DEFAULT_MODEL, backend=backend)
 

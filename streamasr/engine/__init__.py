@@ -1,7 +1,7 @@
-"""Many sessions, one batched step on the device.
+"""Share one model among many live sessions: one batched step on the device at a time.
 
-The names below are loaded when they are first asked for: whoever needs ``engine.config`` or ``engine.stats``
-alone, to print a help text or to check a flag, does not wait for torch.
+The names below are imported on first use: code that needs a light module of this package alone, to print a help
+text or to check a flag, does not wait for torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from streamasr.engine.config import EngineConfig
     from streamasr.engine.engine import Engine
-    from streamasr.engine.model import LoadedModel, load_model, packaged_models, resolve_model
     from streamasr.engine.session import Session
     from streamasr.engine.stats import EngineStats, HistogramSnapshot
 
@@ -21,11 +20,7 @@ __all__ = [
     "EngineConfig",
     "EngineStats",
     "HistogramSnapshot",
-    "LoadedModel",
     "Session",
-    "load_model",
-    "packaged_models",
-    "resolve_model",
 ]
 
 _MODULES = {
@@ -33,11 +28,7 @@ _MODULES = {
     "EngineConfig": "config",
     "EngineStats": "stats",
     "HistogramSnapshot": "stats",
-    "LoadedModel": "model",
     "Session": "session",
-    "load_model": "model",
-    "packaged_models": "model",
-    "resolve_model": "model",
 }
 
 

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from streamasr.errors import ConfigError
-
-Backend = Literal["auto", "torch", "onnxruntime"]
-"""What computes an encoder's steps. ``auto`` takes ONNX Runtime on a CPU where the model's folder has an exported
-graph, PyTorch elsewhere."""
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,16 +16,15 @@ from types import TracebackType
 import torch
 
 from streamasr.decoding.utterance import UtteranceOutcome, UtteranceState
-from streamasr.engine.batch import BatchStep, LogProbs
 from streamasr.engine.config import EngineConfig
-from streamasr.engine.intake import chunk_queue
-from streamasr.engine.model import LoadedModel
-from streamasr.engine.options import resolve_options
 from streamasr.engine.schedule import Lane, Scheduler, Work
 from streamasr.engine.session import Session, Sink
 from streamasr.engine.stats import EngineStats
 from streamasr.errors import EngineError, OverloadedError, StreamasrError
 from streamasr.protocol.messages import Error, Start
+from streamasr.recognition.batch import BatchStep, LogProbs
+from streamasr.recognition.model import LoadedModel
+from streamasr.recognition.options import resolve_options
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ class Engine:
         """
         options = resolve_options(start, self.model)
         with self._opening:
-            queue = chunk_queue(self.model, options.chunk_frames)
+            queue = self.model.chunk_queue(options.chunk_frames)
             lane = self._scheduler.admit(uuid.uuid4().hex, options.chunk_frames, queue)
             session = Session(
                 model=self.model,

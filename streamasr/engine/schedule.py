@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from streamasr.engine.batch import StepTimes
 from streamasr.engine.config import EngineConfig
-from streamasr.engine.intake import Chunk, ChunkQueue, EndMark, HotwordsMark, StopMark
 from streamasr.engine.stats import Counters, EngineStats
 from streamasr.errors import OverloadedError
 from streamasr.frontend.pcm import Samples
+from streamasr.recognition.batch import StepTimes
+from streamasr.recognition.chunking import Chunk, ChunkQueue, EndMark, HotwordsMark, StopMark
 from streamasr.units import ms_to_samples, samples_to_ms
 
 

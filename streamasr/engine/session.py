@@ -8,13 +8,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
-from streamasr.engine.captions import Captioner
-from streamasr.engine.intake import FinalizeMark, HotwordsMark, PcmReader, StopMark
-from streamasr.engine.model import LoadedModel
-from streamasr.engine.options import SessionOptions, resolve_hotwords
 from streamasr.engine.schedule import Lane, Scheduler
 from streamasr.errors import ProtocolError
 from streamasr.protocol.messages import HotwordSpec, Ready, ServerMessage
+from streamasr.recognition.captions import Captioner
+from streamasr.recognition.chunking import FinalizeMark, HotwordsMark, StopMark
+from streamasr.recognition.model import LoadedModel
+from streamasr.recognition.options import SessionOptions, resolve_hotwords
+from streamasr.recognition.pcm_reader import PcmReader
 
 Sink = Callable[[ServerMessage], None]
 """Takes a session's messages, in order, on the engine's thread: it must return at once and not raise."""

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 
-from streamasr.engine.model import LoadedModel
 from streamasr.errors import ConfigError, DataError
-from streamasr.evaluation.hearing import Heard, Mode, PassCost, default_modes, hear
+from streamasr.evaluation.decoding_pass import Heard, Mode, PassCost, default_modes, hear
 from streamasr.manifest import Utterance, read_manifest
+from streamasr.recognition.model import LoadedModel
+from streamasr.report.measured import Answer, Evaluation, Measurement, measure
 from streamasr.text import TextRules, text_rules
-from streamasr.training.report.measured import Answer, Evaluation, Measurement, measure
 
 DEFAULT_CHUNK_MS = 640
 

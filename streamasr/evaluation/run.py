@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from streamasr.engine.model import load_model
+from streamasr.evaluation.decoding_pass import Mode
 from streamasr.evaluation.evaluate import EvaluationOptions, Progress, evaluate, passes, read_manifests
-from streamasr.evaluation.hearing import Mode
-from streamasr.training.report.card import write_card
-from streamasr.training.report.log import EVENTS_FILE
-from streamasr.training.report.measured import EVALUATION_FILE, Evaluation
-from streamasr.training.report.page import write_page
+from streamasr.recognition.model import load_model
+from streamasr.report.card import write_card
+from streamasr.report.measured import EVALUATION_FILE, Evaluation
+from streamasr.training.monitoring.log import EVENTS_FILE
+from streamasr.training.monitoring.run_page import write_page
 
 OPTIONS = EvaluationOptions(chunk_ms=None, offline=True, modes=(Mode.GREEDY,))
 """Every latency and offline; greedy, for a model folder fresh from training has no language model."""

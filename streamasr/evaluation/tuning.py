@@ -19,14 +19,14 @@ from streamasr.config import DecoderConfig
 from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.hypothesis import Final
 from streamasr.decoding.utterance import UtteranceDecoder
-from streamasr.engine.batch import LogProbs
-from streamasr.engine.intake import Chunk
-from streamasr.engine.local import listen_many
-from streamasr.engine.model import LoadedModel
 from streamasr.errors import ConfigError, DataError
 from streamasr.evaluation.settings import write_settings
 from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance
+from streamasr.recognition.batch import LogProbs
+from streamasr.recognition.chunking import Chunk
+from streamasr.recognition.local import listen_many
+from streamasr.recognition.model import LoadedModel
 from streamasr.scoring import Edits, character_edits, word_edits
 from streamasr.text import join_words, text_rules
 

@@ -22,8 +22,8 @@ class FrontEnd(nn.Module, ABC):
     config: AnyFrontendConfig
 
     @abstractmethod
-    def initial_state(self, batch: int, lead_samples: int = 0) -> MelState:
-        """The state of ``batch`` streams whose first step has ``lead_samples`` zeros before the first sample."""
+    def initial_state(self, batch: int, left_padding_samples: int = 0) -> MelState:
+        """The state of ``batch`` new streams; their first step has this many zeros before the first sample."""
 
     @abstractmethod
     def step(

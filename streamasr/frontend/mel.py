@@ -59,7 +59,7 @@ class LogMel(FrontEnd):
             cosines_MC = torchaudio.functional.create_dct(config.n_mfcc, config.n_mels, norm="ortho")
         self.register_buffer("cosines_MC", cosines_MC, persistent=False)
 
-    def initial_state(self, batch: int, lead_samples: int = 0) -> MelState:  # noqa: ARG002 - silence has no beginning
+    def initial_state(self, batch: int, left_padding_samples: int = 0) -> MelState:  # noqa: ARG002 - silence has no beginning
         """The state of ``batch`` streams that have heard nothing: digital silence."""
         tail = self.config.n_fft - self.config.hop
         return MelState(torch.zeros(batch, tail, device=self.window_W.device))

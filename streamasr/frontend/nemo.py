@@ -57,11 +57,11 @@ class NemoLogMel(FrontEnd):
         # The last frame of a stream may come one step after its end, and then mirrors what lies a window back.
         self.tail = config.window - config.hop + 1
 
-    def initial_state(self, batch: int, lead_samples: int = 0) -> NemoMelState:
+    def initial_state(self, batch: int, left_padding_samples: int = 0) -> NemoMelState:
         """The state of ``batch`` streams that have heard nothing; see :class:`FrontEnd`."""
         like = self.window_W
         zeros_B = torch.zeros(batch, dtype=torch.long, device=like.device)
-        return NemoMelState(like.new_zeros(batch, self.tail + 1), zeros_B + lead_samples, zeros_B)
+        return NemoMelState(like.new_zeros(batch, self.tail + 1), zeros_B + left_padding_samples, zeros_B)
 
     def step(
         self, state: NemoMelState, pcm_BS: Tensor, lengths_B: Tensor | None = None
@@ -94,12 +94,12 @@ class NemoLogMel(FrontEnd):
         c = self.config
         if lengths_B is None:
             lengths_B = torch.full((batch,), samples, device=pcm_BS.device)
-        lead_frames = ceil_div(c.lookahead_samples, c.hop) - 1
-        lead = (lead_frames + 1) * c.hop - c.lookahead_samples
-        slots = (lead + samples + c.tail_samples) // c.hop
+        left_padding_frames = ceil_div(c.lookahead_samples, c.hop) - 1
+        lead = (left_padding_frames + 1) * c.hop - c.lookahead_samples
+        slots = (lead + samples + c.right_padding_samples) // c.hop
         line_BS = nn.functional.pad(pcm_BS, (lead, slots * c.hop - samples - lead))
         _, mel_BTM = self.step(self.initial_state(batch, lead), line_BS, lengths_B + lead)
-        return mel_BTM[:, lead_frames:]
+        return mel_BTM[:, left_padding_frames:]
 
     def _edged(self, flat_BS: Tensor, start_B: Tensor, end_B: Tensor) -> Tensor:
         """Samples from ``start_B`` to ``end_B``, and what this generation hears around them."""

@@ -22,7 +22,6 @@ from streamasr.nemo.archive import ArchiveLimits, open_archive
 from streamasr.nemo.translate import Generation, NemoModel, translate_config
 from streamasr.nemo.weights import translate_weights
 from streamasr.toml import to_toml
-from streamasr.units import MS_PER_SECOND
 
 TOKENIZER_FILE = "tokenizer.model"
 _FILTER_TOLERANCE = 1e-6
@@ -151,9 +150,7 @@ def _named(path: Path, message: str) -> str:
 
 
 def _card(config: ModelConfig, model: NemoModel, path: Path) -> str:
-    frame_ms = (
-        MS_PER_SECOND * framing_of(model.frontend, model.encoder).frame_samples / model.frontend.sample_rate
-    )
+    frame_ms = framing_of(model.frontend, model.encoder).frame_ms
     latencies = ", ".join(f"{round(size * frame_ms)} ms" for size in model.encoder.chunk_frames)
     version = f"NeMo {model.version}" if model.version else "a version of NeMo that it does not tell"
     return (

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from streamasr.engine.config import Backend, EngineConfig
+from streamasr.config import Backend
+from streamasr.engine.config import EngineConfig
 from streamasr.errors import ConfigError
 from streamasr.protocol.limits import Limits
 from streamasr.toml import from_mapping

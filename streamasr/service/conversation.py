@@ -27,12 +27,12 @@ from streamasr.protocol.messages import (
     Warning,
 )
 from streamasr.protocol.states import State
-from streamasr.service.account import Account
 from streamasr.service.auth import TokenGate
 from streamasr.service.config import ServerConfig
 from streamasr.service.metrics import Metrics
 from streamasr.service.outbox import Outbox
 from streamasr.service.ports import EnginePort, SessionPort
+from streamasr.service.session_metrics import Account
 
 logger = logging.getLogger(__name__)
 

@@ -19,10 +19,10 @@ from streamasr.decoding.greedy import greedy_text_of_ids
 from streamasr.frontend.build import build_frontend
 from streamasr.training import losses
 from streamasr.training.config import TrainConfig
-from streamasr.training.data.corpus import INT16_SCALE, Corpus
-from streamasr.training.data.prepare import padded
+from streamasr.training.data.audio.corpus import INT16_SCALE, Corpus
+from streamasr.training.data.batches.prepare import padded
 from streamasr.training.distributed import World
-from streamasr.training.report.events import DevReport
+from streamasr.training.monitoring.events import DevReport
 from streamasr.training.tokenizer import Tokenizer
 
 _BATCH_SECONDS = 300

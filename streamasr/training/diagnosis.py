@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from streamasr.errors import TrainingError
 from streamasr.training.config import DiagnosisConfig
-from streamasr.training.report.events import Diagnosis
+from streamasr.training.monitoring.events import Diagnosis
 
 _NAMED_ROWS = 3
 

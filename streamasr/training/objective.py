@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from streamasr.acoustic import Encoder
 from streamasr.training import losses
 from streamasr.training.config import TrainConfig
-from streamasr.training.data.prepare import Prepared
+from streamasr.training.data.batches.prepare import Prepared
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

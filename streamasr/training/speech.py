@@ -9,14 +9,14 @@ import torch
 
 from streamasr.manifest import Utterance, read_manifest
 from streamasr.training.config import TrainConfig
-from streamasr.training.data.corpus import Corpus, load_corpus
-from streamasr.training.data.loader import Share, planned_batches, streamed_batches
-from streamasr.training.data.prepare import Prepared, StreamPosition
-from streamasr.training.data.rows import BucketPlan, Plan, RowBuilder, RowPlan
-from streamasr.training.data.surroundings import load_surroundings
+from streamasr.training.data.audio.corpus import Corpus, load_corpus
+from streamasr.training.data.augmentation.sources import load_surroundings
+from streamasr.training.data.batches.loader import Share, planned_batches, streamed_batches
+from streamasr.training.data.batches.prepare import Prepared, StreamPosition
+from streamasr.training.data.batches.rows import BucketPlan, Plan, RowBuilder, RowPlan
 from streamasr.training.dev import DevSet
 from streamasr.training.distributed import World
-from streamasr.training.report.events import Listener, Opening
+from streamasr.training.monitoring.events import Listener, Opening
 from streamasr.training.tokenizer import Tokenizer
 from streamasr.training.transcripts import Transcripts, dev_transcripts, training_transcripts
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from streamasr.training.data.prepare import Prepared
+from streamasr.training.data.batches.prepare import Prepared
 from streamasr.training.distributed import World
+from streamasr.training.monitoring.events import StepReport
 from streamasr.training.objective import Parts
-from streamasr.training.report.events import StepReport
 
 _SUMS = len(Parts._fields) + 2
 

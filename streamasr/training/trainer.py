@@ -25,14 +25,14 @@ from streamasr.text import text_rules
 from streamasr.toml import to_toml
 from streamasr.training.checkpoints import Checkpoints, write_whole
 from streamasr.training.config import TrainConfig
-from streamasr.training.data.prepare import Prepared, StreamPosition
+from streamasr.training.data.batches.prepare import Prepared, StreamPosition
 from streamasr.training.diagnosis import Diagnostician
 from streamasr.training.distributed import World
+from streamasr.training.monitoring.events import DevReport, Event, Listener, Opening, RunStarted
 from streamasr.training.objective import Objective, Parts
 from streamasr.training.optim import build_optimizer, freeze, load_optimizer, set_rates
 from streamasr.training.precision import settled
 from streamasr.training.pretrained import load_pretrained
-from streamasr.training.report.events import DevReport, Event, Listener, Opening, RunStarted
 from streamasr.training.speech import Speech
 from streamasr.training.tally import Tally
 from streamasr.training.temperature import save_softened
@@ -111,7 +111,7 @@ class Trainer:
                 step=self.step,
                 steps=config.optim.steps,
                 name=config.name,
-                frame_ms=1_000 * config.framing.frame_samples / config.frontend.sample_rate,
+                frame_ms=config.framing.frame_ms,
                 recipe=to_toml(config),
                 unit=text_rules(config.language).unit,
             )

@@ -52,7 +52,7 @@ def stream(
     Every stream ends where its frames do; a row that has ended stays in the batch without frames.
     """
     chunk = chunk_frames * encoder.subsampling
-    lines = [torch.cat((torch.full((encoder.lead_frames, mel.shape[1]), 9.0), mel)) for mel in mels]
+    lines = [torch.cat((torch.full((encoder.left_padding_frames, mel.shape[1]), 9.0), mel)) for mel in mels]
     at, out, state, turn = [0] * len(mels), [[] for _ in mels], encoder.initial_state(len(mels)), 0
     while any(place < len(line) for place, line in zip(at, lines, strict=True)):
         rows, lengths = [], []

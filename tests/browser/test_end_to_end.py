@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from websockets.asyncio.client import connect
 
-from streamasr.engine.model import packaged_models
+from streamasr.recognition.model import packaged_models
 from streamasr.scoring import word_edits
 
 CLIPS = Path(__file__).parents[1] / "data" / "librispeech"

@@ -7,8 +7,8 @@ import pytest
 import soundfile
 
 from streamasr.cli import main
-from streamasr.training.report.measured import read_evaluation
-from tests.engine.tiny import noise, save_model
+from streamasr.report.measured import read_evaluation
+from tests.recognition.tiny import noise, save_model
 
 
 @pytest.fixture

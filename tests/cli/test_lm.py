@@ -12,7 +12,7 @@ import soundfile
 from streamasr.cli import main
 from streamasr.config import ModelConfig
 from streamasr.toml import load_toml
-from tests.engine.tiny import noise, save_model
+from tests.recognition.tiny import noise, save_model
 
 
 @pytest.fixture

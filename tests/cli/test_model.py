@@ -7,8 +7,8 @@ import pytest
 import soundfile
 
 from streamasr.cli import main
-from streamasr.engine import model as model_module
-from tests.engine.tiny import noise, save_model
+from streamasr.recognition import model as model_module
+from tests.recognition.tiny import noise, save_model
 
 
 def test_info_shows_files_configuration_and_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,11 +12,11 @@ import soundfile
 
 from streamasr.cli import main
 from streamasr.config import ModelConfig
-from streamasr.engine import load_model
-from streamasr.engine.local import transcribe_samples
 from streamasr.protocol.messages import Final, Start
+from streamasr.recognition import load_model
+from streamasr.recognition.local import transcribe_samples
 from streamasr.toml import load_toml
-from tests.engine.tiny import noise, save_model
+from tests.recognition.tiny import noise, save_model
 
 
 @pytest.fixture(scope="module")

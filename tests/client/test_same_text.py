@@ -17,7 +17,7 @@ from streamasr.cli import main
 from streamasr.protocol.messages import Final, Start
 from streamasr_client.audio import PacedFile
 from streamasr_client.live import LiveEvent, LiveStream
-from tests.engine.tiny import noise, save_model
+from tests.recognition.tiny import noise, save_model
 
 
 @pytest.fixture(scope="module")

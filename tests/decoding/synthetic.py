@@ -15,7 +15,7 @@ from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.language_model import LanguageModel
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
-from streamasr.training.lm.build import LmConfig, build_lm
+from streamasr.lm.build import LmConfig, build_lm
 
 FRAME_MS = 20.0
 LETTERS = "'abcdefghijklmnopqrstuvwxyz"

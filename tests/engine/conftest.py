@@ -1,11 +1,5 @@
-"""The tiny model, once a run: moving on by whole chunks, and by halves with look-ahead behind them."""
+"""The tiny model of the recognition tests."""
 
-import pytest
+from tests.recognition.conftest import model
 
-from streamasr.engine.model import LoadedModel
-from tests.engine.tiny import tiny_model
-
-
-@pytest.fixture(scope="session", params=[1, 2], ids="{} hops".format)
-def model(request: pytest.FixtureRequest) -> LoadedModel:
-    return tiny_model(hops_per_chunk=request.param)
+__all__ = ["model"]

@@ -8,9 +8,9 @@ import psutil
 import pytest
 
 from streamasr.engine import Engine, EngineConfig
-from streamasr.engine.model import LoadedModel
 from streamasr.protocol.messages import Done, ServerMessage, Start
-from tests.engine.tiny import noise, s16
+from streamasr.recognition.model import LoadedModel
+from tests.recognition.tiny import noise, s16
 
 MINUTES = 60
 MESSAGE_S = 0.5

@@ -9,14 +9,14 @@ import pytest
 
 from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.engine import Engine, EngineConfig
-from streamasr.engine.batch import BatchStep
-from streamasr.engine.captions import Captioner
-from streamasr.engine.local import LocalSession, transcribe_samples
-from streamasr.engine.model import LoadedModel
 from streamasr.errors import AudioError, OverloadedError, ProtocolError
 from streamasr.frontend.pcm import decode_pcm
 from streamasr.protocol.messages import Done, Error, Finalized, HotwordSpec, Start
-from tests.engine.tiny import Inbox, final_text, noise, s16
+from streamasr.recognition.batch import BatchStep
+from streamasr.recognition.captions import Captioner
+from streamasr.recognition.local import LocalSession, transcribe_samples
+from streamasr.recognition.model import LoadedModel
+from tests.recognition.tiny import Inbox, final_text, noise, s16
 
 CONFIG = EngineConfig(max_sessions=4, max_batch=4, high_backlog_ms=1_000, low_backlog_ms=400)
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from streamasr.engine.batch import StepTimes
 from streamasr.engine.config import EngineConfig
-from streamasr.engine.intake import ChunkQueue, FinalizeMark, HotwordsMark, StopMark
 from streamasr.engine.schedule import Lane, Scheduler, Work
 from streamasr.errors import ConfigError, OverloadedError
 from streamasr.frontend.pcm import Samples
+from streamasr.recognition.batch import StepTimes
+from streamasr.recognition.chunking import ChunkQueue, FinalizeMark, HotwordsMark, StopMark
 
 RATE = 1_000
 CHUNK = 100

@@ -10,9 +10,8 @@ import pytest
 import soundfile
 import torch
 
-from streamasr.engine.local import transcribe_samples
-from streamasr.engine.model import LoadedModel
 from streamasr.errors import ConfigError, DataError
+from streamasr.evaluation.decoding_pass import Mode
 from streamasr.evaluation.evaluate import (
     EvaluationOptions,
     describe_machine,
@@ -20,11 +19,12 @@ from streamasr.evaluation.evaluate import (
     passes,
     read_manifests,
 )
-from streamasr.evaluation.hearing import Mode
 from streamasr.manifest import Utterance
 from streamasr.protocol.messages import Start
-from streamasr.training.report.measured import Measurement
-from tests.engine.tiny import final_text, noise, tiny_model
+from streamasr.recognition.local import transcribe_samples
+from streamasr.recognition.model import LoadedModel
+from streamasr.report.measured import Measurement
+from tests.recognition.tiny import final_text, noise, tiny_model
 
 SECONDS = (0.5, 2.0, 1.2, 3.1)
 

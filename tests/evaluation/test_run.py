@@ -11,10 +11,10 @@ import soundfile
 
 from streamasr.evaluation.evaluate import Progress
 from streamasr.evaluation.run import evaluate_run
-from streamasr.training.report.events import RunStarted
-from streamasr.training.report.log import EventLog
-from streamasr.training.report.measured import read_evaluation
-from tests.engine.tiny import noise, save_model
+from streamasr.report.measured import read_evaluation
+from streamasr.training.monitoring.events import RunStarted
+from streamasr.training.monitoring.log import EventLog
+from tests.recognition.tiny import noise, save_model
 
 
 def test_a_run_gets_its_evaluation_card_and_page(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ import soundfile
 
 from streamasr.config import DecoderConfig, ModelConfig
 from streamasr.decoding.tokens import TokenList
-from streamasr.engine.model import LoadedModel
 from streamasr.errors import ConfigError, DataError
 from streamasr.evaluation.tuning import Recording, Trial, Tuner, TuningOptions, Weights, listen, write_weights
 from streamasr.manifest import Utterance
+from streamasr.recognition.model import LoadedModel
 from streamasr.toml import load_toml, to_toml
 from tests.decoding.synthetic import CHARACTERS, TOKENS, sentences_of, spoken, utterance_decoder
-from tests.engine.tiny import noise, tiny_model
+from tests.recognition.tiny import noise, tiny_model
 
 POOR = DecoderConfig(beam_width=8, alpha=3.0, beta=-4.0)
 """Weights that swallow words."""

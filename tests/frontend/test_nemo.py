@@ -28,8 +28,8 @@ def frontend(request: pytest.FixtureRequest) -> NemoLogMel:
 def stream(frontend: NemoLogMel, pcm_S: Tensor, cuts: list[int]) -> Tensor:
     """Mel frames of a stream of steps of so many encoder frames, the last one repeated; without the lead."""
     framing = framing_of(frontend.config, ENCODER)
-    lead, tail = framing.lead_samples, framing.tail_samples
-    slots = framing.slots(lead + len(pcm_S) + tail)
+    lead, tail = framing.left_padding_samples, framing.right_padding_samples
+    slots = framing.padded_mel_frames(lead + len(pcm_S) + tail)
     line_S = torch.nn.functional.pad(pcm_S, (lead, tail + FRAME * (max(cuts) + 1)))
     state, at, out = frontend.initial_state(1, lead), 0, []
     while at < slots * framing.hop:
@@ -38,7 +38,7 @@ def stream(frontend: NemoLogMel, pcm_S: Tensor, cuts: list[int]) -> Tensor:
         state, mel_BTM = frontend.step(state, line_S[None, at : at + step], torch.tensor([there]))
         out.append(mel_BTM[0])
         at += step
-    return torch.cat(out)[framing.lead_frames : slots]
+    return torch.cat(out)[framing.left_padding_frames : slots]
 
 
 @pytest.mark.parametrize("samples", [2_000, 16_000, 16_159, 16_160])

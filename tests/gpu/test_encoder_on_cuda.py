@@ -10,9 +10,9 @@ import torch
 
 from streamasr.acoustic.whisper import WhisperEncoder
 from streamasr.config import FrontendConfig, WhisperEncoderConfig
-from streamasr.engine.local import hear_streamed, hear_whole
 from streamasr.frontend.mel import LogMel
-from tests.engine.tiny import noise, tiny_fastconformer
+from streamasr.recognition.local import hear_streamed, hear_whole
+from tests.recognition.tiny import noise, tiny_fastconformer
 
 pytestmark = [
     pytest.mark.gpu,

@@ -38,7 +38,7 @@ def encoder() -> FastConformerEncoder:
 
 def stream(encoder: FastConformerEncoder, mel_BTM: Tensor, lengths_B: Tensor, chunk: int) -> list[Tensor]:
     """Log-probs of each row; rows end where they end."""
-    lead, size = encoder.lead_frames, chunk * encoder.subsampling
+    lead, size = encoder.left_padding_frames, chunk * encoder.subsampling
     line_BTM = F.pad(mel_BTM, (0, 0, lead, -(mel_BTM.shape[1] + lead) % size))
     ends_B = lengths_B + lead
     state, rows = encoder.initial_state(len(mel_BTM)), [[] for _ in mel_BTM]

@@ -13,8 +13,8 @@ import torch
 
 from streamasr.acoustic import save_encoder
 from streamasr.toml import to_toml
-from tests.engine.tiny import TOKENS, tiny_model
 from tests.integration.streams import open_stream
+from tests.recognition.tiny import TOKENS, tiny_model
 
 STOP_TIMEOUT_S = 30
 

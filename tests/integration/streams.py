@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 
 from streamasr.protocol.codec import encode, parse_server_message
 from streamasr.protocol.messages import ServerMessage, Start, Stop
-from tests.engine.tiny import final_text, noise, s16
+from tests.recognition.tiny import final_text, noise, s16
 
 MESSAGE_BYTES = 1_280
 """40 ms."""

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from streamasr.engine import Engine, EngineConfig
-from streamasr.engine.local import transcribe_samples
-from streamasr.engine.model import LoadedModel, load_model
 from streamasr.frontend.files import read_audio
 from streamasr.frontend.pcm import Samples
 from streamasr.nemo.convert import import_nemo
 from streamasr.protocol.messages import Start
-from tests.engine.tiny import Inbox, final_text, s16
+from streamasr.recognition.local import transcribe_samples
+from streamasr.recognition.model import LoadedModel, load_model
 from tests.integration.conftest import run_daemon
 from tests.integration.streams import open_stream
+from tests.recognition.tiny import Inbox, final_text, s16
 
 pytestmark = pytest.mark.timeout(300)
 LATENCIES = (80, 560, 1_120)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from tests.engine.tiny import noise
 from tests.integration.conftest import Daemon
+from tests.recognition.tiny import noise
 
 pytestmark = pytest.mark.timeout(300)
 """Processes are started here, which takes long on a busy machine."""

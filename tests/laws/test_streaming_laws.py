@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamasr.engine.batch import BatchStep, LogProbs
-from streamasr.engine.intake import Chunk, StopMark, chunk_queue
-from streamasr.engine.local import hear_whole, transcribe_blocks, transcribe_samples
-from streamasr.engine.model import LoadedModel
 from streamasr.frontend.pcm import Samples
 from streamasr.protocol.messages import Start
-from tests.engine.tiny import noise, tiny_fastconformer, tiny_model
+from streamasr.recognition.batch import BatchStep, LogProbs
+from streamasr.recognition.chunking import Chunk, StopMark
+from streamasr.recognition.local import hear_whole, transcribe_blocks, transcribe_samples
+from streamasr.recognition.model import LoadedModel
+from tests.recognition.tiny import noise, tiny_fastconformer, tiny_model
 
 TOLERANCE = 1e-4
 SLOTS = 3
@@ -38,7 +38,7 @@ def _split(samples: Samples, cuts: list[float]) -> list[Samples]:
 
 
 def _chunks(model: LoadedModel, samples: Samples, chunk_frames: int) -> list[Chunk]:
-    queue = chunk_queue(model, chunk_frames)
+    queue = model.chunk_queue(chunk_frames)
     queue.append(samples)
     queue.mark(StopMark())
     chunks = []
@@ -65,7 +65,7 @@ def test_streamed_log_probs_are_the_whole_utterances(
     model: LoadedModel, samples: Samples, cuts: list[float], size: int
 ) -> None:
     chunk_frames = model.encoder.chunk_frames[size]
-    queue = chunk_queue(model, chunk_frames)
+    queue = model.chunk_queue(chunk_frames)
     step = BatchStep(model, 1)
     heard: list[LogProbs] = []
     for part in _split(samples, cuts):

@@ -13,9 +13,9 @@ import sentencepiece
 import torch
 import yaml
 
-from streamasr.engine.model import LoadedModel, load_model
 from streamasr.nemo.convert import import_nemo
 from streamasr.nemo.translate import Generation
+from streamasr.recognition.model import LoadedModel, load_model
 from tests.nemo.checkpoint import nemo_config, nemo_weights
 
 Folders = Callable[[str, Generation], Path]

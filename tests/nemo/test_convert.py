@@ -12,13 +12,13 @@ import pytest
 
 from streamasr.config import FastConformerEncoderConfig, NemoFrontendConfig
 from streamasr.decoding.tokens import TokenList
-from streamasr.engine.local import hear_streamed, hear_whole
-from streamasr.engine.model import load_model
 from streamasr.errors import ConfigError, ModelError
 from streamasr.nemo.convert import import_nemo
 from streamasr.nemo.translate import generation_of, translate_config
-from tests.engine.tiny import noise
+from streamasr.recognition.local import hear_streamed, hear_whole
+from streamasr.recognition.model import load_model
 from tests.nemo.checkpoint import MODULES, nemo_config
+from tests.recognition.tiny import noise
 
 Pack = Callable[..., Path]
 

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from streamasr.cli import main
 from streamasr.decoding.greedy import greedy_text_of_ids
-from streamasr.engine.batch import BatchStep, LogProbs
-from streamasr.engine.intake import Chunk, StopMark, chunk_queue
-from streamasr.engine.local import hear_streamed, hear_whole
-from streamasr.engine.model import LoadedModel
-from streamasr.evaluation.hearing import Mode, PassCost, hear
+from streamasr.evaluation.decoding_pass import Mode, PassCost, hear
 from streamasr.frontend.files import read_audio
 from streamasr.frontend.pcm import Samples
 from streamasr.nemo.translate import Generation
+from streamasr.recognition.batch import BatchStep, LogProbs
+from streamasr.recognition.chunking import Chunk, StopMark
+from streamasr.recognition.local import hear_streamed, hear_whole
+from streamasr.recognition.model import LoadedModel
 from tests.nemo.conftest import Folders
 
 TOLERANCE = 1e-4
@@ -181,7 +181,7 @@ def _together(
 
 
 def _chunks(model: LoadedModel, samples_S: Samples, chunk_frames: int) -> list[Chunk]:
-    queue = chunk_queue(model, chunk_frames)
+    queue = model.chunk_queue(chunk_frames)
     queue.append(samples_S)
     queue.mark(StopMark())
     chunks = []

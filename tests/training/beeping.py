@@ -18,7 +18,7 @@ from streamasr.training.config import (
     TrainConfig,
 )
 from streamasr.training.distributed import World
-from streamasr.training.report.events import Event, Opening
+from streamasr.training.monitoring.events import Event, Opening
 from streamasr.training.trainer import Trainer
 
 ALONE = World(0, 1, torch.device("cpu"))

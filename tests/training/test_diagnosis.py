@@ -14,7 +14,7 @@ import torch
 from streamasr.errors import TrainingError
 from streamasr.training.config import DiagnosisConfig, TrainConfig
 from streamasr.training.diagnosis import Diagnostician, doubled_share
-from streamasr.training.report.events import Diagnosis, Event, StepReport
+from streamasr.training.monitoring.events import Diagnosis, Event, StepReport
 from streamasr.training.trainer import Trainer
 from tests.training.beeping import ALONE, recipe, run
 

@@ -13,13 +13,13 @@ import torch
 from streamasr.acoustic import build_encoder
 from streamasr.config import FastConformerEncoderConfig, NemoFrontendConfig, WhisperEncoderConfig
 from streamasr.decoding.tokens import TokenList
-from streamasr.engine.local import transcribe_file
-from streamasr.engine.model import load_model
 from streamasr.nemo.convert import import_nemo
+from streamasr.recognition.local import transcribe_file
+from streamasr.recognition.model import load_model
 from streamasr.training.config import TokensConfig, TrainConfig, load_recipe
+from streamasr.training.monitoring.events import StepReport
 from streamasr.training.pretrained import load_pretrained
-from streamasr.training.report.events import StepReport
-from tests.engine.tiny import final_text
+from tests.recognition.tiny import final_text
 from tests.training.beeping import recipe, run, same_weights
 
 UTTERANCES = 20

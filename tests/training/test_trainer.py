@@ -23,7 +23,7 @@ from streamasr.training.config import (
     TrainConfig,
     load_recipe,
 )
-from streamasr.training.report.events import DevReport, Diagnosis, RunStarted, StepReport
+from streamasr.training.monitoring.events import DevReport, Diagnosis, RunStarted, StepReport
 from streamasr.training.trainer import Trainer
 from tests.training.beeping import ALONE, recipe, rows_without_chance, run, same_weights
 

@@ -10,8 +10,8 @@ import pytest
 
 from streamasr.errors import ConfigError, DataError
 from streamasr.training.config import DataConfig, TokensConfig, TrainConfig
-from streamasr.training.data.sharding import write_shards
-from streamasr.training.report.events import DevReport, Diagnosis, Event
+from streamasr.training.data.shards.packing import write_shards
+from streamasr.training.monitoring.events import DevReport, Diagnosis, Event
 from streamasr.training.trainer import Trainer
 from tests.training.beeping import ALONE, recipe, run
 

@@ -102,7 +102,7 @@ class FastConformerEncoder(Encoder):
     ) -> StepOutput:
         """:meth:`step` with everything it depends on, for who exports it: see :meth:`position_keys`."""
         C = self.config.left_context_frames
-        first_B = (state.cached_B == 0) * self.lead_frames
+        first_B = (state.cached_B == 0) * self.left_padding_frames
         frames_B = (lengths_B + self.subsampling - 1) // self.subsampling * (lengths_B > first_B)
         x_BTD, heard = self.stem(mel_BTM, first_B, lengths_B, state.stem_tail_BX)
         x_BTD = x_BTD * self.scale
@@ -173,7 +173,7 @@ class FastConformerEncoder(Encoder):
 
     def _whole_stem(self, mel_BTM: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """The stem's output for whole utterances, and its frames."""
-        lead, B = self.lead_frames, mel_BTM.shape[0]
+        lead, B = self.left_padding_frames, mel_BTM.shape[0]
         lacking = -(mel_BTM.shape[1] + lead) % self.subsampling
         mel_BTM = nn.functional.pad(mel_BTM, (0, 0, lead, lacking))
         frames_B = (lengths_B + lead + self.subsampling - 1) // self.subsampling * (lengths_B > 0)

@@ -77,7 +77,7 @@ def write_graph(
     info = GraphInfo(
         encoder=dataclasses.asdict(config),
         subsampling=encoder.subsampling,
-        lead_frames=encoder.lead_frames,
+        left_padding_frames=encoder.left_padding_frames,
         hops_per_chunk=encoder.hops_per_chunk,
         chunk_frames=encoder.chunk_frames,
         parameters=sum(weight.numel() for weight in encoder.parameters()),

@@ -33,7 +33,7 @@ class GraphInfo:
     encoder: Mapping[str, Any]
     """The encoder's configuration, as ``config.toml`` has it."""
     subsampling: int
-    lead_frames: int
+    left_padding_frames: int
     hops_per_chunk: int
     chunk_frames: tuple[int, ...]
     parameters: int
@@ -47,12 +47,16 @@ class GraphInfo:
 
     def to_json(self) -> str:
         """For the file's metadata; :meth:`from_json` reads it back."""
-        return json.dumps({name: getattr(self, name) for name in self.__slots__})
+        values = {name: getattr(self, name) for name in self.__slots__}
+        # The file format's older name.
+        values["lead_frames"] = values.pop("left_padding_frames")
+        return json.dumps(values)
 
     @classmethod
     def from_json(cls, text: str) -> GraphInfo:
         """Raises ValueError or TypeError where it is not what :meth:`to_json` wrote."""
         values = json.loads(text)
+        values["left_padding_frames"] = values.pop("lead_frames", None)
         return cls(**{**values, "chunk_frames": tuple(values["chunk_frames"])})
 
 
@@ -98,7 +102,7 @@ class OnnxEncoder:
         self._load_whole = whole
         self._whole: StreamingEncoder | None = None
         self.subsampling = self.info.subsampling
-        self.lead_frames = self.info.lead_frames
+        self.left_padding_frames = self.info.left_padding_frames
         self.hops_per_chunk = self.info.hops_per_chunk
         self.chunk_frames = self.info.chunk_frames
         self.vocab_size: int = self._session.get_outputs()[0].shape[2]

@@ -105,7 +105,7 @@ def test_the_state_given_is_left_as_it_was(exported: Exported) -> None:
 
 def test_the_graph_says_what_it_is(exported: Exported) -> None:
     graph = OnnxEncoder(exported.path)
-    for name in ("subsampling", "lead_frames", "hops_per_chunk", "chunk_frames"):
+    for name in ("subsampling", "left_padding_frames", "hops_per_chunk", "chunk_frames"):
         assert getattr(graph, name) == getattr(exported.encoder, name)
     assert graph.vocab_size == VOCAB
     assert graph.info.parameters == sum(weight.numel() for weight in exported.encoder.parameters())

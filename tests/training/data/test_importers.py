@@ -13,7 +13,7 @@ from streamasr.errors import DataError
 from streamasr.manifest import read_manifest
 from streamasr.training.data.importers import DATASETS, importer
 from streamasr.training.data.importers.layout import Selection
-from streamasr.training.data.importers.writing import Imported, relative_to_folder, write_manifest
+from streamasr.training.data.importers.manifest_writer import Imported, relative_to_folder, write_manifest
 from tests.training.data import trees
 
 

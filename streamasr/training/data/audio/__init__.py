@@ -1,0 +1,1 @@
+"""Read and decode the audio files of manifests."""

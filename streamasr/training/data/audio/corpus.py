@@ -1,0 +1,128 @@
+"""Transcribed speech in memory: decoded once into a cache file, then read as one long array of int16 samples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from streamasr.frontend.files import read_audio
+from streamasr.manifest import Utterance
+from streamasr.training.data.audio.denoise import denoise
+from streamasr.training.data.audio.processes import map_in_processes
+
+DecodingProgress = Callable[[int, int, float], None]
+"""Called with how many utterances are decoded, how many there are, and the hours of those decoded."""
+INT16_SCALE = 32768
+"""What a sample of 1.0 is as an integer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Utterance ``i`` is ``samples[offsets[i]:offsets[i + 1]]`` with the transcript ``texts[i]``."""
+
+    samples: npt.NDArray[np.int16]
+    offsets: npt.NDArray[np.int64]
+    texts: tuple[str, ...]
+    names: tuple[str, ...]
+    """Where each utterance comes from, for messages."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Samples in each utterance."""
+        return np.diff(self.offsets)
+
+
+def load_corpus(
+    utterances: Sequence[Utterance],
+    cache: Path,
+    sample_rate: int,
+    *,
+    clean: bool = False,
+    workers: int | None = None,
+    progress: DecodingProgress | None = None,
+) -> Corpus:
+    """Decode every utterance's file to mono at ``sample_rate`` Hz, or map what an earlier run decoded.
+
+    The cache is keyed by what the utterances are, so a changed manifest is decoded anew. Decoding that is interrupted
+    leaves nothing behind.
+
+    Args:
+        utterances: lines of manifests.
+        cache: a folder.
+        sample_rate: Hz.
+        clean: take steady noise out of every recording on the way.
+        workers: processes that decode; one for every CPU that this process may use by default.
+        progress: told of every utterance that is decoded; not called where an earlier run has decoded them.
+
+    Raises:
+        DataError: an audio file is not usable; the message names it.
+    """
+    key = hashlib.sha256(
+        json.dumps([sample_rate, *(["clean"] if clean else []), *map(str, utterances)]).encode()
+    ).hexdigest()[:16]
+    samples_file, offsets_file = cache / f"{key}.i16", cache / f"{key}.offsets.npy"
+    if not (samples_file.exists() and offsets_file.exists()):
+        cache.mkdir(parents=True, exist_ok=True)
+        _decode_all(
+            [utterance.audio for utterance in utterances],
+            (samples_file, offsets_file),
+            partial(_decode, sample_rate=sample_rate, clean=clean),
+            workers,
+            partial(_tell, progress, sample_rate) if progress else None,
+        )
+    return Corpus(
+        np.memmap(samples_file, dtype=np.int16, mode="r"),
+        np.load(offsets_file),
+        tuple(utterance.text for utterance in utterances),
+        tuple(str(utterance.audio) for utterance in utterances),
+    )
+
+
+def _decode_all(
+    paths: Sequence[Path],
+    files: tuple[Path, Path],
+    decode: Callable[[Path], npt.NDArray[np.int16]],
+    workers: int | None,
+    tell: Callable[[int, int, int], None] | None,
+) -> None:
+    """Write the samples of all ``paths`` and where each begins; ``tell`` hears of files, of all, and of samples."""
+    samples_file, offsets_file = files
+    offsets = [0]
+    # Named by the process: two runs that share a cache may decode the same speech at the same time.
+    unfinished = samples_file.with_suffix(f".{os.getpid()}.partial")
+    if tell:
+        tell(0, len(paths), 0)
+    try:
+        with unfinished.open("wb") as out:
+            for samples in map_in_processes(decode, paths, workers=workers):
+                out.write(samples.tobytes())
+                offsets.append(offsets[-1] + len(samples))
+                if tell:
+                    tell(len(offsets) - 1, len(paths), offsets[-1])
+        np.save(offsets_file, np.asarray(offsets, dtype=np.int64))
+        unfinished.replace(samples_file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _tell(progress: DecodingProgress, sample_rate: int, done: int, total: int, samples: int) -> None:
+    progress(done, total, samples / sample_rate / 3600)
+
+
+def _decode(path: Path, sample_rate: int, clean: bool) -> npt.NDArray[np.int16]:
+    pcm_S = read_audio(path, sample_rate)
+    if clean:
+        pcm_S = denoise(pcm_S, sample_rate)
+    scaled = np.clip(np.round(pcm_S * INT16_SCALE), -INT16_SCALE, INT16_SCALE - 1)
+    return np.asarray(scaled, dtype=np.int16)

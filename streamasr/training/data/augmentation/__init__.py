@@ -1,0 +1,1 @@
+"""Augment training audio: speed, rooms, noise, microphones, codecs, masks."""

@@ -1,0 +1,198 @@
+"""What is done to training sound, in batches on the device that trains: speed, rooms, noise, microphones, masks.
+
+Everything draws from one ``torch.Generator``, so that a seed gives a run. Shape suffixes: B rows, S samples,
+T mel frames, M mel bands, N noise samples, K rooms, R impulse-response samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torchaudio
+from torch import Tensor
+
+from streamasr.training.config import AugmentConfig
+from streamasr.training.data.augmentation.codec import CODECS, random_codec
+
+_MU_LAW_LEVELS = 256
+_TELEPHONE_BAND_HZ = (300.0, 3400.0)
+_SHAPED_NOISE_SHARE = 0.3
+_DIRECT_TO_REVERBERANT_DB = (-3.0, 12.0)
+_BABBLE_SNR_DB = (8.0, 25.0)
+_SIXTY_DB = math.log(1000.0)
+_SMALLEST_RMS = 1e-5
+_SPEED_STEPS = 20
+_SEEDS = 1 << 30
+
+
+class Augment:
+    """Random changes of the sound that leave the transcript true.
+
+    Args:
+        config: how often and how strongly.
+        sample_rate: Hz.
+        noise_N: sounds to mix in, one after another, float32; may be empty.
+        generator: the source of all randomness, on the device of the batches.
+        rooms_KR: impulse responses of K simulated rooms, zero-padded; empty draws decaying noise instead.
+    """
+
+    def __init__(
+        self,
+        config: AugmentConfig,
+        sample_rate: int,
+        noise_N: Tensor,
+        generator: torch.Generator,
+        rooms_KR: Tensor | None = None,
+    ) -> None:
+        self.config = config
+        self.sample_rate = sample_rate
+        self.noise_N = noise_N
+        self.generator = generator
+        self.rooms_KR = rooms_KR
+
+    def speed(self, pcm_BS: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Play the whole batch faster or slower, pitch and all, by one of the configured factors."""
+        speeds = self.config.speeds
+        factor = speeds[int(self._uniform(1).item() * len(speeds))]
+        old, new = round(factor * _SPEED_STEPS), _SPEED_STEPS
+        if old == new:
+            return pcm_BS, lengths_B
+        faster_BS = torchaudio.functional.resample(pcm_BS, old, new)
+        return faster_BS, (lengths_B * new // old).clamp(max=faster_BS.shape[1])
+
+    def sound(self, pcm_BS: Tensor) -> Tensor:
+        """Rooms, noise, other voices, microphones and levels, each row by itself; the length stays."""
+        config = self.config
+        pcm_BS = self._some(pcm_BS, config.room_probability, self._rooms)
+        babble_BS = pcm_BS.roll(1, dims=0)
+        pcm_BS = self._mix(pcm_BS, babble_BS, _BABBLE_SNR_DB, config.babble_probability)
+        snr_db = (config.noise_snr_db[0], config.noise_snr_db[1])
+        if config.noise_probability:
+            pcm_BS = self._mix(pcm_BS, self._noise_like(pcm_BS), snr_db, config.noise_probability)
+        if config.tilt_db:
+            pcm_BS = self._tilt(pcm_BS)
+        pcm_BS = self._some(pcm_BS, config.band_probability, self._telephone)
+        pcm_BS = self._some(pcm_BS, config.codec_probability, self._codec)
+        gain_B = _from_db(self._uniform_between(len(pcm_BS), config.level_db[0], config.level_db[1]))
+        return (pcm_BS * gain_B[:, None]).clamp(-1.0, 1.0)
+
+    def mask(self, mel_BTM: Tensor, frames_per_second: float) -> Tensor:
+        """SpecAugment (Park et al. 2019): bands and stretches of time are put to zero."""
+        B, T, M = mel_BTM.shape
+        config = self.config
+        hidden_BM = self._stretches(B, config.frequency_masks, M, config.frequency_mask_bands)
+        count = round(config.time_masks_per_second * T / frames_per_second)
+        hidden_BT = self._stretches(B, count, T, config.time_mask_frames)
+        return mel_BTM.masked_fill(hidden_BM[:, None, :] | hidden_BT[:, :, None], 0.0)
+
+    def _stretches(self, rows: int, count: int, size: int, longest: int) -> Tensor:
+        """[rows, size], true inside ``count`` random stretches of up to ``longest``."""
+        width = self._uniform(rows, count) * longest
+        start = self._uniform(rows, count) * (size - width)
+        place = torch.arange(size, device=width.device)
+        return ((place >= start[..., None]) & (place < (start + width)[..., None])).any(dim=1)
+
+    def _some(self, pcm_BS: Tensor, probability: float, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """Rows drawn with ``probability`` go through ``change``; the others cost nothing."""
+        chosen_B = (self._uniform(len(pcm_BS)) < probability).nonzero()[:, 0]
+        if not len(chosen_B):
+            return pcm_BS
+        return pcm_BS.index_copy(0, chosen_B, change(pcm_BS[chosen_B]))
+
+    def _rooms(self, pcm_BS: Tensor) -> Tensor:
+        """Convolve with a simulated room, or with a direct path and exponentially decaying noise (Polack's model)."""
+        B, S = pcm_BS.shape
+        response_BR = self._polack(B, S) if self.rooms_KR is None else self._drawn_rooms(B, S)
+        size = S + response_BR.shape[1]
+        spectrum = torch.fft.rfft(pcm_BS, n=size) * torch.fft.rfft(response_BR, n=size)
+        reverberant_BS: Tensor = torch.fft.irfft(spectrum, n=size)[:, :S]
+        return reverberant_BS
+
+    def _drawn_rooms(self, rows: int, samples: int) -> Tensor:
+        assert self.rooms_KR is not None
+        return self.rooms_KR[(self._uniform(rows) * len(self.rooms_KR)).long(), :samples]
+
+    def _polack(self, rows: int, samples: int) -> Tensor:
+        shortest, longest = self.config.room_rt60_seconds
+        R = min(samples, round(longest * self.sample_rate))
+        rt60_B = self._uniform_between(rows, shortest, longest)
+        time_R = torch.arange(R, device=rt60_B.device) / self.sample_rate
+        tail_BR = self._normal(rows, R) * torch.exp(-_SIXTY_DB * time_R / rt60_B[:, None])
+        tail_BR = tail_BR / tail_BR.square().sum(dim=1, keepdim=True).sqrt()
+        ratio_B = self._uniform_between(rows, *_DIRECT_TO_REVERBERANT_DB)
+        response_BR = tail_BR * _from_db(-ratio_B)[:, None]
+        response_BR[:, 0] += 1.0
+        return response_BR
+
+    def _noise_like(self, pcm_BS: Tensor) -> Tensor:
+        """A noise row for every row: a stretch of the recorded sounds, or noise of a random colour."""
+        B, S = pcm_BS.shape
+        slope_B = self._uniform_between(B, 0.0, 1.0)
+        spectrum = torch.fft.rfft(self._normal(B, S))
+        frequency = torch.arange(1, spectrum.shape[1] + 1, device=pcm_BS.device)
+        noise_BS: Tensor = torch.fft.irfft(spectrum * frequency ** -slope_B[:, None], n=S)
+        N = len(self.noise_N)
+        if N >= S:
+            recorded_B = self._uniform(B) >= _SHAPED_NOISE_SHARE
+            starts = (self._uniform(B) * (N - S)).long().tolist()
+            recorded_BS = torch.stack([self.noise_N[start : start + S] for start in starts])
+            noise_BS = torch.where(recorded_B[:, None], recorded_BS, noise_BS)
+        return noise_BS
+
+    def _mix(
+        self, pcm_BS: Tensor, noise_BS: Tensor, snr_db: tuple[float, float], probability: float
+    ) -> Tensor:
+        chosen_B = self._uniform(len(pcm_BS)) < probability
+        level_B = _rms(pcm_BS) / _rms(noise_BS) * _from_db(-self._uniform_between(len(pcm_BS), *snr_db))
+        return pcm_BS + noise_BS * (level_B * chosen_B)[:, None]
+
+    def _tilt(self, pcm_BS: Tensor) -> Tensor:
+        """As other microphones would hear it: louder or fainter towards the high frequencies."""
+        B, S = pcm_BS.shape
+        spectrum = torch.fft.rfft(pcm_BS)
+        place = torch.linspace(-0.5, 0.5, spectrum.shape[1], device=pcm_BS.device)
+        tilt_B = self._uniform_between(B, -self.config.tilt_db, self.config.tilt_db)
+        tilted_BS: Tensor = torch.fft.irfft(spectrum * _from_db(tilt_B[:, None] * place), n=S)
+        return tilted_BS
+
+    def _telephone(self, pcm_BS: Tensor) -> Tensor:
+        """The telephone's band and mu-law's 256 steps."""
+        spectrum = torch.fft.rfft(pcm_BS)
+        hertz = torch.linspace(0, self.sample_rate / 2, spectrum.shape[1], device=pcm_BS.device)
+        low, high = _TELEPHONE_BAND_HZ
+        narrow_BS = torch.fft.irfft(
+            spectrum.masked_fill((hertz < low) | (hertz > high), 0.0), n=pcm_BS.shape[1]
+        )
+        peak_B1 = narrow_BS.abs().amax(dim=1, keepdim=True).clamp(min=_SMALLEST_RMS)
+        coded = torchaudio.functional.mu_law_encoding(narrow_BS / peak_B1, _MU_LAW_LEVELS)
+        telephone_BS: Tensor = torchaudio.functional.mu_law_decoding(coded, _MU_LAW_LEVELS) * peak_B1
+        return telephone_BS
+
+    def _codec(self, pcm_BS: Tensor) -> Tensor:
+        """Through a real encoder and decoder, row by row on the CPU."""
+        draw = np.random.default_rng(int(self._uniform(1).item() * _SEEDS))
+        rows = [
+            torch.from_numpy(random_codec(row, self.sample_rate, tuple(CODECS), draw))
+            for row in pcm_BS.cpu().numpy()
+        ]
+        return torch.stack(rows).to(pcm_BS)
+
+    def _uniform_between(self, count: int, low: float, high: float) -> Tensor:
+        return low + (high - low) * self._uniform(count)
+
+    def _uniform(self, *shape: int) -> Tensor:
+        return torch.rand(shape, generator=self.generator, device=self.generator.device)
+
+    def _normal(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self.generator, device=self.generator.device)
+
+
+def _from_db(decibel: Tensor) -> Tensor:
+    return torch.pow(10.0, decibel / 20.0)
+
+
+def _rms(pcm_BS: Tensor) -> Tensor:
+    return pcm_BS.square().mean(dim=1).sqrt().clamp(min=_SMALLEST_RMS)

@@ -1,0 +1,161 @@
+"""Copies of recordings under harder conditions: to measure how well a model bears rooms, noise and telephones.
+
+What training draws at random is set here, so that two models meet the same conditions. Knows no model.
+Shape suffixes: S samples, R room response samples.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from streamasr.errors import ConfigError, DataError
+from streamasr.frontend.files import read_audio
+from streamasr.manifest import Utterance, read_manifest
+from streamasr.training.data.audio.processes import Progress, map_in_processes
+from streamasr.training.data.augmentation.codec import check_codecs, through_codec
+from streamasr.training.data.augmentation.rooms import RoomOptions, load_rooms, reverberate
+
+Samples = npt.NDArray[np.float32]
+
+SAMPLE_RATE = 16_000
+MANIFEST, CONDITION = "manifest.jsonl", "condition.json"
+_ROOMS = 20
+_RT60_TOLERANCE = 0.1
+_SMALLEST_RMS = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """What is done to every recording, in this order; ``None`` leaves a part out."""
+
+    rt60_seconds: float | None = None
+    """Reverberation time of the (simulated) rooms."""
+    snr_db: float | None = None
+    """Signal-to-noise ratio of recorded noise."""
+    codec: str | None = None
+    """A round trip through this codec, a telephone's band included where it has one."""
+    gain_db: float = 0.0
+    seed: int = 1
+    """Of the rooms and stretches of noise that are drawn for the recordings."""
+
+    def __post_init__(self) -> None:
+        if self.rt60_seconds is not None and self.rt60_seconds <= 0:
+            raise ConfigError(f"the reverberation time must be positive, got {self.rt60_seconds} s")
+        if self.codec is not None:
+            check_codecs([self.codec])
+        if (self.rt60_seconds, self.snr_db, self.codec, self.gain_db) == (None, None, None, 0.0):
+            raise ConfigError("no condition: ask for a room, noise, a codec or a gain")
+
+
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    rooms: tuple[Samples, ...]
+    noises: tuple[Path, ...]
+
+
+def degrade(
+    manifest: Path,
+    out: Path,
+    condition: Condition,
+    *,
+    noise: Path | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write every recording of ``manifest`` under ``condition`` as FLAC, with a manifest; returns its path.
+
+    Args:
+        manifest: the clean recordings.
+        out: a folder; recordings of the same number are overwritten.
+        condition: what is done to them.
+        noise: manifest of recorded noises; needed for ``snr_db``.
+        workers: processes.
+        progress: told of every recording.
+
+    Raises:
+        ConfigError: noise is asked for without a manifest of it.
+        DataError: a manifest or recording cannot be used.
+    """
+    if (condition.snr_db is None) != (noise is None):
+        raise ConfigError(
+            "a signal-to-noise ratio and a manifest of noise belong together: give both or none"
+        )
+    utterances = read_manifest(manifest)
+    noises = tuple(sound.audio for sound in read_manifest(noise)) if noise else ()
+    surroundings = _Surroundings(_rooms(condition, out), noises)
+    out.mkdir(parents=True, exist_ok=True)
+    write = partial(_write, out=out, condition=condition, surroundings=surroundings)
+    numbered = list(enumerate(utterances))
+    lines = list(map_in_processes(write, numbered, workers=workers, progress=progress))
+    (out / CONDITION).write_text(json.dumps(asdict(condition), indent=2) + "\n", encoding="utf-8")
+    path = out / MANIFEST
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+def _rooms(condition: Condition, cache: Path) -> tuple[Samples, ...]:
+    if condition.rt60_seconds is None:
+        return ()
+    near = (
+        condition.rt60_seconds * (1 - _RT60_TOLERANCE),
+        condition.rt60_seconds * (1 + _RT60_TOLERANCE),
+    )
+    options = RoomOptions(rooms=_ROOMS, rt60_seconds=near, sample_rate=SAMPLE_RATE)
+    bank = load_rooms(options, condition.seed, cache)
+    return tuple(bank[number] for number in range(len(bank)))
+
+
+def _write(
+    numbered: tuple[int, Utterance], out: Path, condition: Condition, surroundings: _Surroundings
+) -> str:
+    number, utterance = numbered
+    generator = np.random.default_rng((condition.seed, number))
+    pcm_S = degraded(read_audio(utterance.audio, SAMPLE_RATE), condition, surroundings, generator)
+    name = f"{number:05d}.flac"
+    soundfile.write(out / name, pcm_S, SAMPLE_RATE, subtype="PCM_16")
+    line = {"audio_filepath": name, "duration": len(pcm_S) / SAMPLE_RATE, "text": utterance.text}
+    if utterance.speaker:
+        line["speaker"] = utterance.speaker
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def degraded(
+    pcm_S: Samples, condition: Condition, surroundings: _Surroundings, generator: np.random.Generator
+) -> Samples:
+    """``pcm_S`` (float32, -1..1, at :data:`SAMPLE_RATE`) under ``condition``, as long as before and not clipped hard.
+
+    Raises:
+        DataError: the noise drawn is silent.
+    """
+    if surroundings.rooms:
+        room = surroundings.rooms[int(generator.integers(len(surroundings.rooms)))]
+        pcm_S = reverberate(pcm_S, room)
+    if condition.snr_db is not None:
+        path = surroundings.noises[int(generator.integers(len(surroundings.noises)))]
+        noise_S = _stretch(read_audio(path, SAMPLE_RATE), len(pcm_S), generator)
+        level = _rms(noise_S)
+        if level <= _SMALLEST_RMS:
+            raise DataError(f"{path}: silent, so it cannot be mixed in at a ratio")
+        pcm_S = pcm_S + noise_S * np.float32(_rms(pcm_S) / level * 10 ** (-condition.snr_db / 20))
+    pcm_S = pcm_S * np.float32(10 ** (condition.gain_db / 20))
+    if condition.codec is not None:
+        pcm_S = through_codec(pcm_S, SAMPLE_RATE, condition.codec)
+    peak = float(np.abs(pcm_S).max(initial=0.0))
+    return (pcm_S / max(1.0, peak)).astype(np.float32)
+
+
+def _stretch(noise_S: Samples, samples: int, generator: np.random.Generator) -> Samples:
+    """A stretch of the noise from anywhere, repeated where it is too short."""
+    start = int(generator.integers(len(noise_S)))
+    return np.resize(np.roll(noise_S, -start), samples).astype(np.float32)
+
+
+def _rms(pcm_S: Samples) -> float:
+    return float(np.sqrt(np.mean(np.square(pcm_S, dtype=np.float64)))) if len(pcm_S) else 0.0

@@ -1,0 +1,1 @@
+"""Put utterances into rows and rows into batches of features."""

@@ -1,0 +1,139 @@
+"""From rows of samples to what the model is trained on: augmented log-mel frames with everything that is drawn.
+
+The same code runs in a worker process and on the device that trains. All that is random is drawn from the recipe's
+seed and the batch's number, so that any batch of a run can be made again.
+Shape suffixes: B rows, S samples, T mel frames, M mel bands, N noise samples, K rooms, R response samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from streamasr.frontend.build import build_frontend
+from streamasr.training.config import TrainConfig
+from streamasr.training.data.augmentation.augment import Augment
+from streamasr.training.data.batches.rows import Batch
+
+FRAME_MULTIPLE = 8
+"""Batches are padded to a multiple of so many encoder frames: few shapes, to kernels' and compilers' liking."""
+_SEED_STRIDE = 1_000_003
+
+
+class StreamPosition(NamedTuple):
+    """The last row of a batch that came from shards: where its reader would go on."""
+
+    reader: int
+    epoch: int
+    number: int
+
+
+class Prepared(NamedTuple):
+    """A batch ready for the model. With two views the first half of the rows is one view, the second the other."""
+
+    mel_BTM: Tensor
+    lengths_B: Tensor
+    """Mel frames of each row."""
+    targets: Tensor
+    """The rows' token ids one after another."""
+    target_lengths_B: Tensor
+    transcribed_B: Tensor
+    """Whether it is known what is said in a row."""
+    chunk_B: Tensor
+    """The chunk size drawn for each row, in encoder frames."""
+    position_B: Tensor
+    """Where in the position table each row begins."""
+    clean_BTM: Tensor | None
+    """One view, not augmented but for the speed; for a teacher."""
+    seconds: float
+    """Audio in the batch, one view, padding left out."""
+    padding_share: float
+    unalignable: tuple[str, ...]
+    """Rows with more text than their frames can carry, in words."""
+    position: StreamPosition | None = None
+
+    def to(self, device: torch.device) -> Prepared:
+        """The same batch on ``device``."""
+        tensors = {name: x for name, x in self._asdict().items() if isinstance(x, Tensor)}
+        moved: dict[str, Any] = {name: x.to(device, non_blocking=True) for name, x in tensors.items()}
+        return self._replace(**moved)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is mixed into the speech: ``noise_N`` sounds one after another, ``rooms_KR`` impulse responses."""
+
+    noise_N: Tensor
+    rooms_KR: Tensor | None = None
+
+
+class Preparer:
+    """Augments and transforms batches on ``device``.
+
+    Args:
+        config: the recipe.
+        surroundings: noises and rooms, on any device.
+        device: where batches come from and stay.
+    """
+
+    def __init__(self, config: TrainConfig, surroundings: Surroundings, device: torch.device) -> None:
+        self.config = config
+        self.frontend = build_frontend(config.frontend).to(device)
+        self.generator = torch.Generator(device)
+        rooms_KR = None if surroundings.rooms_KR is None else surroundings.rooms_KR.to(device)
+        self.augment = Augment(
+            config.augment,
+            config.frontend.sample_rate,
+            surroundings.noise_N.to(device),
+            self.generator,
+            rooms_KR,
+        )
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch, number: int) -> Prepared:
+        """Batch ``number`` of the run."""
+        config, device = self.config, batch.pcm_BS.device
+        self.generator.manual_seed(config.seed * _SEED_STRIDE + number)
+        pcm_BS, lengths_B = self.augment.speed(batch.pcm_BS, batch.lengths_B)
+        pcm_BS, samples_B = padded(pcm_BS, lengths_B, config)
+        lengths_B = config.framing.mel_frames(samples_B)
+        views = 2 if config.loss.consistency else 1
+        frames_per_second = config.frontend.sample_rate / config.frontend.hop
+        mel_BTM = self.frontend(self.augment.sound(pcm_BS.repeat(views, 1)), samples_B.repeat(views))
+        rows = len(mel_BTM)
+        chunks = torch.tensor(config.encoder.chunk_frames, device=device)
+        weights = torch.tensor(config.chunk_weights, dtype=torch.float32, device=device)
+        samples = int(samples_B.sum())
+        return Prepared(
+            mel_BTM=self.augment.mask(mel_BTM, frames_per_second),
+            lengths_B=lengths_B.repeat(views),
+            targets=batch.targets.repeat(views),
+            target_lengths_B=batch.target_lengths_B.repeat(views),
+            transcribed_B=batch.transcribed_B.repeat(views),
+            chunk_B=chunks[torch.multinomial(weights, rows, replacement=True, generator=self.generator)],
+            position_B=torch.randint(
+                config.encoder.position_period_frames, (rows,), generator=self.generator, device=device
+            ),
+            clean_BTM=self.frontend(pcm_BS, samples_B) if config.loss.distillation else None,
+            seconds=samples / config.frontend.sample_rate,
+            padding_share=1.0 - samples / pcm_BS.numel(),
+            unalignable=self._unalignable(batch, lengths_B),
+        )
+
+    def _unalignable(self, batch: Batch, lengths_B: Tensor) -> tuple[str, ...]:
+        frames = self.config.framing.encoder_frames(lengths_B).tolist()
+        return tuple(
+            f"{name}: its text needs {needed} encoder frames, there are {present}"
+            for name, needed, present in zip(batch.names, batch.needed_frames, frames, strict=True)
+            if needed > present
+        )
+
+
+def padded(pcm_BS: Tensor, lengths_B: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """The batch padded to :data:`FRAME_MULTIPLE`, and its rows' lengths with the silence that completes them."""
+    framing = config.framing
+    missing = -pcm_BS.shape[1] % (framing.frame_samples * FRAME_MULTIPLE)
+    return nn.functional.pad(pcm_BS, (0, missing)), framing.completed(lengths_B)

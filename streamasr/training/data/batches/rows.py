@@ -1,0 +1,252 @@
+"""Training rows: which utterances make up which batch, in an order that resumes; and the tensors of a batch.
+
+Two plans. Utterances strung together with pauses give rows of like length that waste no padding, and a model that
+has only ever heard one sentence at a time does badly on the hundredth sentence of a session. Buckets put
+utterances of like length side by side, one a row. Knows nothing of features and models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from streamasr.training.data.audio.corpus import INT16_SCALE, Corpus
+
+_OPEN_ROWS = 4
+"""Rows being filled at a time: an utterance goes where it leaves the least room."""
+_POOL_BATCHES = 50
+"""Utterances for so many batches are drawn, then sorted: like lengths meet, but not the same ones in every epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Utterance ``index`` placed at sample ``start`` of its row."""
+
+    index: int
+    start: int
+
+
+Row = tuple[Segment, ...]
+
+
+class Batch(NamedTuple):
+    """``pcm_BS`` float32 samples, their ``lengths_B``, and the rows' token ids one after another."""
+
+    pcm_BS: Tensor
+    lengths_B: Tensor
+    targets: Tensor
+    target_lengths_B: Tensor
+    transcribed_B: Tensor
+    """Whether it is known what is said in a row; the others have no tokens."""
+    needed_frames: tuple[int, ...]
+    """Encoder frames that CTC needs at least for each row: its tokens, and a blank between equal neighbours."""
+    names: tuple[str, ...]
+    """What each row is made of, for messages."""
+
+
+class Plan(Protocol):
+    """An endless, seeded sequence of batches."""
+
+    def batches(self, skip: int = 0) -> Iterator[list[Row]]:
+        """Batches from number ``skip`` on."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowPlan:
+    """Strings utterances together; any position of the sequence can be reached again.
+
+    Args:
+        lengths: samples of each utterance.
+        row_samples: rows are filled up to this; a longer utterance has a row of its own.
+        max_gap_samples: longest pause before an utterance.
+        rows_per_batch: rows B.
+        seed: the order's seed.
+        untranscribed: so many utterances, the last ones, have no transcript; they have rows of their own.
+    """
+
+    lengths: npt.NDArray[np.int64]
+    row_samples: int
+    max_gap_samples: int
+    rows_per_batch: int
+    seed: int
+    untranscribed: int = 0
+
+    def batches(self, skip: int = 0) -> Iterator[list[Row]]:
+        """Batches from number ``skip`` on."""
+        number = epoch = 0
+        while True:
+            batches = self._batched(epoch)
+            yield from batches[max(0, skip - number) :]
+            number += len(batches)
+            epoch += 1
+
+    def _batched(self, epoch: int) -> list[list[Row]]:
+        """Whole batches of rows of like length; the few rows left over sit this epoch out."""
+        rows, size = self._epoch(epoch), self.rows_per_batch
+        if len(rows) < size:
+            rows = [rows[i % len(rows)] for i in range(size)]
+        draw = np.random.default_rng((self.seed, epoch, 1))
+        pool = _POOL_BATCHES * size
+        ordered = [
+            row
+            for first in range(0, len(rows), pool)
+            for row in sorted(rows[first : first + pool], key=self._end)
+        ]
+        batches = [ordered[first : first + size] for first in range(0, len(ordered) - size + 1, size)]
+        return [batches[number] for number in draw.permutation(len(batches))]
+
+    def _epoch(self, epoch: int) -> list[Row]:
+        draw = np.random.default_rng((self.seed, epoch))
+        done: list[Row] = []
+        rows: list[Row] = []
+        for index in draw.permutation(len(self.lengths)):
+            gap = int(draw.integers(0, self.max_gap_samples + 1))
+            needed = gap + int(self.lengths[index])
+            fitting = [
+                row
+                for row in rows
+                if self._end(row) + needed <= self.row_samples
+                and self._transcribed(row[0].index) == self._transcribed(index)
+            ]
+            row = max(fitting, key=self._end, default=())
+            if row:
+                rows.remove(row)
+            elif len(rows) == _OPEN_ROWS:
+                fullest = max(rows, key=self._end)
+                rows.remove(fullest)
+                done.append(fullest)
+            rows.append((*row, Segment(int(index), (self._end(row) if row else 0) + gap)))
+        return done + rows
+
+    def _end(self, row: Row) -> int:
+        return row[-1].start + int(self.lengths[row[-1].index])
+
+    def _transcribed(self, index: int) -> bool:
+        return index < len(self.lengths) - self.untranscribed
+
+
+@dataclass(frozen=True, slots=True)
+class BucketPlan:
+    """Puts utterances of like length side by side, one a row; any position can be reached again.
+
+    Args:
+        lengths: samples of each utterance.
+        batch_samples: a batch, padding included, is filled up to this; a longer utterance is a batch of its own.
+        seed: the order's seed.
+    """
+
+    lengths: npt.NDArray[np.int64]
+    batch_samples: int
+    seed: int
+
+    def batches(self, skip: int = 0) -> Iterator[list[Row]]:
+        """Batches from number ``skip`` on."""
+        number = epoch = 0
+        while True:
+            planned = self._epoch(epoch)
+            for indexes in planned[max(0, skip - number) :]:
+                yield [(Segment(index, 0),) for index in indexes]
+            number += len(planned)
+            epoch += 1
+
+    def _epoch(self, epoch: int) -> list[list[int]]:
+        draw = np.random.default_rng((self.seed, epoch))
+        order = draw.permutation(len(self.lengths))
+        mean = max(1, int(self.lengths.mean()))
+        pool = max(1, _POOL_BATCHES * self.batch_samples // mean)
+        planned: list[list[int]] = []
+        for first in range(0, len(order), pool):
+            some = order[first : first + pool]
+            batch: list[int] = []
+            for index in some[np.argsort(self.lengths[some], kind="stable")]:
+                if batch and (len(batch) + 1) * int(self.lengths[index]) > self.batch_samples:
+                    planned.append(batch)
+                    batch = []
+                batch.append(int(index))
+            planned.append(batch)
+        return [planned[number] for number in draw.permutation(len(planned))]
+
+
+class RowBuilder:
+    """Turns planned rows into tensors.
+
+    Args:
+        corpus: the speech; copied whole to ``device`` unless that is the CPU, where it stays a mapped file.
+        token_ids: every utterance's token ids; ``None`` where nobody wrote down what is said.
+        separator: the id put between two utterances of a row; ``None`` where words begin by themselves.
+        device: where batches are wanted.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        token_ids: Sequence[list[int] | None],
+        separator: int | None,
+        device: torch.device,
+    ) -> None:
+        self.corpus = corpus
+        self.token_ids = token_ids
+        self.separator = separator
+        self.device = device
+        self.on_device = None
+        if device.type != "cpu":
+            self.on_device = torch.from_numpy(np.array(corpus.samples)).to(device)
+
+    def build(self, rows: list[Row]) -> Batch:
+        """The batch of the rows, padded with digital silence to the longest."""
+        ends = [segment.start + self._length(segment.index) for segment in (row[-1] for row in rows)]
+        pcm_BS = torch.zeros(len(rows), max(ends), device=self.device)
+        targets = []
+        for b, row in enumerate(rows):
+            for segment in row:
+                samples = self._samples(segment.index)
+                pcm_BS[b, segment.start : segment.start + len(samples)] = samples
+            targets.append(joined([self.token_ids[segment.index] for segment in row], self.separator))
+        names = [" + ".join(self.corpus.names[segment.index] for segment in row) for row in rows]
+        return batch_of(pcm_BS.div_(INT16_SCALE), ends, targets, names)
+
+    def _samples(self, index: int) -> Tensor:
+        first, last = int(self.corpus.offsets[index]), int(self.corpus.offsets[index + 1])
+        if self.on_device is not None:
+            return self.on_device[first:last]
+        return torch.from_numpy(np.array(self.corpus.samples[first:last]))
+
+    def _length(self, index: int) -> int:
+        return int(self.corpus.offsets[index + 1] - self.corpus.offsets[index])
+
+
+def joined(parts: Sequence[list[int] | None], separator: int | None) -> list[int] | None:
+    """The token ids of utterances strung together; ``None`` if those of one are not known."""
+    row: list[int] = []
+    for position, ids in enumerate(parts):
+        if ids is None:
+            return None
+        if position and separator is not None:
+            row.append(separator)
+        row.extend(ids)
+    return row
+
+
+def batch_of(
+    pcm_BS: Tensor, lengths: list[int], targets: Sequence[list[int] | None], names: Sequence[str]
+) -> Batch:
+    """A batch from padded samples, their lengths, and every row's token ids (``None``: not known) and name."""
+    device = pcm_BS.device
+    transcribed_B = torch.tensor([row is not None for row in targets], device=device)
+    known = [row or [] for row in targets]
+    return Batch(
+        pcm_BS=pcm_BS,
+        lengths_B=torch.tensor(lengths, device=device),
+        targets=torch.tensor([token for row in known for token in row], dtype=torch.long, device=device),
+        target_lengths_B=torch.tensor([len(row) for row in known], device=device),
+        transcribed_B=transcribed_B,
+        needed_frames=tuple(len(row) + sum(a == b for a, b in pairwise(row)) for row in known),
+        names=tuple(names),
+    )

@@ -1,0 +1,1 @@
+"""Check manifests and preview augmented audio."""

@@ -1,0 +1,1 @@
+"""Write and read shards of speech in the webdataset format."""

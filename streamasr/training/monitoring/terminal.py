@@ -1,0 +1,241 @@
+"""What a person sees of a run in the terminal: one screenful that stays, or plain lines where there is no terminal.
+
+Knows events and ``rich``; reads no file and computes nothing but the time left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from streamasr.report.analysis import items_of
+from streamasr.report.measured import Unit
+from streamasr.scoring import align
+from streamasr.training.monitoring.events import DevReport, Diagnosis, Event, Opening, RunStarted, StepReport
+
+TROUBLES = 3
+"""Diagnoses that stay on the screen, the newest last; every one is in the log."""
+SAMPLES = 2
+"""Utterances shown below the table."""
+OPENING_LINE_SECONDS = 10.0
+"""Where there is no terminal, decoding speech is told of so often, and at its end."""
+
+
+class LiveView:
+    """Shows a run as it goes; enter it before the first event and leave it after the last.
+
+    Args:
+        console: where to; standard error by default.
+        clock: seconds that only rise.
+    """
+
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console or Console(stderr=True)
+        self._clock = clock
+        self._opening = Progress(
+            TextColumn("decoding {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[hours]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._openings: dict[tuple[str, int], _Opened] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._task = self._progress.add_task("training", total=None)
+        self._run: RunStarted | None = None
+        self._step: StepReport | None = None
+        self._dev: dict[tuple[str, int], list[DevReport]] = {}
+        self._samples: tuple[tuple[str, str], ...] = ()
+        self._troubles: list[Diagnosis] = []
+        self._live = Live(
+            console=self._console, get_renderable=self._screen, auto_refresh=self._console.is_terminal
+        )
+
+    def __enter__(self) -> LiveView:
+        if self._console.is_terminal:
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def __call__(self, event: Event | Opening) -> None:
+        """Take an event in, and show it."""
+        if isinstance(event, Opening):
+            self._open(event)
+            return
+        match event:
+            case RunStarted():
+                self._run = event
+                self._progress.update(
+                    self._task, description=event.name, total=event.steps, completed=event.step
+                )
+            case StepReport():
+                self._step = event
+                self._progress.update(self._task, completed=event.step)
+            case DevReport():
+                self._dev.setdefault((event.manifest, event.chunk_frames), []).append(event)
+                self._samples = event.samples or self._samples
+            case Diagnosis():
+                self._troubles = [*self._troubles, event][-TROUBLES:]
+        if not self._console.is_terminal:
+            self._console.print(self._line(event), soft_wrap=True, markup=False, highlight=False)
+
+    def _open(self, event: Opening) -> None:
+        key, now = (event.what, event.total), self._clock()
+        if key not in self._openings:
+            task = self._opening.add_task(event.what, total=event.total, hours="")
+            self._openings[key] = _Opened(task, now, now)
+        opened = self._openings[key]
+        hours = f"{event.hours:.2f} h" if event.hours else ""
+        self._opening.update(opened.task, completed=event.done, hours=hours)
+        over = event.done == event.total
+        if not self._console.is_terminal and (over or now - opened.line >= OPENING_LINE_SECONDS):
+            opened.line = now
+            left = (now - opened.started) / max(1, event.done) * (event.total - event.done)
+            parts = [f"decoding {event.what}: {event.done} of {event.total}", hours]
+            parts += ["" if over else f"{_clock_time(left)} left"]
+            self._console.print(", ".join(filter(None, parts)), soft_wrap=True, markup=False, highlight=False)
+
+    def _screen(self) -> RenderableType:
+        if self._run is None and self._openings:
+            return self._opening
+        parts: list[RenderableType] = [self._progress]
+        if self._step is not None:
+            parts.append(_figures(self._step))
+        if self._dev:
+            parts += [self._table(), *self._sample_lines()]
+        parts += [_panel(trouble) for trouble in self._troubles]
+        return Group(*parts)
+
+    def _table(self) -> Table:
+        """The rate now and its change since the measurement before, manifests down and chunk sizes across."""
+        chunks = sorted({frames for _, frames in self._dev})
+        table = Table(
+            title=f"{'CER' if self._unit == 'character' else 'WER'} while training (greedy)",
+            title_justify="left",
+        )
+        table.add_column("")
+        for frames in chunks:
+            table.add_column(self._chunk(frames), justify="right")
+        for manifest in dict.fromkeys(name for name, _ in self._dev):
+            table.add_row(manifest, *(_change(self._rates(manifest, frames)) for frames in chunks))
+        return table
+
+    @property
+    def _unit(self) -> Unit:
+        return "word" if self._run is None else self._run.unit
+
+    def _rates(self, manifest: str, frames: int) -> list[float]:
+        reports = self._dev.get((manifest, frames), [])
+        return [report.cer if self._unit == "character" else report.wer for report in reports]
+
+    def _sample_lines(self) -> list[Text]:
+        lines = []
+        for reference, hypothesis in self._samples[:SAMPLES]:
+            lines += [
+                Text(f"said   {reference}", style="dim"),
+                Text("heard  ") + _marked(reference, hypothesis, self._unit),
+            ]
+        return lines
+
+    def _chunk(self, frames: int) -> str:
+        return f"{frames} frames" if self._run is None else f"{frames * self._run.frame_ms:.0f} ms"
+
+    def _line(self, event: Event) -> str:
+        match event:
+            case RunStarted():
+                return f"{event.name}: from step {event.step} to {event.steps}"
+            case StepReport():
+                return f"step {event.step}  {_figures(event).plain}"
+            case DevReport():
+                errors = f"{event.substitutions} sub, {event.insertions} ins, {event.deletions} del"
+                sample = "".join(f"\n  said   {a}\n  heard  {b}" for a, b in event.samples[:1])
+                where = f"{event.manifest}, {self._chunk(event.chunk_frames)} chunks"
+                rates = f"WER {event.wer:.2%}  CER {event.cer:.2%}  ({errors} in {event.words} words)"
+                return f"step {event.step}  {where}: {rates}{sample}"
+            case Diagnosis():
+                return f"step {event.step}  TROUBLE: {event.finding} Likely: {event.cause} Remedy: {event.remedy}"
+
+
+@dataclass(slots=True)
+class _Opened:
+    """Something that is being decoded: its bar, and when it began and was last told of in a line."""
+
+    task: TaskID
+    started: float
+    line: float
+
+
+def _clock_time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def _figures(step: StepReport) -> Text:
+    parts = [("ctc", step.ctc), ("intermediate", step.intermediate), ("consistency", step.consistency)]
+    parts.append(("distillation", step.distillation))
+    losses = ", ".join(f"{name} {value:.3f}" for name, value in parts if value)
+    warning = f" · {step.unalignable} rows too short for their text" if step.unalignable else ""
+    return Text(
+        f"loss {step.loss:.4f} ({losses}) · blank {step.blank_share:.0%} · rate {step.learning_rate:.1e}"
+        f" · norm {step.gradient_norm:.2f} · {step.speed:.0f} audio s/s · padding {step.padding_share:.0%}"
+        f" · {step.hours:.1f} h heard{warning}"
+    )
+
+
+def _change(rates: list[float]) -> Text:
+    if not rates:
+        return Text("–", style="dim")
+    text = Text(f"{rates[-1]:.1%}")
+    if len(rates) > 1 and (change := rates[-1] - rates[-2]):
+        text.append(f" {'▲' if change > 0 else '▼'}{abs(change):.1%}", style="red" if change > 0 else "green")
+    return text
+
+
+def _marked(reference: str, hypothesis: str, unit: Unit) -> Text:
+    """The hypothesis with what is wrong in red, and a dot for each item that it lacks."""
+    text = Text()
+    for was, heard in align(items_of(reference, unit), items_of(hypothesis, unit)):
+        if len(text) and unit == "word":
+            text.append(" ")
+        text.append("·" if heard is None else heard, style="" if was == heard else "red")
+    return text
+
+
+def _panel(trouble: Diagnosis) -> Panel:
+    body = Text.assemble(
+        (trouble.finding, "bold"), "\nLikely cause: ", trouble.cause, "\nRemedy: ", trouble.remedy
+    )
+    return Panel(body, title=f"step {trouble.step}", title_align="left", border_style="red")

@@ -1,0 +1,11 @@
+"""The tiny model, once a run: moving on by whole chunks, and by halves with look-ahead behind them."""
+
+import pytest
+
+from streamasr.recognition.model import LoadedModel
+from tests.recognition.tiny import tiny_model
+
+
+@pytest.fixture(scope="session", params=[1, 2], ids="{} hops".format)
+def model(request: pytest.FixtureRequest) -> LoadedModel:
+    return tiny_model(hops_per_chunk=request.param)

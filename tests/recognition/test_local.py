@@ -1,0 +1,72 @@
+"""Recognition without a thread: blocks, files, many at a time, all the same."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from streamasr.protocol.messages import Done, Finalized, ServerMessage, Start
+from streamasr.recognition.batch import LogProbs
+from streamasr.recognition.captions import Captioner
+from streamasr.recognition.chunking import Chunk
+from streamasr.recognition.local import (
+    LocalSession,
+    listen_many,
+    transcribe_blocks,
+    transcribe_file,
+    transcribe_samples,
+)
+from streamasr.recognition.model import LoadedModel
+from streamasr.recognition.options import resolve_options
+from tests.recognition.tiny import final_text, noise
+
+
+class _Messages:
+    def __init__(self, captioner: Captioner) -> None:
+        self.captioner = captioner
+        self.messages: list[ServerMessage] = []
+
+    def hear(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
+        self.messages.extend(self.captioner.hear(chunk, log_probs_TV))
+
+
+def test_blocks_of_any_size_say_the_same(model: LoadedModel) -> None:
+    samples = noise(4.0, seed=1)
+    whole = transcribe_samples(model, samples)
+    assert final_text(whole)
+    assert whole[-1] == Done(audio_ms=4_000)
+    assert list(transcribe_blocks(model, np.array_split(samples, 37))) == whole
+
+
+def test_a_file_says_what_its_samples_say(model: LoadedModel, tmp_path: Path) -> None:
+    samples = noise(2.0, seed=2)
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="PCM_16")
+    assert list(transcribe_file(model, tmp_path / "a.wav")) == transcribe_samples(model, samples)
+
+
+def test_many_at_a_time_say_what_each_says_alone(model: LoadedModel) -> None:
+    utterances = [noise(0.3 + 0.7 * seed, seed) for seed in range(5)]
+    options = resolve_options(Start(latency_ms=160), model)
+    together = listen_many(
+        model, utterances, options.chunk_frames, lambda: _Messages(Captioner(model, options)), slots=2
+    )
+    heard = {h.index: (final_text(h.listener.messages), h.seconds) for h in together}
+    assert sorted(heard) == list(range(5))
+    for index, samples in enumerate(utterances):
+        assert heard[index][0] == final_text(transcribe_samples(model, samples, Start(latency_ms=160)))
+        assert heard[index][1] > 0
+
+
+def test_after_finalize_the_stream_is_as_new(model: LoadedModel) -> None:
+    first, second = noise(1.1, seed=3), noise(1.7, seed=4)
+    session = LocalSession(model)
+    told = [*session.feed(first), *session.finalize("x")]
+    assert told[-1] == Finalized(id="x")
+    assert final_text(told) == final_text(transcribe_samples(model, first))
+    rest = [*session.feed(second), *session.stop()]
+    assert final_text(rest) == final_text(transcribe_samples(model, second))
+    assert rest[-1] == Done(audio_ms=2_800)
+
+
+def test_no_audio_is_done_at_once(model: LoadedModel) -> None:
+    assert transcribe_samples(model, np.zeros(0, dtype=np.float32)) == [Done(audio_ms=0)]

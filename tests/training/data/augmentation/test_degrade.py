@@ -1,0 +1,84 @@
+"""Harder conditions: as hard as they say, the same every time, and no longer than before."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from streamasr.errors import ConfigError, DataError
+from streamasr.manifest import read_manifest
+from streamasr.training.data.augmentation.degrade import SAMPLE_RATE, Condition, degrade
+
+
+def folder_of(path: Path, sounds: dict[str, np.ndarray]) -> Path:
+    path.mkdir()
+    lines = []
+    for name, sound in sounds.items():
+        soundfile.write(path / f"{name}.wav", sound, SAMPLE_RATE)
+        row = {"audio_filepath": f"{name}.wav", "duration": len(sound) / SAMPLE_RATE, "text": name}
+        lines.append(json.dumps(row) + "\n")
+    (path / "manifest.jsonl").write_text("".join(lines))
+    return path / "manifest.jsonl"
+
+
+@pytest.fixture
+def tones(tmp_path: Path) -> Path:
+    time = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
+    return folder_of(
+        tmp_path / "tones",
+        {name: 0.1 * np.sin(2 * np.pi * pitch * time) for name, pitch in (("a", 440), ("b", 880))},
+    )
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Path:
+    return folder_of(tmp_path / "noise", {"hiss": np.random.default_rng(1).normal(0, 0.2, SAMPLE_RATE // 2)})
+
+
+def heard(manifest: Path) -> list[np.ndarray]:
+    return [soundfile.read(utterance.audio, dtype="float32")[0] for utterance in read_manifest(manifest)]
+
+
+@pytest.mark.parametrize("snr_db", [0.0, 20.0])
+def test_noise_comes_at_the_ratio_asked_for(tones: Path, noise: Path, tmp_path: Path, snr_db: float) -> None:
+    made = degrade(tones, tmp_path / "out", Condition(snr_db=snr_db), noise=noise)
+    assert [utterance.text for utterance in read_manifest(made)] == ["a", "b"]
+    for clean_S, noisy_S in zip(heard(tones), heard(made), strict=True):
+        assert len(noisy_S) == len(clean_S)
+        ratio = np.mean(clean_S**2) / np.mean((noisy_S - clean_S) ** 2)
+        assert 10 * np.log10(ratio) == pytest.approx(snr_db, abs=0.3)
+    assert json.loads((tmp_path / "out" / "condition.json").read_text())["snr_db"] == snr_db
+
+
+def test_the_same_seed_gives_the_same_copies(tones: Path, noise: Path, tmp_path: Path) -> None:
+    hard = Condition(rt60_seconds=0.4, snr_db=5.0, codec="g711-mu", gain_db=-6.0)
+    one, other = (heard(degrade(tones, tmp_path / name, hard, noise=noise)) for name in ("one", "other"))
+    for first_S, second_S in zip(one, other, strict=True):
+        np.testing.assert_array_equal(first_S, second_S)
+        assert len(first_S) == 2 * SAMPLE_RATE
+
+
+def test_a_gain_is_a_gain_and_never_clips(tones: Path, tmp_path: Path) -> None:
+    quiet = heard(degrade(tones, tmp_path / "quiet", Condition(gain_db=-20.0)))[0]
+    assert np.abs(quiet).max() == pytest.approx(0.01, rel=0.02)
+    loud = heard(degrade(tones, tmp_path / "loud", Condition(gain_db=40.0)))[0]
+    assert np.abs(loud).max() == pytest.approx(1.0, rel=0.01)
+    assert np.corrcoef(loud, quiet)[0, 1] > 0.999
+
+
+def test_what_makes_no_sense_is_refused(tones: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no condition: ask for a room, noise, a codec or a gain"):
+        Condition()
+    with pytest.raises(ConfigError, match="must be positive, got 0"):
+        Condition(rt60_seconds=0.0)
+    with pytest.raises(ConfigError, match="gsm"):
+        Condition(codec="gramophone")
+    with pytest.raises(ConfigError, match="belong together"):
+        degrade(tones, tmp_path / "out", Condition(snr_db=3.0))
+    silence = folder_of(tmp_path / "silence", {"nothing": np.zeros(SAMPLE_RATE)})
+    with pytest.raises(DataError, match=r"nothing\.wav: silent"):
+        degrade(tones, tmp_path / "out", Condition(snr_db=3.0), noise=silence)

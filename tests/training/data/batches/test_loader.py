@@ -1,0 +1,81 @@
+"""Batches: shared out among processes without loss, and resumed anywhere, planned and streamed alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from streamasr.training.config import DataConfig, TrainConfig
+from streamasr.training.data.batches.prepare import FRAME_MULTIPLE, Prepared
+from streamasr.training.data.shards.packing import write_shards
+from streamasr.training.distributed import World
+from streamasr.training.speech import Speech
+from streamasr.training.tokenizer import build_tokens
+from tests.training.beeping import ALONE, recipe, run, same_weights
+
+
+def speech(config: TrainConfig, folder: Path, world: World = ALONE) -> Speech:
+    return Speech(config, folder, build_tokens(config), world)
+
+
+def texts(batches: Iterator[Prepared], count: int) -> list[list[int]]:
+    return [batch.targets.tolist() for batch in islice(batches, count)]
+
+
+@pytest.fixture
+def sharded(beep_manifest: Path, tmp_path: Path) -> TrainConfig:
+    """A recipe that streams the beeps from shards."""
+    write_shards([beep_manifest], tmp_path / "shards", shard_mb=0.2)
+    assert len(list((tmp_path / "shards").glob("*.tar"))) > 3
+    data = DataConfig(
+        shards=(str(tmp_path / "shards"),), row_seconds=2.0, max_gap_seconds=0.2, rows_per_batch=2,
+        shuffle_utterances=8,
+    )  # fmt: skip
+    return replace(recipe(beep_manifest, 6), data=data)
+
+
+def test_ranks_share_the_batches_that_one_process_hears(beep_manifest: Path, tmp_path: Path) -> None:
+    config = recipe(beep_manifest, 1)
+    config = replace(config, data=replace(config.data, cache=tmp_path / "cache"))
+    opened = speech(config, tmp_path)
+    all_of_them = texts(opened.batches(0, {}), 12)
+    for rank in range(3):
+        opened.world = replace(ALONE, rank=rank, size=3)
+        assert texts(opened.batches(0, {}), 4) == all_of_them[rank::3]
+        assert texts(opened.batches(2, {}), 2) == all_of_them[6 + rank :: 3]
+
+
+def test_batches_say_what_is_padding_and_how_much_was_heard(beep_manifest: Path, tmp_path: Path) -> None:
+    config = replace(recipe(beep_manifest, 1), chunk_weights=(0.0, 1.0, 0.0, 0.0))
+    for batch in islice(speech(config, tmp_path).batches(0, {}), 5):
+        rows, frames, _ = batch.mel_BTM.shape
+        assert frames % (2 * FRAME_MULTIPLE) == 0
+        assert batch.chunk_B.tolist() == [16] * rows
+        assert batch.seconds == pytest.approx(int(batch.lengths_B.sum()) / 100)
+        assert batch.padding_share == pytest.approx(1 - batch.seconds * 100 / (rows * frames))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streams_of_shards_resume_where_they_were(sharded: TrainConfig, tmp_path: Path, workers: int) -> None:
+    config = replace(sharded, data=replace(sharded.data, workers=workers))
+    opened = speech(config, tmp_path)
+    whole = list(islice(opened.batches(0, {}), 9))
+    positions = {batch.position.reader: batch.position for batch in whole[:4] if batch.position}
+    assert len(positions) == max(1, workers)
+    resumed = list(islice(opened.batches(4, positions), 5))
+    for one, other in zip(whole[4:], resumed, strict=True):
+        assert one.targets.tolist() == other.targets.tolist()
+        torch.testing.assert_close(one.mel_BTM, other.mel_BTM)
+
+
+def test_a_run_on_shards_resumes_to_the_same_weights(sharded: TrainConfig, tmp_path: Path) -> None:
+    whole, _ = run(sharded, tmp_path / "whole")
+    steps = iter(range(100))
+    run(sharded, tmp_path / "stopped", until=lambda: next(steps) == 3)
+    resumed, _ = run(sharded, tmp_path / "stopped")
+    same_weights(whole, resumed)
