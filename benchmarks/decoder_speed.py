@@ -426,7 +426,7 @@ def main() -> int:
         folder, config = resolve_model(args.model), model.config.decoder
         tokens = TokenList.load(folder / "tokens.txt")
         # Everybody hears what the model's own decoder hears after its blank penalty.
-        heard = [BeamDecoder(tokens, None, config).prepared(log_probs_TV) for log_probs_TV in heard]
+        heard = [BeamDecoder(tokens, None, config).prepare(log_probs_TV) for log_probs_TV in heard]
         config = replace(config, blank_penalty=0.0)
         words = (folder / "unigrams.txt").read_text(encoding="utf-8").split()
         began = time.process_time()

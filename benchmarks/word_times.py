@@ -35,7 +35,7 @@ from torchaudio.functional import forced_align, merge_tokens
 
 from streamasr.decoding.beam import LogProbs
 from streamasr.decoding.hypothesis import Final, Word
-from streamasr.decoding.readings import Telling
+from streamasr.decoding.nbest import HypothesisBuilder
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.errors import StreamasrError
@@ -99,7 +99,7 @@ def ctc_spans(log_probs_TV: LogProbs, tokens: TokenList, words: Sequence[str]) -
     for token in merge_tokens(labels[0], scores[0], blank=tokens.blank):
         if token.token == tokens.separator:
             open_word = False
-        elif open_word and not tokens.starts[token.token]:
+        elif open_word and not tokens.starts_word[token.token]:
             spans[-1] = spans[-1][0], token.end
         else:
             spans.append((token.start, token.end))
@@ -120,7 +120,7 @@ def measure(model: LoadedModel, utterances: Sequence[Utterance], chunk_ms: int) 
     """The errors of raw token spans and of the model's own times, beside both references."""
     decoder = model.decoder
     beams = decoder.beams
-    bare = type(beams)(beams.tokens, beams.lm, beams.config, Telling())
+    bare = type(beams)(beams.tokens, beams.lm, beams.config, HypothesisBuilder())
     hmm, rules = Hmm(), text_rules(model.config.language)
     delay_ms = 1000 * model.config.sample_delay / model.sample_rate
     errors = {name: Errors() for name in ("CTC, tokens", "CTC, words", "HMM, tokens", "HMM, words")}
@@ -134,11 +134,11 @@ def measure(model: LoadedModel, utterances: Sequence[Utterance], chunk_ms: int) 
         reference = rules.normalise(utterance.text).split()
         by_ctc = [at(span) for span in ctc_spans(log_probs_TV, beams.tokens, reference)]
         by_hmm = hmm.spans(samples, reference)
-        tellings = {
-            "tokens": words_of(decoder.searching(bare), log_probs_TV),
+        results = {
+            "tokens": words_of(decoder.with_beam_decoder(bare), log_probs_TV),
             "words": words_of(decoder, log_probs_TV),
         }
-        for kind, words in tellings.items():
+        for kind, words in results.items():
             said = heard = 0
             for a, b in align(reference, [word.text for word in words]):
                 if a == b:

@@ -1,4 +1,4 @@
-"""Log-probs to words: tokens, language model, prefix beam search, utterances."""
+"""Decode CTC log-probs into utterances of words with a prefix beam search and a language model."""
 
 try:
     from streamasr.decoding import _native

@@ -1,10 +1,9 @@
-"""CTC prefix beam search with a language model, its state a value: the native core in Python's clothes.
+"""Decode log-probs into hypotheses with CTC prefix beam search and a language model.
 
-The search is pyctcdecode 0.5.0's ``decode_beams`` (a prefix beam search after Hannun et al. 2014 with KenLM
-scores at word ends and a penalty on word beginnings that no known word has), so that one step a chunk gives
-what it gives for the whole utterance. ``docs/decoder-internals.md`` lists where it differs and why;
-``native/search.cpp`` is the search itself. Knows tokens and words; does not know what an utterance is, when it
-ends, or where the log-probs come from.
+The search is that of pyctcdecode 0.5.0's ``decode_beams`` (prefix beam search after Hannun et al. 2014, with KenLM
+scores at the ends of words and a penalty for partial words outside the lexicon), in steps: one call per chunk gives
+the result of one call for the whole utterance. ``docs/decoding.md`` lists the differences and their reasons. The
+native core (``native/search.cpp``) does the work; this module is its interface.
 
 Shape suffixes: T encoder frames, V tokens.
 """
@@ -20,45 +19,50 @@ from numpy.typing import NDArray
 
 from streamasr.config import DecoderConfig
 from streamasr.decoding import _native
-from streamasr.decoding.endpoint import EndpointRules, Verdict
-from streamasr.decoding.hotwords import Hotwords, listen_for
+from streamasr.decoding.endpoint import EndpointDecision, EndpointRules
+from streamasr.decoding.hotwords import Hotwords, compile_hotwords
 from streamasr.decoding.hypothesis import Hotword, Hypothesis
 from streamasr.decoding.language_model import LanguageModel, weights_of
-from streamasr.decoding.readings import Reading, Telling
+from streamasr.decoding.nbest import HypothesisBuilder, NBestEntry
 from streamasr.decoding.tokens import TokenList
 
 LogProbs = NDArray[np.floating[Any]]
 BeamState = _native.State
-"""A search under way: immutable, ``bytes`` long, bounded by its text and ``max_path_tokens`` more tokens.
+"""The state of a search between two frames: an immutable value of ``bytes`` bytes.
 
-``frame``: frames of the stream seen so far, those before this search included. ``speech_start``: the first frame
-of the first word, as it was when the best beam first had one; ``None`` before. ``committed``: words with which
-every reading begins from now on. ``beams``: best first, for inspection: finished words, open word, last token,
-log probability of all paths and of the best one, worth of the finished words, worth of the open one.
-``open_tokens``: finished tokens of the beams' best paths, each counted once, behind those that all of them share.
+Its size is bounded by its text and by ``max_path_tokens``.
+
+* ``frame``: frames of the stream so far, including those before this search.
+* ``speech_start``: the first frame of the first word when the best beam first had one; ``None`` before.
+* ``hotwords``: the compiled hotwords.
+* ``committed``, ``committed_words``: the words with which every best hypothesis begins from now on, and their number.
+* ``blank_log_prob``: log-prob of the frames in which only blank was possible; it is part of every beam's score.
+* ``beams``: for inspection, best first: text of the finished words, the partial word, the last token, log-prob of all
+  paths, log-prob of the best path, score of the finished words, score of the partial word.
+* ``divergent_tokens``: tokens in which the best paths of the beams differ, shared ones counted once.
 """
 
 
-class Heard(NamedTuple):
-    """What hearing frames came to."""
+class BatchResult(NamedTuple):
+    """What :meth:`BeamDecoder.step_batch` returns for a stream."""
 
     state: BeamState
-    end: int
-    """The first row of the log-probs that has not been heard."""
-    verdict: Verdict
-    """Not ``GOES_ON`` where the endpoint rules stopped after row ``end - 1``."""
-    settled: bool
-    """Whether words were committed there, so that the caller may note them."""
+    next_frame: int
+    """The first row of the log-probs that has not been decoded."""
+    decision: EndpointDecision
+    """Not ``CONTINUE`` if the utterance ends after row ``next_frame - 1``."""
+    committed: bool
+    """Whether words were committed after that row."""
 
 
 class BeamDecoder:
-    """The search for one model; immutable, serves every session, from any thread.
+    """The beam search of one model. Immutable; serves all sessions from any thread.
 
     Args:
-        tokens: what the columns of the log-probs stand for.
-        lm: the language model, or ``None`` for acoustic scores (and hotwords) alone.
-        config: widths and weights.
-        telling: how readings become hypotheses.
+        tokens: the token list of the log-probs.
+        lm: the language model; ``None`` for acoustic and hotword scores only.
+        config: beam widths and weights.
+        hypothesis_builder: makes hypotheses of n-best entries.
     """
 
     def __init__(
@@ -66,15 +70,15 @@ class BeamDecoder:
         tokens: TokenList,
         lm: LanguageModel | None,
         config: DecoderConfig,
-        telling: Telling = Telling(),  # noqa: B008
+        hypothesis_builder: HypothesisBuilder = HypothesisBuilder(),  # noqa: B008
     ) -> None:
         self.tokens = tokens
         self.lm = lm
         self.config = config
-        self.telling = telling
+        self.hypothesis_builder = hypothesis_builder
         self._search = _native.Search(
             pieces=tokens.pieces,
-            starts=tokens.starts,
+            starts_word=tokens.starts_word,
             blank=tokens.blank,
             separator=tokens.separator,
             lm=None if lm is None else lm.native,
@@ -89,56 +93,57 @@ class BeamDecoder:
             ),
         )
 
-    def hotwords(self, hotwords: Iterable[Hotword]) -> Hotwords:
-        """``hotwords`` as the model spells them, ready to listen for.
+    def compile_hotwords(self, hotwords: Iterable[Hotword]) -> Hotwords:
+        """Compile ``hotwords`` in the model's spelling.
 
         Raises:
-            ConfigError: a hotword that this model cannot spell, or a boost that is no number.
+            ConfigError: the model cannot spell a hotword, or a boost is not a finite number.
         """
-        return listen_for(Hotword(self.tokens.spell(hotword.text), hotword.boost) for hotword in hotwords)
+        return compile_hotwords(Hotword(self.tokens.spell(word.text), word.boost) for word in hotwords)
 
     def initial_state(
         self,
         hotwords: Iterable[Hotword] | Hotwords = (),
         *,
         frame: int = 0,
-        after: Iterable[str] = (),
+        previous_words: Iterable[str] = (),
     ) -> BeamState:
-        """A search that has heard nothing.
+        """Return the state before the first frame.
 
         Args:
-            hotwords: what to listen for.
-            frame: frames of the stream that went before.
-            after: words said just before, for the language model; empty at the start of a sentence.
+            hotwords: words and phrases to boost.
+            frame: frames of the stream before this search.
+            previous_words: the words before, for the language model; empty at the start of a sentence.
         """
-        return self._search.initial(self._ready(hotwords), frame, list(after))
+        return self._search.initial(self._compiled(hotwords), frame, list(previous_words))
 
     def with_hotwords(self, state: BeamState, hotwords: Iterable[Hotword] | Hotwords) -> BeamState:
-        """``state`` as if its words so far had been heard with ``hotwords``."""
-        return self._search.with_hotwords(state, self._ready(hotwords))
+        """Return ``state`` with its words rescored under other ``hotwords``."""
+        return self._search.with_hotwords(state, self._compiled(hotwords))
 
     def commit(self, state: BeamState, text: str) -> BeamState:
-        """From now on every best reading begins with the words of ``text``.
+        """Return a state in which every best hypothesis begins with the words of ``text`` from now on.
 
-        Beams that begin otherwise still count as alternatives, but drop out where they would take the lead.
+        Beams that begin otherwise remain as alternatives, but are dropped when one would become the best.
 
         Raises:
-            ValueError: no beam has finished those words.
+            ValueError: no beam begins with those words.
         """
         committed = self._search.commit(state, text)
         if committed is None:
             raise ValueError(f"no beam has finished {text!r}")
         return committed
 
-    def settled_text(self, state: BeamState, margin: float = math.inf) -> str:
-        """The longest run of finished words with which every beam that can still win begins.
+    def stable_text(self, state: BeamState, margin: float = math.inf) -> str:
+        """Return the longest sequence of finished words with which all competitive beams begin.
 
-        Beams further than ``margin`` (natural log, positive) below the best one count as beaten.
+        A beam is competitive if it can still become the best one and is at most ``margin`` (natural log, positive)
+        below it.
         """
-        return self._search.settled(state, margin)
+        return self._search.stable_text(state, margin)
 
     def check(self, log_probs_TV: LogProbs) -> None:
-        """Refuse what cannot be heard; without a frame, any number of tokens will do.
+        """Refuse invalid log-probs. Without frames, any number of tokens is valid.
 
         Raises:
             ValueError: the shape is not (frames, tokens), or a value is NaN.
@@ -150,8 +155,8 @@ class BeamDecoder:
         if np.isnan(log_probs_TV).any():
             raise ValueError("the log-probs hold NaN; expected natural logs of probabilities")
 
-    def prepared(self, log_probs_TV: LogProbs) -> LogProbs:
-        """The model's log-probs as the search takes them; not to be prepared again.
+    def prepare(self, log_probs_TV: LogProbs) -> LogProbs:
+        """Check the model's log-probs, apply the blank penalty and convert them to the native core's format.
 
         Raises:
             ValueError: as :meth:`check`.
@@ -161,75 +166,78 @@ class BeamDecoder:
             return np.zeros((0, len(self.tokens)), dtype=np.float32)
         dtype = np.float64 if log_probs_TV.dtype == np.float64 else np.float32
         if self.config.blank_penalty:
-            log_probs_TV = _with_less_blank(log_probs_TV, self.tokens.blank, self.config.blank_penalty)
+            log_probs_TV = _penalise_blank(log_probs_TV, self.tokens.blank, self.config.blank_penalty)
         if self.tokens.unknown is not None:
-            # It spells nothing: a beam that took it would only lose the frame.
+            # It adds no letters: a beam that took it would only lose the frame.
             log_probs_TV = log_probs_TV.copy()
             log_probs_TV[:, self.tokens.unknown] = -np.inf
         return np.ascontiguousarray(log_probs_TV, dtype=dtype)
 
     def step(self, state: BeamState, log_probs_TV: LogProbs) -> BeamState:
-        """Hear T more frames of natural-log probabilities. Any split of the frames gives the same state.
+        """Decode T more frames of natural-log probabilities. Any split of the frames gives the same state.
 
         Raises:
             ValueError: as :meth:`check`.
         """
-        return self._search.step(state, self.prepared(log_probs_TV))
+        return self._search.step(state, self.prepare(log_probs_TV))
 
-    def hear(
+    def step_batch(
         self,
         states: Sequence[BeamState],
         log_probs: Sequence[LogProbs],
-        begins: Sequence[int],
+        next_frames: Sequence[int],
         rules: Sequence[EndpointRules],
         commit_margins: Sequence[float],
         *,
-        commit_every: int,
+        commit_interval: int,
         threads: int,
-    ) -> list[Heard]:
-        """Hear rows of many streams' :meth:`prepared` log-probs, each until something is to be done about it.
+    ) -> list[BatchResult]:
+        """Decode chunks of many streams, each until its utterance ends, words are committed or no row is left.
 
         Args:
-            states: one a stream.
-            log_probs: likewise, [T, V].
-            begins: the first row of each to be heard.
-            rules: when its utterance ends.
-            commit_margins: how far below the best beam another counts as beaten; see :meth:`settled_text`.
-            commit_every: :meth:`settled_text` is committed at every so many frames of an utterance.
-            threads: at most; the outcome does not depend on them.
+            states: one per stream.
+            log_probs: one per stream, [T, V], as :meth:`prepare` returns them.
+            next_frames: the first row of each to decode.
+            rules: the endpoint rules of each.
+            commit_margins: the margin of each; see :meth:`stable_text`.
+            commit_interval: :meth:`stable_text` is committed every so many frames of an utterance.
+            threads: at most; results do not depend on it.
         """
-        heard = self._search.hear(states, log_probs, begins, rules, commit_margins, commit_every, threads)
-        return [Heard(*outcome) for outcome in heard]
+        results = self._search.step_batch(
+            states, log_probs, next_frames, rules, commit_margins, commit_interval, threads
+        )
+        return [BatchResult(*result) for result in results]
 
-    def readings(
+    def nbest(
         self, state: BeamState, *, final: bool, count: int, end_of_sentence: bool = True
-    ) -> list[Reading]:
-        """The ``count`` best readings with different texts, best first; at least one, which may be empty.
+    ) -> list[NBestEntry]:
+        """Return the ``count`` best distinct texts, best first; at least one, which may be empty.
 
         Args:
-            state: a search; it may go on all the same.
-            final: nothing follows: the open word is finished and scored. Otherwise it is shown as it stands.
-            count: how many readings at most.
+            state: a search, which may go on afterwards.
+            final: whether the utterance ends here: open words are then finished and scored. Otherwise they are
+                listed as they are.
+            count: how many texts at most.
             end_of_sentence: with ``final``, whether the sentence ends here too.
         """
         if final:
-            return self._search.read_final(state, count, end_of_sentence)
-        return self._search.read_open(state, count)
+            return self._search.final_nbest(state, count, end_of_sentence)
+        return self._search.partial_nbest(state, count)
 
     def hypotheses(
         self, state: BeamState, *, final: bool, count: int, end_of_sentence: bool = True
     ) -> tuple[Hypothesis, ...]:
-        """:meth:`readings`, their words with times and confidences."""
-        readings = self.readings(state, final=final, count=count, end_of_sentence=end_of_sentence)
-        return tuple(self.telling.hypothesis(reading) for reading in readings)
+        """Return the n-best list of :meth:`nbest` with word times and confidences."""
+        entries = self.nbest(state, final=final, count=count, end_of_sentence=end_of_sentence)
+        return tuple(self.hypothesis_builder.build(entry) for entry in entries)
 
-    def _ready(self, hotwords: Iterable[Hotword] | Hotwords) -> Hotwords:
-        return hotwords if isinstance(hotwords, Hotwords) else self.hotwords(hotwords)
+    def _compiled(self, hotwords: Iterable[Hotword] | Hotwords) -> Hotwords:
+        return hotwords if isinstance(hotwords, Hotwords) else self.compile_hotwords(hotwords)
 
 
-def _with_less_blank(log_probs_TV: LogProbs, blank: int, penalty: float) -> LogProbs:
-    """The blank ``penalty`` less likely (natural log), all tokens together as likely as before."""
+def _penalise_blank(log_probs_TV: LogProbs, blank: int, penalty: float) -> LogProbs:
+    """Subtract ``penalty`` (natural log) from the blank and renormalise each frame to its sum before."""
     blank_T = log_probs_TV[:, blank]
-    less_TV: LogProbs = log_probs_TV - np.log1p(np.exp(blank_T) * math.expm1(-penalty))[:, None]
-    less_TV[:, blank] -= penalty
-    return less_TV
+    penalised_TV: LogProbs = log_probs_TV - np.log1p(np.exp(blank_T) * math.expm1(-penalty))[:, None]
+    penalised_TV[:, blank] -= penalty
+    return penalised_TV

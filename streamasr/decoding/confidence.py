@@ -1,8 +1,8 @@
-"""How probable it is that a word is right: from what was heard of it to a number between 0 and 1.
+"""Estimate the probability that a recognised word is right.
 
-Uncalibrated, a confidence only orders words. Calibrated, it is the probability of a logistic regression over three
-features of a word (Platt 1999, with more than one score), whose weights ``streamasr model calibrate`` fits and
-writes to the model folder. Knows no beams and no reference; :mod:`streamasr.evaluation.calibration` fits.
+Without calibration a confidence only ranks words. With it, the confidence is the probability given by a logistic
+regression over three features of the word (Platt 1999, with several features). ``streamasr model calibrate`` fits
+the weights (:mod:`streamasr.evaluation.calibration`) and stores them in the model folder.
 """
 
 from __future__ import annotations
@@ -13,57 +13,57 @@ from math import exp, log
 
 from streamasr.config import ConfidenceConfig
 
-_NEARLY = 1e-4
-"""Shares nearer to 0 or 1 count as this near: log-odds need a bound."""
+_MIN_POSTERIOR = 1e-4
+"""Posteriors are clipped to this distance from 0 and 1, so that their log-odds are bounded."""
 
 FEATURES = ("share", "sharpness", "length")
-"""What the features are called in :class:`~streamasr.config.ConfidenceConfig`, in their order."""
+"""The features' names in :class:`~streamasr.config.ConfidenceConfig`: posterior, mean log-prob, length."""
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What was heard of a word when its confidence was estimated."""
+class WordFeatures:
+    """What the confidence of a word is computed from."""
 
-    share: float
-    """Of the readings' probability, that says the word at its time; 0 to 1."""
+    posterior: float
+    """Probability of the n-best hypotheses that have the word at its time, relative to all of them; 0 to 1."""
     mean_log_prob: float
-    """Of its tokens on the best path, each at its best frame."""
-    characters: int
+    """Mean over the word's tokens on the best path, each at its best frame (natural log)."""
+    num_characters: int
 
     @property
-    def features(self) -> tuple[float, float, float]:
-        """The numbers that :data:`FEATURES` names."""
-        share = min(max(self.share, _NEARLY), 1 - _NEARLY)
-        return log(share / (1 - share)), self.mean_log_prob, log(self.characters)
+    def vector(self) -> tuple[float, float, float]:
+        """The values of :data:`FEATURES`: log-odds of the posterior, mean log-prob, log of the length."""
+        posterior = min(max(self.posterior, _MIN_POSTERIOR), 1 - _MIN_POSTERIOR)
+        return log(posterior / (1 - posterior)), self.mean_log_prob, log(self.num_characters)
 
 
-Estimate = Callable[[Evidence], float]
-"""From evidence to a probability."""
+ConfidenceEstimator = Callable[[WordFeatures], float]
+"""Computes a confidence, 0 to 1."""
 
 
-def estimator(config: ConfidenceConfig) -> Estimate:
-    """The estimate that ``config`` describes."""
+def confidence_estimator(config: ConfidenceConfig) -> ConfidenceEstimator:
+    """Return the estimator that ``config`` describes."""
     if config.method == "uncalibrated":
-        return uncalibrated
+        return uncalibrated_confidence
     weights = config.share, config.sharpness, config.length
 
-    def estimate(evidence: Evidence) -> float:
-        score = config.bias + sum(w * x for w, x in zip(weights, evidence.features, strict=True))
+    def estimate(features: WordFeatures) -> float:
+        score = config.bias + sum(w * x for w, x in zip(weights, features.vector, strict=True))
         return logistic(score)
 
     return estimate
 
 
-def uncalibrated(evidence: Evidence) -> float:
-    """The share of the readings that say the word, times how sharply it was heard.
+def uncalibrated_confidence(features: WordFeatures) -> float:
+    """Multiply the word's posterior by its sharpness.
 
     Sharpness is the geometric mean of the word's token probabilities, each at its best frame.
     """
-    return evidence.share * min(1.0, exp(evidence.mean_log_prob))
+    return features.posterior * min(1.0, exp(features.mean_log_prob))
 
 
 def logistic(score: float) -> float:
-    """1 / (1 + exp(-score)), for scores of any size."""
+    """1 / (1 + exp(-score)) without overflow."""
     if score >= 0:
         return 1 / (1 + exp(-score))
     return exp(score) / (1 + exp(score))

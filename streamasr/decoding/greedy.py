@@ -1,6 +1,6 @@
-"""Greedy CTC decoding: the best token of every frame, collapsed. No language model, no state.
+"""Decode CTC log-probs greedily: take the best token of every frame and collapse the result.
 
-For training and for quick evaluation; captions use :mod:`streamasr.decoding.beam`.
+Used in training and for quick evaluation; captions use :mod:`streamasr.decoding.beam`.
 Shape suffixes: T encoder frames, V tokens.
 """
 
@@ -16,7 +16,7 @@ from streamasr.decoding.tokens import TokenList, collapse
 
 
 def greedy_text(log_probs_TV: NDArray[np.floating[Any]], tokens: TokenList) -> str:
-    """Text of the best token of each frame; any monotone score does, log-probs or logits.
+    """Return the greedy text of log-probs; logits give the same.
 
     Raises:
         ValueError: the array is not (frames, tokens).
@@ -27,5 +27,5 @@ def greedy_text(log_probs_TV: NDArray[np.floating[Any]], tokens: TokenList) -> s
 
 
 def greedy_text_of_ids(ids: Sequence[int], tokens: TokenList) -> str:
-    """Text of one token id a frame, repeats collapsed and blanks removed."""
+    """Return the text of one token id per frame: repeats collapsed, blanks removed."""
     return tokens.decode(collapse(ids, tokens.blank))

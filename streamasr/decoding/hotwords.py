@@ -1,10 +1,8 @@
-"""Hotwords: words and phrases a session listens for, and what hearing them is worth.
+"""Compile the hotwords of a session for the native core, which boosts their scores (context biasing).
 
-Knows words and letters only, no beams and no language model. A single hotword is worth exactly what
-pyctcdecode's ``HotwordScorer`` gives it: its boost once whole, and while it is being spelt the share of its
-letters heard so far. A phrase is worth its boost for each of its words, credited word by word as long as the
-phrase goes on, and taken back when it breaks off. Nothing is looked up by its text while frames are heard:
-the native core keeps the place of every word in a trie of all hotwords.
+A single hotword scores what pyctcdecode's ``HotwordScorer`` gives it: its boost when it is complete, and before that
+the share of its letters so far. A phrase scores its boost for each of its words, word by word as long as the phrase
+goes on; the score is taken back when the phrase breaks off.
 """
 
 from __future__ import annotations
@@ -17,18 +15,18 @@ from streamasr.decoding.hypothesis import Hotword
 from streamasr.errors import ConfigError
 
 Hotwords = _native.Hotwords
-"""A session's hotwords, ready to listen for; immutable, may be shared by its searches.
+"""The compiled hotwords of a session: a trie; immutable, may be shared between searches.
 
-``score(text)`` is what the words of a text are worth, phrases under way included (natural log);
-``score_part(text, part)`` what the beginning of the next word is worth, ``None`` where no hotword begins so.
+``score(text)`` is the score of the words of a text, phrases under way included (natural log).
+``score_partial(text, part)`` is the score of the first letters of the next word, ``None`` if no hotword begins so.
 """
 
 
-def listen_for(hotwords: Iterable[Hotword]) -> Hotwords:
-    """Make ``hotwords``, spelt as the model spells them, ready. Of equal texts the highest boost counts.
+def compile_hotwords(hotwords: Iterable[Hotword]) -> Hotwords:
+    """Compile ``hotwords``, spelt as the model spells them. For equal texts the highest boost counts.
 
     Raises:
-        ConfigError: an empty text, or a boost that is not a finite number.
+        ConfigError: a text is empty, or a boost is not a finite number.
     """
     spelt = []
     for hotword in hotwords:

@@ -1,14 +1,17 @@
-"""What a decoder says: words with times and confidences, in encoder frames since the stream began."""
+"""Define the decoder's results: words with times and confidences, and the events of utterances.
+
+Times are encoder frames since the stream began.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from streamasr.decoding.confidence import Evidence
+from streamasr.decoding.confidence import WordFeatures
 from streamasr.text import join_words
 
-NO_EVIDENCE = Evidence(share=1.0, mean_log_prob=0.0, characters=1)
-"""Of a word that nobody doubts."""
+CERTAIN = WordFeatures(posterior=1.0, mean_log_prob=0.0, num_characters=1)
+"""Features of a word without doubt, for words that do not come from a search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +23,13 @@ class Word:
     end_frame: int
     confidence: float
     """Estimated probability that the word is right, 0 to 1."""
-    evidence: Evidence = field(default=NO_EVIDENCE, compare=False, repr=False)
-    """What the confidence was made of."""
+    features: WordFeatures = field(default=CERTAIN, compare=False, repr=False)
+    """What the confidence was computed from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """One reading of an utterance. ``score`` is the beam's total log score (natural log, LM included)."""
+    """A possible text of an utterance. ``score`` is its total score, language model included (natural log)."""
 
     words: tuple[Word, ...]
     score: float
@@ -38,7 +41,7 @@ class Hypothesis:
 
     @property
     def confidence(self) -> float:
-        """The mean of the words' confidences: the share of them to expect right. 0 where there is no word."""
+        """The mean confidence of the words: the expected share of right words. 0 without words."""
         if not self.words:
             return 0.0
         return sum(word.confidence for word in self.words) / len(self.words)
@@ -46,7 +49,7 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class Hotword:
-    """A word or phrase to listen for. ``boost`` is in natural-log units, as pyctcdecode's hotword weight."""
+    """A word or phrase to boost. ``boost`` is in natural-log units, as pyctcdecode's hotword weight."""
 
     text: str
     boost: float
@@ -61,7 +64,7 @@ class SpeechStarted:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """The utterance so far: the first ``committed_words`` words never change again, the rest may."""
+    """The utterance so far. The first ``committed_words`` words never change again; the rest may."""
 
     utterance: int
     hypothesis: Hypothesis
@@ -70,13 +73,13 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """A finished utterance; ``alternatives`` holds further readings, best first, the text itself left out."""
+    """A finished utterance. ``alternatives`` are the next best hypotheses, best first."""
 
     utterance: int
     hypothesis: Hypothesis
     alternatives: tuple[Hypothesis, ...]
     ends_sentence: bool = True
-    """Whether the sentence ends here, too; it goes on where an utterance was split for its length."""
+    """Whether the sentence ends too. It goes on if the utterance was split for its length."""
 
 
 UtteranceEvent = SpeechStarted | Partial | Final

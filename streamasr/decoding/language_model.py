@@ -1,8 +1,8 @@
-"""The n-gram language model: what a word is worth after the words before it.
+"""Score words with an n-gram language model in KenLM's format.
 
-Hands KenLM's model to the native core, which weighs as pyctcdecode's ``LanguageModel`` does, keeps the words in
-a trie, and asks KenLM once for every new pair of state and word. Knows no beams and no audio. One model serves
-every session: queries change nothing but caches, which are bounded. kenlm is imported here only.
+The native core does the work: it weights scores as pyctcdecode's ``LanguageModel`` does, keeps the words in a trie,
+and queries KenLM once for each new pair of state and word. One model serves all sessions: queries change only its
+caches, whose size is bounded.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from streamasr.decoding import _native
 from streamasr.errors import ModelError
 
 LmState = _native.LmState
-"""The words that still matter."""
+"""The words on which the next score depends."""
 
 
 def weights_of(config: DecoderConfig) -> _native.LmWeights:
-    """What ``config`` says about weighing words."""
+    """Return the weights of ``config``."""
     return _native.LmWeights(config.alpha, config.beta, config.unk_score_offset)
 
 
 class LanguageModel:
-    """A KenLM model weighed by ``alpha``, ``beta`` and ``unk_score_offset`` (see :class:`DecoderConfig`).
+    """A KenLM model weighted by ``alpha``, ``beta`` and ``unk_score_offset`` (see :class:`DecoderConfig`).
 
     Scores are natural logs. ``order`` is the length of the longest n-gram.
 
     Args:
-        model: KenLM's.
-        unigrams: the words it knows; those that ``model`` does not know are left out.
-        config: weights, and the size of the caches.
+        model: the n-gram model.
+        unigrams: the lexicon: words that take no ``unk_score_offset``. Words that ``model`` lacks are left out.
+        config: the weights and the size of the caches.
     """
 
     def __init__(self, model: kenlm.Model, unigrams: Iterable[str], config: DecoderConfig) -> None:
@@ -51,18 +51,18 @@ class LanguageModel:
         )
         self._weights = weights_of(config)
 
-    def reweighed(self, config: DecoderConfig) -> LanguageModel:
-        """The same model, words and caches under other weights; nothing is read or built again."""
+    def with_weights(self, config: DecoderConfig) -> LanguageModel:
+        """Return the same model with the weights of ``config``; it shares the words and the caches."""
         other = copy.copy(self)
         other._weights = weights_of(config)
         return other
 
     @classmethod
     def load(cls, model_path: Path, unigrams_path: Path, config: DecoderConfig) -> LanguageModel:
-        """Read a KenLM file (binary, or slowly ARPA) and its words, one a line.
+        """Read a KenLM file (binary, or ARPA, which is slow) and its words, one per line.
 
         Raises:
-            ModelError: a file is missing, empty or not what its name says; the message names the file.
+            ModelError: a file is missing, empty or of another format; the message names the file.
         """
         for path in (model_path, unigrams_path):
             if not path.is_file():
@@ -88,22 +88,22 @@ class LanguageModel:
 
     @property
     def start_state(self) -> LmState:
-        """The beginning of a sentence."""
+        """The state at the beginning of a sentence."""
         return self.native.start
 
     def score(self, state: LmState, word: str) -> tuple[float, LmState]:
-        """The worth of ``word`` after ``state``, and the state after it."""
+        """Return the score of ``word`` after ``state``, and the state after the word."""
         return self.native.score(self._weights, state, word)
 
     def score_end(self, state: LmState) -> float:
-        """The worth of the sentence ending after ``state``; no word, so no ``beta``."""
+        """Return the score of the end of the sentence after ``state``. It is no word, so ``beta`` is not added."""
         return self.native.score_end(self._weights, state)
 
     def score_partial(self, part: str) -> float:
-        """0 while some known word begins with ``part``, a penalty growing with its length where none does."""
+        """Return 0 if a word of the lexicon begins with ``part``, else a penalty that grows with its length."""
         return self.native.score_partial(self._weights, part)
 
     @property
     def cached_entries(self) -> int:
-        """Scores of words and words that nobody knows; never more than twice ``lm_cache_entries``."""
+        """Entries in the caches of scores and of out-of-vocabulary words; at most twice ``lm_cache_entries``."""
         return self.native.cached_entries

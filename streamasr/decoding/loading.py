@@ -1,4 +1,4 @@
-"""From a model folder to its decoder. Knows the folder's file names; decodes nothing."""
+"""Load the decoder of a model folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from streamasr.config import ModelConfig
 from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.language_model import LanguageModel
-from streamasr.decoding.readings import telling_of
+from streamasr.decoding.nbest import HypothesisBuilder
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
 
@@ -17,7 +17,7 @@ UNIGRAMS_FILE = "unigrams.txt"
 
 
 def load_decoder(folder: Path, config: ModelConfig, *, frame_ms: float) -> UtteranceDecoder:
-    """The decoder of the model in ``folder``; without ``lm.bin`` a plain beam search.
+    """Load the decoder of the model in ``folder``; without ``lm.bin`` it has no language model.
 
     Args:
         folder: holds ``tokens.txt`` and, for a language model, ``lm.bin`` with ``unigrams.txt``.
@@ -33,7 +33,7 @@ def load_decoder(folder: Path, config: ModelConfig, *, frame_ms: float) -> Utter
     if any(path.exists() for path in lm_files):
         lm = LanguageModel.load(*lm_files, config.decoder)
     return UtteranceDecoder(
-        BeamDecoder(tokens, lm, config.decoder, telling_of(config, frame_ms)),
+        BeamDecoder(tokens, lm, config.decoder, HypothesisBuilder.from_config(config, frame_ms)),
         frame_ms=frame_ms,
         endpointing=config.endpointing,
         stability=config.stability,

@@ -1,4 +1,4 @@
-"""Which words of the reading under way a partial shows: stability against lag. Knows how many words there are."""
+"""Choose the words of the current hypothesis that a partial shows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from streamasr.config import StabilityConfig
 
 
 def words_to_show(words: int, committed: int, stability: StabilityConfig) -> int:
-    """How many of ``words`` words to show: the ``committed`` ones at least.
+    """Return how many of ``words`` words to show: at least the ``committed`` ones.
 
     Of the others the last ``hold_words`` are held back (hold-n, Liu et al. 2020).
     """

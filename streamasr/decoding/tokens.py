@@ -1,13 +1,12 @@
-"""The token list: what each column of the log-probs stands for.
+"""Read and write token lists, and convert between tokens and text.
 
-Knows the file format and how tokens become words; knows no probabilities. Everything that asks what a token
-does to a word goes through :class:`TokenList`: it adds :attr:`~TokenList.pieces` to the open word, and where
-:attr:`~TokenList.starts` says so, it finishes the word before it first. Three kinds of list are told apart by
-what they hold:
+A token list names the columns of the log-probs. What a token does to the open word is the same for all lists: it
+appends its letters (:attr:`~TokenList.pieces`), and if :attr:`~TokenList.starts_word` is true, it finishes the open
+word first. There are three kinds of lists, recognised by their tokens:
 
-* letters and ``<space>``, the separator: a word is what stands between two separators;
-* word pieces, as SentencePiece makes them: ``▁`` in front begins a word, and ``▁`` alone is a separator;
-* neither of them: every character is a word of its own, as in Mandarin.
+* letters with the separator ``<space>``: a word is what stands between two separators;
+* word pieces, as SentencePiece makes them: a leading ``▁`` begins a word, and ``▁`` alone is a separator;
+* characters, in lists with neither of these: every character is a word, as in Mandarin.
 """
 
 from __future__ import annotations
@@ -23,27 +22,27 @@ from streamasr.text import join_words
 BLANK = "<blank>"
 """How ``tokens.txt`` writes the CTC blank."""
 UNKNOWN = "<unk>"
-"""How a list of word pieces writes a piece for what none of the others spells; it adds nothing to a word."""
+"""How a list of word pieces writes the unknown piece, which adds no letters."""
 SEPARATOR = "<space>"
 """How ``tokens.txt`` writes the separator between words."""
 WORD_START = "▁"
-"""What a word piece begins with that begins a word (U+2581)."""
+"""The first character of a word piece that begins a word (U+2581)."""
 
 Kind = Literal["letters", "pieces", "characters"]
 
 
 @dataclass(frozen=True)
 class TokenList:
-    """The tokens of a model; a token's place is its id.
+    """The tokens of a model; a token's index is its id.
 
     Attributes:
         tokens: every token as ``tokens.txt`` writes it.
         kind: ``letters`` with a separator, word ``pieces``, or ``characters`` that are words.
-        pieces: what each token adds to a word: nothing for the blank and for the separator.
-        starts: whether a token finishes the word before it.
+        pieces: the letters that each token adds to a word; none for the blank and the separator.
+        starts_word: whether a token finishes the open word and begins a new one.
         blank: id of the blank.
-        separator: id of the token that only finishes words; ``None`` where there is none.
-        unknown: id of the piece that spells nothing; ``None`` where there is none.
+        separator: id of the token that only finishes words; ``None`` if there is none.
+        unknown: id of the unknown piece; ``None`` if there is none.
 
     Raises:
         ModelError: no blank, a repeated token, or one that cannot be part of a word.
@@ -52,7 +51,7 @@ class TokenList:
     tokens: tuple[str, ...]
     kind: Kind = field(init=False, repr=False, compare=False)
     pieces: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    starts: tuple[bool, ...] = field(init=False, repr=False, compare=False)
+    starts_word: tuple[bool, ...] = field(init=False, repr=False, compare=False)
     blank: int = field(init=False, repr=False, compare=False)
     separator: int | None = field(init=False, repr=False, compare=False)
     unknown: int | None = field(init=False, repr=False, compare=False)
@@ -73,11 +72,11 @@ class TokenList:
         for number, token in enumerate(self.tokens):
             _check(token, number, kind)
         separator = WORD_START if kind == "pieces" else SEPARATOR
-        silent = (BLANK, SEPARATOR, UNKNOWN)
+        no_letters = (BLANK, SEPARATOR, UNKNOWN)
         values: dict[str, object] = {
             "kind": kind,
-            "pieces": tuple("" if t in silent else t.removeprefix(WORD_START) for t in self.tokens),
-            "starts": tuple(
+            "pieces": tuple("" if t in no_letters else t.removeprefix(WORD_START) for t in self.tokens),
+            "starts_word": tuple(
                 t != BLANK and (kind == "characters" or t == SEPARATOR or t.startswith(WORD_START))
                 for t in self.tokens
             ),
@@ -94,15 +93,15 @@ class TokenList:
 
     @classmethod
     def of_characters(cls, characters: Iterable[str], *, separator: bool = True) -> TokenList:
-        """Blank, the separator where one is wanted, then ``characters`` in their order."""
+        """Return the list of blank, the separator unless it is switched off, and ``characters`` in their order."""
         return cls((BLANK, *([SEPARATOR] if separator else []), *characters))
 
     @classmethod
     def load(cls, path: Path) -> TokenList:
-        """Read ``tokens.txt``: UTF-8, one token a line, the line's number from 0 its id.
+        """Read ``tokens.txt``: UTF-8, one token per line; the line number, from 0, is the id.
 
         Raises:
-            ModelError: the file is missing or not a token list; the message names the file.
+            ModelError: the file is missing or is not a token list; the message names the file.
         """
         try:
             return cls(tuple(path.read_text(encoding="utf-8").splitlines()))
@@ -119,16 +118,16 @@ class TokenList:
 
     @property
     def labels(self) -> list[str]:
-        """The labels from which ``pyctcdecode.Alphabet.build_alphabet`` makes the same alphabet."""
+        """The labels with which ``pyctcdecode.Alphabet.build_alphabet`` makes the same alphabet."""
         special = {BLANK: "", SEPARATOR: " "}
-        front = WORD_START if self.kind == "characters" else ""
-        return [special[token] if token in special else front + token for token in self.tokens]
+        prefix = WORD_START if self.kind == "characters" else ""
+        return [special[token] if token in special else prefix + token for token in self.tokens]
 
     def encode(self, text: str) -> list[int]:
-        """Ids that spell ``text``; of word pieces as few as will do.
+        """Return the ids that spell ``text``; for word pieces, as few as possible.
 
         Raises:
-            ConfigError: a character that no token stands for; the message names it.
+            ConfigError: there is no token for a character; the message names it.
         """
         ids: list[int] = []
         for word in self._words(text):
@@ -141,48 +140,48 @@ class TokenList:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text that ``ids`` spell as they stand: nothing is collapsed, blanks vanish."""
-        spaced = "".join(f" {self.pieces[i]}" if self.starts[i] else self.pieces[i] for i in ids)
+        """Return the text of ``ids``. Blanks add nothing; repeats are not collapsed."""
+        spaced = "".join(f" {self.pieces[i]}" if self.starts_word[i] else self.pieces[i] for i in ids)
         return join_words(spaced.split())
 
     def spell(self, text: str) -> str:
-        """``text`` as this model can write it: words one space apart, in upper or lower case if only that fits.
+        """Return ``text`` as this model can write it: one space between words, in another case if needed.
 
         Raises:
-            ConfigError: no case of it can be spelt; the message names the first character that cannot.
+            ConfigError: the text has a character without a token in either case; the message names it.
         """
         for attempt in (text, text.lower(), text.upper()):
             words = self._words(attempt)
             if all(self._spell_word(word)[1] is None for word in words):
                 return " ".join(words)
         self.encode(text.lower())
-        raise AssertionError("unreachable: encode has just refused the text")
+        raise AssertionError("unreachable: encode refuses this text")
 
     def _words(self, text: str) -> list[str]:
         words = text.split()
         return [character for word in words for character in word] if self.kind == "characters" else words
 
     def _spell_word(self, word: str) -> tuple[list[int], str | None]:
-        """The fewest tokens that spell ``word``, or the first character at which every spelling gets stuck."""
+        """Return the fewest tokens that spell ``word``, or the first character that no spelling gets past."""
         if self.kind == "pieces":
             word = WORD_START + word
         spellings: list[list[int] | None] = [[], *[None] * len(word)]
         for end in range(1, len(word) + 1):
             first = 0 if self.kind == "pieces" else end - 1
             for start in range(first, end):
-                before, token = spellings[start], self._ids.get(word[start:end])
+                prefix, token = spellings[start], self._ids.get(word[start:end])
                 best = spellings[end]
-                if before is not None and token is not None and (best is None or len(before) + 1 < len(best)):
-                    spellings[end] = [*before, token]
+                if prefix is not None and token is not None and (best is None or len(prefix) + 1 < len(best)):
+                    spellings[end] = [*prefix, token]
         whole = spellings[-1]
         if whole is not None:
             return whole, None
-        reached = max(place for place, spelling in enumerate(spellings) if spelling is not None)
+        reached = max(end for end, spelling in enumerate(spellings) if spelling is not None)
         return [], word[reached:].removeprefix(WORD_START)[:1]
 
 
 def _check(token: str, number: int, kind: Kind) -> None:
-    """Refuse a token that cannot stand in a list of this kind."""
+    """Refuse a token that lists of this kind cannot hold."""
     if (
         token == BLANK
         or (token == SEPARATOR and kind == "letters")
@@ -202,9 +201,5 @@ def _check(token: str, number: int, kind: Kind) -> None:
 
 
 def collapse(ids: Sequence[int], blank: int) -> list[int]:
-    """CTC's rule: repeats become one, then blanks go (Graves et al. 2006, section 3.1)."""
-    return [
-        number
-        for place, number in enumerate(ids)
-        if number != blank and (place == 0 or number != ids[place - 1])
-    ]
+    """Merge repeated ids, then remove blanks (Graves et al. 2006, section 3.1)."""
+    return [token for at, token in enumerate(ids) if token != blank and (at == 0 or token != ids[at - 1])]

@@ -1,9 +1,9 @@
-"""From an endless stream of log-probs to utterances: partials that settle, endpoints, finals.
+"""Decode an endless stream of log-probs into utterances: partials with committed words, endpoints, finals.
 
-One :class:`UtteranceDecoder` serves every session of a model; what a session has heard is a frozen
-:class:`UtteranceState`. Every decision is taken frame by frame, by the native core, so that no result depends on
-how the frames were cut into chunks or on which sessions were stepped together; only partials are given once a
-chunk. Knows no audio, no milliseconds beyond the length of a frame, and no clock.
+One :class:`UtteranceDecoder` serves all sessions of a model; the state of a session is a frozen
+:class:`UtteranceState`. The native core takes every decision frame by frame, so results depend neither on how the
+frames are cut into chunks nor on which sessions are stepped together. Only partials are once per chunk. All times
+are counted in encoder frames.
 
 Shape suffixes: T encoder frames, V tokens.
 """
@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from streamasr.config import EndpointConfig, StabilityConfig
-from streamasr.decoding.beam import BeamDecoder, BeamState, Heard, LogProbs
-from streamasr.decoding.endpoint import EndpointRules, Verdict, endpoint_rules
+from streamasr.decoding.beam import BatchResult, BeamDecoder, BeamState, LogProbs
+from streamasr.decoding.endpoint import EndpointDecision, EndpointRules, endpoint_rules
 from streamasr.decoding.hypothesis import (
     Final,
     Hotword,
@@ -30,70 +30,73 @@ from streamasr.decoding.hypothesis import (
 from streamasr.decoding.stability import words_to_show
 
 UtteranceOutcome = tuple["UtteranceState", tuple[UtteranceEvent, ...]]
-"""A session's state after a step, and what the step changed."""
-COMMIT_EVERY_FRAMES = 8
-"""Words are committed at every eighth frame of an utterance, wherever its chunks end."""
+"""A session's state after a step, and the events of the step."""
+COMMIT_INTERVAL_FRAMES = 8
+"""Stable words are committed at every eighth frame of an utterance, wherever its chunks end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UtteranceOptions:
-    """What a session may choose."""
+    """The decoder's settings for one session."""
 
     hotwords: tuple[Hotword, ...] = ()
     endpointing: EndpointConfig = field(default_factory=EndpointConfig)
     stability: StabilityConfig = field(default_factory=StabilityConfig)
     alternatives: int = 1
-    """Readings of a final at most, the best one included."""
+    """Hypotheses of a final at most, the best one included."""
     partials: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UtteranceState:
-    """One session's decoding. Bounded by the longest utterance its endpoint rules and ``max_path_tokens`` allow."""
+    """The decoding state of one session.
+
+    Its size is bounded by the longest utterance that its endpoint rules and ``max_path_tokens`` allow.
+    """
 
     options: UtteranceOptions
     rules: EndpointRules
     beam: BeamState
     utterance: int
-    """Number of the utterance under way, from 0; an utterance without words uses none up."""
+    """Number of the current utterance, from 0. An utterance without words is not counted."""
     start_frame: int
     """Frame of the stream at which the utterance began."""
     committed: tuple[Word, ...] = ()
     """Words that never change again."""
-    started: bool = False
-    """Whether the utterance's ``SpeechStarted`` has been given."""
-    shown: tuple[str, int] = ("", 0)
-    """Text and committed words of the last partial."""
+    speech_started: bool = False
+    """Whether the utterance's ``SpeechStarted`` has been emitted."""
+    last_partial: tuple[str, int] = ("", 0)
+    """Text and number of committed words of the last partial."""
 
     @property
     def frame(self) -> int:
-        """Frames of the stream heard so far."""
+        """Frames of the stream decoded so far."""
         return self.beam.frame
 
 
 @dataclass(slots=True, eq=False)
-class _Stepping:
-    """A session while its chunk is heard."""
+class _SessionStep:
+    """A session while its chunk is decoded."""
 
     state: UtteranceState
-    heard: int = 0
-    """Rows of the chunk so far."""
+    next_frame: int = 0
+    """The first row of the chunk that has not been decoded."""
     events: list[UtteranceEvent] = field(default_factory=list)
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Return the number of cores on which this process may run."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class UtteranceDecoder:
-    """Utterances of one model.
+    """Decodes the utterances of one model's sessions.
 
     Args:
         beams: the beam search.
         frame_ms: length of an encoder frame in milliseconds.
-        endpointing: the model's own endpoint rules, for sessions that bring none.
-        stability: when words are shown and committed, likewise.
+        endpointing: the model's endpoint rules, for sessions without their own.
+        stability: the model's stability settings, likewise.
     """
 
     def __init__(
@@ -109,21 +112,21 @@ class UtteranceDecoder:
         self.endpointing = endpointing
         self.stability = stability
 
-    def searching(self, beams: BeamDecoder) -> UtteranceDecoder:
-        """The same decoder with another search."""
+    def with_beam_decoder(self, beams: BeamDecoder) -> UtteranceDecoder:
+        """Return the same decoder with another beam search."""
         return UtteranceDecoder(
             beams, frame_ms=self.frame_ms, endpointing=self.endpointing, stability=self.stability
         )
 
     def default_options(self) -> UtteranceOptions:
-        """The options of a session that asks for nothing: the model's own rules, no hotwords."""
+        """Return the options of a session without wishes: the model's own rules, no hotwords."""
         return UtteranceOptions(endpointing=self.endpointing, stability=self.stability)
 
     def initial_state(self, options: UtteranceOptions | None = None) -> UtteranceState:
-        """A session that has heard nothing.
+        """Return the state of a new session.
 
         Raises:
-            ConfigError: a hotword that the model cannot spell, or a boost that is no number.
+            ConfigError: the model cannot spell a hotword, or a boost is not a finite number.
         """
         options = options or self.default_options()
         rules = endpoint_rules(options.endpointing, self.frame_ms)
@@ -131,24 +134,23 @@ class UtteranceDecoder:
         return UtteranceState(options, rules, beam, utterance=0, start_frame=0)
 
     def configure(self, state: UtteranceState, hotwords: Iterable[Hotword]) -> UtteranceState:
-        """Listen for ``hotwords`` instead, from the next frame on; words not yet committed are weighed anew.
+        """Replace the hotwords of a session from the next frame on; words not yet committed are rescored.
 
         Raises:
-            ConfigError: a hotword that the model cannot spell, or a boost that is no number.
+            ConfigError: the model cannot spell a hotword, or a boost is not a finite number.
         """
         options = replace(state.options, hotwords=tuple(hotwords))
         beam = self.beams.with_hotwords(state.beam, options.hotwords)
         return replace(state, options=options, beam=beam)
 
     def step(self, state: UtteranceState, log_probs_TV: LogProbs) -> UtteranceOutcome:
-        """Hear T more frames of natural-log probabilities and say what they changed; no frame changes nothing.
+        """Decode T more frames of natural-log probabilities and return the events; no frames give none.
 
-        Finals come at the frames where utterances end; what is left of the chunk belongs to the next
-        utterance. At most one partial is given, for the utterance under way after the last frame, if it
-        changed.
+        A final is emitted at the frame at which its utterance ends; the rest of the chunk belongs to the next
+        utterance. At most one partial is emitted: that of the current utterance after the last frame, if it changed.
 
         Raises:
-            ValueError: the log-probs are not (frames, tokens), or one is NaN.
+            ValueError: the shape is not (frames, tokens), or a value is NaN.
         """
         (outcome,) = self.step_all([(state, log_probs_TV)])
         return outcome
@@ -156,84 +158,86 @@ class UtteranceDecoder:
     def step_all(
         self, work: Sequence[tuple[UtteranceState, LogProbs]], *, threads: int = 1
     ) -> list[UtteranceOutcome]:
-        """:meth:`step` for many sessions at once; each as if it were alone.
+        """Do :meth:`step` for many sessions at once, with the same results.
 
         Args:
-            work: states and what each is to hear.
-            threads: at most, this one included; 0 for as many as the machine has cores.
+            work: the state and the log-probs of each session.
+            threads: at most, this one included; 0 for as many as there are usable cores.
 
         Raises:
-            ValueError: as :meth:`step`; nobody has been stepped.
+            ValueError: as :meth:`step`; no session has been stepped.
         """
-        log_probs = [self.beams.prepared(log_probs_TV) for _, log_probs_TV in work]
+        log_probs = [self.beams.prepare(log_probs_TV) for _, log_probs_TV in work]
         threads = threads or usable_cores()
-        sessions = [_Stepping(state) for state, _ in work]
-        waiting = [place for place, log_probs_TV in enumerate(log_probs) if len(log_probs_TV)]
-        while waiting:
-            heard = self.beams.hear(
-                [sessions[place].state.beam for place in waiting],
-                [log_probs[place] for place in waiting],
-                [sessions[place].heard for place in waiting],
-                [sessions[place].state.rules for place in waiting],
-                [_margin(sessions[place].state.options.stability) for place in waiting],
-                commit_every=COMMIT_EVERY_FRAMES,
+        sessions = [_SessionStep(state) for state, _ in work]
+        unfinished = [at for at, log_probs_TV in enumerate(log_probs) if len(log_probs_TV)]
+        while unfinished:
+            results = self.beams.step_batch(
+                [sessions[at].state.beam for at in unfinished],
+                [log_probs[at] for at in unfinished],
+                [sessions[at].next_frame for at in unfinished],
+                [sessions[at].state.rules for at in unfinished],
+                [_commit_margin(sessions[at].state.options.stability) for at in unfinished],
+                commit_interval=COMMIT_INTERVAL_FRAMES,
                 threads=threads,
             )
-            for place, outcome in zip(waiting, heard, strict=True):
-                self._note(sessions[place], outcome)
-            waiting = [place for place in waiting if sessions[place].heard < len(log_probs[place])]
-        return [self._stepped(session) for session in sessions]
+            for at, result in zip(unfinished, results, strict=True):
+                self._apply(sessions[at], result)
+            unfinished = [at for at in unfinished if sessions[at].next_frame < len(log_probs[at])]
+        return [self._outcome(session) for session in sessions]
 
     def flush(self, state: UtteranceState) -> UtteranceOutcome:
-        """End the utterance under way now: its final, if it has words, and the state of the next one."""
+        """End the current utterance: emit its final, if it has words, and return the next one's state."""
         events: list[UtteranceEvent] = []
         state = self._finish(state, events, end_of_sentence=True)
         return state, tuple(events)
 
-    def _note(self, session: _Stepping, heard: Heard) -> None:
-        """Do what is to be done after the last frame that ``session`` heard."""
-        session.heard = heard.end
-        state = replace(session.state, beam=heard.state)
-        if heard.state.speech_start is not None and not state.started:
-            start = heard.state.speech_start - self.beams.telling.lead_frames
-            state = self._start(state, start, session.events)
-        match heard.verdict:
-            case Verdict.ENDS:
+    def _apply(self, session: _SessionStep, result: BatchResult) -> None:
+        """Update ``session`` after the last decoded frame: its events, its committed words, its utterance."""
+        session.next_frame = result.next_frame
+        state = replace(session.state, beam=result.state)
+        if result.state.speech_start is not None and not state.speech_started:
+            start = result.state.speech_start - self.beams.hypothesis_builder.lead_frames
+            state = self._start_speech(state, start, session.events)
+        match result.decision:
+            case EndpointDecision.END:
                 state = self._finish(state, session.events, end_of_sentence=True)
-            case Verdict.SPLITS:
+            case EndpointDecision.SPLIT:
                 state = self._finish(state, session.events, end_of_sentence=False)
-            case Verdict.HEARD_NOTHING:
-                state = self._forget(state, session.events)
+            case EndpointDecision.RESET:
+                state = self._discard(state, session.events)
             case _:
-                if heard.settled:
-                    words = self._best_reading(state).words[: heard.state.committed_words]
+                if result.committed:
+                    words = self._best_hypothesis(state).words[: result.state.committed_words]
                     state = replace(state, committed=words)
         session.state = state
 
-    def _stepped(self, session: _Stepping) -> UtteranceOutcome:
+    def _outcome(self, session: _SessionStep) -> UtteranceOutcome:
         state = session.state
-        if state.options.partials and session.heard:
-            state = self._show(state, session.events)
+        if state.options.partials and session.next_frame:
+            state = self._emit_partial(state, session.events)
         return state, tuple(session.events)
 
-    def _start(self, state: UtteranceState, start_frame: int, events: list[UtteranceEvent]) -> UtteranceState:
+    def _start_speech(
+        self, state: UtteranceState, start_frame: int, events: list[UtteranceEvent]
+    ) -> UtteranceState:
         events.append(SpeechStarted(max(start_frame, state.start_frame)))
-        return replace(state, started=True)
+        return replace(state, speech_started=True)
 
-    def _best_reading(self, state: UtteranceState) -> Hypothesis:
-        """The best reading so far, its committed words as they were when they were committed."""
-        (reading,) = self.beams.hypotheses(state.beam, final=False, count=1)
-        return _with_committed(reading, state)
+    def _best_hypothesis(self, state: UtteranceState) -> Hypothesis:
+        """The best hypothesis so far, with the committed words as they were when they were committed."""
+        (hypothesis,) = self.beams.hypotheses(state.beam, final=False, count=1)
+        return _with_committed(hypothesis, state)
 
-    def _show(self, state: UtteranceState, events: list[UtteranceEvent]) -> UtteranceState:
-        reading = self._best_reading(state)
-        count = words_to_show(len(reading.words), len(state.committed), state.options.stability)
-        reading = replace(reading, words=reading.words[:count])
-        shown = (reading.text, len(state.committed))
-        if shown == state.shown:
+    def _emit_partial(self, state: UtteranceState, events: list[UtteranceEvent]) -> UtteranceState:
+        hypothesis = self._best_hypothesis(state)
+        count = words_to_show(len(hypothesis.words), len(state.committed), state.options.stability)
+        hypothesis = replace(hypothesis, words=hypothesis.words[:count])
+        partial = (hypothesis.text, len(state.committed))
+        if partial == state.last_partial:
             return state
-        events.append(Partial(state.utterance, reading, len(state.committed)))
-        return replace(state, shown=shown)
+        events.append(Partial(state.utterance, hypothesis, len(state.committed)))
+        return replace(state, last_partial=partial)
 
     def _finish(
         self, state: UtteranceState, events: list[UtteranceEvent], *, end_of_sentence: bool
@@ -243,38 +247,40 @@ class UtteranceDecoder:
         )
         best = _with_committed(best, state)
         if not best.words:
-            return self._forget(state, events)
-        if not state.started:
-            state = self._start(state, best.words[0].start_frame, events)
+            return self._discard(state, events)
+        if not state.speech_started:
+            state = self._start_speech(state, best.words[0].start_frame, events)
         alternatives = tuple(other for other in others if other.words)
         events.append(Final(state.utterance, best, alternatives, end_of_sentence))
-        after = () if end_of_sentence else [word.text for word in best.words]
-        return self._next(state, state.utterance + 1, after)
+        previous_words = () if end_of_sentence else [word.text for word in best.words]
+        return self._next_utterance(state, state.utterance + 1, previous_words)
 
-    def _forget(self, state: UtteranceState, events: list[UtteranceEvent]) -> UtteranceState:
-        """Start afresh without a final; a partial whose words came to nothing is taken back."""
-        if state.shown[0]:
+    def _discard(self, state: UtteranceState, events: list[UtteranceEvent]) -> UtteranceState:
+        """Start over without a final; an empty partial takes back words that were shown."""
+        if state.last_partial[0]:
             events.append(Partial(state.utterance, Hypothesis((), 0.0), 0))
-        return self._next(state, state.utterance)
+        return self._next_utterance(state, state.utterance)
 
-    def _next(self, state: UtteranceState, utterance: int, after: Iterable[str] = ()) -> UtteranceState:
-        beam = self.beams.initial_state(state.beam.hotwords, frame=state.frame, after=after)
+    def _next_utterance(
+        self, state: UtteranceState, utterance: int, previous_words: Iterable[str] = ()
+    ) -> UtteranceState:
+        beam = self.beams.initial_state(state.beam.hotwords, frame=state.frame, previous_words=previous_words)
         return UtteranceState(state.options, state.rules, beam, utterance, start_frame=state.frame)
 
 
-def _margin(stability: StabilityConfig) -> float:
+def _commit_margin(stability: StabilityConfig) -> float:
     return math.inf if stability.commit_margin is None else stability.commit_margin
 
 
-def _with_committed(reading: Hypothesis, state: UtteranceState) -> Hypothesis:
-    """The reading with the committed words as they were, and all words between the utterance's start and now.
+def _with_committed(hypothesis: Hypothesis, state: UtteranceState) -> Hypothesis:
+    """Replace the first words by the committed ones and clip all words to the utterance so far.
 
-    A reading that is better now may hear the committed words elsewhere, and the next one where they were: later
-    words begin no earlier than those ended.
+    A path that has become the best one may have the committed words at other times, and its next word where they
+    were: later words begin no earlier than the committed ones end.
     """
     words = list(state.committed)
-    for word in reading.words[len(words) :]:
+    for word in hypothesis.words[len(words) :]:
         start = max(word.start_frame, words[-1].end_frame if words else state.start_frame)
         end = max(min(word.end_frame, state.frame), start + 1)
         words.append(replace(word, start_frame=start, end_frame=end))
-    return Hypothesis(tuple(words), reading.score)
+    return Hypothesis(tuple(words), hypothesis.score)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamasr.config import ConfidenceConfig
-from streamasr.decoding.confidence import FEATURES, Evidence, estimator
+from streamasr.decoding.confidence import FEATURES, WordFeatures, confidence_estimator
 from streamasr.decoding.hypothesis import Final
 from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.errors import DataError
@@ -42,7 +42,7 @@ class Answer:
     """A word that the model said."""
 
     utterance: int
-    evidence: Evidence
+    features: WordFeatures
     right: bool
 
 
@@ -101,7 +101,7 @@ def answers_of(decoder: UtteranceDecoder, recordings: Iterable[Recording], rules
         reference = recording.reference.split() if spaced else list(recording.reference.replace(" ", ""))
         pairs = align(reference, [rules.normalise(word.text) for word in words])
         rights = [said == heard for said, heard in pairs if heard is not None]
-        answers += [Answer(number, word.evidence, right) for word, right in zip(words, rights, strict=True)]
+        answers += [Answer(number, word.features, right) for word, right in zip(words, rights, strict=True)]
     return answers
 
 
@@ -133,7 +133,7 @@ def calibrate(answers: Sequence[Answer], current: ConfidenceConfig) -> Calibrati
 
 def fit(answers: Sequence[Answer]) -> ConfidenceConfig:
     """The weights under which the answers are most probable, the ridge taken off."""
-    features_NF = np.array([(1.0, *answer.evidence.features) for answer in answers])
+    features_NF = np.array([(1.0, *answer.features.vector) for answer in answers])
     right_N = np.array([answer.right for answer in answers], dtype=np.float64)
     mean_F, scale_F = features_NF.mean(axis=0), features_NF.std(axis=0)
     mean_F[0], scale_F[0] = 0.0, 1.0
@@ -204,5 +204,5 @@ def _order(confidence_N: NDArray[np.float64], right_N: NDArray[np.bool_]) -> flo
 
 
 def _estimates(answers: Sequence[Answer], config: ConfidenceConfig) -> NDArray[np.float64]:
-    estimate = estimator(config)
-    return np.array([estimate(answer.evidence) for answer in answers])
+    estimate = confidence_estimator(config)
+    return np.array([estimate(answer.features) for answer in answers])

@@ -201,8 +201,8 @@ def _ear_maker(model: LoadedModel, mode: Mode) -> _EarMaker:
 def _without_lm(model: LoadedModel) -> LoadedModel:
     """The same model with a beam search that knows the tokens alone."""
     beams = model.decoder.beams
-    deaf = BeamDecoder(beams.tokens, None, model.config.decoder, beams.telling)
-    return replace(model, decoder=model.decoder.searching(deaf))
+    deaf = BeamDecoder(beams.tokens, None, model.config.decoder, beams.hypothesis_builder)
+    return replace(model, decoder=model.decoder.with_beam_decoder(deaf))
 
 
 class _EarsMaker(Protocol):

@@ -214,8 +214,8 @@ class Tuner:
 
     def _decoder_of(self, config: DecoderConfig) -> UtteranceDecoder:
         beams = self._decoder.beams
-        return self._decoder.searching(
-            BeamDecoder(beams.tokens, self._lm.reweighed(config), config, beams.telling)
+        return self._decoder.with_beam_decoder(
+            BeamDecoder(beams.tokens, self._lm.with_weights(config), config, beams.hypothesis_builder)
         )
 
 

@@ -89,13 +89,13 @@ def assert_same_beams(state, expected):
     scores = np.array([scores for _, _, _, *scores in state.beams])
     others = [(beam.score, beam.path_score, beam.context.score, beam.part_score) for beam in expected.beams]
     np.testing.assert_allclose(scores, others, rtol=CLOSE, atol=CLOSE)
-    assert state.offset == close(expected.offset)
+    assert state.blank_log_prob == close(expected.offset)
     assert state.frame == expected.frame
-    assert state.open_tokens >= open_tokens(expected.beams)
+    assert state.divergent_tokens >= open_tokens(expected.beams)
 
 
 def sharpness(word):
-    return min(1.0, math.exp(sum(token.log_prob for token in word.tokens) / len(word.tokens)))
+    return min(1.0, math.exp(sum(token.max_log_prob for token in word.tokens) / len(word.tokens)))
 
 
 def assert_same_readings(readings, expected):
@@ -110,7 +110,7 @@ def assert_same_readings(readings, expected):
                 other.start_frame,
                 other.end_frame,
             )
-            assert word.share * sharpness(word) == close(other.confidence)
+            assert word.posterior * sharpness(word) == close(other.confidence)
 
 
 @settings(max_examples=40, deadline=None)
@@ -120,14 +120,14 @@ def test_beams_and_readings_are_the_oracles(data, tokens, config, lm):
     native = beam_decoder(config, lm=lm, tokens=tokens)
     oracle = oracle_beams(config, lm=lm, tokens=tokens)
     after = data.draw(st.sampled_from([(), ("the", "old"), ("zzz",)]))
-    state = native.initial_state(listened, frame=7, after=after)
+    state = native.initial_state(listened, frame=7, previous_words=after)
     expected = oracle.initial_state(listened, frame=7, after=after)
     for piece in np.array_split(log_probs, 3):
         state, expected = native.step(state, piece), oracle.step(expected, piece)
         assert_same_beams(state, expected)
     for final, end in ((False, False), (True, False), (True, True)):
         assert_same_readings(
-            native.readings(state, final=final, count=30, end_of_sentence=end),
+            native.nbest(state, final=final, count=30, end_of_sentence=end),
             oracle.hypotheses(expected, final=final, count=30, end_of_sentence=end),
         )
 
@@ -245,6 +245,6 @@ def test_a_state_is_a_value_that_may_be_stepped_twice():
 
 def test_an_empty_reading_is_an_empty_hypothesis():
     decoder = beam_decoder()
-    (reading,) = decoder.readings(decoder.initial_state(), final=False, count=3)
+    (reading,) = decoder.nbest(decoder.initial_state(), final=False, count=3)
     assert reading.words == []
     assert decoder.hypotheses(decoder.initial_state(), final=False, count=3) == (Hypothesis((), 0.0),)

@@ -96,7 +96,7 @@ def test_the_word_being_spoken_is_the_tail_of_an_open_reading():
     state = decoder.step(decoder.initial_state(), log_probs)
     (reading,) = decoder.hypotheses(state, final=False, count=1)
     assert reading.text == "the boat left the harb"
-    assert decoder.settled_text(state) == "the boat left the"
+    assert decoder.stable_text(state) == "the boat left the"
 
 
 def test_every_reading_begins_with_what_was_committed():

@@ -57,7 +57,7 @@ def hear_noise(tokens: TokenList, config: DecoderConfig, frames: int) -> tuple[i
         state, events = decoder.step(state, log_probs[at : at + CHUNK_FRAMES])
         finals += sum(isinstance(event, Final) for event in events)
         largest = max(largest, session_bytes(state))
-        most_open = max(most_open, state.beam.open_tokens)
+        most_open = max(most_open, state.beam.divergent_tokens)
     return largest, most_open, finals
 
 
@@ -78,8 +78,8 @@ def test_the_search_alone_is_bounded_too_but_for_its_text(tokens):
     state = bounded.initial_state()
     for piece in np.array_split(log_probs, 30):
         state = bounded.step(state, piece)
-        assert state.open_tokens <= 100
-    assert free.step(free.initial_state(), log_probs).open_tokens > 100
+        assert state.divergent_tokens <= 100
+    assert free.step(free.initial_state(), log_probs).divergent_tokens > 100
 
 
 def test_beams_that_share_their_past_may_hold_as_long_a_text_as_they_like():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamasr.config import EndpointConfig
-from streamasr.decoding.endpoint import Verdict, endpoint_rules
+from streamasr.decoding.endpoint import EndpointDecision, endpoint_rules
 from streamasr.errors import ConfigError
 
 CONFIG = EndpointConfig(
@@ -15,35 +15,41 @@ RULES = endpoint_rules(CONFIG, 20.0)
 
 
 def verdict(frames, silent, *, between=False, quiet=True):
-    return RULES.judge(frames, silent, between_words=between, quiet=quiet)
+    return RULES.decide(frames, silent, at_word_boundary=between, silence=quiet)
 
 
 def test_limits_are_counted_in_frames():
-    limits = (RULES.silence, RULES.start_silence, RULES.max_utterance, RULES.max_overrun, RULES.pause)
+    limits = (
+        RULES.silence_frames,
+        RULES.start_silence_frames,
+        RULES.max_utterance_frames,
+        RULES.max_overrun_frames,
+        RULES.pause_frames,
+    )
     assert limits == (40, 250, 1000, 150, 10)
-    assert endpoint_rules(CONFIG, 80.0).silence == 10
-    assert endpoint_rules(EndpointConfig(silence_ms=1), 20.0).silence == 1
+    assert endpoint_rules(CONFIG, 80.0).silence_frames == 10
+    assert endpoint_rules(EndpointConfig(silence_ms=1), 20.0).silence_frames == 1
 
 
 @pytest.mark.parametrize(
     ("frames", "silent", "between", "quiet", "expected"),
     [
-        (100, 39, True, True, Verdict.GOES_ON),
-        (100, 40, True, True, Verdict.ENDS),
-        (100, 40, False, True, Verdict.ENDS),
-        (100, 40, True, False, Verdict.GOES_ON),
-        (249, None, True, True, Verdict.GOES_ON),
-        (250, None, True, True, Verdict.HEARD_NOTHING),
-        (250, None, True, False, Verdict.GOES_ON),
-        (400, None, True, False, Verdict.HEARD_NOTHING),
-        (999, 20, True, True, Verdict.GOES_ON),
-        (1000, 0, True, True, Verdict.SPLITS),
-        (1000, 0, True, False, Verdict.GOES_ON),
-        (1000, 9, False, True, Verdict.GOES_ON),
-        (1000, 10, False, True, Verdict.SPLITS),
-        (1000, 40, False, True, Verdict.ENDS),
-        (1149, 0, False, False, Verdict.GOES_ON),
-        (1150, 0, False, False, Verdict.SPLITS),
+        (100, 39, True, True, EndpointDecision.CONTINUE),
+        (100, 40, True, True, EndpointDecision.END),
+        (100, 40, False, True, EndpointDecision.END),
+        (100, 40, True, False, EndpointDecision.CONTINUE),
+        (249, None, True, True, EndpointDecision.CONTINUE),
+        (250, None, True, True, EndpointDecision.RESET),
+        (250, None, True, False, EndpointDecision.CONTINUE),
+        (400, None, True, False, EndpointDecision.RESET),
+        (999, 20, True, True, EndpointDecision.CONTINUE),
+        (1000, 0, True, True, EndpointDecision.SPLIT),
+        (1000, 0, True, False, EndpointDecision.CONTINUE),
+        (1000, 9, False, True, EndpointDecision.CONTINUE),
+        (1000, 10, False, True, EndpointDecision.SPLIT),
+        (1000, 40, False, True, EndpointDecision.END),
+        (1149, 0, False, False, EndpointDecision.CONTINUE),
+        (1150, 0, False, False, EndpointDecision.SPLIT),
     ],
 )
 def test_rules(frames, silent, between, quiet, expected):

@@ -23,7 +23,7 @@ def test_tokens_alone_make_a_decoder(tmp_path):
     decoder = load_decoder(tmp_path, CONFIG, frame_ms=20.0)
     assert decoder.beams.lm is None
     assert decoder.beams.config.beam_width == 16
-    assert decoder.initial_state().rules.silence == 20
+    assert decoder.initial_state().rules.silence_frames == 20
 
 
 def test_a_language_model_is_used_where_there_is_one(tmp_path):

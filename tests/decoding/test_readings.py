@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from streamasr.config import ConfidenceConfig, DecoderConfig, ModelConfig
 from streamasr.decoding.beam import BeamDecoder
-from streamasr.decoding.confidence import Evidence
+from streamasr.decoding.confidence import WordFeatures
 from streamasr.decoding.hypothesis import Final, Partial, SpeechStarted
-from streamasr.decoding.readings import Telling, telling_of, word_spans
+from streamasr.decoding.nbest import HypothesisBuilder, word_spans
 from tests.decoding.synthetic import TOKENS, log_normalised, noise, spoken, utterance_decoder
 
 TOKEN_SPANS = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 8)), max_size=8)
@@ -59,8 +59,10 @@ def timed(*words, frames=60):
 def telling(lead, trail):
     beams = utterance_decoder().beams
     bare = utterance_decoder()
-    return bare.searching(
-        BeamDecoder(beams.tokens, beams.lm, beams.config, Telling(lead_frames=lead, trail_frames=trail))
+    return bare.with_beam_decoder(
+        BeamDecoder(
+            beams.tokens, beams.lm, beams.config, HypothesisBuilder(lead_frames=lead, trail_frames=trail)
+        )
     )
 
 
@@ -111,6 +113,6 @@ def test_a_models_configuration_says_how_readings_are_told():
         decoder=DecoderConfig(word_lead_ms=60, word_trail_ms=100),
         confidence=ConfidenceConfig(method="logistic", bias=20.0),
     )
-    found = telling_of(config, 40.0)
+    found = HypothesisBuilder.from_config(config, 40.0)
     assert (found.lead_frames, found.trail_frames) == (2, 2)
-    assert found.confidence(Evidence(0.5, -0.5, 3)) == pytest.approx(1.0)
+    assert found.confidence(WordFeatures(0.5, -0.5, 3)) == pytest.approx(1.0)

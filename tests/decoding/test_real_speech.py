@@ -125,7 +125,7 @@ def beside_python(folder: Path, config: ModelConfig, recordings: Iterable[Record
     bare = replace(decoder, blank_penalty=0.0)
     tokens = TokenList.load(folder / "tokens.txt")
     # The oracle knows no blank penalty: both hear what the native search makes of it.
-    prepared = BeamDecoder(tokens, None, decoder).prepared
+    prepared = BeamDecoder(tokens, None, decoder).prepare
     lm = LanguageModel.load(folder / "lm.bin", folder / "unigrams.txt", bare)
     words = (folder / "unigrams.txt").read_text(encoding="utf-8").split()
     python_lm = PythonLm(kenlm.Model(str(folder / "lm.bin")), words, bare)

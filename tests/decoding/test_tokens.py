@@ -92,8 +92,8 @@ def test_kinds_are_told_apart_by_what_the_list_holds():
     assert [tokens.kind for tokens in (TOKENS, PIECES, CHARACTERS)] == ["letters", "pieces", "characters"]
     assert [tokens.separator for tokens in (TOKENS, PIECES, CHARACTERS)] == [1, 1, None]
     assert PIECES.pieces == ("", "", "th", "e", "the", "m", "a", "é")
-    assert PIECES.starts == (False, True, True, False, True, False, True, False)
-    assert CHARACTERS.starts == (False, *[True] * 5)
+    assert PIECES.starts_word == (False, True, True, False, True, False, True, False)
+    assert CHARACTERS.starts_word == (False, *[True] * 5)
 
 
 def test_pieces_spell_with_as_few_tokens_as_will_do():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streamasr.config import ConfidenceConfig
-from streamasr.decoding.confidence import Evidence, estimator
+from streamasr.decoding.confidence import WordFeatures, confidence_estimator
 from streamasr.errors import DataError
 from streamasr.evaluation.calibration import Answer, answers_of, calibrate, fit, reliability
 from streamasr.evaluation.reliability_plot import reliability_svg
@@ -20,17 +20,17 @@ TRUE = ConfidenceConfig(method="logistic", bias=0.5, share=0.6, sharpness=1.5, l
 
 
 def drawn(count, seed=0):
-    """Words of made-up evidence, right as often as ``TRUE`` says."""
+    """Words of random features, right as often as ``TRUE`` says."""
     rng = np.random.default_rng(seed)
-    estimate = estimator(TRUE)
+    estimate = confidence_estimator(TRUE)
     answers = []
     for number in range(count):
-        evidence = Evidence(
-            share=float(rng.beta(2, 1)),
+        features = WordFeatures(
+            posterior=float(rng.beta(2, 1)),
             mean_log_prob=-float(rng.exponential(0.5)),
-            characters=int(rng.integers(1, 12)),
+            num_characters=int(rng.integers(1, 12)),
         )
-        answers.append(Answer(number // 10, evidence, bool(rng.random() < estimate(evidence))))
+        answers.append(Answer(number // 10, features, bool(rng.random() < estimate(features))))
     return answers
 
 
@@ -49,7 +49,9 @@ def test_calibrated_confidences_are_probabilities_on_the_other_half():
 
 
 def test_a_feature_that_never_changes_does_no_harm():
-    answers = [Answer(a.utterance, Evidence(a.evidence.share, -0.1, 4), a.right) for a in drawn(2_000)]
+    answers = [
+        Answer(a.utterance, WordFeatures(a.features.posterior, -0.1, 4), a.right) for a in drawn(2_000)
+    ]
     found = calibrate(answers, ConfidenceConfig())
     assert all(math.isfinite(w) for w in (found.config.bias, found.config.sharpness, found.config.length))
     assert found.after.error < 0.1
@@ -78,7 +80,7 @@ def test_words_are_right_where_the_reference_has_them():
     answers = answers_of(utterance_decoder(), [said, said], text_rules("en"))
     assert [(a.utterance, a.right) for a in answers[:4]] == [(0, True), (0, False), (0, True), (0, True)]
     assert len(answers) == 8
-    assert answers[0].evidence.characters == 3
+    assert answers[0].features.num_characters == 3
 
 
 def test_every_chinese_character_is_a_word():

@@ -48,7 +48,7 @@ IMPATIENT = EndpointConfig(
 LONGEST_FRAMES = 1150
 """Frames of the longest utterance that the default endpoint rules allow."""
 STATE_BYTES = 512 << 10
-"""What docs/decoder-internals.md promises for one session's state."""
+"""What docs/decoding.md promises for one session's state."""
 
 
 @st.composite
@@ -250,9 +250,9 @@ def test_a_thousand_hotwords_cost_a_tenth_more_at_most():
     decoder = utterance_decoder(lm=False).beams
     said = [*(spoken(text, rng, confusion=0.5) for text in SENTENCES), noise(100, rng)]
     words = {"".join(rng.choice(list(LETTERS), size=size)) for size in rng.integers(3, 10, size=1200)}
-    many = decoder.hotwords(Hotword(word, 1e-6) for word in sorted(words)[:1000])
+    many = decoder.compile_hotwords(Hotword(word, 1e-6) for word in sorted(words)[:1000])
     least = {}
-    for ready in [decoder.hotwords(()), many] * 15:
+    for ready in [decoder.compile_hotwords(()), many] * 15:
         began = time.process_time()
         for log_probs in said:
             decoder.step(decoder.initial_state(ready), log_probs)

@@ -1,5 +1,5 @@
-// The search as Python sees it: values in, values out, no Python held while frames are heard. The n-gram
-// model is asked through KenLM's Python package, the only place where a search waits for Python.
+// Bind the native core to Python. Frames are decoded without the GIL; a search takes it only to query KenLM,
+// which is called through its Python package.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -13,8 +13,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "hearing.hpp"
-#include "readings.hpp"
+#include "nbest.hpp"
+#include "stream_batch.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -35,47 +35,51 @@ class KenlmState final : public LmState {
   nb::object state;
 };
 
-// kenlm.Model. Equal states are made one object while they are remembered, so that comparing them is cheap.
-class Kenlm final : public Ngrams {
+// A kenlm.Model. Equal states become one object while they are cached, so that they can be compared by
+// address.
+class KenlmModel final : public NgramModel {
  public:
-  Kenlm(nb::object base_score, nb::object new_state, nb::object contains, std::size_t remembered)
+  KenlmModel(nb::object base_score, nb::object new_state, nb::object contains, std::size_t cached_states)
       : base_score_(std::move(base_score)),
         new_state_(std::move(new_state)),
         contains_(std::move(contains)),
-        states_(remembered) {}
-  ~Kenlm() override {
+        states_(cached_states) {}
+  ~KenlmModel() override {
     const nb::gil_scoped_acquire gil;
     base_score_.reset();
     new_state_.reset();
     contains_.reset();
   }
 
-  Answer ask(const LmState& state, const std::string& word) override {
+  Score score(const LmState& state, const std::string& word) override {
     const nb::gil_scoped_acquire gil;
     nb::object next = new_state_();
-    const auto log10_prob = nb::cast<double>(base_score_(static_cast<const KenlmState&>(state).state, word, next));
-    return {log10_prob, remember(std::move(next))};
+    const auto log10_prob =
+        nb::cast<double>(base_score_(static_cast<const KenlmState&>(state).state, word, next));
+    return {log10_prob, unique_state(std::move(next))};
   }
 
-  bool knows(const std::string& word) override {
+  bool contains(const std::string& word) override {
     const nb::gil_scoped_acquire gil;
     return nb::cast<bool>(contains_(word));
   }
 
-  LmStateRef remember(nb::object state) {
-    if (const LmStateRef* known = states_.find(state)) return *known;
-    const LmStateRef made(new KenlmState(state));
-    states_.insert(std::move(state), made);
-    return made;
+  LmStateRef unique_state(nb::object state) {
+    if (const LmStateRef* cached = states_.find(state)) return *cached;
+    const LmStateRef added(new KenlmState(state));
+    states_.insert(std::move(state), added);
+    return added;
   }
 
  private:
   struct Hash {
-    std::size_t operator()(const nb::object& state) const { return static_cast<std::size_t>(nb::hash(state)); }
+    std::size_t operator()(const nb::object& state) const {
+      return static_cast<std::size_t>(nb::hash(state));
+    }
   };
   struct Equal {
-    bool operator()(const nb::object& one, const nb::object& other) const {
-      return one.is(other) || one.equal(other);
+    bool operator()(const nb::object& left, const nb::object& right) const {
+      return left.is(right) || left.equal(right);
     }
   };
 
@@ -83,29 +87,30 @@ class Kenlm final : public Ngrams {
   LruCache<nb::object, LmStateRef, Hash, Equal> states_;  // guarded by the GIL
 };
 
-std::shared_ptr<LanguageModel> language_model(nb::object base_score, nb::object new_state, nb::object contains,
-                                              nb::object start, int order, const std::vector<std::string>& words,
-                                              std::size_t cache_entries) {
-  std::vector<std::u32string> spelt;
-  spelt.reserve(words.size());
-  for (const std::string& word : words) spelt.push_back(code_points(word));
-  auto kenlm =
-      std::make_shared<Kenlm>(std::move(base_score), std::move(new_state), std::move(contains), cache_entries);
-  LmStateRef begun = kenlm->remember(std::move(start));
-  return std::make_shared<LanguageModel>(std::move(kenlm), Trie(std::move(spelt)), std::move(begun), order,
-                                         cache_entries);
+std::shared_ptr<LanguageModel> make_language_model(nb::object base_score, nb::object new_state,
+                                                   nb::object contains, nb::object start, int order,
+                                                   const std::vector<std::string>& words,
+                                                   std::size_t cache_entries) {
+  std::vector<std::u32string> spellings;
+  spellings.reserve(words.size());
+  for (const std::string& word : words) spellings.push_back(code_points(word));
+  auto model = std::make_shared<KenlmModel>(std::move(base_score), std::move(new_state), std::move(contains),
+                                            cache_entries);
+  LmStateRef start_state = model->unique_state(std::move(start));
+  return std::make_shared<LanguageModel>(std::move(model), Trie(std::move(spellings)), std::move(start_state),
+                                         order, cache_entries);
 }
 
-std::shared_ptr<Hotwords> hotwords(const std::vector<std::pair<std::string, double>>& listed) {
-  std::vector<std::pair<std::u32string, double>> spelt;
-  for (const auto& [text, boost] : listed) spelt.emplace_back(code_points(text), boost);
-  return std::make_shared<Hotwords>(spelt);
+std::shared_ptr<Hotwords> make_hotwords(const std::vector<std::pair<std::string, double>>& hotwords) {
+  std::vector<std::pair<std::u32string, double>> spellings;
+  for (const auto& [text, boost] : hotwords) spellings.emplace_back(code_points(text), boost);
+  return std::make_shared<Hotwords>(spellings);
 }
 
-std::shared_ptr<Search> search(const std::vector<std::string>& pieces, std::vector<bool> starts, std::int32_t blank,
-                               std::optional<std::int32_t> separator, std::shared_ptr<LanguageModel> lm,
-                               SearchConfig config) {
-  Tokens tokens{{}, std::move(starts), blank, separator.value_or(-1)};
+std::shared_ptr<Search> make_search(const std::vector<std::string>& pieces, std::vector<bool> starts_word,
+                                    std::int32_t blank, std::optional<std::int32_t> separator,
+                                    std::shared_ptr<LanguageModel> lm, SearchConfig config) {
+  Tokens tokens{{}, std::move(starts_word), blank, separator.value_or(-1)};
   for (const std::string& piece : pieces) tokens.pieces.push_back(code_points(piece));
   return std::make_shared<Search>(std::move(tokens), std::move(lm), config);
 }
@@ -115,62 +120,66 @@ State with_hotwords(const Search& search, State state, std::shared_ptr<Hotwords>
   return state;
 }
 
-std::optional<State> committed(const Search& search, State state, const std::string& text) {
+std::optional<State> commit(const Search& search, State state, const std::string& text) {
   for (const Beam& beam : state.beams) {
-    for (NodeId context = beam.context;; context = state.contexts[context].before) {
-      if (state.words(context) == text) {
-        search.commit(state, context);
+    for (NodeId history = beam.history;; history = state.histories[history].parent) {
+      if (state.history_text(history) == text) {
+        search.commit(state, history);
         return state;
       }
-      if (context == 0) break;
+      if (history == kNoWords) break;
     }
   }
   return std::nullopt;
 }
 
-State heard(const Search& search, State state, const Matrix& log_probs_TV) {
-  Workspace work;
+State step(const Search& search, State state, const Matrix& log_probs_TV) {
+  ScratchBuffers scratch;
   for (std::size_t frame = 0; frame < log_probs_TV.shape(0); ++frame) {
-    const std::size_t at = frame * log_probs_TV.shape(1);
+    const std::size_t offset = frame * log_probs_TV.shape(1);
     if (log_probs_TV.dtype() == nb::dtype<double>()) {
-      search.cut(static_cast<const double*>(log_probs_TV.data()) + at, work.frame);
+      search.prune_frame(static_cast<const double*>(log_probs_TV.data()) + offset, scratch.frame);
     } else {
-      search.cut(static_cast<const float*>(log_probs_TV.data()) + at, work.frame);
+      search.prune_frame(static_cast<const float*>(log_probs_TV.data()) + offset, scratch.frame);
     }
-    search.advance(state, work.frame, work);
+    search.advance(state, scratch.frame, scratch);
   }
   state.shrink_to_fit();
   return state;
 }
 
-using Outcome = std::tuple<State, std::size_t, Verdict, bool>;
+// State, next frame, endpoint decision, whether words were committed.
+using BatchResult = std::tuple<State, std::size_t, EndpointDecision, bool>;
 
-std::vector<Outcome> hear_all(const Search& search, const std::vector<const State*>& states,
-                              const std::vector<Matrix>& log_probs, const std::vector<std::size_t>& begins,
-                              const std::vector<EndpointRules>& rules, const std::vector<double>& commit_margins,
-                              std::int32_t commit_every, std::size_t threads) {
+std::vector<BatchResult> step_batch(const Search& search, const std::vector<const State*>& states,
+                                    const std::vector<Matrix>& log_probs,
+                                    const std::vector<std::size_t>& next_frames,
+                                    const std::vector<EndpointRules>& rules,
+                                    const std::vector<double>& commit_margins, std::int32_t commit_interval,
+                                    std::size_t threads) {
   const nb::gil_scoped_release no_gil;
-  std::vector<Turn> turns;
-  for (std::size_t at = 0; at < states.size(); ++at) {
-    turns.push_back({*states[at], log_probs[at].data(), log_probs[at].dtype() == nb::dtype<double>(),
-                     log_probs[at].shape(0), begins[at], rules[at], commit_margins[at]});
+  StreamBatch batch(search, commit_interval);
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    batch.jobs.push_back({*states[i], log_probs[i].data(), log_probs[i].dtype() == nb::dtype<double>(),
+                          log_probs[i].shape(0), next_frames[i], rules[i], commit_margins[i]});
   }
-  Hearing(search, commit_every).hear_all(turns, threads);
-  std::vector<Outcome> outcomes;
-  for (Turn& turn : turns) {
-    turn.state.shrink_to_fit();
-    outcomes.emplace_back(std::move(turn.state), turn.heard, turn.verdict, turn.settled);
+  batch.decode(threads);
+  std::vector<BatchResult> results;
+  for (DecodeJob& job : batch.jobs) {
+    job.state.shrink_to_fit();
+    results.emplace_back(std::move(job.state), job.next_frame, job.decision, job.committed);
   }
-  return outcomes;
+  return results;
 }
 
 using BeamView = std::tuple<std::string, std::string, std::int32_t, double, double, double, double>;
 
-std::vector<BeamView> beams(const State& state) {
+std::vector<BeamView> beam_views(const State& state) {
   std::vector<BeamView> views;
   for (const Beam& beam : state.beams) {
-    views.emplace_back(state.words(beam.context), state.text(beam.part), beam.token, beam.score, beam.path_score,
-                       state.contexts[beam.context].score, beam.part_score);
+    views.emplace_back(state.history_text(beam.history), state.word_text(beam.partial_word), beam.last_token,
+                       beam.score, beam.path_score, state.histories[beam.history].score,
+                       beam.partial_word_score);
   }
   return views;
 }
@@ -187,8 +196,8 @@ NB_MODULE(_native, m) {
   nb::class_<LmWeights>(m, "LmWeights")
       .def(nb::init<double, double, double>(), "alpha"_a, "beta"_a, "unk_score_offset"_a);
   nb::class_<LanguageModel>(m, "LanguageModel")
-      .def(nb::new_(&language_model), "base_score"_a, "new_state"_a, "contains"_a, "start"_a, "order"_a, "words"_a,
-           "cache_entries"_a)
+      .def(nb::new_(&make_language_model), "base_score"_a, "new_state"_a, "contains"_a, "start"_a, "order"_a,
+           "words"_a, "cache_entries"_a)
       .def_prop_ro("start", [](const LanguageModel& lm) { return lm.start; })
       .def_ro("order", &LanguageModel::order)
       .def_prop_ro("cached_entries", &LanguageModel::cached_entries, ReleasesGil())
@@ -196,9 +205,10 @@ NB_MODULE(_native, m) {
       .def(
           "score",
           [](LanguageModel& lm, const LmWeights& weights, const LmStateRef& state, const std::string& word) {
-            const Spell spell = [&] { return word; };
+            const LazyText spell = [&] { return word; };
             const std::uint32_t root = lm.lexicon.empty() ? Trie::kNone : Trie::kRoot;
-            return lm.score(weights, state, lm.word(lm.lexicon.walk(root, code_points(word)), spell), spell);
+            return lm.score(weights, state, lm.word_id(lm.lexicon.walk(root, code_points(word)), spell),
+                            spell);
           },
           "weights"_a, "state"_a, "word"_a, ReleasesGil())
       .def("score_end", &LanguageModel::score_end, "weights"_a, "state"_a, ReleasesGil())
@@ -212,74 +222,88 @@ NB_MODULE(_native, m) {
           "weights"_a, "part"_a);
 
   nb::class_<Hotwords>(m, "Hotwords")
-      .def(nb::new_(&hotwords), "hotwords"_a)
+      .def(nb::new_(&make_hotwords), "hotwords"_a)
       .def_prop_ro("bytes", &Hotwords::bytes)
       .def("score", &Hotwords::score, "text"_a)
-      .def("score_part", &Hotwords::score_next, "text"_a, "part"_a);
+      .def("score_partial", &Hotwords::score_partial, "text"_a, "part"_a);
 
   nb::class_<State>(m, "State")
-      .def_prop_ro("frame", [](const State& state) { return state.origin + state.frames; })
+      .def_prop_ro("frame", [](const State& state) { return state.start_frame + state.num_frames; })
       .def_prop_ro("speech_start",
                    [](const State& state) -> std::optional<std::int64_t> {
                      if (state.speech_start < 0) return std::nullopt;
-                     return state.origin + state.speech_start;
+                     return state.start_frame + state.speech_start;
                    })
-      .def_prop_ro("hotwords", [](const State& state) { return std::const_pointer_cast<Hotwords>(state.hotwords); })
-      .def_prop_ro("committed", [](const State& state) { return state.words(state.committed); })
-      .def_prop_ro("committed_words", [](const State& state) { return state.contexts[state.committed].words; })
-      .def_prop_ro("offset", [](const State& state) { return state.offset; })
-      .def_prop_ro("beams", &beams)
-      .def_prop_ro("open_tokens", &State::open_tokens)
+      .def_prop_ro("hotwords",
+                   [](const State& state) { return std::const_pointer_cast<Hotwords>(state.hotwords); })
+      .def_prop_ro("committed", [](const State& state) { return state.history_text(state.committed); })
+      .def_prop_ro("committed_words",
+                   [](const State& state) { return state.histories[state.committed].num_words; })
+      .def_prop_ro("blank_log_prob", [](const State& state) { return state.blank_log_prob; })
+      .def_prop_ro("beams", &beam_views)
+      .def_prop_ro("divergent_tokens", &State::divergent_tokens)
       .def_prop_ro("bytes", &State::bytes);
 
-  nb::class_<HeardToken>(m, "HeardToken")
-      .def_ro("start_frame", &HeardToken::start)
-      .def_ro("end_frame", &HeardToken::end)
-      .def_ro("log_prob", &HeardToken::log_prob);
-  nb::class_<HeardWord>(m, "HeardWord")
-      .def_ro("text", &HeardWord::text)
-      .def_ro("share", &HeardWord::share)
-      .def_ro("tokens", &HeardWord::tokens)
-      .def_prop_ro("start_frame", [](const HeardWord& word) { return word.tokens.front().start; })
-      .def_prop_ro("end_frame", [](const HeardWord& word) { return word.tokens.back().end; })
-      .def_prop_ro("mean_log_prob", &HeardWord::mean_log_prob);
-  nb::class_<Reading>(m, "Reading").def_ro("words", &Reading::words).def_ro("score", &Reading::score);
+  nb::class_<TimedToken>(m, "TimedToken")
+      .def_ro("start_frame", &TimedToken::start)
+      .def_ro("end_frame", &TimedToken::end)
+      .def_ro("max_log_prob", &TimedToken::max_log_prob);
+  nb::class_<TimedWord>(m, "TimedWord")
+      .def_ro("text", &TimedWord::text)
+      .def_ro("posterior", &TimedWord::posterior)
+      .def_ro("tokens", &TimedWord::tokens)
+      .def_prop_ro("start_frame", [](const TimedWord& word) { return word.tokens.front().start; })
+      .def_prop_ro("end_frame", [](const TimedWord& word) { return word.tokens.back().end; })
+      .def_prop_ro("mean_log_prob", &TimedWord::mean_log_prob);
+  nb::class_<NBestEntry>(m, "NBestEntry")
+      .def_ro("words", &NBestEntry::words)
+      .def_ro("score", &NBestEntry::score);
 
-  nb::enum_<Verdict>(m, "Verdict")
-      .value("GOES_ON", Verdict::goes_on)
-      .value("ENDS", Verdict::ends)
-      .value("SPLITS", Verdict::splits)
-      .value("HEARD_NOTHING", Verdict::heard_nothing);
+  nb::enum_<EndpointDecision>(m, "EndpointDecision")
+      .value("CONTINUE", EndpointDecision::kContinue)
+      .value("END", EndpointDecision::kEnd)
+      .value("SPLIT", EndpointDecision::kSplit)
+      .value("RESET", EndpointDecision::kReset);
   nb::class_<EndpointRules>(m, "EndpointRules")
-      .def(nb::init<std::int32_t, std::int32_t, std::int32_t, std::int32_t, std::int32_t>(), "silence"_a,
-           "start_silence"_a, "max_utterance"_a, "max_overrun"_a, "pause"_a)
-      .def_ro("silence", &EndpointRules::silence)
-      .def_ro("start_silence", &EndpointRules::start_silence)
-      .def_ro("max_utterance", &EndpointRules::max_utterance)
-      .def_ro("max_overrun", &EndpointRules::max_overrun)
-      .def_ro("pause", &EndpointRules::pause)
-      .def("judge", &EndpointRules::judge, "frames"_a, "silent_frames"_a.none(), "between_words"_a, "quiet"_a);
+      .def(nb::init<std::int32_t, std::int32_t, std::int32_t, std::int32_t, std::int32_t>(),
+           "silence_frames"_a, "start_silence_frames"_a, "max_utterance_frames"_a, "max_overrun_frames"_a,
+           "pause_frames"_a)
+      .def_ro("silence_frames", &EndpointRules::silence_frames)
+      .def_ro("start_silence_frames", &EndpointRules::start_silence_frames)
+      .def_ro("max_utterance_frames", &EndpointRules::max_utterance_frames)
+      .def_ro("max_overrun_frames", &EndpointRules::max_overrun_frames)
+      .def_ro("pause_frames", &EndpointRules::pause_frames)
+      .def("decide", &EndpointRules::decide, "utterance_frames"_a, "trailing_silence"_a.none(),
+           "at_word_boundary"_a, "silence"_a);
 
   nb::class_<SearchConfig>(m, "SearchConfig")
-      .def(nb::init<std::size_t, double, double, bool, bool, std::size_t, LmWeights>(), "beam_width"_a, "beam_prune_log_prob"_a,
-           "token_min_log_prob"_a, "prune_history"_a, "charge_empty_last_word"_a, "max_path_tokens"_a,
-           "weights"_a);
+      .def(nb::init<std::size_t, double, double, bool, bool, std::size_t, LmWeights>(), "beam_width"_a,
+           "beam_prune_log_prob"_a, "token_min_log_prob"_a, "prune_history"_a, "charge_empty_last_word"_a,
+           "max_path_tokens"_a, "weights"_a);
   nb::class_<Search>(m, "Search")
-      .def(nb::new_(&search), "pieces"_a, "starts"_a, "blank"_a, "separator"_a.none(), "lm"_a.none(), "config"_a)
-      .def("initial", [](const Search& search, std::shared_ptr<Hotwords> hotwords, std::int64_t frame,
-                         const std::vector<std::string>& after) { return search.initial(hotwords, frame, after); },
-           "hotwords"_a, "frame"_a, "after"_a, ReleasesGil())
+      .def(nb::new_(&make_search), "pieces"_a, "starts_word"_a, "blank"_a, "separator"_a.none(),
+           "lm"_a.none(), "config"_a)
+      .def(
+          "initial",
+          [](const Search& search, std::shared_ptr<Hotwords> hotwords, std::int64_t start_frame,
+             const std::vector<std::string>& previous_words) {
+            return search.initial(hotwords, start_frame, previous_words);
+          },
+          "hotwords"_a, "start_frame"_a, "previous_words"_a, ReleasesGil())
       .def("with_hotwords", &with_hotwords, "state"_a, "hotwords"_a, ReleasesGil())
-      .def("commit", &committed, "state"_a, "text"_a, ReleasesGil())
-      .def("settled",
-           [](const Search& search, const State& state, double margin) {
-             return state.words(search.settled(state, margin));
-           },
-           "state"_a, "margin"_a)
-      .def("step", &heard, "state"_a, "log_probs_TV"_a, ReleasesGil())
-      .def("hear", &hear_all, "states"_a, "log_probs"_a, "begins"_a, "rules"_a, "commit_margins"_a, "commit_every"_a,
-           "threads"_a)
-      .def("read_open", [](const Search&, const State& state, std::size_t count) { return read_open(state, count); },
-           "state"_a, "count"_a, ReleasesGil())
-      .def("read_final", &read_final, "state"_a, "count"_a, "end_of_sentence"_a, ReleasesGil());
+      .def("commit", &commit, "state"_a, "text"_a, ReleasesGil())
+      .def(
+          "stable_text",
+          [](const Search& search, const State& state, double margin) {
+            return state.history_text(search.stable_history(state, margin));
+          },
+          "state"_a, "margin"_a)
+      .def("step", &step, "state"_a, "log_probs_TV"_a, ReleasesGil())
+      .def("step_batch", &step_batch, "states"_a, "log_probs"_a, "next_frames"_a, "rules"_a,
+           "commit_margins"_a, "commit_interval"_a, "threads"_a)
+      .def(
+          "partial_nbest",
+          [](const Search&, const State& state, std::size_t count) { return partial_nbest(state, count); },
+          "state"_a, "count"_a, ReleasesGil())
+      .def("final_nbest", &final_nbest, "state"_a, "count"_a, "end_of_sentence"_a, ReleasesGil());
 }

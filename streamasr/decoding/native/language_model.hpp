@@ -1,6 +1,6 @@
-// What a word is worth after others: an n-gram model asked through `Ngrams`, its answers cached, its words
-// in a trie. Serves every session from any thread; only the caches change, and they are bounded.
-// Weighs as pyctcdecode's LanguageModel does. Knows no beams.
+// Score words with an n-gram language model, as pyctcdecode's LanguageModel does. The scores of the model
+// behind `NgramModel` are cached, and its words are kept in a trie. One object serves all sessions from any
+// thread: only the caches change; a mutex guards them, and their size is bounded.
 #pragma once
 
 #include <atomic>
@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -16,7 +17,7 @@
 
 namespace streamasr {
 
-// The words that still matter to an n-gram model. Two equal ones need not be one object.
+// The history on which an n-gram model's next score depends. Equal histories may be different objects.
 class LmState {
  public:
   virtual ~LmState() = default;
@@ -26,7 +27,7 @@ class LmState {
   std::atomic<std::uint32_t> refs_{0};
 };
 
-// Shared ownership of an LmState in one word of memory, from any thread.
+// A thread-safe shared pointer to an LmState, the size of one pointer.
 class LmStateRef {
  public:
   LmStateRef() = default;
@@ -48,98 +49,103 @@ class LmStateRef {
   LmState* state_ = nullptr;
 };
 
-// The n-gram model itself. Slow to ask; may be asked from any thread.
-class Ngrams {
+// The n-gram model itself. Queries are slow; any thread may make them.
+class NgramModel {
  public:
-  struct Answer {
+  struct Score {
     double log10_prob = 0.0;
-    LmStateRef next;
+    LmStateRef next_state;
   };
 
-  virtual ~Ngrams() = default;
-  virtual Answer ask(const LmState& state, const std::string& word) = 0;
-  virtual bool knows(const std::string& word) = 0;
+  virtual ~NgramModel() = default;
+  virtual Score score(const LmState& state, const std::string& word) = 0;
+  virtual bool contains(const std::string& word) = 0;
 };
 
 struct LmWeights {
   double alpha;
   double beta;
-  double unk_score_offset;
+  double unk_score_offset;  // log10
 };
 
-using Spell = std::function<std::string()>;  // writes a word out; called only when the model must be asked
+using LazyText = std::function<std::string()>;  // spells a word; called only when the n-gram model is queried
 
 class LanguageModel {
  public:
-  using Word = std::uint32_t;
-  static constexpr Word kStranger = UINT32_MAX;  // neither listed nor in the model: all such words are one
-  static constexpr Word kUnlisted = UINT32_MAX - 1;  // in the model, but not in the list; rare, not cached
-  static constexpr Word kSentenceEnd = UINT32_MAX - 2;
-  static constexpr Word kUnasked = UINT32_MAX - 3;  // no word; for those who remember what `word` said
+  // The lexicon node at which the word ends, or one of the constants below.
+  using WordId = std::uint32_t;
+  static constexpr WordId kOutOfVocabulary =
+      UINT32_MAX;  // in neither the lexicon nor the model: one id for all
+  static constexpr WordId kNotInLexicon =
+      UINT32_MAX - 1;  // in the model only; rare, so its scores are not cached
+  static constexpr WordId kSentenceEnd = UINT32_MAX - 2;
+  static constexpr WordId kUnresolved = UINT32_MAX - 3;  // not looked up yet; never returned by `word_id`
 
-  LanguageModel(std::shared_ptr<Ngrams> ngrams, Trie lexicon, LmStateRef start, int order,
+  LanguageModel(std::shared_ptr<NgramModel> model, Trie lexicon, LmStateRef start, int order,
                 std::size_t cache_entries)
       : lexicon(std::move(lexicon)),
         start(std::move(start)),
         order(order),
-        ngrams_(std::move(ngrams)),
+        model_(std::move(model)),
         scores_(cache_entries),
-        strangers_(cache_entries) {}
+        out_of_vocabulary_(cache_entries) {}
 
-  // The word that the letters up to node `listed` of the lexicon (kNone where they have left it) spell.
-  Word word(std::uint32_t listed, const Spell& spell) {
-    if (lexicon.ends(listed)) return listed;
+  // The id of the word whose letters lead to `lexicon_node` (kNone if they leave the lexicon).
+  WordId word_id(std::uint32_t lexicon_node, const LazyText& spell) {
+    if (lexicon.is_final(lexicon_node)) return lexicon_node;
     std::string text = spell();
     {
       const std::lock_guard lock(mutex_);
-      if (const bool* stranger = strangers_.find(text)) return *stranger ? kStranger : kUnlisted;
+      if (const bool* oov = out_of_vocabulary_.find(text)) return *oov ? kOutOfVocabulary : kNotInLexicon;
     }
-    const bool stranger = !ngrams_->knows(text);
+    const bool oov = !model_->contains(text);
     const std::lock_guard lock(mutex_);
-    strangers_.insert(std::move(text), stranger);
-    return stranger ? kStranger : kUnlisted;
+    out_of_vocabulary_.insert(std::move(text), oov);
+    return oov ? kOutOfVocabulary : kNotInLexicon;
   }
 
-  // log10 p(word | state), and the state after it.
-  Ngrams::Answer ask(const LmStateRef& state, Word word, const Spell& spell) {
-    if (word == kUnlisted) return ngrams_->ask(*state.get(), spell());
+  // log10 p(word | state) and the state after the word, from the cache where possible.
+  NgramModel::Score ngram_score(const LmStateRef& state, WordId word, const LazyText& spell) {
+    if (word == kNotInLexicon) return model_->score(*state.get(), spell());
     const Key key{state, word};
     {
       const std::lock_guard lock(mutex_);
-      if (const Ngrams::Answer* known = scores_.find(key)) return *known;
+      if (const NgramModel::Score* cached = scores_.find(key)) return *cached;
     }
-    const Ngrams::Answer answer = ngrams_->ask(*state.get(), spell());
-    std::optional<std::pair<Key, Ngrams::Answer>> oldest;
+    const NgramModel::Score score = model_->score(*state.get(), spell());
+    std::optional<std::pair<Key, NgramModel::Score>> evicted;  // destroyed after the mutex is unlocked
     const std::lock_guard lock(mutex_);
-    oldest = scores_.insert(key, answer);
-    return answer;
+    evicted = scores_.insert(key, score);
+    return score;
   }
 
-  // The worth of a whole word (natural log), and the state after it.
-  std::pair<double, LmStateRef> score(const LmWeights& weights, const LmStateRef& state, Word word,
-                                      const Spell& spell) {
-    Ngrams::Answer answer = ask(state, word, spell);
-    const bool listed = word < kSentenceEnd || (lexicon.empty() && word == kUnlisted);
-    const double log10_prob = answer.log10_prob + (listed ? 0.0 : weights.unk_score_offset);
-    return {weights.alpha * log10_prob * kNaturalPerLog10 + weights.beta, std::move(answer.next)};
+  // The weighted score of a whole word (natural log) and the state after it.
+  std::pair<double, LmStateRef> score(const LmWeights& weights, const LmStateRef& state, WordId word,
+                                      const LazyText& spell) {
+    NgramModel::Score score = ngram_score(state, word, spell);
+    const bool in_lexicon = word < kSentenceEnd || (lexicon.empty() && word == kNotInLexicon);
+    const double log10_prob = score.log10_prob + (in_lexicon ? 0.0 : weights.unk_score_offset);
+    return {weights.alpha * log10_prob * kNaturalPerLog10 + weights.beta, std::move(score.next_state)};
   }
 
-  // The worth of the sentence ending after `state`; no word, so no beta.
+  // The weighted score of the end of the sentence after `state`. It is no word, so beta is not added.
   double score_end(const LmWeights& weights, const LmStateRef& state) {
-    const Ngrams::Answer answer = ask(state, kSentenceEnd, [] { return std::string("</s>"); });
-    return weights.alpha * kNaturalPerLog10 * answer.log10_prob;
+    const NgramModel::Score score = ngram_score(state, kSentenceEnd, [] { return std::string("</s>"); });
+    return weights.alpha * kNaturalPerLog10 * score.log10_prob;
   }
 
-  // 0 while a listed word begins so (`listed` is a node of the lexicon), else a penalty that grows with length.
-  double score_partial(const LmWeights& weights, std::uint32_t listed, std::uint32_t letters) const {
-    if (listed != Trie::kNone) return 0.0;
+  // The score of the first `num_letters` letters of a word: 0 while they are a prefix in the lexicon, else a
+  // penalty that grows with their number.
+  double score_partial(const LmWeights& weights, std::uint32_t lexicon_node,
+                       std::uint32_t num_letters) const {
+    if (lexicon_node != Trie::kNone) return 0.0;
     const double penalty = weights.unk_score_offset;
-    return letters > kUsualLetters ? penalty * letters / kUsualLetters : penalty;
+    return num_letters > kAverageLetters ? penalty * num_letters / kAverageLetters : penalty;
   }
 
   std::size_t cached_entries() {
     const std::lock_guard lock(mutex_);
-    return scores_.size() + strangers_.size();
+    return scores_.size() + out_of_vocabulary_.size();
   }
 
   const Trie lexicon;
@@ -148,11 +154,11 @@ class LanguageModel {
 
  private:
   static constexpr double kNaturalPerLog10 = 2.302585092994046;
-  static constexpr std::uint32_t kUsualLetters = 6;
+  static constexpr std::uint32_t kAverageLetters = 6;  // pyctcdecode's AVG_TOKEN_LEN
 
   struct Key {
     LmStateRef state;
-    Word word;
+    WordId word;
     bool operator==(const Key& other) const { return state.get() == other.state.get() && word == other.word; }
   };
   struct KeyHash {
@@ -162,10 +168,10 @@ class LanguageModel {
     }
   };
 
-  std::shared_ptr<Ngrams> ngrams_;
+  std::shared_ptr<NgramModel> model_;
   std::mutex mutex_;
-  LruCache<Key, Ngrams::Answer, KeyHash> scores_;
-  LruCache<std::string, bool> strangers_;
+  LruCache<Key, NgramModel::Score, KeyHash> scores_;
+  LruCache<std::string, bool> out_of_vocabulary_;
 };
 
 }  // namespace streamasr

@@ -1,4 +1,4 @@
-// A map of bounded size that forgets what was not asked for the longest. Not synchronised.
+// A map of bounded size that evicts the least recently used entry. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -14,37 +14,37 @@ class LruCache {
  public:
   using Entry = std::pair<Key, Value>;
 
-  explicit LruCache(std::size_t limit) : limit_(limit) {}
+  explicit LruCache(std::size_t capacity) : capacity_(capacity) {}
 
-  template <class Wanted>
-  const Value* find(const Wanted& key) {
-    const auto found = places_.find(key);
-    if (found == places_.end()) return nullptr;
+  template <class Lookup>
+  const Value* find(const Lookup& key) {
+    const auto found = index_.find(key);
+    if (found == index_.end()) return nullptr;
     entries_.splice(entries_.begin(), entries_, found->second);
     return &found->second->second;
   }
 
-  // Returns the entry that had to go, if one had; it may be costly to destroy, so the caller says when.
+  // Returns the evicted or replaced entry, if any. Destroying it may be slow, so the caller decides when.
   std::optional<Entry> insert(Key key, Value value) {
-    if (const auto found = places_.find(key); found != places_.end()) {
+    if (const auto found = index_.find(key); found != index_.end()) {
       std::swap(found->second->second, value);
       return Entry{std::move(key), std::move(value)};
     }
     entries_.emplace_front(std::move(key), std::move(value));
-    places_.emplace(entries_.front().first, entries_.begin());
-    if (entries_.size() <= limit_) return std::nullopt;
-    places_.erase(entries_.back().first);
-    std::optional<Entry> oldest{std::move(entries_.back())};
+    index_.emplace(entries_.front().first, entries_.begin());
+    if (entries_.size() <= capacity_) return std::nullopt;
+    index_.erase(entries_.back().first);
+    std::optional<Entry> evicted{std::move(entries_.back())};
     entries_.pop_back();
-    return oldest;
+    return evicted;
   }
 
   std::size_t size() const { return entries_.size(); }
 
  private:
-  std::size_t limit_;
-  std::list<Entry> entries_;
-  std::unordered_map<Key, typename std::list<Entry>::iterator, Hash, Equal> places_;
+  std::size_t capacity_;
+  std::list<Entry> entries_;  // most recently used first
+  std::unordered_map<Key, typename std::list<Entry>::iterator, Hash, Equal> index_;
 };
 
 }  // namespace streamasr

@@ -1,4 +1,4 @@
-// What words and beginnings of words are worth to a search: letters, finished words, hotwords, sentence ends.
+// Score histories and partial words of a search with the language model and the hotwords.
 
 #include <algorithm>
 #include <cmath>
@@ -7,131 +7,142 @@
 
 namespace streamasr {
 
-// A spelling and one more letter.
-Spelling Search::longer(const State& state, const Spelling& spelling, char32_t letter) const {
-  Spelling next;
-  next.edge = letter;
-  next.letters = spelling.letters + 1;
-  if (lm) next.listed = lm->lexicon.child(spelling.listed, letter);
-  next.hotword = state.hotwords->child(spelling.hotword, letter);
-  return next;
+Spelling Search::append_letter(const State& state, const Spelling& spelling, char32_t letter) const {
+  Spelling longer;
+  longer.edge = letter;
+  longer.num_letters = spelling.num_letters + 1;
+  if (lm) longer.lexicon_node = lm->lexicon.child(spelling.lexicon_node, letter);
+  longer.hotword_node = state.hotwords->child(spelling.hotword_node, letter);
+  return longer;
 }
 
-// The node of `part` and a token's piece, kNoNode where nobody holds it.
-NodeId Search::find(const State& state, NodeId part, std::u32string_view piece) const {
-  for (std::size_t i = 0; i < piece.size() && part != kNoNode; ++i) part = state.spellings.child(part, piece[i]);
-  return part;
+// The node of a spelling with a token's piece appended; kNoNode if it does not exist yet.
+NodeId Search::find_spelling(const State& state, NodeId spelling, std::u32string_view piece) const {
+  for (std::size_t i = 0; i < piece.size() && spelling != kNoNode; ++i) {
+    spelling = state.spellings.child(spelling, piece[i]);
+  }
+  return spelling;
 }
 
-NodeId Search::spell(State& state, NodeId part, std::u32string_view piece) const {
+NodeId Search::add_spelling(State& state, NodeId spelling, std::u32string_view piece) const {
   for (const char32_t letter : piece) {
-    NodeId next = state.spellings.child(part, letter);
-    if (next == kNoNode) next = state.spellings.add_child(part, longer(state, state.spellings[part], letter));
-    part = next;
-  }
-  return part;
-}
-
-HotwordState Search::hear(const State& state, NodeId context, NodeId word) const {
-  const Spelling& spelling = state.spellings[word];
-  const HotwordState& heard = state.contexts[context].heard;
-  if (state.hotwords->empty()) return {};
-  if (spelling.hotword == Trie::kNone && heard.place == 0) return {heard.settled, 0.0, 0, 0};
-  return state.hotwords->advance(heard, spelling.hotword, heard.place == 0 ? std::u32string() : state.letters(word));
-}
-
-NodeId Search::extend(State& state, NodeId context, NodeId word) const {
-  if (const NodeId known = state.contexts.child(context, word); known != kNoNode) return known;
-  Context longer;
-  longer.edge = word;
-  longer.words = state.contexts[context].words + 1;
-  longer.heard = hear(state, context, word);
-  longer.scored = !lm;
-  if (!lm) longer.score = longer.heard.settled + longer.heard.pending;
-  state.spellings.hold(word);
-  return state.contexts.add_child(context, longer);
-}
-
-void Search::score(State& state, NodeId id) const {
-  Context& context = state.contexts[id];
-  if (context.scored) return;
-  const Context& before = state.contexts[context.before];
-  Spelling& last = state.spellings[context.edge];
-  const Spell spell = [&] { return state.text(context.edge); };
-  if (last.word == LanguageModel::kUnasked) last.word = lm->word(last.listed, spell);
-  auto [gain, next] = lm->score(config.weights, before.lm_state, last.word, spell);
-  context.lm_state = std::move(next);
-  context.lm_score = before.lm_score + gain;
-  context.score = context.lm_score + context.heard.settled + context.heard.pending;
-  context.scored = true;
-}
-
-// What the open word `part` and then `piece` are worth: as a hotword's beginning, else as a listed word's.
-double Search::score_part(const State& state, NodeId context, NodeId part, std::u32string_view piece) const {
-  Spelling spelling = state.spellings[part];
-  for (const char32_t letter : piece) spelling = longer(state, spelling, letter);
-  if (spelling.letters == 0) return 0.0;
-  if (!state.hotwords->empty()) {
-    const HotwordState& heard = state.contexts[context].heard;
-    double credit = state.hotwords->credit(spelling.hotword);
-    if (heard.place != 0) {
-      credit = state.hotwords->score_part(heard, credit, state.letters(part).append(piece));
+    NodeId next = state.spellings.child(spelling, letter);
+    if (next == kNoNode) {
+      next = state.spellings.add_child(spelling, append_letter(state, state.spellings[spelling], letter));
     }
-    if (!std::isnan(credit)) return credit;
+    spelling = next;
   }
-  return lm ? lm->score_partial(config.weights, spelling.listed, spelling.letters) : 0.0;
+  return spelling;
 }
 
-double Search::score_end(const State& state, NodeId id, bool end_of_sentence, bool empty_word) const {
-  const Context& context = state.contexts[id];
-  double score = context.lm_score + context.heard.settled;
+HotwordState Search::advance_hotwords(const State& state, NodeId history, NodeId word) const {
+  if (state.hotwords->empty()) return {};
+  const Spelling& spelling = state.spellings[word];
+  const HotwordState& before = state.histories[history].hotwords;
+  if (spelling.hotword_node == Trie::kNone && before.phrase == 0) return {before.completed_score, 0.0, 0, 0};
+  // The letters are needed only to go on with a phrase.
+  const std::u32string letters = before.phrase == 0 ? std::u32string() : state.letters(word);
+  return state.hotwords->advance(before, spelling.hotword_node, letters);
+}
+
+NodeId Search::extend(State& state, NodeId history, NodeId word) const {
+  if (const NodeId known = state.histories.child(history, word); known != kNoNode) return known;
+  History longer;
+  longer.edge = word;
+  longer.num_words = state.histories[history].num_words + 1;
+  longer.hotwords = advance_hotwords(state, history, word);
+  longer.lm_scored = !lm;
+  if (!lm) longer.score = longer.hotwords.completed_score + longer.hotwords.pending_score;
+  state.spellings.retain(word);
+  return state.histories.add_child(history, longer);
+}
+
+void Search::score_with_lm(State& state, NodeId id) const {
+  History& history = state.histories[id];
+  if (history.lm_scored) return;
+  const History& before = state.histories[history.parent];
+  Spelling& last_word = state.spellings[history.edge];
+  const LazyText spell = [&] { return state.word_text(history.edge); };
+  if (last_word.word == LanguageModel::kUnresolved)
+    last_word.word = lm->word_id(last_word.lexicon_node, spell);
+  auto [word_score, next_state] = lm->score(config.weights, before.lm_state, last_word.word, spell);
+  history.lm_state = std::move(next_state);
+  history.lm_score = before.lm_score + word_score;
+  history.score = history.lm_score + history.hotwords.completed_score + history.hotwords.pending_score;
+  history.lm_scored = true;
+}
+
+// The score of an open word with a token's piece appended: as the beginning of a hotword if it is one, else
+// the language model's.
+double Search::partial_word_score(const State& state, NodeId history, NodeId word,
+                                  std::u32string_view piece) const {
+  Spelling spelling = state.spellings[word];
+  for (const char32_t letter : piece) spelling = append_letter(state, spelling, letter);
+  if (spelling.num_letters == 0) return 0.0;
+  if (!state.hotwords->empty()) {
+    const HotwordState& hotwords = state.histories[history].hotwords;
+    double score = state.hotwords->first_word_score(spelling.hotword_node);
+    if (hotwords.phrase != 0) {
+      score = state.hotwords->partial_word_score(hotwords, score, state.letters(word).append(piece));
+    }
+    if (!std::isnan(score)) return score;
+  }
+  return lm ? lm->score_partial(config.weights, spelling.lexicon_node, spelling.num_letters) : 0.0;
+}
+
+double Search::final_score(const State& state, NodeId id, bool end_of_sentence, bool empty_word) const {
+  const History& history = state.histories[id];
+  double score = history.lm_score + history.hotwords.completed_score;
   if (!lm) return score;
-  LmStateRef lm_state = context.lm_state;
+  LmStateRef lm_state = history.lm_state;
   if (empty_word) {
-    const Spell spell = [] { return std::string(); };
-    auto [charge, next] = lm->score(config.weights, lm_state, lm->word(Trie::kNone, spell), spell);
-    score += charge;
-    lm_state = std::move(next);
+    const LazyText spell = [] { return std::string(); };
+    auto [word_score, next_state] =
+        lm->score(config.weights, lm_state, lm->word_id(Trie::kNone, spell), spell);
+    score += word_score;
+    lm_state = std::move(next_state);
   }
   return end_of_sentence ? score + lm->score_end(config.weights, lm_state) : score;
 }
 
 void Search::set_hotwords(State& state, std::shared_ptr<const Hotwords> hotwords) const {
   state.hotwords = std::move(hotwords);
-  state.spellings[kNoLetters].hotword = state.hotwords->empty() ? Trie::kNone : Trie::kRoot;
-  std::vector<NodeId> todo{kNoLetters};
-  while (!todo.empty()) {
-    const NodeId parent = todo.back();
-    todo.pop_back();
-    for (NodeId id = state.spellings[parent].first_child; id != kNoNode; id = state.spellings[id].next_sibling) {
+  state.spellings[kNoLetters].hotword_node = state.hotwords->empty() ? Trie::kNone : Trie::kRoot;
+  std::vector<NodeId> pending{kNoLetters};
+  while (!pending.empty()) {
+    const NodeId parent = pending.back();
+    pending.pop_back();
+    for (NodeId id = state.spellings[parent].first_child; id != kNoNode;
+         id = state.spellings[id].next_sibling) {
       Spelling& child = state.spellings[id];
-      child.hotword = state.hotwords->child(state.spellings[parent].hotword, child.edge);
-      todo.push_back(id);
+      child.hotword_node = state.hotwords->child(state.spellings[parent].hotword_node, child.edge);
+      pending.push_back(id);
     }
   }
-  todo.push_back(0);
-  while (!todo.empty()) {
-    const NodeId parent = todo.back();
-    todo.pop_back();
-    for (NodeId id = state.contexts[parent].first_child; id != kNoNode; id = state.contexts[id].next_sibling) {
-      Context& child = state.contexts[id];
-      child.heard = hear(state, parent, child.edge);
-      child.score = child.lm_score + child.heard.settled + child.heard.pending;
-      todo.push_back(id);
+  pending.push_back(kNoWords);
+  while (!pending.empty()) {
+    const NodeId parent = pending.back();
+    pending.pop_back();
+    for (NodeId id = state.histories[parent].first_child; id != kNoNode;
+         id = state.histories[id].next_sibling) {
+      History& child = state.histories[id];
+      child.hotwords = advance_hotwords(state, parent, child.edge);
+      child.score = child.lm_score + child.hotwords.completed_score + child.hotwords.pending_score;
+      pending.push_back(id);
     }
   }
   std::vector<Beam> beams;
   for (Beam& beam : state.beams) {
-    if (!state.extends(beam.context, state.committed)) {
-      state.drop(beam);
+    if (!state.starts_with(beam.history, state.committed)) {
+      state.release(beam);
       continue;
     }
-    beam.part_score = score_part(state, beam.context, beam.part, {});
-    beam.total = beam.score + state.contexts[beam.context].score + beam.part_score;
+    beam.partial_word_score = partial_word_score(state, beam.history, beam.partial_word, {});
+    beam.total = beam.score + state.histories[beam.history].score + beam.partial_word_score;
     beams.push_back(beam);
   }
   std::stable_sort(beams.begin(), beams.end(),
-                   [](const Beam& one, const Beam& other) { return one.total > other.total; });
+                   [](const Beam& left, const Beam& right) { return left.total > right.total; });
   state.beams = std::move(beams);
 }
 

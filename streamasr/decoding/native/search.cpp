@@ -1,3 +1,5 @@
+// Advance all beams by one frame: extend them by every token, sum paths of equal text, score, prune.
+
 #include "search.hpp"
 
 #include <algorithm>
@@ -8,29 +10,34 @@ namespace streamasr {
 
 namespace {
 
-constexpr double kLogProbFloor = -34.538776394910684;  // log(1e-15): no token is less probable
-constexpr double kNever = -std::numeric_limits<double>::infinity();
-constexpr double kRounding = 1e-6;  // far more than sums of a few scores can be off
-constexpr std::uint32_t kFree = UINT32_MAX;
+constexpr double kLogProbFloor = -34.538776394910684;  // log(1e-15), pyctcdecode's MIN_TOKEN_CLIP_P
+constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
+constexpr double kRoundingMargin = 1e-6;  // far above the rounding error of a sum of a few scores
+constexpr std::uint32_t kFreeSlot = UINT32_MAX;
 
-// Finds the candidate of a text and a token among those of this frame; open addressing, never full.
+// Finds a frame's candidate by text and last token: a hash table with open addressing that is never full.
 class CandidateIndex {
  public:
-  CandidateIndex(Workspace& work, std::size_t most) : candidates_(work.candidates), slots_(work.slots) {
+  CandidateIndex(ScratchBuffers& scratch, std::size_t max_candidates)
+      : candidates_(scratch.candidates), slots_(scratch.slots) {
     std::size_t size = 64;
-    while (size < 2 * most) size *= 2;
-    slots_.assign(size, kFree);
+    while (size < 2 * max_candidates) size *= 2;
+    slots_.assign(size, kFreeSlot);
     mask_ = size - 1;
   }
 
-  // The slot of the candidate, or the free slot where it belongs.
-  std::uint32_t& slot(NodeId context, NodeId part, std::int32_t token, bool grows) {
-    const std::uint64_t key = (std::uint64_t{context} << 32 | part) + 0xD6E8FEB86659FD93u * (2 * token + grows);
-    for (std::size_t at = mixed(key) & mask_;; at = (at + 1) & mask_) {
+  // The slot of the candidate, or the free slot in which it belongs.
+  std::uint32_t& slot(NodeId history, NodeId partial_word, std::int32_t token, bool adds_spelling) {
+    const std::uint64_t key =
+        (std::uint64_t{history} << 32 | partial_word) + 0xD6E8FEB86659FD93u * (2 * token + adds_spelling);
+    for (std::size_t at = mix_bits(key) & mask_;; at = (at + 1) & mask_) {
       std::uint32_t& slot = slots_[at];
-      if (slot == kFree) return slot;
+      if (slot == kFreeSlot) return slot;
       const Candidate& known = candidates_[slot];
-      if (known.context == context && known.part == part && known.token == token && known.grows == grows) return slot;
+      if (known.history == history && known.partial_word == partial_word && known.last_token == token &&
+          known.adds_spelling == adds_spelling) {
+        return slot;
+      }
     }
   }
 
@@ -42,8 +49,8 @@ class CandidateIndex {
 
 }  // namespace
 
-double log_add(double one, double other) {
-  const double high = one > other ? one : other, low = one > other ? other : one;
+double log_add(double left, double right) {
+  const double high = left > right ? left : right, low = left > right ? right : left;
   return high + std::log1p(std::exp(low - high));
 }
 
@@ -51,94 +58,97 @@ Search::Search(Tokens tokens, std::shared_ptr<LanguageModel> lm, SearchConfig co
     : tokens(std::move(tokens)),
       lm(std::move(lm)),
       config(config),
-      remembered_words_(this->lm ? std::max(1, this->lm->order - 1) : 1) {}
+      lm_history_words_(this->lm ? std::max(1, this->lm->order - 1) : 1) {}
 
-State Search::initial(std::shared_ptr<const Hotwords> hotwords, std::int64_t origin,
-                      const std::vector<std::string>& after) const {
+State Search::initial(std::shared_ptr<const Hotwords> hotwords, std::int64_t start_frame,
+                      const std::vector<std::string>& previous_words) const {
   Spelling no_letters;
-  Context no_words;
-  no_letters.hotword = hotwords->empty() ? Trie::kNone : Trie::kRoot;
+  History no_words;
+  no_letters.hotword_node = hotwords->empty() ? Trie::kNone : Trie::kRoot;
   if (lm) {
-    no_letters.listed = lm->lexicon.empty() ? Trie::kNone : Trie::kRoot;
+    no_letters.lexicon_node = lm->lexicon.empty() ? Trie::kNone : Trie::kRoot;
     no_words.lm_state = lm->start;
-    for (const std::string& word : after) {
-      const Spell spell = [&] { return word; };
-      const std::uint32_t listed = lm->lexicon.walk(no_letters.listed, code_points(word));
-      no_words.lm_state = lm->ask(no_words.lm_state, lm->word(listed, spell), spell).next;
+    for (const std::string& word : previous_words) {
+      const LazyText spell = [&] { return word; };
+      const std::uint32_t lexicon_node = lm->lexicon.walk(no_letters.lexicon_node, code_points(word));
+      no_words.lm_state =
+          lm->ngram_score(no_words.lm_state, lm->word_id(lexicon_node, spell), spell).next_state;
     }
   }
-  return State(tokens.blank, std::move(hotwords), no_letters, no_words, origin);
+  return State(tokens.blank, std::move(hotwords), no_letters, no_words, start_frame);
 }
 
 template <class Value>
-void Search::cut(const Value* log_probs_V, Frame& frame) const {
-  const auto floor = static_cast<Value>(kLogProbFloor), least = static_cast<Value>(config.token_min_log_prob);
-  const auto count = static_cast<std::int32_t>(tokens.pieces.size());
+void Search::prune_frame(const Value* log_probs_V, PrunedFrame& frame) const {
+  const auto floor = static_cast<Value>(kLogProbFloor);
+  const auto threshold = static_cast<Value>(config.token_min_log_prob);
+  const auto num_tokens = static_cast<std::int32_t>(tokens.pieces.size());
   frame.tokens.clear();
-  frame.best = 0;
+  frame.best_token = 0;
   Value best = std::max(log_probs_V[0], floor);
-  for (std::int32_t token = 1; token < count; ++token) {
+  for (std::int32_t token = 1; token < num_tokens; ++token) {
     if (log_probs_V[token] > best) {
       best = log_probs_V[token];
-      frame.best = token;
+      frame.best_token = token;
     }
   }
-  for (std::int32_t token = 0; token < count; ++token) {
+  for (std::int32_t token = 0; token < num_tokens; ++token) {
     const Value log_prob = std::max(log_probs_V[token], floor);
-    if (log_prob >= least || token == frame.best) frame.tokens.emplace_back(token, log_prob);
+    if (log_prob >= threshold || token == frame.best_token) frame.tokens.emplace_back(token, log_prob);
   }
 }
 
-template void Search::cut(const float*, Frame&) const;
-template void Search::cut(const double*, Frame&) const;
+template void Search::prune_frame(const float*, PrunedFrame&) const;
+template void Search::prune_frame(const double*, PrunedFrame&) const;
 
-void Search::advance(State& state, const Frame& frame, Workspace& work) const {
-  const bool only_blank = frame.tokens.size() == 1 && frame.best == tokens.blank;
-  if (only_blank && state.resting) {
-    state.offset += frame.tokens[0].second;
+void Search::advance(State& state, const PrunedFrame& frame, ScratchBuffers& scratch) const {
+  const bool only_blank = frame.tokens.size() == 1 && frame.best_token == tokens.blank;
+  if (only_blank && state.ends_in_blank) {
+    state.blank_log_prob += frame.tokens[0].second;
   } else {
-    expand(state, frame, work);
-    select(state, work);
-    rebuild(state, work);
-    if (state.open_tokens() > config.max_path_tokens) narrow(state);
-    state.resting = only_blank;
+    expand(state, frame, scratch);
+    select(state, scratch);
+    replace_beams(state, scratch);
+    if (state.divergent_tokens() > config.max_path_tokens) limit_divergence(state);
+    state.ends_in_blank = only_blank;
   }
-  ++state.frames;
+  ++state.num_frames;
 }
 
-// Every beam with every token of the frame; paths that spell the same text are summed.
-void Search::expand(State& state, const Frame& frame, Workspace& work) const {
-  work.candidates.clear();
-  work.finished.assign(state.beams.size(), kNoNode);
-  CandidateIndex index(work, frame.tokens.size() * state.beams.size());
+// Extends every beam by every token of the frame and sums the paths that spell the same text.
+void Search::expand(State& state, const PrunedFrame& frame, ScratchBuffers& scratch) const {
+  scratch.candidates.clear();
+  scratch.finished_histories.assign(state.beams.size(), kNoNode);
+  CandidateIndex index(scratch, frame.tokens.size() * state.beams.size());
   for (const auto& [token, log_prob] : frame.tokens) {
     const std::u32string& piece = tokens.pieces[token];
-    const bool starts = tokens.starts[token];
-    const NodeId begun = starts ? find(state, kNoLetters, piece) : kNoNode;
+    const bool starts_word = tokens.starts_word[token];
+    const NodeId new_word = starts_word ? find_spelling(state, kNoLetters, piece) : kNoNode;
     for (std::uint32_t source = 0; source < state.beams.size(); ++source) {
       const Beam& beam = state.beams[source];
-      NodeId context = beam.context, part = beam.part, longer = part;
-      const bool stays = token == tokens.blank || token == beam.token;
-      if (!stays && starts) {
-        if (part != kNoLetters) context = finished(state, source, work);
-        part = kNoLetters;
-        longer = begun;
-      } else if (!stays) {
-        longer = find(state, part, piece);
+      NodeId history = beam.history, partial_word = beam.partial_word, longer = partial_word;
+      const bool same_text = token == tokens.blank || token == beam.last_token;
+      if (!same_text && starts_word) {
+        if (partial_word != kNoLetters) history = finish_word(state, source, scratch);
+        partial_word = kNoLetters;
+        longer = new_word;
+      } else if (!same_text) {
+        longer = find_spelling(state, partial_word, piece);
       }
-      const bool grows = longer == kNoNode;
-      if (!grows) part = longer;
+      const bool adds_spelling = longer == kNoNode;
+      if (!adds_spelling) partial_word = longer;
       const double score = beam.score + log_prob, path_score = beam.path_score + log_prob;
-      std::uint32_t& slot = index.slot(context, part, token, grows);
-      if (slot == kFree) {
-        slot = static_cast<std::uint32_t>(work.candidates.size());
-        const double part_score =
-            stays ? beam.part_score : score_part(state, context, part, grows ? piece : std::u32string_view());
-        work.candidates.push_back(
-            {context, part, token, source, grows, score, path_score, part_score, log_prob, kNever});
+      std::uint32_t& slot = index.slot(history, partial_word, token, adds_spelling);
+      if (slot == kFreeSlot) {
+        slot = static_cast<std::uint32_t>(scratch.candidates.size());
+        const std::u32string_view new_letters = adds_spelling ? piece : std::u32string_view();
+        const double word_score = same_text ? beam.partial_word_score
+                                            : partial_word_score(state, history, partial_word, new_letters);
+        scratch.candidates.push_back({history, partial_word, token, source, adds_spelling, score, path_score,
+                                      word_score, log_prob, kMinusInfinity});
         continue;
       }
-      Candidate& same = work.candidates[slot];
+      Candidate& same = scratch.candidates[slot];
       same.score = log_add(score, same.score);
       if (path_score > same.path_score) {
         same.path_score = path_score;
@@ -148,159 +158,164 @@ void Search::expand(State& state, const Frame& frame, Workspace& work) const {
   }
 }
 
-// The context of a beam once its open word is finished; held until the frame is over.
-NodeId Search::finished(State& state, std::uint32_t source, Workspace& work) const {
-  NodeId& context = work.finished[source];
-  if (context == kNoNode) {
-    context = extend(state, state.beams[source].context, state.beams[source].part);
-    state.contexts.hold(context);
+// The history of a beam with its open word finished; referenced until `replace_beams`.
+NodeId Search::finish_word(State& state, std::uint32_t source, ScratchBuffers& scratch) const {
+  NodeId& history = scratch.finished_histories[source];
+  if (history == kNoNode) {
+    history = extend(state, state.beams[source].history, state.beams[source].partial_word);
+    state.histories.retain(history);
   }
-  return context;
+  return history;
 }
 
-// Adds up what each candidate is worth. Unless told to do `all`, leaves out those whose last word the model
-// need not be asked about: whatever it said, others would drop them.
-void Search::score_candidates(State& state, Workspace& work, bool all) const {
+// Computes the total of each candidate. Unless `score_all`, skips candidates whose last word has not been
+// scored by the language model and which would be pruned even with the highest score that it can give.
+void Search::score_candidates(State& state, ScratchBuffers& scratch, bool score_all) const {
   const auto total = [&](const Candidate& candidate) {
-    return candidate.score + state.contexts[candidate.context].score + candidate.part_score;
+    return candidate.score + state.histories[candidate.history].score + candidate.partial_word_score;
   };
-  double least = kNever;
-  work.totals.clear();
-  for (Candidate& candidate : work.candidates) {
-    if (!state.contexts[candidate.context].scored) continue;
+  double threshold = kMinusInfinity;
+  scratch.totals.clear();
+  for (Candidate& candidate : scratch.candidates) {
+    if (!state.histories[candidate.history].lm_scored) continue;
     candidate.total = total(candidate);
-    work.totals.push_back(candidate.total);
-    least = std::max(least, candidate.total + config.beam_prune_log_prob);
+    scratch.totals.push_back(candidate.total);
+    threshold = std::max(threshold, candidate.total + config.beam_prune_log_prob);
   }
-  const auto sift = [&] {
-    if (work.totals.size() < config.beam_width) return;
-    const auto last = work.totals.begin() + (config.beam_width - 1);
-    std::nth_element(work.totals.begin(), last, work.totals.end(), std::greater<>());
-    least = std::max(least, *last);
-  };
-  sift();
-  // A word's log10 probability is at most 0, so that alpha >= 0 makes beta all that it can gain.
+  if (scratch.totals.size() >= config.beam_width) {
+    const auto last_kept = scratch.totals.begin() + (config.beam_width - 1);
+    std::nth_element(scratch.totals.begin(), last_kept, scratch.totals.end(), std::greater<>());
+    threshold = std::max(threshold, *last_kept);
+  }
+  // A log10 probability is at most 0, so with alpha >= 0 no word scores more than this.
   const LmWeights& weights = config.weights;
   const double offset = std::max(0.0, weights.unk_score_offset);
-  const double gain = weights.alpha < 0 ? -kNever : weights.beta + weights.alpha * offset;
-  for (Candidate& candidate : work.candidates) {
-    const Context& context = state.contexts[candidate.context];
-    if (!context.scored) {
-      const double most = candidate.score + state.contexts[context.before].lm_score + gain +
-                          context.heard.settled + context.heard.pending + candidate.part_score + kRounding;
-      if (!all && most < least) continue;
-      score(state, candidate.context);
+  const double max_word_score = weights.alpha < 0 ? -kMinusInfinity : weights.beta + weights.alpha * offset;
+  for (Candidate& candidate : scratch.candidates) {
+    const History& history = state.histories[candidate.history];
+    if (!history.lm_scored) {
+      const double upper_bound = candidate.score + state.histories[history.parent].lm_score + max_word_score +
+                                 history.hotwords.completed_score + history.hotwords.pending_score +
+                                 candidate.partial_word_score + kRoundingMargin;
+      if (!score_all && upper_bound < threshold) continue;
+      score_with_lm(state, candidate.history);
     }
     candidate.total = total(candidate);
-    least = std::max(least, candidate.total + config.beam_prune_log_prob);
+    threshold = std::max(threshold, candidate.total + config.beam_prune_log_prob);
   }
 }
 
-// Lists the candidates worth keeping, best first.
-void Search::select(State& state, Workspace& work) const {
-  score_candidates(state, work, false);
-  const auto& candidates = work.candidates;
-  const auto best_of = [&](auto&& eligible) {
+// Lists the candidates that survive pruning in `scratch.kept`, best first.
+void Search::select(State& state, ScratchBuffers& scratch) const {
+  score_candidates(state, scratch, false);
+  const auto& candidates = scratch.candidates;
+  const auto best_of = [&](auto&& is_eligible) {
     const Candidate* best = nullptr;
     for (const Candidate& candidate : candidates) {
-      if (eligible(candidate) && (!best || candidate.total > best->total)) best = &candidate;
+      if (is_eligible(candidate) && (!best || candidate.total > best->total)) best = &candidate;
     }
     return best;
   };
-  const auto committed = [&](const Candidate& candidate) {
-    return state.extends(candidate.context, state.committed);
+  const auto is_committed = [&](const Candidate& candidate) {
+    return state.starts_with(candidate.history, state.committed);
   };
   const Candidate* best = best_of([](const Candidate&) { return true; });
-  const bool strayed = !committed(*best);
-  if (strayed) {
-    score_candidates(state, work, true);
-    best = best_of(committed);
+  // The committed words must stay: where the best candidate does not begin with them, only those that do are
+  // kept.
+  const bool only_committed = !is_committed(*best);
+  if (only_committed) {
+    score_candidates(state, scratch, true);
+    best = best_of(is_committed);
   }
-  const double least = best->total + config.beam_prune_log_prob;
-  work.kept.clear();
+  const double threshold = best->total + config.beam_prune_log_prob;
+  scratch.kept.clear();
   for (std::uint32_t i = 0; i < candidates.size(); ++i) {
-    if (candidates[i].total >= least && (!strayed || committed(candidates[i]))) work.kept.push_back(i);
+    if (candidates[i].total >= threshold && (!only_committed || is_committed(candidates[i]))) {
+      scratch.kept.push_back(i);
+    }
   }
-  const auto better = [&](std::uint32_t one, std::uint32_t other) {
-    const double gap = candidates[one].total - candidates[other].total;
-    return gap != 0.0 ? gap > 0.0 : one < other;
+  const auto is_better = [&](std::uint32_t left, std::uint32_t right) {
+    const double difference = candidates[left].total - candidates[right].total;
+    return difference != 0.0 ? difference > 0.0 : left < right;
   };
-  const std::size_t count = std::min(work.kept.size(), config.beam_width);
-  const auto end = work.kept.begin() + count;
-  if (end != work.kept.end()) std::nth_element(work.kept.begin(), end, work.kept.end(), better);
-  work.kept.resize(count);
-  std::sort(work.kept.begin(), work.kept.end(), better);
+  const std::size_t count = std::min(scratch.kept.size(), config.beam_width);
+  const auto end = scratch.kept.begin() + count;
+  if (end != scratch.kept.end()) std::nth_element(scratch.kept.begin(), end, scratch.kept.end(), is_better);
+  scratch.kept.resize(count);
+  std::sort(scratch.kept.begin(), scratch.kept.end(), is_better);
 }
 
-// Makes the kept candidates the beams, and lets go of everything else.
-void Search::rebuild(State& state, Workspace& work) const {
-  work.said.assign(state.beams.size(), kNoNode);
-  work.beams.clear();
-  for (const std::uint32_t kept : work.kept) {
-    work.beams.push_back(next_beam(state, work.candidates[kept], work));
-    state.hold(work.beams.back());
+// Makes beams of the selected candidates and releases the old beams.
+void Search::replace_beams(State& state, ScratchBuffers& scratch) const {
+  scratch.finished_paths.assign(state.beams.size(), kNoNode);
+  scratch.beams.clear();
+  for (const std::uint32_t kept : scratch.kept) {
+    scratch.beams.push_back(next_beam(state, scratch.candidates[kept], scratch));
+    state.retain(scratch.beams.back());
   }
-  for (const Beam& beam : state.beams) state.drop(beam);
-  for (const NodeId context : work.finished) state.drop_context(context);
-  state.beams.swap(work.beams);
+  for (const Beam& beam : state.beams) state.release(beam);
+  for (const NodeId history : scratch.finished_histories) state.release_history(history);
+  state.beams.swap(scratch.beams);
   if (!config.prune_history) return;
-  const std::vector<std::uint32_t> places = undominated(state);
+  const std::vector<std::uint32_t> recombined = recombined_beams(state);
   std::vector<Beam> beams;
   for (std::uint32_t i = 0, next = 0; i < state.beams.size(); ++i) {
-    if (next < places.size() && places[next] == i) {
+    if (next < recombined.size() && recombined[next] == i) {
       beams.push_back(state.beams[i]);
       ++next;
     } else {
-      state.drop(state.beams[i]);
+      state.release(state.beams[i]);
     }
   }
   state.beams = std::move(beams);
 }
 
-// The beam that a candidate becomes, with the path behind it.
-Beam Search::next_beam(State& state, const Candidate& candidate, Workspace& work) const {
+// The beam that a candidate becomes, with its best path.
+Beam Search::next_beam(State& state, const Candidate& candidate, ScratchBuffers& scratch) const {
   Beam next = state.beams[candidate.source];
-  const std::int32_t token = candidate.token;
-  const bool sounds = !tokens.pieces[token].empty();
-  const std::int32_t frame = state.frames;
-  if (token == next.token) {
-    if (sounds) {
+  const std::int32_t token = candidate.last_token;
+  const bool has_letters = !tokens.pieces[token].empty();
+  const std::int32_t frame = state.num_frames;
+  if (token == next.last_token) {
+    if (has_letters) {
       next.end = frame + 1;
-      next.peak = std::max(next.peak, candidate.log_prob);
+      next.max_log_prob = std::max(next.max_log_prob, candidate.log_prob);
     }
   } else {
     const auto finish_token = [&](bool ends_word) {
-      Spoken said;
-      said.before = next.spoken;
-      said.start = next.start;
-      said.end = next.end;
-      said.peak = next.peak;
-      said.length = state.length(next.spoken) + 1;
-      said.ends_word = ends_word;
-      return state.spoken.add(said);
+      PathToken finished;
+      finished.parent = next.path;
+      finished.start = next.start;
+      finished.end = next.end;
+      finished.max_log_prob = next.max_log_prob;
+      finished.path_length = state.path_length(next.path) + 1;
+      finished.ends_word = ends_word;
+      return state.path_tokens.add(finished);
     };
-    if (tokens.starts[token] && next.open) {
-      next.spoken = finish_token(true);
-      next.open = false;
+    if (tokens.starts_word[token] && next.token_open) {
+      next.path = finish_token(true);
+      next.token_open = false;
     }
-    if (sounds) {
-      if (next.open) {
-        NodeId& said = work.said[candidate.source];
-        if (said == kNoNode) said = finish_token(false);
-        next.spoken = said;
+    if (has_letters) {
+      if (next.token_open) {
+        NodeId& path = scratch.finished_paths[candidate.source];
+        if (path == kNoNode) path = finish_token(false);
+        next.path = path;
       }
-      next.open = true;
+      next.token_open = true;
       next.start = frame;
       next.end = frame + 1;
-      next.peak = candidate.log_prob;
+      next.max_log_prob = candidate.log_prob;
     }
   }
-  next.context = candidate.context;
-  next.part = candidate.grows ? spell(state, candidate.part, tokens.pieces[token]) : candidate.part;
-  next.token = token;
+  next.history = candidate.history;
+  next.partial_word = candidate.adds_spelling
+                          ? add_spelling(state, candidate.partial_word, tokens.pieces[token])
+                          : candidate.partial_word;
+  next.last_token = token;
   next.score = candidate.score;
   next.path_score = candidate.path_score;
-  next.part_score = candidate.part_score;
+  next.partial_word_score = candidate.partial_word_score;
   next.total = candidate.total;
   return next;
 }

@@ -1,10 +1,11 @@
-// CTC prefix beam search with a language model and hotwords, one frame after another (Hannun et al. 2014;
-// scored as pyctcdecode 0.5.0 scores it). Knows no utterances and no Python.
+// CTC prefix beam search with a language model and hotwords, frame by frame (Hannun et al. 2014, with the
+// scores of pyctcdecode 0.5.0).
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,41 +23,41 @@ struct SearchConfig {
   LmWeights weights;
 };
 
-// What the tokens do to the word being spelt.
+// What each token does to the open word.
 struct Tokens {
-  std::vector<std::u32string> pieces;  // what each adds to it
-  std::vector<bool> starts;            // whether each finishes the word before it
+  std::vector<std::u32string> pieces;  // the letters that it appends
+  std::vector<bool> starts_word;       // whether it finishes the open word first
   std::int32_t blank;
-  std::int32_t separator;  // -1 where there is none
+  std::int32_t separator;  // -1 if there is none
 };
 
-// What one frame offers.
-struct Frame {
-  std::vector<std::pair<std::int32_t, double>> tokens;  // those worth trying with log-probs, rising ids
-  std::int32_t best;                                    // the most probable of them
+// A frame after pruning of improbable tokens.
+struct PrunedFrame {
+  std::vector<std::pair<std::int32_t, double>> tokens;  // ids and log-probs, in ascending order of ids
+  std::int32_t best_token;
 };
 
 // A beam of the next frame while paths are still being added to it.
 struct Candidate {
-  NodeId context;
-  NodeId part;  // without the token's piece if it `grows`: most candidates are never spelt out
-  std::int32_t token;
-  std::uint32_t source;  // the beam of this frame that the best path comes from
-  bool grows;
+  NodeId history;
+  NodeId partial_word;  // without the token's piece if `adds_spelling`: most candidates are pruned before
+  std::int32_t last_token;
+  std::uint32_t source;  // index of the beam that the best path comes from
+  bool adds_spelling;    // whether the partial word with the token's piece has no node yet
   double score;
   double path_score;
-  double part_score;
-  double log_prob;
+  double partial_word_score;
+  double log_prob;  // of the token in this frame
   double total;
 };
 
-// Memory that a thread reuses from frame to frame; holds nothing between frames.
-struct Workspace {
-  Frame frame;
+// Memory that one thread reuses from frame to frame. It carries no information between frames.
+struct ScratchBuffers {
+  PrunedFrame frame;
   std::vector<Candidate> candidates;
-  std::vector<std::uint32_t> slots;  // hash table over the candidates
-  std::vector<NodeId> finished;      // per beam: its context once its open word is finished, if that was asked
-  std::vector<NodeId> said;          // per beam: its path once its last token is finished
+  std::vector<std::uint32_t> slots;        // hash table of the candidates
+  std::vector<NodeId> finished_histories;  // per beam: its history with the open word finished, if needed
+  std::vector<NodeId> finished_paths;      // per beam: its path with the open token finished, if needed
   std::vector<std::uint32_t> kept;
   std::vector<double> totals;
   std::vector<Beam> beams;
@@ -64,69 +65,74 @@ struct Workspace {
 
 class Search {
  public:
-  // lm: none for acoustic scores (and hotwords) alone.
+  // lm: none for acoustic and hotword scores only.
   Search(Tokens tokens, std::shared_ptr<LanguageModel> lm, SearchConfig config);
 
-  // A search that has heard nothing. after: words said just before, where the sentence goes on.
-  State initial(std::shared_ptr<const Hotwords> hotwords, std::int64_t origin,
-                const std::vector<std::string>& after) const;
+  // The state before the first frame. previous_words: the words before, if the sentence goes on.
+  State initial(std::shared_ptr<const Hotwords> hotwords, std::int64_t start_frame,
+                const std::vector<std::string>& previous_words) const;
 
-  // As if the words so far had been heard with other hotwords.
+  // Rescores the words of `state` with other hotwords.
   void set_hotwords(State& state, std::shared_ptr<const Hotwords> hotwords) const;
 
-  // What a frame of V log-probs offers. Value is float or double; comparisons are made in it.
+  // Keeps the tokens of a frame of V log-probs that are at least token_min_log_prob, and the best one. Value
+  // is float or double; log-probs are compared in that type.
   template <class Value>
-  void cut(const Value* log_probs_V, Frame& frame) const;
+  void prune_frame(const Value* log_probs_V, PrunedFrame& frame) const;
 
-  // Hears one frame.
-  void advance(State& state, const Frame& frame, Workspace& work) const;
+  // Decodes one frame.
+  void advance(State& state, const PrunedFrame& frame, ScratchBuffers& scratch) const;
 
-  // The longest context with which every beam that can still win begins. Beams further than `margin` (natural
-  // log, positive) below the best one count as beaten.
-  NodeId settled(const State& state, double margin) const;
+  // The longest history with which every beam begins that can still become the best. Beams more than `margin`
+  // (natural log, positive) below the best one are left out.
+  NodeId stable_history(const State& state, double margin) const;
 
-  // From now on every best reading begins with the words of `context`, with which some beam begins.
-  void commit(State& state, NodeId context) const;
+  // From now on every best hypothesis begins with the words of `history`. Some beam must begin with them.
+  void commit(State& state, NodeId history) const;
 
-  // A context and one more finished word, scored by the hotwords and, unless it is put off, by the model.
-  NodeId extend(State& state, NodeId context, NodeId word) const;
-  void score(State& state, NodeId context) const;
+  // Appends a finished word to a history. Hotwords are scored at once, the language model by `score_with_lm`.
+  NodeId extend(State& state, NodeId history, NodeId word) const;
+  void score_with_lm(State& state, NodeId history) const;
 
-  // What a context is worth when nothing follows; a phrase left open earns nothing.
-  double score_end(const State& state, NodeId context, bool end_of_sentence, bool empty_word) const;
+  // The score of a history at the end of an utterance; phrases under way score nothing.
+  double final_score(const State& state, NodeId history, bool end_of_sentence, bool empty_word) const;
 
   const Tokens tokens;
   const std::shared_ptr<LanguageModel> lm;
   const SearchConfig config;
 
  private:
-  Spelling longer(const State& state, const Spelling& spelling, char32_t letter) const;
-  NodeId find(const State& state, NodeId part, std::u32string_view piece) const;
-  NodeId spell(State& state, NodeId part, std::u32string_view piece) const;
-  NodeId finished(State& state, std::uint32_t source, Workspace& work) const;
-  double score_part(const State& state, NodeId context, NodeId part, std::u32string_view piece) const;
-  HotwordState hear(const State& state, NodeId context, NodeId word) const;
-  void expand(State& state, const Frame& frame, Workspace& work) const;
-  void score_candidates(State& state, Workspace& work, bool all) const;
-  void select(State& state, Workspace& work) const;
-  void rebuild(State& state, Workspace& work) const;
-  NodeId shared_path(const State& state) const;
-  void narrow(State& state) const;
-  template <class Keep>
-  void keep_if(State& state, const Keep& keep) const;
-  Beam next_beam(State& state, const Candidate& candidate, Workspace& work) const;
-  std::vector<std::uint32_t> undominated(const State& state) const;
-  bool same_future(const State& state, const Beam& one, const Beam& other) const;
-  std::uint64_t future_hash(const State& state, const Beam& beam) const;
+  // search.cpp
+  void expand(State& state, const PrunedFrame& frame, ScratchBuffers& scratch) const;
+  NodeId finish_word(State& state, std::uint32_t source, ScratchBuffers& scratch) const;
+  void score_candidates(State& state, ScratchBuffers& scratch, bool score_all) const;
+  void select(State& state, ScratchBuffers& scratch) const;
+  void replace_beams(State& state, ScratchBuffers& scratch) const;
+  Beam next_beam(State& state, const Candidate& candidate, ScratchBuffers& scratch) const;
 
-  std::size_t remembered_words_;
+  // scoring.cpp
+  Spelling append_letter(const State& state, const Spelling& spelling, char32_t letter) const;
+  NodeId find_spelling(const State& state, NodeId spelling, std::u32string_view piece) const;
+  NodeId add_spelling(State& state, NodeId spelling, std::u32string_view piece) const;
+  HotwordState advance_hotwords(const State& state, NodeId history, NodeId word) const;
+  double partial_word_score(const State& state, NodeId history, NodeId word, std::u32string_view piece) const;
+
+  // commit.cpp
+  bool can_recombine(const State& state, const Beam& left, const Beam& right) const;
+  std::uint64_t recombination_hash(const State& state, const Beam& beam) const;
+  std::vector<std::uint32_t> recombined_beams(const State& state) const;
+  NodeId common_path(const State& state) const;
+  void limit_divergence(State& state) const;
+  template <class Predicate>
+  void keep_if(State& state, const Predicate& keep) const;
+
+  std::size_t lm_history_words_;  // words on which the language model's next score can depend, at least 1
 };
 
-// log(exp(a) + exp(b))
-double log_add(double one, double other);
+// log(exp(left) + exp(right))
+double log_add(double left, double right);
 
-// A hash of a number.
-inline std::uint64_t mixed(std::uint64_t value) {
+inline std::uint64_t mix_bits(std::uint64_t value) {
   value ^= value >> 32;
   value *= 0x9E3779B97F4A7C15u;
   return value ^ (value >> 29);

@@ -1,5 +1,5 @@
-// A compact, immutable trie over code points. Eight bytes a node: the children of a node lie side by side,
-// so that a node needs to say only where they begin. Knows letters, not what they mean.
+// An immutable trie over code points in eight bytes per node. The children of a node are adjacent, so a node
+// stores only where they begin.
 #pragma once
 
 #include <algorithm>
@@ -28,7 +28,7 @@ class Trie {
       auto [at, last, depth] = ranges[node];
       first_child_.push_back(static_cast<std::uint32_t>(ranges.size()));
       if (at < last && words[at].size() == depth) {
-        labels_[node] |= kEnds;
+        labels_[node] |= kFinal;
         ++at;
       }
       while (at < last) {
@@ -45,39 +45,37 @@ class Trie {
     first_child_.shrink_to_fit();
   }
 
-  // The node one letter further, kNone where no word goes on so (or `node` is kNone itself).
+  // The child by `label`; kNone if there is none or if `node` is kNone.
   std::uint32_t child(std::uint32_t node, char32_t label) const {
     if (node == kNone) return kNone;
     const auto begin = labels_.begin() + first_child_[node];
     const auto end = labels_.begin() + first_child_[node + 1];
-    const auto found = std::lower_bound(begin, end, label, [](std::uint32_t entry, char32_t wanted) {
-      return (entry & ~kEnds) < wanted;
-    });
-    if (found == end || (*found & ~kEnds) != label) return kNone;
+    const auto found = std::lower_bound(
+        begin, end, label, [](std::uint32_t entry, char32_t wanted) { return (entry & ~kFinal) < wanted; });
+    if (found == end || (*found & ~kFinal) != label) return kNone;
     return static_cast<std::uint32_t>(found - labels_.begin());
   }
 
+  // The node that `letters` lead to from `node`, or kNone.
   std::uint32_t walk(std::uint32_t node, std::u32string_view letters) const {
     for (const char32_t letter : letters) node = child(node, letter);
     return node;
   }
 
   // Whether a word ends at `node`.
-  bool ends(std::uint32_t node) const { return node != kNone && (labels_[node] & kEnds) != 0; }
-
-  bool leaf(std::uint32_t node) const { return first_child_[node] == first_child_[node + 1]; }
+  bool is_final(std::uint32_t node) const { return node != kNone && (labels_[node] & kFinal) != 0; }
 
   bool empty() const { return labels_.size() == 1; }
 
-  std::size_t nodes() const { return labels_.size(); }
+  std::size_t size() const { return labels_.size(); }
 
   std::size_t bytes() const { return (labels_.size() + first_child_.size()) * sizeof(std::uint32_t); }
 
  private:
-  static constexpr std::uint32_t kEnds = 1u << 31;  // code points need 21 bits
+  static constexpr std::uint32_t kFinal = 1u << 31;  // a flag above the 21 bits of a code point
 
   std::vector<std::uint32_t> labels_;
-  std::vector<std::uint32_t> first_child_;
+  std::vector<std::uint32_t> first_child_;  // per node, and one past the last
 };
 
 }  // namespace streamasr

@@ -1,4 +1,4 @@
-// UTF-8, as Python hands strings over, to code points and back. Knows nothing else.
+// Convert UTF-8, as Python passes strings, to code points and back.
 #pragma once
 
 #include <string>

@@ -2,7 +2,7 @@
 
 The search is pyctcdecode 0.5.0's ``decode_beams`` (a prefix beam search after Hannun et al. 2014 with KenLM
 scores at word ends and a penalty on word beginnings that no known word has), so that one step a chunk gives
-what it gives for the whole utterance. ``docs/decoder-internals.md`` lists where it differs and why. Knows tokens and
+what it gives for the whole utterance. ``docs/decoding.md`` lists where it differs and why. Knows tokens and
 words; does not know what an utterance is, when it ends, or where the log-probs come from.
 
 Shape suffixes: T encoder frames, V tokens.
@@ -198,7 +198,7 @@ class BeamDecoder:
 
     def _candidates(self, state: BeamState, frame: Frame) -> list[_Candidate]:
         """Every beam with every token of the frame; paths that spell the same text are summed."""
-        blank, pieces, starts = self.tokens.blank, self.tokens.pieces, self.tokens.starts
+        blank, pieces, starts = self.tokens.blank, self.tokens.pieces, self.tokens.starts_word
         scorer = state.scorer
         contexts: dict[str, Context] | None = None
         candidates: dict[tuple[Context, str, int], _Candidate] = {}
@@ -257,7 +257,11 @@ class BeamDecoder:
     def _beam(self, candidate: _Candidate, frame: int) -> Beam:
         """The beam that ``candidate`` has become after ``frame``."""
         source, token, path = candidate.source, candidate.token, candidate.source.path
-        sounds, starts, tokens = bool(self.tokens.pieces[token]), self.tokens.starts[token], source.tokens
+        sounds, starts, tokens = (
+            bool(self.tokens.pieces[token]),
+            self.tokens.starts_word[token],
+            source.tokens,
+        )
         if token == source.last:
             if sounds:
                 path = path.repeat(frame, candidate.log_prob)
