@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from streamasr.cli import model_calibrate, model_export, model_fetch, model_import, model_logits
+from streamasr.cli import (
+    model_average,
+    model_calibrate,
+    model_export,
+    model_fetch,
+    model_import,
+    model_logits,
+)
 from streamasr.recognition.model import CARD_FILE, packaged_models, read_model_config, resolve_model
 from streamasr.report.card import write_card
 from streamasr.report.measured import read_evaluation
@@ -15,6 +22,7 @@ EXAMPLE = """\
 streamasr model list
 streamasr model info en-small
 streamasr model card models/mine --from evaluation.json
+streamasr model average runs/a/model runs/b/model --weights 0.5,0.5 --out models/mine/model.safetensors
 streamasr model calibrate --model models/mine --manifest dev/manifest.jsonl --write
 streamasr model export models/mine models/mine --onnx
 streamasr model fetch stt_en_fastconformer_hybrid_large_streaming_multi --out models/fastconformer
@@ -22,6 +30,7 @@ streamasr model import-nemo stt_en_fastconformer_hybrid_large_streaming_multi.ne
 streamasr model logits models/fastconformer speech.wav speech.npz --latency-ms 560"""
 
 _PARTS = {
+    "average": model_average,
     "calibrate": model_calibrate,
     "export": model_export,
     "fetch": model_fetch,
@@ -49,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="FILE",
         help="what `streamasr evaluate --json` printed; of equal measurements the last counts",
+    )
+    model_average.add_arguments(
+        commands.add_parser("average", help="the mean of the weights of several models")
     )
     model_calibrate.add_arguments(
         commands.add_parser("calibrate", help="make the confidences of a model's words probabilities")

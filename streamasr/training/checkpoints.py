@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from streamasr.training.averaging import mean_of
 
 _NAME = re.compile(r"step-(\d+)\.pt")
 
@@ -65,11 +67,3 @@ def write_whole(path: Path, state: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)
-
-
-def mean_of(weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of models of one kind, name by name."""
-    return {
-        name: torch.stack([each[name].float() for each in weights]).mean(dim=0).to(first.dtype)
-        for name, first in weights[0].items()
-    }

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from streamasr.training.checkpoints import Checkpoints, mean_of, write_whole
+from streamasr.training.averaging import mean_of
+from streamasr.training.checkpoints import Checkpoints, write_whole
 
 CPU = torch.device("cpu")
 

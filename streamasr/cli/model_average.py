@@ -1,0 +1,59 @@
+"""``streamasr model average``: write the mean of the weights of several models."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from streamasr.errors import ConfigError, ModelError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the action's arguments."""
+    parser.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="model folder, packaged model or .safetensors file; all of the same sizes",
+    )
+    parser.add_argument(
+        "--weights",
+        type=_numbers,
+        metavar="W,W,...",
+        help="weight of each model, scaled to a sum of 1 (default: equal weights)",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=".safetensors file to write")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Average, and print what was written."""
+    from streamasr.training.averaging import average_files
+
+    if args.out.is_dir():
+        raise ConfigError(f"{args.out}: is a folder; --out must name a .safetensors file")
+    paths = [_weights_file(model) for model in args.models]
+    average_files(paths, args.out, args.weights)
+    print(f"{args.out}: mean of {len(paths)} models")
+    return 0
+
+
+def _weights_file(model: str) -> Path:
+    """The weights that ``model`` stands for: a file itself, or the file in a model folder."""
+    from streamasr.recognition.backend import WEIGHTS_FILE
+    from streamasr.recognition.model import resolve_model
+
+    path = Path(model)
+    if path.is_file():
+        return path
+    if path.suffix == ".safetensors":
+        raise ModelError(f"{path}: no such file of weights")
+    return resolve_model(model) / WEIGHTS_FILE
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be numbers separated by commas, such as 0.5,0.5; got {text!r}"
+        ) from None

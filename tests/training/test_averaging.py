@@ -1,0 +1,143 @@
+"""Averaging: the arithmetic, the head's temperature, and files that do not fit together."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from streamasr.errors import ConfigError, ModelError
+from streamasr.training.averaging import average_files, mean_of
+from streamasr.training.temperature import noted_temperature
+
+BODY, HEAD = "blocks.0.out.weight", "head.weight"
+
+
+def save(path: Path, body: float, head: float, temperature: str | None = None) -> Path:
+    state = {BODY: torch.full((2, 2), body, dtype=torch.float16), HEAD: torch.full((3,), head)}
+    metadata = {"format": "streamasr"} | ({} if temperature is None else {"temperature": temperature})
+    path.write_bytes(safetensors.torch.save(state, metadata))
+    return path
+
+
+def load(path: Path) -> dict[str, Tensor]:
+    return safetensors.torch.load_file(path)
+
+
+def test_equal_weights_by_default(tmp_path: Path) -> None:
+    files = [save(tmp_path / name, body, head) for name, body, head in (("a", 1.0, 2.0), ("b", 3.0, 8.0))]
+    average_files(files, tmp_path / "out")
+    mean = load(tmp_path / "out")
+    assert mean.keys() == {BODY, HEAD}
+    assert mean[BODY].dtype == torch.float16
+    assert torch.equal(mean[BODY], torch.full_like(mean[BODY], 2.0))
+    assert torch.equal(mean[HEAD], torch.full((3,), 5.0))
+
+
+def test_weights_are_scaled_to_a_sum_of_one(tmp_path: Path) -> None:
+    files = [save(tmp_path / name, body, 0.0) for name, body in (("a", 0.0), ("b", 4.0))]
+    average_files(files, tmp_path / "out", [3.0, 1.0])
+    assert torch.equal(load(tmp_path / "out")[BODY], torch.full((2, 2), 1.0, dtype=torch.float16))
+
+
+def test_a_negative_weight_recovers_a_model_from_a_mean(tmp_path: Path) -> None:
+    first, second = save(tmp_path / "a", 1.0, 2.0), save(tmp_path / "b", 3.0, 8.0)
+    average_files([first, second], tmp_path / "mean")
+    average_files([tmp_path / "mean", first], tmp_path / "again", [2.0, -1.0])
+    for name, tensor in load(second).items():
+        assert torch.equal(load(tmp_path / "again")[name], tensor)
+
+
+def test_heads_are_averaged_as_they_were_trained(tmp_path: Path) -> None:
+    # Trained heads of 5 and 7: their mean is 6, which at the first file's temperature is 6 / 2.5.
+    files = [save(tmp_path / "a", 1.0, 2.0, "2.5"), save(tmp_path / "b", 3.0, 7.0)]
+    average_files(files, tmp_path / "out")
+    torch.testing.assert_close(load(tmp_path / "out")[HEAD], torch.full((3,), 2.4))
+    assert noted_temperature(tmp_path / "out") == 2.5
+    average_files(files[::-1], tmp_path / "sharp")
+    torch.testing.assert_close(load(tmp_path / "sharp")[HEAD], torch.full((3,), 6.0))
+    with safetensors.safe_open(tmp_path / "sharp", "pt") as file:
+        assert file.metadata() == {"format": "streamasr"}
+
+
+def test_one_model_is_its_own_mean(tmp_path: Path) -> None:
+    path = save(tmp_path / "a", 1.5, 0.3, "2.5")
+    average_files([path], tmp_path / "out")
+    for name, tensor in load(path).items():
+        torch.testing.assert_close(load(tmp_path / "out")[name], tensor)
+
+
+def test_the_result_may_replace_one_of_the_models_and_others_can_read_it(tmp_path: Path) -> None:
+    files = [save(tmp_path / "a", 1.0, 2.0), save(tmp_path / "b", 3.0, 8.0)]
+    average_files(files, files[0])
+    assert load(files[0])[BODY][0, 0] == 2.0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert files[0].stat().st_mode & stat.S_IROTH
+
+
+def test_half_precision_is_averaged_without_overflow() -> None:
+    halves = [{"w": torch.full((2,), 60_000.0, dtype=torch.float16)} for _ in range(3)]
+    assert torch.equal(mean_of(halves)["w"], halves[0]["w"])
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0], "expected one weight for each of 2 models, got 1"),
+        ([0.0, 0.0], "weights must be finite numbers with a sum above 0, got 0, 0"),
+        ([1.0, float("nan")], "weights must be finite numbers with a sum above 0, got 1, nan"),
+        ([1.0, float("inf")], "weights must be finite numbers"),
+        ([1.0, -1.5], "with a sum above 0, got 1, -1.5"),
+    ],
+)
+def test_weights_that_make_no_mean_are_refused(tmp_path: Path, weights: list[float], message: str) -> None:
+    files = [save(tmp_path / "a", 1.0, 2.0), save(tmp_path / "b", 3.0, 8.0)]
+    with pytest.raises(ConfigError, match=message):
+        average_files(files, tmp_path / "out", weights)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({BODY: torch.zeros(2, 2)}, r"lacks parameters that .*a has: head\.weight"),
+        (
+            {BODY: torch.zeros(2, 2), HEAD: torch.zeros(3), "conv1.bias": torch.zeros(1)},
+            r"has parameters that .*a lacks: conv1\.bias",
+        ),
+        (
+            {BODY: torch.zeros(2, 2), HEAD: torch.zeros(4)},
+            r"head\.weight has shape \[4\], in .*a it has \[3\]",
+        ),
+    ],
+)
+def test_another_kind_of_model_is_refused(tmp_path: Path, state: dict[str, Tensor], message: str) -> None:
+    other = tmp_path / "b"
+    safetensors.torch.save_file(state, other)
+    with pytest.raises(ModelError, match=message):
+        average_files([save(tmp_path / "a", 1.0, 2.0), other], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_message_names_only_a_few_of_many_parameters(tmp_path: Path) -> None:
+    other = tmp_path / "b"
+    state = {BODY: torch.zeros(2, 2), HEAD: torch.zeros(3)} | {f"x{i}": torch.zeros(1) for i in range(7)}
+    safetensors.torch.save_file(state, other)
+    with pytest.raises(ModelError, match="x0, x1, x2, x3, x4 and 2 more"):
+        average_files([save(tmp_path / "a", 1.0, 2.0), other], tmp_path / "out")
+
+
+def test_files_that_cannot_be_read_or_written_are_named(tmp_path: Path) -> None:
+    whole, damaged = save(tmp_path / "a", 1.0, 2.0), tmp_path / "b"
+    damaged.write_bytes(whole.read_bytes()[:-3])
+    with pytest.raises(ModelError, match="b: not a readable safetensors file"):
+        average_files([whole, damaged], tmp_path / "out")
+    with pytest.raises(ModelError, match="c: no such file of weights"):
+        average_files([whole, tmp_path / "c"], tmp_path / "out")
+    with pytest.raises(ConfigError, match="out: cannot be written: No such file or directory"):
+        average_files([whole], tmp_path / "nowhere" / "out")
