@@ -1,7 +1,6 @@
-"""Spoken words to written text, by rules; one module a language.
+"""Convert spoken-form words to written form by rules (inverse text normalisation), one module per language.
 
-Knows words only: no audio, no times, no model. A language gets its own by a class with the methods of
-:class:`Formatter` and a line in ``FORMATTERS``.
+To add a language, write a class with the methods of :class:`Formatter` and add a line to ``FORMATTERS``.
 """
 
 from __future__ import annotations
@@ -14,37 +13,37 @@ from streamasr.errors import ConfigError
 
 
 class Piece(NamedTuple):
-    """A word as it is written."""
+    """A word in written form."""
 
     text: str
-    spoken: int
-    """How many spoken words it stands for: they follow one another, and no word is left out."""
+    num_words: int
+    """How many spoken-form words it replaces. The pieces of a text cover all its words, in order."""
 
 
 class Formatter(Protocol):
     """The rules of one language."""
 
     def write(self, words: Sequence[str], *, begins_sentence: bool) -> list[Piece]:
-        """``words`` as they are written.
+        """Return ``words`` in written form.
 
         Args:
-            words: in lower case, as the decoder gives them.
-            begins_sentence: whether the first of them does.
+            words: in lower case, as the decoder returns them.
+            begins_sentence: whether the first word begins a sentence.
         """
 
-    def settled(self, words: Sequence[str]) -> int:
-        """How many of ``words`` are written the same, as pieces of their own, whatever comes after all of them."""
+    def stable_count(self, words: Sequence[str]) -> int:
+        """Return how many of ``words`` have a written form that no later words can change."""
 
 
 FORMATTERS = {"en": "english"}
-"""Language to the module whose ``FORMATTER`` writes it; imported when it is first asked for."""
+"""Language to the module with its ``FORMATTER``, which is imported on first use."""
 
 
 def formatter_for(language: str) -> Formatter:
-    """The rules of ``language``.
+    """Return the rules of ``language``.
 
     Raises:
-        ConfigError: there are none; the message lists the languages that have some.
+        ConfigError: there are none; the message lists the languages with rules.
     """
     if language not in FORMATTERS:
         known = ", ".join(FORMATTERS)

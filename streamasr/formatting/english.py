@@ -1,8 +1,7 @@
-"""English as it is written: capitals where a sentence begins and for *I*, digits for numbers from ten on.
+"""Convert English to written form: capitals for *I* and at the start of sentences, digits for numbers from ten on.
 
-Numbers are found by text2num, in runs of words that may be parts of numbers, each run by itself. So what stands
-before a run never changes what comes of it, and a run is settled as soon as any other word follows. No full
-stops and commas are set: nothing heard says where they belong.
+text2num finds the numbers in runs of words that may be parts of numbers, each run by itself. So the words before a
+run never change its written form, and a run is stable as soon as any other word follows. No punctuation is added.
 """
 
 from __future__ import annotations
@@ -24,23 +23,23 @@ _NUMBERS = f"""
     eightieth ninetieth hundredth thousandth millionth
 """
 _BETWEEN = "and point a o oh"
-"""May stand in a number, and mostly do not."""
+"""Words that may be part of a number, but mostly are not."""
 _RUN = frozenset((*_NUMBERS.split(), *_BETWEEN.split()))
 _SCALE = frozenset(_SCALES.split())
 _I = frozenset(("i", "i'm", "i've", "i'll", "i'd"))
 
 SPELT_BELOW = 10
-"""Smaller numbers stay words, unless they are digits of a longer sequence."""
+"""Smaller numbers stay words unless they are digits of a sequence."""
 SEQUENCE = 3
-"""So many single digits in a row are a sequence: a code, or the number of a telephone."""
+"""This many single digits in a row are a sequence, as in a code or a telephone number."""
 CENTURIES = range(15, 21)
-"""A number of these before one from 10 to 99 makes a year: nineteen eighty four."""
+"""One of these before a number from 10 to 99 makes a year: nineteen eighty four."""
 _GROUPED_FROM = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """A word as text2num takes it."""
+    """A word in the form that text2num takes."""
 
     word: str
 
@@ -56,14 +55,14 @@ class _Token:
 
 @dataclass(frozen=True, slots=True)
 class _Number:
-    """Words ``[start, end)`` of a run, and the digits for them."""
+    """Words ``[start, end)`` of a run and the digits that replace them."""
 
     start: int
     end: int
     text: str
     value: float
     vague: bool = False
-    """Whether it is a scale alone, as in *a million* and *hundredth*, which rather means many."""
+    """Whether it is a scale alone, as in *a million* and *hundredth*, which often means many."""
 
     @property
     def digit(self) -> bool:
@@ -79,18 +78,18 @@ class EnglishFormatter:
     """See :class:`streamasr.formatting.Formatter`."""
 
     def write(self, words: Sequence[str], *, begins_sentence: bool) -> list[Piece]:
-        """``words`` with digits and capitals."""
+        """Return ``words`` with digits and capitals."""
         pieces: list[Piece] = []
         for numeric, group in groupby(words, key=_RUN.__contains__):
             run = list(group)
             pieces += _with_digits(run) if numeric else [Piece(word, 1) for word in run]
-        pieces = [Piece(_capital(p.text), p.spoken) if p.text in _I else p for p in pieces]
+        pieces = [Piece(_capital(p.text), p.num_words) if p.text in _I else p for p in pieces]
         if begins_sentence and pieces:
-            pieces[0] = Piece(_capital(pieces[0].text), pieces[0].spoken)
+            pieces[0] = Piece(_capital(pieces[0].text), pieces[0].num_words)
         return pieces
 
-    def settled(self, words: Sequence[str]) -> int:
-        """All but the run of number words at the end."""
+    def stable_count(self, words: Sequence[str]) -> int:
+        """Count all words but the run of number words at the end."""
         count = len(words)
         while count and words[count - 1] in _RUN:
             count -= 1
@@ -106,7 +105,7 @@ def _capital(word: str) -> str:
 
 def _with_digits(run: list[str]) -> Iterator[Piece]:
     at = 0
-    for number in _worth_digits(_years(_numbers(run), run)):
+    for number in _in_digits(_years(_numbers(run), run)):
         yield from (Piece(word, 1) for word in run[at : number.start])
         yield Piece(_grouped(number), number.end - number.start)
         at = number.end
@@ -114,7 +113,7 @@ def _with_digits(run: list[str]) -> Iterator[Piece]:
 
 
 def _numbers(run: list[str]) -> list[_Number]:
-    """What text2num finds, but *a hundred and five* from its article on."""
+    """Return the numbers that text2num finds; *a hundred and five* includes its article."""
     numbers = []
     for found in find_numbers([_Token(word) for word in run], "en", threshold=0):
         start, end = found.start, found.end
@@ -128,22 +127,22 @@ def _numbers(run: list[str]) -> list[_Number]:
 def _years(numbers: list[_Number], run: list[str]) -> list[_Number]:
     joined: list[_Number] = []
     for number in numbers:
-        before = joined[-1] if joined else None
-        if before is not None and before.value in CENTURIES and before.end - before.start == 1:
-            between = run[before.end : number.start]
+        previous = joined[-1] if joined else None
+        if previous is not None and previous.value in CENTURIES and previous.end - previous.start == 1:
+            between = run[previous.end : number.start]
             full = not between and number.text.isdigit() and 10 <= number.value <= 99
             oh = between in (["oh"], ["o"]) and number.digit
-            spoken_o = not between and run[before.end] == "o" and len(number.text) == 2
+            spoken_o = not between and run[previous.end] == "o" and len(number.text) == 2
             if full or oh or spoken_o:
-                year = 100 * before.value + number.value
-                joined[-1] = _Number(before.start, number.end, f"{year:.0f}", year)
+                year = 100 * previous.value + number.value
+                joined[-1] = _Number(previous.start, number.end, f"{year:.0f}", year)
                 continue
         joined.append(number)
     return joined
 
 
-def _worth_digits(numbers: Iterable[_Number]) -> Iterator[_Number]:
-    """Numbers from ten on and sequences of digits."""
+def _in_digits(numbers: Iterable[_Number]) -> Iterator[_Number]:
+    """Keep numbers from ten on and sequences of digits."""
     sequences: list[list[_Number]] = []
     for number in numbers:
         last = sequences[-1][-1] if sequences else None

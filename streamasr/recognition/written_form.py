@@ -36,14 +36,14 @@ class Writer:
         if self._formatter is None:
             return tuple(words), committed
         texts = [word.text for word in words]
-        settled = self._formatter.settled(texts[:committed])
+        stable = self._formatter.stable_count(texts[:committed])
         written: list[Word] = []
-        at = settled_pieces = 0
-        for text, spoken in self._formatter.write(texts, begins_sentence=self.begins_sentence):
-            written.append(merge(text, words[at : at + spoken]))
-            at += spoken
-            settled_pieces += at <= settled
-        return tuple(written), settled_pieces
+        at = stable_pieces = 0
+        for text, count in self._formatter.write(texts, begins_sentence=self.begins_sentence):
+            written.append(merge(text, words[at : at + count]))
+            at += count
+            stable_pieces += at <= stable
+        return tuple(written), stable_pieces
 
 
 def merge(text: str, words: Sequence[Word]) -> Word:

@@ -1,4 +1,4 @@
-"""English as it is written: digits, capitals, and what of it stays whatever follows."""
+"""Test the written form of English: digits, capitals, and which words are stable."""
 
 from __future__ import annotations
 
@@ -74,20 +74,20 @@ def test_capitals_of_i_and_of_sentences():
 @given(WORDS, st.booleans())
 def test_every_word_is_in_one_piece(words, begins):
     pieces = ENGLISH.write(words, begins_sentence=begins)
-    assert sum(piece.spoken for piece in pieces) == len(words)
-    assert all(piece.text and piece.spoken > 0 for piece in pieces)
+    assert sum(piece.num_words for piece in pieces) == len(words)
+    assert all(piece.text and piece.num_words > 0 for piece in pieces)
 
 
 @given(WORDS, WORDS, st.booleans())
-def test_what_is_settled_is_written_the_same_whatever_follows(words, more, begins):
-    settled = ENGLISH.settled(words)
-    alone = ENGLISH.write(words[:settled], begins_sentence=begins)
+def test_later_words_do_not_change_the_written_form_of_stable_words(words, more, begins):
+    stable = ENGLISH.stable_count(words)
+    alone = ENGLISH.write(words[:stable], begins_sentence=begins)
     assert ENGLISH.write([*words, *more], begins_sentence=begins)[: len(alone)] == alone
 
 
-def test_a_word_that_is_no_number_settles_all_before_it():
-    assert ENGLISH.settled(["there", "were", "twenty"]) == 2
-    assert ENGLISH.settled(["there", "were", "twenty", "men"]) == 4
+def test_words_are_stable_once_another_word_than_a_number_follows():
+    assert ENGLISH.stable_count(["there", "were", "twenty"]) == 2
+    assert ENGLISH.stable_count(["there", "were", "twenty", "men"]) == 4
 
 
 def test_languages_without_rules_are_refused():

@@ -45,8 +45,8 @@ def test_what_was_committed_begins_everything_later(said, partials, begins):
     writer.begins_sentence = begins
     shown = ""
     for committed, tail in sorted((min(count, len(said)), tail) for count, tail in partials):
-        written, settled = writer.write(words_of(" ".join([*said[:committed], *tail])), committed)
-        text = " ".join(word.text for word in written[:settled])
+        written, stable = writer.write(words_of(" ".join([*said[:committed], *tail])), committed)
+        text = " ".join(word.text for word in written[:stable])
         assert text.startswith(shown)
         shown = text
     final, _ = writer.write(words_of(" ".join(said)), len(said))
