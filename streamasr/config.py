@@ -318,7 +318,7 @@ class EndpointConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StabilityConfig:
-    """How sure a word has to be before it is shown and committed (see ``docs/decoding.md``)."""
+    """How sure a word has to be before it is shown and committed (see ``docs/endpoints.md``)."""
 
     commit_margin: float | None = None
     """A word is committed once every beam within this distance of the best one has it (natural log); ``None``

@@ -1,4 +1,4 @@
-"""docs/ctc.md tells the truth: each table marked ``numbers`` is computed again, and its code is the oracle's."""
+"""The tables of docs/ctc.md and docs/ctc-example.md marked ``numbers`` are right; their code is the oracle's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from streamasr.decoding.tokens import collapse as collapse_ids
 from tests.training.ctc_oracle import backward, forward, loss_and_occupancy, states_of
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENT = (ROOT / "docs" / "ctc.md").read_text(encoding="utf-8")
+PAGES = ("ctc.md", "ctc-example.md")
+DOCUMENT = "\n".join((ROOT / "docs" / page).read_text(encoding="utf-8") for page in PAGES)
 TOKENS = "–ab"
 BLANK = 0
 NOTHING = "(nothing)"
@@ -26,7 +27,7 @@ ROUNDED = 0.00051
 def table(name: str) -> list[list[str]]:
     """The cells below the heading of the table ``name``."""
     found = re.search(rf"<!-- numbers: {re.escape(name)} -->\n\n((?:\|.*\n)+)", DOCUMENT)
-    assert found is not None, f"docs/ctc.md has no table {name!r}"
+    assert found is not None, f"{PAGES} have no table {name!r}"
     lines = [line.strip("| \n").split("|") for line in found[1].splitlines()]
     return [[cell.strip() for cell in line] for line in lines[2:]]
 

@@ -15,7 +15,7 @@ EXAMPLE = "streamasr train en-small --data speech --out runs/en-small"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's flags."""
     parser.add_argument(
-        "recipe", help="a TOML file or a packaged recipe's name; docs/training.md has the fields"
+        "recipe", help="a TOML file or a packaged recipe's name; docs/recipes.md has the fields"
     )
     parser.add_argument(
         "--data",

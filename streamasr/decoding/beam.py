@@ -2,8 +2,8 @@
 
 The search is that of pyctcdecode 0.5.0's ``decode_beams`` (prefix beam search after Hannun et al. 2014, with KenLM
 scores at the ends of words and a penalty for partial words outside the lexicon), in steps: one call per chunk gives
-the result of one call for the whole utterance. ``docs/decoding.md`` lists the differences and their reasons. The
-native core (``native/search.cpp``) does the work; this module is its interface.
+the result of one call for the whole utterance. ``docs/decoder-internals.md`` lists the differences and their
+reasons. The native core (``native/search.cpp``) does the work; this module is its interface.
 
 Shape suffixes: T encoder frames, V tokens.
 """

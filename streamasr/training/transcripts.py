@@ -78,7 +78,7 @@ def require_manifests(config: TrainConfig) -> None:
         raise DataError(
             f"{', '.join(map(str, missing))}: no such file. `streamasr data import` makes manifests of recordings, "
             f"`streamasr synthesise TEXT --out {folder}` those of made speech: the recipe's comments and "
-            "docs/training.md have the commands. A recipe's relative paths start at --data."
+            "docs/data.md have the commands. A recipe's relative paths start at --data."
         )
 
 

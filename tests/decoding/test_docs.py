@@ -1,4 +1,4 @@
-"""docs/decoding.md names every setting with the default it really has."""
+"""docs/decoding.md and docs/endpoints.md name every setting with the default it really has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 from streamasr.config import DecoderConfig, EndpointConfig, StabilityConfig
 
-DOCS = Path(__file__).parents[2] / "docs" / "decoding.md"
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = "\n".join((DOCS / page).read_text(encoding="utf-8") for page in ("decoding.md", "endpoints.md"))
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "decoding.md"
     ids=["decoder", "endpointing", "stability"],
 )
 def test_every_setting_is_documented_with_its_default(config):
-    rows = dict(re.findall(r"^\| `(\w+)` \| (\S+) \|", DOCS.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\S+) \|", TEXT, flags=re.MULTILINE))
     for field in dataclasses.fields(config):
         default = getattr(config, field.name)
         shown = str(default).lower() if default is None or isinstance(default, bool) else f"{default:g}"

@@ -48,7 +48,7 @@ IMPATIENT = EndpointConfig(
 LONGEST_FRAMES = 1150
 """Frames of the longest utterance that the default endpoint rules allow."""
 STATE_BYTES = 512 << 10
-"""What docs/decoding.md promises for one session's state."""
+"""What docs/decoder-internals.md promises for one session's state."""
 
 
 @st.composite

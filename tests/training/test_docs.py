@@ -1,4 +1,4 @@
-"""docs/training.md names every field of a recipe, and its example can be run."""
+"""docs/recipes.md names every field of a recipe, and the example in docs/training.md can be run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fields(cls: type, prefix: str = "") -> Iterator[str]:
 
 
 def test_every_field_of_a_recipe_is_described(repository: Path) -> None:
-    text = (repository / "docs" / "training.md").read_text(encoding="utf-8")
+    text = (repository / "docs" / "recipes.md").read_text(encoding="utf-8")
     assert [name for name in fields(TrainConfig) if f"`{name}`" not in text] == []
 
 

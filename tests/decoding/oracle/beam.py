@@ -2,7 +2,7 @@
 
 The search is pyctcdecode 0.5.0's ``decode_beams`` (a prefix beam search after Hannun et al. 2014 with KenLM
 scores at word ends and a penalty on word beginnings that no known word has), so that one step a chunk gives
-what it gives for the whole utterance. ``docs/decoding.md`` lists where it differs and why. Knows tokens and
+what it gives for the whole utterance. ``docs/decoder-internals.md`` lists where it differs and why. Knows tokens and
 words; does not know what an utterance is, when it ends, or where the log-probs come from.
 
 Shape suffixes: T encoder frames, V tokens.

@@ -24,7 +24,7 @@ TELEPHONE = [name for name, codec in CODECS.items() if codec.telephone]
 
 @pytest.fixture(scope="module")
 def speech_S() -> np.ndarray:
-    path = Path(__file__).parents[2] / "data" / "librispeech" / "2136-5147-0011.flac"
+    path = Path(__file__).parents[3] / "data" / "librispeech" / "2136-5147-0011.flac"
     samples_S, rate = soundfile.read(path, dtype="float32")
     assert rate == RATE
     return np.asarray(samples_S)
