@@ -37,7 +37,7 @@ from streamasr.manifest import Utterance, read_manifest
 from streamasr.recognition import LoadedModel, load_model
 from streamasr.recognition.batch import LogProbs
 from streamasr.recognition.chunking import Chunk
-from streamasr.recognition.local import listen_many
+from streamasr.recognition.local import stream_many
 from streamasr.scoring import Edits, word_edits
 from streamasr.text import text_rules
 
@@ -56,7 +56,7 @@ class Stream:
 
     chunks: list[tuple[LogProbs, int]] = field(default_factory=list)
 
-    def hear(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
         if len(log_probs_TV):
             self.chunks.append((log_probs_TV, chunk.end_sample + len(chunk.ahead_S)))
 
@@ -165,8 +165,8 @@ def quantiles(values: Sequence[float]) -> tuple[float, float]:
 def hear(model: LoadedModel, utterances: Sequence[Utterance], chunk_ms: int) -> list[Stream]:
     """The encoder's part, in the order of the utterances."""
     audio = (read_audio(utterance.audio, model.sample_rate) for utterance in utterances)
-    heard = listen_many(model, audio, model.chunk_frames_for(chunk_ms), Stream, slots=8)
-    return [found.listener for found in sorted(heard, key=lambda found: found.index)]
+    heard = stream_many(model, audio, model.chunk_frames_for(chunk_ms), Stream, slots=8)
+    return [found.sink for found in sorted(heard, key=lambda found: found.index)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -43,7 +43,7 @@ from streamasr.frontend.files import read_audio
 from streamasr.frontend.pcm import Samples
 from streamasr.manifest import Utterance, read_manifest
 from streamasr.recognition import LoadedModel, load_model
-from streamasr.recognition.local import hear_streamed
+from streamasr.recognition.local import run_streamed
 from streamasr.scoring import align
 from streamasr.text import text_rules
 
@@ -130,7 +130,7 @@ def measure(model: LoadedModel, utterances: Sequence[Utterance], chunk_ms: int) 
 
     for utterance in track(utterances, console=Console(stderr=True), transient=True):
         samples = read_audio(utterance.audio, SAMPLE_RATE)
-        log_probs_TV = hear_streamed(model, samples, model.chunk_frames_for(chunk_ms)).log_probs_TV
+        log_probs_TV = run_streamed(model, samples, model.chunk_frames_for(chunk_ms)).log_probs_TV
         reference = rules.normalise(utterance.text).split()
         by_ctc = [at(span) for span in ctc_spans(log_probs_TV, beams.tokens, reference)]
         by_hmm = hmm.spans(samples, reference)

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from streamasr.frontend.files import read_audio
-    from streamasr.recognition.local import hear_streamed, hear_whole
+    from streamasr.recognition.local import run_streamed, run_whole
     from streamasr.recognition.model import load_model
 
     if args.offline and args.split_seed is not None:
@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
     default = largest if args.offline else Start().latency_ms
     chunk_frames = model.chunk_frames_for(default if args.latency_ms is None else args.latency_ms)
     heard = (
-        hear_whole(model, samples_S, chunk_frames)
+        run_whole(model, samples_S, chunk_frames)
         if args.offline
-        else hear_streamed(model, samples_S, chunk_frames, args.split_seed)
+        else run_streamed(model, samples_S, chunk_frames, args.split_seed)
     )
     tokens = np.array(model.decoder.beams.tokens.tokens)
     try:

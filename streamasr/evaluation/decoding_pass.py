@@ -22,7 +22,7 @@ from streamasr.protocol import messages
 from streamasr.recognition.batch import LogProbs
 from streamasr.recognition.captions import Captioner
 from streamasr.recognition.chunking import Chunk, StopMark
-from streamasr.recognition.local import hear_whole, listen_many
+from streamasr.recognition.local import run_whole, stream_many
 from streamasr.recognition.model import LoadedModel
 from streamasr.recognition.options import resolve_options
 from streamasr.text import join_words
@@ -113,8 +113,8 @@ def hear(
     if chunk_frames is None:
         passes = _offline(model, audio(), listener)
     else:
-        streams = listen_many(model, audio(), chunk_frames, listener, slots=batch)
-        passes = ((heard.index, heard.listener, heard.seconds) for heard in streams)
+        streams = stream_many(model, audio(), chunk_frames, listener, slots=batch)
+        passes = ((heard.index, heard.sink, heard.seconds) for heard in streams)
     for index, listening, seconds in passes:
         shared_s = seconds - sum(listening.seconds.values())
         other_cpu_s += sum(listening.cpu_s.values())
@@ -135,7 +135,7 @@ def hear(
 class _Ear(Protocol):
     """Hears the log-probs of one utterance, chunk by chunk."""
 
-    def hear(self, chunk: Chunk, log_probs_TV: LogProbs, /) -> None: ...
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs, /) -> None: ...
 
     def text(self) -> str: ...
 
@@ -148,10 +148,10 @@ class _Ears:
         self.seconds = dict.fromkeys(ears, 0.0)
         self.cpu_s = dict.fromkeys(ears, 0.0)
 
-    def hear(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
         for mode, ear in self.ears.items():
             began, cpu = time.perf_counter(), time.process_time()
-            ear.hear(chunk, log_probs_TV)
+            ear.accept(chunk, log_probs_TV)
             self.seconds[mode] += time.perf_counter() - began
             self.cpu_s[mode] += time.process_time() - cpu
 
@@ -163,8 +163,8 @@ class _Finals:
         self._captioner = captioner
         self._texts: list[str] = []
 
-    def hear(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
-        told = self._captioner.hear(chunk, log_probs_TV)
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
+        told = self._captioner.accept(chunk, log_probs_TV)
         self._texts.extend(m.text for m in told if isinstance(m, messages.Final))
 
     def text(self) -> str:
@@ -178,7 +178,7 @@ class _BestTokens:
         self._tokens = model.decoder.beams.tokens
         self._ids: list[int] = []
 
-    def hear(self, _chunk: Chunk, log_probs_TV: LogProbs) -> None:
+    def accept(self, _chunk: Chunk, log_probs_TV: LogProbs) -> None:
         if len(log_probs_TV):
             self._ids.extend(log_probs_TV.argmax(axis=1).tolist())
 
@@ -216,5 +216,5 @@ def _offline(
         began = time.perf_counter()
         listening = listener()
         whole = Chunk(samples_S, len(samples_S), fresh=True, hotwords=None, end=StopMark())
-        listening.hear(whole, hear_whole(model, samples_S, None).log_probs_TV)
+        listening.accept(whole, run_whole(model, samples_S, None).log_probs_TV)
         yield index, listening, time.perf_counter() - began

@@ -25,7 +25,7 @@ from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance
 from streamasr.recognition.batch import LogProbs
 from streamasr.recognition.chunking import Chunk
-from streamasr.recognition.local import listen_many
+from streamasr.recognition.local import stream_many
 from streamasr.recognition.model import LoadedModel
 from streamasr.scoring import Edits, character_edits, word_edits
 from streamasr.text import join_words, text_rules
@@ -99,7 +99,7 @@ class _Recorder:
     def __init__(self) -> None:
         self.pieces: list[LogProbs] = []
 
-    def hear(self, _chunk: Chunk, log_probs_TV: LogProbs) -> None:
+    def accept(self, _chunk: Chunk, log_probs_TV: LogProbs) -> None:
         if len(log_probs_TV):
             self.pieces.append(log_probs_TV)
 
@@ -117,11 +117,11 @@ def listen(
     rules = text_rules(model.config.language)
     audio = (read_audio(utterance.audio, model.sample_rate) for utterance in utterances)
     frames = model.chunk_frames_for(chunk_ms)
-    for heard in listen_many(model, audio, frames, _Recorder, slots=batch):
+    for heard in stream_many(model, audio, frames, _Recorder, slots=batch):
         utterance = utterances[heard.index]
-        if not heard.listener.pieces:
+        if not heard.sink.pieces:
             raise DataError(f"{utterance.audio}: holds no sample")
-        yield Recording(np.concatenate(heard.listener.pieces), rules.normalise(utterance.text))
+        yield Recording(np.concatenate(heard.sink.pieces), rules.normalise(utterance.text))
 
 
 class Tuner:

@@ -43,7 +43,7 @@ class Captioner:
         self._first_utterance = 0
         self._next_utterance = 0
 
-    def hear(self, chunk: Chunk, log_probs_TV: NDArray[np.floating[Any]]) -> list[messages.ServerMessage]:
+    def accept(self, chunk: Chunk, log_probs_TV: NDArray[np.floating[Any]]) -> list[messages.ServerMessage]:
         """What a chunk changes. ``log_probs_TV`` has no frame where the chunk has no sample."""
         return self.end(chunk, *self._model.decoder.step(self.begin(chunk), log_probs_TV))
 

@@ -26,14 +26,14 @@ from streamasr.recognition.model import LoadedModel
 from streamasr.recognition.options import resolve_options
 
 
-class Listener(Protocol):
+class LogProbsSink(Protocol):
     """What hears the log-probs of one stream; a :class:`Captioner` is one."""
 
-    def hear(self, chunk: Chunk, log_probs_TV: LogProbs, /) -> object:
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs, /) -> object:
         """The log-probs of the next chunk; none where it has no sample."""
 
 
-L = TypeVar("L", bound=Listener)
+SinkT = TypeVar("SinkT", bound=LogProbsSink)
 
 
 class LocalSession:
@@ -73,7 +73,7 @@ class LocalSession:
         while self._queue.ready:
             chunk = self._queue.take()
             (log_probs_TV,), _ = self._step.run([(0, chunk)])
-            told.extend(self._captioner.hear(chunk, log_probs_TV))
+            told.extend(self._captioner.accept(chunk, log_probs_TV))
         return told
 
 
@@ -109,47 +109,47 @@ def transcribe_file(model: LoadedModel, path: Path, start: Start | None = None) 
 
 
 @dataclass(frozen=True, slots=True)
-class Heard(Generic[L]):
+class StreamedUtteranceResult(Generic[SinkT]):
     """An utterance that is through."""
 
     index: int
     """Its place in the input."""
-    listener: L
+    sink: SinkT
     seconds: float
     """Its share of the time that its steps took, by their samples, and its own listener's."""
 
 
-def listen_many(
+def stream_many(
     model: LoadedModel,
     utterances: Iterable[Samples],
     chunk_frames: int,
-    listener: Callable[[], L],
+    make_sink: Callable[[], SinkT],
     *,
     slots: int = 16,
     clock: Callable[[], float] = time.perf_counter,
-) -> Iterator[Heard[L]]:
+) -> Iterator[StreamedUtteranceResult[SinkT]]:
     """Stream each utterance on its own, up to ``slots`` of them stepped together.
 
     Args:
         model: what to run.
         utterances: mono samples at the model's rate; asked for only when a slot is free.
         chunk_frames: encoder frames of a chunk.
-        listener: makes what hears one utterance's log-probs, chunk by chunk.
+        make_sink: makes what hears one utterance's log-probs, chunk by chunk.
         slots: utterances at a time.
-        clock: seconds, for ``Heard.seconds`` alone.
+        clock: seconds, for ``StreamedUtteranceResult.seconds`` alone.
 
     Yields each utterance when it is through, which is not their order.
     """
     step = BatchStep(model, slots, clock)
     waiting = enumerate(utterances)
-    running: dict[int, _Running[L]] = {}
+    running: dict[int, _Running[SinkT]] = {}
     while True:
         for slot in range(slots):
             if slot not in running and (following := next(waiting, None)) is not None:
                 queue = model.chunk_queue(chunk_frames)
                 queue.append(following[1])
                 queue.mark(StopMark())
-                running[slot] = _Running(following[0], queue, listener())
+                running[slot] = _Running(following[0], queue, make_sink())
         if not running:
             return
         began = clock()
@@ -159,14 +159,14 @@ def listen_many(
         for (slot, chunk), log_probs_TV in zip(work, log_probs, strict=True):
             stream = running[slot]
             began = clock()
-            stream.listener.hear(chunk, log_probs_TV)
+            stream.sink.accept(chunk, log_probs_TV)
             stream.seconds += clock() - began + per_sample_s * len(chunk.samples_S)
             if chunk.end is not None:
                 del running[slot]
-                yield Heard(stream.index, stream.listener, stream.seconds)
+                yield StreamedUtteranceResult(stream.index, stream.sink, stream.seconds)
 
 
-class Whole(NamedTuple):
+class UtteranceOutput(NamedTuple):
     """What a whole utterance sounds like."""
 
     mel_TM: NDArray[np.float32]
@@ -174,7 +174,7 @@ class Whole(NamedTuple):
 
 
 @torch.inference_mode()
-def hear_whole(model: LoadedModel, samples_S: Samples, chunk_frames: int | None) -> Whole:
+def run_whole(model: LoadedModel, samples_S: Samples, chunk_frames: int | None) -> UtteranceOutput:
     """Mel frames and log-probs of an utterance at once, under the mask that streaming in such chunks gives.
 
     With ``chunk_frames=None`` every frame sees the whole utterance.
@@ -188,12 +188,14 @@ def hear_whole(model: LoadedModel, samples_S: Samples, chunk_frames: int | None)
     mel_BTM = model.frontend(torch.from_numpy(padded_S)[None].to(model.device), sounds_B)
     lengths_B = torch.tensor([frames], device=model.device)
     log_probs_BTV, frames_B = model.encoder.forward(mel_BTM, lengths_B, chunk_frames)
-    return Whole(mel_BTM[0, :frames].cpu().numpy(), log_probs_BTV[0, : int(frames_B)].float().cpu().numpy())
+    return UtteranceOutput(
+        mel_BTM[0, :frames].cpu().numpy(), log_probs_BTV[0, : int(frames_B)].float().cpu().numpy()
+    )
 
 
-def hear_streamed(
+def run_streamed(
     model: LoadedModel, samples_S: Samples, chunk_frames: int, split_seed: int | None = None
-) -> Whole:
+) -> UtteranceOutput:
     """The same of a stream in chunks of that size, with a seed fed in pieces of random lengths."""
     mels: list[NDArray[np.float32]] = []
     step = BatchStep(model, slots=1, tap=lambda _, mel_TM: mels.append(mel_TM.cpu().numpy()))
@@ -217,15 +219,15 @@ def hear_streamed(
     run()
     heard = [part_TV for part_TV in log_probs if len(part_TV)]
     tokens, features = len(model.decoder.beams.tokens), model.config.frontend.features
-    return Whole(
+    return UtteranceOutput(
         np.concatenate(mels) if mels else np.zeros((0, features), dtype=np.float32),
         np.concatenate(heard).astype(np.float32) if heard else np.zeros((0, tokens), dtype=np.float32),
     )
 
 
 @dataclass(slots=True, eq=False)
-class _Running(Generic[L]):
+class _Running(Generic[SinkT]):
     index: int
     queue: ChunkQueue
-    listener: L
+    sink: SinkT
     seconds: float = 0.0

@@ -11,7 +11,7 @@ import torch
 from streamasr.acoustic.whisper import WhisperEncoder
 from streamasr.config import FrontendConfig, WhisperEncoderConfig
 from streamasr.frontend.mel import LogMel
-from streamasr.recognition.local import hear_streamed, hear_whole
+from streamasr.recognition.local import run_streamed, run_whole
 from tests.recognition.tiny import noise, tiny_fastconformer
 
 pytestmark = [
@@ -44,12 +44,12 @@ def test_a_stream_on_cuda_equals_the_whole_utterance_on_the_cpu() -> None:
 @pytest.mark.parametrize("generation", ["current", "legacy"])
 def test_the_second_family_streams_on_cuda_what_the_cpu_hears_at_once(generation: str) -> None:
     model, samples_S = tiny_fastconformer(generation), noise(2.3, seed=3)
-    whole = hear_whole(model, samples_S, 2)
+    whole = run_whole(model, samples_S, 2)
     device = torch.device("cuda")
     moved = replace(
         model, frontend=model.frontend.to(device), encoder=model.encoder.to(device), device=device
     )
-    streamed = hear_streamed(moved, samples_S, 2, split_seed=1)
+    streamed = run_streamed(moved, samples_S, 2, split_seed=1)
     assert streamed.log_probs_TV.shape == whole.log_probs_TV.shape
     assert np.abs(streamed.mel_TM - whole.mel_TM).max() <= 1e-3
     assert np.abs(streamed.log_probs_TV - whole.log_probs_TV).max() <= 1e-2

@@ -9,7 +9,7 @@ from streamasr.frontend.pcm import Samples
 from streamasr.protocol.messages import Start
 from streamasr.recognition.batch import BatchStep, LogProbs
 from streamasr.recognition.chunking import Chunk, StopMark
-from streamasr.recognition.local import hear_whole, transcribe_blocks, transcribe_samples
+from streamasr.recognition.local import run_whole, transcribe_blocks, transcribe_samples
 from streamasr.recognition.model import LoadedModel
 from tests.recognition.tiny import noise, tiny_fastconformer, tiny_model
 
@@ -30,7 +30,7 @@ def model(request: pytest.FixtureRequest) -> LoadedModel:
 
 
 def _offline(model: LoadedModel, samples: Samples, chunk_frames: int) -> LogProbs:
-    return hear_whole(model, samples, chunk_frames).log_probs_TV
+    return run_whole(model, samples, chunk_frames).log_probs_TV
 
 
 def _split(samples: Samples, cuts: list[float]) -> list[Samples]:

@@ -15,7 +15,7 @@ from streamasr.decoding.tokens import TokenList
 from streamasr.errors import ConfigError, ModelError
 from streamasr.nemo.convert import import_nemo
 from streamasr.nemo.translate import generation_of, translate_config
-from streamasr.recognition.local import hear_streamed, hear_whole
+from streamasr.recognition.local import run_streamed, run_whole
 from streamasr.recognition.model import load_model
 from tests.nemo.checkpoint import MODULES, nemo_config
 from tests.recognition.tiny import noise
@@ -180,8 +180,8 @@ def test_a_checkpoint_of_other_sizes_streams_as_it_hears_whole_utterances(pack: 
     assert model.config.language == "de"
     samples_S = noise(2.3, seed=5)
     for seed, chunk_frames in enumerate(model.encoder.chunk_frames):
-        whole = hear_whole(model, samples_S, chunk_frames)
-        streamed = hear_streamed(model, samples_S, chunk_frames, split_seed=seed)
+        whole = run_whole(model, samples_S, chunk_frames)
+        streamed = run_streamed(model, samples_S, chunk_frames, split_seed=seed)
         assert whole.mel_TM.shape == (231, 128)
         assert streamed.log_probs_TV.shape == whole.log_probs_TV.shape
         assert np.abs(streamed.log_probs_TV - whole.log_probs_TV).max() <= 1e-4

@@ -20,7 +20,7 @@ from streamasr.frontend.pcm import Samples
 from streamasr.nemo.translate import Generation
 from streamasr.recognition.batch import BatchStep, LogProbs
 from streamasr.recognition.chunking import Chunk, StopMark
-from streamasr.recognition.local import hear_streamed, hear_whole
+from streamasr.recognition.local import run_streamed, run_whole
 from streamasr.recognition.model import LoadedModel
 from tests.nemo.conftest import Folders
 
@@ -46,7 +46,7 @@ def test_mel_frames_are_nemos(nemo_dir: Path, loaded: Load, generation: Generati
     arrays = np.load(nemo_dir / FILES[generation].format("A"))
     frames = int(arrays[f"mel_len_{name}"])
     theirs_TM = arrays[f"mel_{name}"].T[:frames]
-    ours_TM = hear_whole(loaded("A", generation), sound(nemo_dir, name), 14).mel_TM
+    ours_TM = run_whole(loaded("A", generation), sound(nemo_dir, name), 14).mel_TM
     assert ours_TM.shape == theirs_TM.shape
     assert np.abs(ours_TM - theirs_TM).max() <= MEL_TOLERANCE
 
@@ -65,7 +65,7 @@ def test_whole_utterances_are_nemos_at_every_look_ahead(
             if key not in arrays:
                 continue
             frames = int(arrays[f"r{chunk_frames - 1}/offline_len_{name}"])
-            ours_TV = hear_whole(model, sound(nemo_dir, name), chunk_frames).log_probs_TV
+            ours_TV = run_whole(model, sound(nemo_dir, name), chunk_frames).log_probs_TV
             assert len(ours_TV) == frames
             assert np.abs(ours_TV - arrays[key][:frames]).max() <= TOLERANCE
             compared += 1
@@ -115,7 +115,7 @@ def test_evaluated_offline_every_frame_sees_the_whole_utterance(nemo_dir: Path, 
 
     samples_S = sound(nemo_dir, "long")
     full = text(None)
-    assert full == greedy(hear_whole(model, samples_S, None).log_probs_TV)
+    assert full == greedy(run_whole(model, samples_S, None).log_probs_TV)
     arrays = np.load(nemo_dir / "B.npz")
     for chunk_frames in model.encoder.chunk_frames:
         key = f"r{chunk_frames - 1}/offline_"
@@ -133,8 +133,8 @@ def test_streams_in_random_pieces_are_whole_utterances_to_the_last_frame(
     for seed, chunk_frames in enumerate(model.encoder.chunk_frames):
         for name in SOUNDS:
             samples_S = sound(nemo_dir, name)
-            whole = hear_whole(model, samples_S, chunk_frames)
-            streamed = hear_streamed(model, samples_S, chunk_frames, split_seed=seed)
+            whole = run_whole(model, samples_S, chunk_frames)
+            streamed = run_streamed(model, samples_S, chunk_frames, split_seed=seed)
             assert streamed.log_probs_TV.shape == whole.log_probs_TV.shape
             assert np.abs(streamed.log_probs_TV - whole.log_probs_TV).max() <= TOLERANCE
             assert np.abs(streamed.mel_TM - whole.mel_TM).max() <= MEL_TOLERANCE
@@ -150,7 +150,7 @@ def test_streams_in_a_batch_with_strangers_that_come_and_go_are_whole_utterances
     for chunk_frames in (2, 14):
         heard = _together(model, takes, chunk_frames, slots=3)
         for samples_S, heard_TV in zip(takes, heard, strict=True):
-            whole_TV = hear_whole(model, samples_S, chunk_frames).log_probs_TV
+            whole_TV = run_whole(model, samples_S, chunk_frames).log_probs_TV
             assert heard_TV.shape == whole_TV.shape
             if len(whole_TV):
                 assert np.abs(heard_TV - whole_TV).max() <= TOLERANCE
@@ -200,5 +200,5 @@ def test_without_scaling_of_the_input_log_probs_are_nemos(nemo_dir: Path, loaded
     encoder = build_encoder(config, 129).eval().requires_grad_(False)
     encoder.load_state_dict(model.encoder.state_dict())  # type: ignore[attr-defined]
     theirs_TV = np.load(nemo_dir / "A.npz")["noxscale/offline_logprobs_short"]
-    ours = hear_whole(replace(model, encoder=encoder), sound(nemo_dir, "short"), 14)
+    ours = run_whole(replace(model, encoder=encoder), sound(nemo_dir, "short"), 14)
     assert np.abs(ours.log_probs_TV - theirs_TV[: len(ours.log_probs_TV)]).max() <= TOLERANCE

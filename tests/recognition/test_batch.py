@@ -7,7 +7,7 @@ import torch
 from streamasr.frontend.pcm import Samples
 from streamasr.recognition.batch import BatchStep, LogProbs
 from streamasr.recognition.chunking import Chunk, StopMark
-from streamasr.recognition.local import listen_many
+from streamasr.recognition.local import stream_many
 from streamasr.recognition.model import LoadedModel
 from tests.recognition.tiny import noise, tiny_model
 
@@ -65,11 +65,11 @@ def test_rows_with_and_without_look_ahead_share_a_step() -> None:
     long, short = noise(0.8, seed=1), noise(0.25, seed=2)
 
     def alone(samples: Samples) -> LogProbs:
-        (heard,) = listen_many(model, [samples], 8, _Parts)
-        return np.concatenate(heard.listener.parts)
+        (heard,) = stream_many(model, [samples], 8, _Parts)
+        return np.concatenate(heard.sink.parts)
 
-    together = listen_many(model, [long, short], 8, _Parts)
-    heard = {h.index: np.concatenate(h.listener.parts) for h in together}
+    together = stream_many(model, [long, short], 8, _Parts)
+    heard = {h.index: np.concatenate(h.sink.parts) for h in together}
     assert np.abs(heard[0] - alone(long)).max() <= TOLERANCE
     assert np.abs(heard[1] - alone(short)).max() <= TOLERANCE
 
@@ -78,7 +78,7 @@ class _Parts:
     def __init__(self) -> None:
         self.parts: list[LogProbs] = []
 
-    def hear(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
         self.parts.append(log_probs_TV)
 
 

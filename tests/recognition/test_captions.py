@@ -74,7 +74,7 @@ def test_times_are_the_sessions_audio_less_the_models_delay(
 ) -> None:
     reading = _reading(("ab", 10, 20), ("cd", 21, 30))
     decoder.script = [(heard.SpeechStarted(10), heard.Partial(0, reading, 1))]
-    started, partial = _captioner(model, decoder).hear(_chunk(40), LOG_PROBS)
+    started, partial = _captioner(model, decoder).accept(_chunk(40), LOG_PROBS)
     assert started == messages.SpeechStarted(at_ms=190)
     assert partial == messages.Partial(
         utterance=0,
@@ -91,7 +91,7 @@ def test_times_are_the_sessions_audio_less_the_models_delay(
 
 def test_times_stay_inside_the_audio_heard(model: LoadedModel, decoder: _ScriptedDecoder) -> None:
     decoder.script = [(heard.Final(0, _reading(("ab", 0, 99)), ()),)]
-    (final,) = _captioner(model, decoder).hear(_chunk(10), LOG_PROBS)
+    (final,) = _captioner(model, decoder).accept(_chunk(10), LOG_PROBS)
     assert isinstance(final, messages.Final)
     assert (final.start_ms, final.end_ms) == (0, 200)
 
@@ -102,18 +102,18 @@ def test_finalize_flushes_answers_and_starts_afresh_where_it_was(
     captioner = _captioner(model, decoder)
     decoder.script = [(), (heard.Final(0, _reading(("cd", 0, 5)), ()),)]
     decoder.last_words = [(heard.Final(0, _reading(("ab", 2, 8)), ()),)]
-    first = captioner.hear(_chunk(10, end=FinalizeMark("me")), LOG_PROBS)
+    first = captioner.accept(_chunk(10, end=FinalizeMark("me")), LOG_PROBS)
     assert [message.type for message in first] == ["final", "finalized"]
     assert first[-1] == messages.Finalized(id="me")
     assert len(decoder.begun) == 2
-    (second,) = captioner.hear(_chunk(20), LOG_PROBS)
+    (second,) = captioner.accept(_chunk(20), LOG_PROBS)
     assert isinstance(second, messages.Final)
     assert (second.utterance, second.start_ms, second.end_ms) == (1, 200, 290)
 
 
 def test_stop_says_how_much_audio_there_was(model: LoadedModel, decoder: _ScriptedDecoder) -> None:
     decoder.last_words = [()]
-    told = _captioner(model, decoder).hear(_chunk(33, end=StopMark()), NO_FRAMES)
+    told = _captioner(model, decoder).accept(_chunk(33, end=StopMark()), NO_FRAMES)
     assert told == [messages.Done(audio_ms=660)]
 
 
@@ -124,7 +124,7 @@ def test_new_hotwords_reach_the_decoder_and_outlive_a_finalize(
     captioner = _captioner(model, decoder)
     decoder.script = [()]
     decoder.last_words = [()]
-    captioner.hear(_chunk(4, hotwords=words, end=FinalizeMark("")), LOG_PROBS)
+    captioner.accept(_chunk(4, hotwords=words, end=FinalizeMark("")), LOG_PROBS)
     assert decoder.hotwords == [words]
     assert decoder.begun[-1].hotwords == words
 
@@ -132,7 +132,7 @@ def test_new_hotwords_reach_the_decoder_and_outlive_a_finalize(
 def test_word_times_are_left_out_where_not_wanted(model: LoadedModel, decoder: _ScriptedDecoder) -> None:
     other = _reading(("ax", 10, 20))
     decoder.script = [(heard.Final(0, _reading(("ab", 10, 20)), (other,)),)]
-    (final,) = _captioner(model, decoder, Start(words=False, alternatives=2)).hear(_chunk(40), LOG_PROBS)
+    (final,) = _captioner(model, decoder, Start(words=False, alternatives=2)).accept(_chunk(40), LOG_PROBS)
     assert isinstance(final, messages.Final)
     assert (final.text, final.words, final.start_ms, final.end_ms) == ("ab", (), 190, 390)
     assert final.alternatives == (messages.Alternative(text="ax", confidence=0.877),)
@@ -142,7 +142,7 @@ def test_a_partial_taken_back_is_empty_and_stands_at_the_present(
     model: LoadedModel, decoder: _ScriptedDecoder
 ) -> None:
     decoder.script = [(heard.Partial(0, _reading(), 0),)]
-    (partial,) = _captioner(model, decoder).hear(_chunk(25), LOG_PROBS)
+    (partial,) = _captioner(model, decoder).accept(_chunk(25), LOG_PROBS)
     assert partial == messages.Partial(utterance=0, committed="", tail="", start_ms=500, end_ms=500)
 
 
@@ -151,7 +151,7 @@ def test_words_of_scripts_without_spaces_are_written_without_them(
 ) -> None:
     reading = _reading(("今", 0, 4), ("天", 4, 8), ("ok", 9, 11), ("吗", 12, 15))
     decoder.script = [(heard.Partial(0, reading, 2), heard.Final(0, reading, ()))]
-    partial, final = _captioner(model, decoder).hear(_chunk(20), np.zeros((20, 9)))
+    partial, final = _captioner(model, decoder).accept(_chunk(20), np.zeros((20, 9)))
     assert isinstance(partial, messages.Partial)
     assert (partial.committed, partial.tail) == ("今天", "ok 吗")
     assert isinstance(final, messages.Final)
@@ -171,7 +171,7 @@ def test_written_finals_have_digits_capitals_and_distinct_alternatives(
         (heard.Final(2, _reading(("he", 50, 58)), ()),),
     ]
     captioner = _captioner(model, decoder, Start(format="written", alternatives=4))
-    ((partial,), (final,), (second,), (third,)) = (captioner.hear(_chunk(60), LOG_PROBS) for _ in range(4))
+    ((partial,), (final,), (second,), (third,)) = (captioner.accept(_chunk(60), LOG_PROBS) for _ in range(4))
     assert isinstance(partial, messages.Partial)
     assert (partial.committed, partial.tail) == ("", "25 I")
     assert isinstance(final, messages.Final)

@@ -11,7 +11,7 @@ from streamasr.recognition.captions import Captioner
 from streamasr.recognition.chunking import Chunk
 from streamasr.recognition.local import (
     LocalSession,
-    listen_many,
+    stream_many,
     transcribe_blocks,
     transcribe_file,
     transcribe_samples,
@@ -26,8 +26,8 @@ class _Messages:
         self.captioner = captioner
         self.messages: list[ServerMessage] = []
 
-    def hear(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
-        self.messages.extend(self.captioner.hear(chunk, log_probs_TV))
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
+        self.messages.extend(self.captioner.accept(chunk, log_probs_TV))
 
 
 def test_blocks_of_any_size_say_the_same(model: LoadedModel) -> None:
@@ -47,10 +47,10 @@ def test_a_file_says_what_its_samples_say(model: LoadedModel, tmp_path: Path) ->
 def test_many_at_a_time_say_what_each_says_alone(model: LoadedModel) -> None:
     utterances = [noise(0.3 + 0.7 * seed, seed) for seed in range(5)]
     options = resolve_options(Start(latency_ms=160), model)
-    together = listen_many(
+    together = stream_many(
         model, utterances, options.chunk_frames, lambda: _Messages(Captioner(model, options)), slots=2
     )
-    heard = {h.index: (final_text(h.listener.messages), h.seconds) for h in together}
+    heard = {h.index: (final_text(h.sink.messages), h.seconds) for h in together}
     assert sorted(heard) == list(range(5))
     for index, samples in enumerate(utterances):
         assert heard[index][0] == final_text(transcribe_samples(model, samples, Start(latency_ms=160)))
