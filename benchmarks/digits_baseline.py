@@ -36,7 +36,7 @@ from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance, read_manifest
 from streamasr.recognition.model import load_model
 from streamasr.training.config import load_recipe
-from streamasr.training.distributed import World
+from streamasr.training.distributed import ProcessGroup
 from streamasr.training.trainer import Trainer
 
 SAMPLE_RATE = 8_000
@@ -192,7 +192,7 @@ def compare(data: Path, recipe: str, seed: int, every_seconds: float, console: C
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        trainer = Trainer(config, folder, World.of_environment("cpu"), lambda _event: None)
+        trainer = Trainer(config, folder, ProcessGroup.from_environment("cpu"), lambda _event: None)
         trainer.train(until=pause)
         watch.stop()
         measure()

@@ -33,7 +33,7 @@ from streamasr.training.config import TrainConfig, load_recipe
 from streamasr.training.data.importers import fsdd
 from streamasr.training.data.importers.layout import Selection
 from streamasr.training.data.importers.manifest_writer import write_manifest
-from streamasr.training.distributed import World
+from streamasr.training.distributed import ProcessGroup
 from streamasr.training.trainer import Trainer
 
 
@@ -63,7 +63,9 @@ def leave_out(dataset: Path, speaker: str, recipe: TrainConfig, out: Path) -> Le
     test = read_manifest(import_speakers(dataset, Selection(only_speakers=(speaker,)), out / "test.jsonl"))
     data = replace(recipe.data, manifests=(train,), dev_manifests=())
     began = time.process_time()
-    trainer = Trainer(replace(recipe, data=data), out, World.of_environment("cpu"), lambda _event: None)
+    trainer = Trainer(
+        replace(recipe, data=data), out, ProcessGroup.from_environment("cpu"), lambda _event: None
+    )
     trainer.train()
     cpu_seconds = time.process_time() - began
     return LeftOut(speaker, len(test), recipe_accuracy(out / "model", test), cpu_seconds)

@@ -35,7 +35,7 @@ from streamasr.manifest import read_manifest
 from streamasr.recognition.model import resolve_model
 from streamasr.text import text_rules
 from streamasr.training.config import LossConfig, TokensConfig, TrainConfig
-from streamasr.training.distributed import World
+from streamasr.training.distributed import ProcessGroup
 from streamasr.training.tokenizer import build_tokens
 from streamasr.training.trainer import Trainer
 from streamasr.training.vocabulary import PiecesConfig, train_pieces
@@ -118,7 +118,7 @@ def seconds_a_step(config: TrainConfig, learning_rate: float) -> float:
     config = replace(config, optim=replace(config.optim, freeze_encoder_steps=0))
     config = replace(with_steps(config, CALIBRATION_STEPS, learning_rate), save_every_steps=10**9)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(config, Path(folder), World.of_environment("cpu"), lambda _event: None)
+        trainer = Trainer(config, Path(folder), ProcessGroup.from_environment("cpu"), lambda _event: None)
         began: list[float] = []
 
         def note() -> bool:

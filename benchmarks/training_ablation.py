@@ -32,7 +32,7 @@ from streamasr.evaluation.decoding_pass import Mode
 from streamasr.evaluation.evaluate import EvaluationOptions, evaluate, read_manifests
 from streamasr.recognition.model import load_model, resolve_model
 from streamasr.training.config import AugmentConfig, LossConfig, TrainConfig, load_recipe
-from streamasr.training.distributed import World
+from streamasr.training.distributed import ProcessGroup
 from streamasr.training.monitoring.events import Diagnosis, Event, StepReport
 from streamasr.training.trainer import Trainer
 
@@ -135,7 +135,7 @@ def train(config: TrainConfig, folder: Path, console: Console) -> dict[str, floa
             console.print(f"{folder.name} step {event.step}  {event.finding}")
 
     began = time.process_time()
-    trainer = Trainer(config, folder, World.of_environment(), tell)
+    trainer = Trainer(config, folder, ProcessGroup.from_environment(), tell)
     trainer.train()
     return {
         "steps": trainer.step,

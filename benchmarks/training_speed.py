@@ -46,7 +46,7 @@ from streamasr.training.config import (
     TrainConfig,
     load_recipe,
 )
-from streamasr.training.distributed import World
+from streamasr.training.distributed import ProcessGroup
 from streamasr.training.objective import Objective
 from streamasr.training.trainer import Trainer
 
@@ -273,7 +273,9 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as name:
             config = recipe(args, args.cache or Path(name) / "cache")
             utterances = [u for manifest in args.manifests for u in read_manifest(manifest)]
-            trainer = Trainer(config, Path(name) / "run", World.of_environment("cpu"), lambda _event: None)
+            trainer = Trainer(
+                config, Path(name) / "run", ProcessGroup.from_environment("cpu"), lambda _event: None
+            )
             plain = PlainLoop(utterances, config, trainer.tokenizer.tokens, args.batch)
             turns = Turns(plain, args.rounds, args.slice_seconds, console)
             turns.watch(trainer)

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from streamasr.cli.evaluate import progress_bar
     from streamasr.evaluation.run import evaluate_run
     from streamasr.training.config import load_recipe
-    from streamasr.training.distributed import World
+    from streamasr.training.distributed import ProcessGroup
     from streamasr.training.monitoring.observers import listeners
     from streamasr.training.trainer import Trainer
 
@@ -53,19 +53,19 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     torch.set_float32_matmul_precision("high")
     config = load_recipe(args.recipe).rooted(args.data)
-    world = World.of_environment(args.device)
+    group = ProcessGroup.from_environment(args.device)
     deadline = time.monotonic() + args.minutes * 60 if args.minutes else float("inf")
-    told = listeners(args.out, tensorboard=args.tensorboard) if world.is_first else nullcontext(_nobody)
+    told = listeners(args.out, tensorboard=args.tensorboard) if group.is_first else nullcontext(_nobody)
     with told as tell:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        trainer = Trainer(config, args.out, world, tell, decoders=args.threads)
+        trainer = Trainer(config, args.out, group, tell, decoders=args.threads)
         asked = _stop_when_asked()
         finished = trainer.train(until=lambda: asked.is_set() or time.monotonic() > deadline)
-    world.leave()
-    if world.is_first:
+    group.close()
+    if group.is_first:
         _stop_at_once_when_asked()
         if finished:
-            evaluate_run(args.out, config.data.dev_manifests, str(world.device), progress_bar)
+            evaluate_run(args.out, config.data.dev_manifests, str(group.device), progress_bar)
         print(f"model folder: {args.out / 'model'}")
     return 0
 

@@ -21,7 +21,7 @@ from streamasr.training import losses
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.audio.corpus import INT16_SCALE, Corpus
 from streamasr.training.data.batches.prepare import padded
-from streamasr.training.distributed import World
+from streamasr.training.distributed import ProcessGroup
 from streamasr.training.monitoring.events import DevReport
 from streamasr.training.tokenizer import Tokenizer
 
@@ -48,7 +48,7 @@ class DevSet:
         tokenizer: of the model.
         token_ids: of each transcript; ``None`` where the model cannot write it. Such an utterance counts in the error
             rates and not in the loss.
-        world: the processes among which the utterances are shared out.
+        group: the processes among which the utterances are shared out.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class DevSet:
         tokenizer: Tokenizer,
         *,
         token_ids: Sequence[list[int] | None],
-        world: World,
+        group: ProcessGroup,
     ) -> None:
         self.name = name
         self.corpus = corpus
         self.token_ids = token_ids
         self.config = config
         self.tokenizer = tokenizer
-        self.world = world
-        self.frontend = build_frontend(config.frontend).to(world.device)
+        self.group = group
+        self.frontend = build_frontend(config.frontend).to(group.device)
         self.references = [tokenizer.normalise(text) for text in corpus.texts]
 
     @torch.no_grad()
@@ -84,7 +84,7 @@ class DevSet:
             best_BT = log_probs_BTV.argmax(-1).tolist()
             for index, best_T, count in zip(some, best_BT, frames_B.tolist(), strict=True):
                 answers[index] = greedy_text_of_ids(best_T[:count], self.tokenizer.tokens)
-        shares = self.world.gather((answers, loss, frames))
+        shares = self.group.all_gather((answers, loss, frames))
         answers = {index: text for share, _, _ in shares for index, text in share.items()}
         pairs = tuple((text, answers[index]) for index, text in enumerate(self.references))
         rates = scoring.score(pairs)
@@ -105,7 +105,7 @@ class DevSet:
 
     def _batches(self) -> list[list[int]]:
         """This process's utterances, like lengths together."""
-        order = np.argsort(self.corpus.lengths, kind="stable").tolist()[self.world.rank :: self.world.size]
+        order = np.argsort(self.corpus.lengths, kind="stable").tolist()[self.group.rank :: self.group.size]
         limit = _BATCH_SECONDS * self.config.frontend.sample_rate
         batches: list[list[int]] = []
         for index in order:
@@ -117,11 +117,11 @@ class DevSet:
     def _log_probs(self, encoder: Encoder, some: list[int], chunk_frames: int) -> tuple[Tensor, Tensor]:
         offsets, samples = self.corpus.offsets, self.corpus.samples
         pieces = [torch.from_numpy(np.array(samples[offsets[i] : offsets[i + 1]])) for i in some]
-        pcm_BS = nn.utils.rnn.pad_sequence(pieces, batch_first=True).to(self.world.device) / INT16_SCALE
-        lengths_B = torch.tensor([len(piece) for piece in pieces], device=self.world.device)
+        pcm_BS = nn.utils.rnn.pad_sequence(pieces, batch_first=True).to(self.group.device) / INT16_SCALE
+        lengths_B = torch.tensor([len(piece) for piece in pieces], device=self.group.device)
         pcm_BS, samples_B = padded(pcm_BS, lengths_B, self.config)
         short = self.config.precision == "bfloat16"
-        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=short):
+        with torch.autocast(self.group.device.type, torch.bfloat16, enabled=short):
             mel_BTM = self.frontend(pcm_BS, samples_B)
             return encoder.forward(mel_BTM, self.config.framing.mel_frames(samples_B), chunk_frames)
 

@@ -15,22 +15,22 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-_PATIENCE = timedelta(days=1)
+_BARRIER_TIMEOUT = timedelta(days=1)
 """How long the others wait for the first, which may be decoding thousands of hours; torch's own limit is minutes."""
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class ProcessGroup:
     """This process among those that train together."""
 
     rank: int
     size: int
     device: torch.device
-    patient: Any = None
+    barrier_group: Any = None
     """The group of all processes that may wait for long; ``None`` where there is but one."""
 
     @classmethod
-    def of_environment(cls, device: str = "auto") -> World:
+    def from_environment(cls, device: str = "auto") -> ProcessGroup:
         """Join the processes that ``torchrun`` started, or be alone.
 
         Args:
@@ -46,7 +46,7 @@ class World:
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-        return cls(dist.get_rank(), size, chosen, dist.new_group(backend="gloo", timeout=_PATIENCE))
+        return cls(dist.get_rank(), size, chosen, dist.new_group(backend="gloo", timeout=_BARRIER_TIMEOUT))
 
     @property
     def is_first(self) -> bool:
@@ -63,7 +63,7 @@ class World:
         """Whether it holds on any process."""
         return flag if self.size == 1 else bool(self.sum(torch.tensor(float(flag), device=self.device)))
 
-    def gather(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """Every process's value, in order of rank, on all of them."""
         if self.size == 1:
             return [value]
@@ -71,12 +71,12 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Go on when all have come here, however long that takes."""
         if self.size > 1:
-            dist.barrier(group=self.patient)
+            dist.barrier(group=self.barrier_group)
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Part from the others at the end of the run."""
         if self.size > 1:
             dist.destroy_process_group()

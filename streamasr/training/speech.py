@@ -15,7 +15,7 @@ from streamasr.training.data.batches.loader import Share, planned_batches, strea
 from streamasr.training.data.batches.prepare import Prepared, StreamPosition
 from streamasr.training.data.batches.rows import BucketPlan, Plan, RowBuilder, RowPlan
 from streamasr.training.dev import DevSet
-from streamasr.training.distributed import World
+from streamasr.training.distributed import ProcessGroup
 from streamasr.training.monitoring.events import Listener, Opening
 from streamasr.training.tokenizer import Tokenizer
 from streamasr.training.transcripts import Transcripts, dev_transcripts, training_transcripts
@@ -28,7 +28,7 @@ class Speech:
         config: the recipe.
         folder: the run's; decoded sound is kept in it unless the recipe names another place.
         tokenizer: of the model.
-        world: the processes that share the speech. The first decodes it, the others wait and map what it decoded.
+        group: the processes that share the speech. The first decodes it, the others wait and map what it decoded.
         tell: hears of what is decoded, and of rooms that are simulated, while it goes on.
         workers: processes that decode; one for every CPU that this process may use by default.
 
@@ -41,24 +41,24 @@ class Speech:
         config: TrainConfig,
         folder: Path,
         tokenizer: Tokenizer,
-        world: World,
+        group: ProcessGroup,
         *,
         tell: Listener | None = None,
         workers: int | None = None,
     ) -> None:
         self.config = config
         self.tokenizer = tokenizer
-        self.world = world
+        self.group = group
         self.cache = config.data.cache or folder / "cache"
         self.transcripts: list[tuple[str, Transcripts]] = []
         """Those for ``training``, and those of each dev manifest, with its name."""
         self._tell = tell
         self._workers = workers
-        if not world.is_first:
-            world.wait()
+        if not group.is_first:
+            group.barrier()
         self._open()
-        if world.is_first:
-            world.wait()
+        if group.is_first:
+            group.barrier()
 
     def _open(self) -> None:
         config, data = self.config, self.config.data
@@ -71,7 +71,7 @@ class Speech:
         if data.manifests:
             more = [each for path in data.untranscribed_manifests for each in read_manifest(path)]
             corpus = self._load("speech", [*known.utterances, *more], clean=data.denoise)
-            on = self.world.device if data.workers == 0 else torch.device("cpu")
+            on = self.group.device if data.workers == 0 else torch.device("cpu")
             token_ids = [*known.token_ids, *[None] * len(more)]
             self.builder = RowBuilder(corpus, token_ids, self.tokenizer.separator, on)
             self.plan = _plan(config, corpus, len(more))
@@ -82,7 +82,7 @@ class Speech:
                 config,
                 self.tokenizer,
                 token_ids=of.token_ids,
-                world=self.world,
+                group=self.group,
             )
             for name, of in dev
         ]
@@ -114,7 +114,7 @@ class Speech:
             done: batches that it was trained on before.
             positions: where the readers of shards were then.
         """
-        share = Share(self.world.rank, self.world.size, done)
+        share = Share(self.group.rank, self.group.size, done)
         if self.config.data.shards:
             return streamed_batches(
                 self.config,
@@ -122,7 +122,7 @@ class Speech:
                 surroundings=self.surroundings,
                 share=share,
                 positions=positions,
-                device=self.world.device,
+                device=self.group.device,
             )
         return planned_batches(
             self.config,
@@ -130,7 +130,7 @@ class Speech:
             self.builder,
             surroundings=self.surroundings,
             share=share,
-            device=self.world.device,
+            device=self.group.device,
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from streamasr.training.data.batches.prepare import Prepared
-from streamasr.training.distributed import World
+from streamasr.training.distributed import ProcessGroup
 from streamasr.training.monitoring.events import StepReport
 from streamasr.training.objective import Parts
 
@@ -20,18 +20,18 @@ class Tally:
     """What the next report will say.
 
     Args:
-        world: the processes to sum over.
+        group: the processes to sum over.
         seconds: audio heard so far, by all.
     """
 
-    def __init__(self, world: World, seconds: float) -> None:
-        self.world = world
+    def __init__(self, group: ProcessGroup, seconds: float) -> None:
+        self.group = group
         self._begin(seconds)
 
     def _begin(self, seconds: float) -> None:
         self._heard_before = seconds
         self._started = time.perf_counter()
-        self._sums = torch.zeros(_SUMS, device=self.world.device)
+        self._sums = torch.zeros(_SUMS, device=self.group.device)
         self._norms: list[Tensor] = []
 
     def add(
@@ -48,7 +48,7 @@ class Tally:
     def report(self, *, step: int, seconds: float, learning_rate: float, unalignable: int) -> StepReport:
         """The means since the last report, the same on every process; a new tally begins."""
         steps = max(1, len(self._norms))
-        *sums, frames, padding = self.world.sum(self._sums).tolist()
+        *sums, frames, padding = self.group.sum(self._sums).tolist()
         frames = max(1.0, frames)
         parts = dict(zip(Parts._fields, (value / frames for value in sums), strict=True))
         elapsed = time.perf_counter() - self._started
@@ -64,7 +64,7 @@ class Tally:
             gradient_norm=float(torch.stack(self._norms).mean()) if self._norms else float("nan"),
             learning_rate=learning_rate,
             speed=(seconds - self._heard_before) / max(elapsed, 1e-9),
-            padding_share=padding / (steps * self.world.size),
+            padding_share=padding / (steps * self.group.size),
             unalignable=unalignable,
         )
         self._begin(seconds)

@@ -27,7 +27,7 @@ from streamasr.training.checkpoints import Checkpoints, write_whole
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.batches.prepare import Prepared, StreamPosition
 from streamasr.training.diagnosis import Diagnostician
-from streamasr.training.distributed import World
+from streamasr.training.distributed import ProcessGroup
 from streamasr.training.monitoring.events import DevReport, Event, Listener, Opening, RunStarted
 from streamasr.training.objective import Objective, Parts
 from streamasr.training.optim import build_optimizer, freeze, load_optimizer, set_rates
@@ -47,7 +47,7 @@ class Trainer:
         config: the recipe.
         folder: checkpoints, the cache of decoded sound and the model folder (``folder/model``) go here. With several
             processes all must see it.
-        world: this process and those it trains with.
+        group: this process and those it trains with.
         tell: called with the run's events as they come, on the first process.
         decoders: processes that decode speech; one for every CPU that this process may use by default.
 
@@ -61,21 +61,21 @@ class Trainer:
         self,
         config: TrainConfig,
         folder: Path,
-        world: World,
+        group: ProcessGroup,
         tell: Listener,
         *,
         decoders: int | None = None,
     ) -> None:
-        self.config = config = settled(config, world.device)
+        self.config = config = settled(config, group.device)
         self.folder = folder
-        self.world = world
+        self.group = group
         self._listener = tell
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         require_manifests(config)
         self.tokenizer = build_tokens(config)
         tokens = self.tokenizer.tokens
-        self.encoder = build_encoder(config.encoder, len(tokens)).to(world.device)
+        self.encoder = build_encoder(config.encoder, len(tokens)).to(group.device)
         if config.pretrained is not None:
             load_pretrained(self.encoder, config.pretrained, tokens)
         teacher = None
@@ -83,10 +83,10 @@ class Trainer:
             teacher = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         self.objective = Objective(config, self.encoder, tokens.blank, teacher)
         self.optimizer = build_optimizer(self.objective, config.optim)
-        self.scaler = GradScaler(world.device.type, enabled=config.precision == "float16")
+        self.scaler = GradScaler(group.device.type, enabled=config.precision == "float16")
         average = get_ema_multi_avg_fn(config.optim.ema_decay)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(self.encoder, multi_avg_fn=average)
-        self.speech = Speech(config, folder, self.tokenizer, world, tell=self._tell, workers=decoders)
+        self.speech = Speech(config, folder, self.tokenizer, group, tell=self._tell, workers=decoders)
         self.diagnostician = Diagnostician(config.diagnosis)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.keep_checkpoints)
         self.step = 0
@@ -121,11 +121,11 @@ class Trainer:
                 for diagnosis in self.diagnostician.before(0, where, of.faults, of.total):
                     self._tell(diagnosis)
         batches = self.speech.batches(self.step * config.optim.accumulate_batches, self.positions)
-        tally = Tally(self.world, self.seconds)
+        tally = Tally(self.group, self.seconds)
         model: nn.Module | None = None
         stopped = False
         while self.step < config.optim.steps and not self._patience_is_over():
-            stopped = self.world.any(until())
+            stopped = self.group.any(until())
             if stopped:
                 break
             if model is None or self.step == config.optim.freeze_encoder_steps:
@@ -141,9 +141,9 @@ class Trainer:
         self.save()
         if not stopped and self.step % config.evaluate_every_steps:
             self.evaluate()
-        if self.world.is_first:
+        if self.group.is_first:
             self.export()
-        self.world.wait()
+        self.group.barrier()
         return not stopped
 
     def _trainable(self) -> nn.Module:
@@ -151,7 +151,7 @@ class Trainer:
         freeze(
             self.objective, self.config.optim, head_only=self.step < self.config.optim.freeze_encoder_steps
         )
-        if self.world.size == 1:
+        if self.group.size == 1:
             return self.objective
         return DistributedDataParallel(self.objective)
 
@@ -160,7 +160,7 @@ class Trainer:
         parts_of_step = list(islice(batches, config.accumulate_batches))
         framing = self.config.framing
         frames = torch.stack([framing.encoder_frames(batch.lengths_B).sum() for batch in parts_of_step]).sum()
-        all_frames = self.world.sum(frames.clone())
+        all_frames = self.group.sum(frames.clone())
         sums: list[Parts] = []
         for number, batch in enumerate(parts_of_step, 1):
             # Gradients are exchanged with the step's last batch only; DDP takes their mean, the loss wants their sum.
@@ -169,7 +169,7 @@ class Trainer:
                 model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
             ):
                 parts: Parts = model(batch)
-                scaled = self.scaler.scale(parts.loss * (self.world.size / all_frames))
+                scaled = self.scaler.scale(parts.loss * (self.group.size / all_frames))
                 scaled.backward()  # type: ignore[no-untyped-call]
             sums.append(Parts(*(part.detach() for part in parts)))
             if batch.position is not None:
@@ -183,13 +183,13 @@ class Trainer:
             self.average.update_parameters(self.encoder)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.seconds += self.world.sum(
-            torch.tensor(sum(batch.seconds for batch in parts_of_step), device=self.world.device)
+        self.seconds += self.group.sum(
+            torch.tensor(sum(batch.seconds for batch in parts_of_step), device=self.group.device)
         ).item()
         tally.add(parts_of_step, sums, frames, norm if finite else None)
         found = [row for batch in parts_of_step for row in batch.unalignable]
-        if self.world.size > 1:
-            found = [row for rows in self.world.gather(found) for row in rows]
+        if self.group.size > 1:
+            found = [row for rows in self.group.all_gather(found) for row in rows]
         for diagnosis in self.diagnostician.after_step(self.step + 1, finite=finite, unalignable=found):
             self._tell(diagnosis)
 
@@ -228,14 +228,14 @@ class Trainer:
         assert isinstance(encoder, Encoder)
         if self.config.optim.average == "checkpoints" and self.checkpoints.paths():
             encoder = copy.deepcopy(encoder)
-            encoder.load_state_dict(self.checkpoints.mean(self.world.device, "encoder"))
+            encoder.load_state_dict(self.checkpoints.mean(self.group.device, "encoder"))
         return encoder.eval()
 
     def _note_best(self, rate: float) -> None:
         self.evaluations_since_best += 1
         if rate < self.best_rate:
             self.best_rate, self.evaluations_since_best = rate, 0
-            if self.config.optim.patience_evaluations and self.world.is_first:
+            if self.config.optim.patience_evaluations and self.group.is_first:
                 write_whole(self._best, self.averaged().state_dict())
 
     def _patience_is_over(self) -> bool:
@@ -269,8 +269,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint."""
-        positions = [position for each in self.world.gather(self.positions) for position in each.values()]
-        if not self.world.is_first:
+        positions = [position for each in self.group.all_gather(self.positions) for position in each.values()]
+        if not self.group.is_first:
             return
         state: dict[str, Any] = {
             "step": self.step,
@@ -289,7 +289,7 @@ class Trainer:
         self.checkpoints.save(self.step, state)
 
     def _resume(self) -> None:
-        saved = self.checkpoints.newest(self.world.device)
+        saved = self.checkpoints.newest(self.group.device)
         if saved is None:
             return
         for name in ("step", "seconds", "best_rate", "evaluations_since_best"):
@@ -304,7 +304,7 @@ class Trainer:
         self.scaler.load_state_dict(saved["scaler"])
 
     def _tell(self, event: Event | Opening) -> None:
-        if self.world.is_first:
+        if self.group.is_first:
             self._listener(event)
 
     @property

@@ -17,11 +17,11 @@ from streamasr.training.config import (
     TokensConfig,
     TrainConfig,
 )
-from streamasr.training.distributed import World
+from streamasr.training.distributed import ProcessGroup
 from streamasr.training.monitoring.events import Event, Opening
 from streamasr.training.trainer import Trainer
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = ProcessGroup(0, 1, torch.device("cpu"))
 
 
 def recipe(manifest: Path, steps: int) -> TrainConfig:

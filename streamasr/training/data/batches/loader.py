@@ -1,7 +1,7 @@
 """The batches of a run, in order and from any place on; prepared here, or ahead of time in worker processes.
 
-Batches are numbered through the whole run. Of every ``world`` batches each rank takes one, so that the ranks together
-hear what one process would that takes ``world`` batches a step.
+Batches are numbered through the whole run. Each rank takes one of every ``world_size`` batches, so the ranks together
+train on the same batches as one process that takes ``world_size`` batches per step.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Numbered = tuple[int, list[Row]]
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """This process's part of the batches: every ``world``-th from ``rank`` on, after the ``done`` first of them."""
+    """The batches of one rank: every ``world_size``-th batch from ``rank`` on, without the first ``done``."""
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     done: int = 0
 
 
@@ -56,9 +56,9 @@ class _Numbers(Sampler[Numbered]):
 
     def __iter__(self) -> Iterator[Numbered]:
         share = self.share
-        first = share.done * share.world + share.rank
-        for step, rows in enumerate(islice(self.plan.batches(first), None, None, share.world)):
-            yield first + step * share.world, rows
+        first = share.done * share.world_size + share.rank
+        for step, rows in enumerate(islice(self.plan.batches(first), None, None, share.world_size)):
+            yield first + step * share.world_size, rows
 
 
 def planned_batches(
@@ -119,7 +119,7 @@ class _Streamed(IterableDataset[Prepared]):
             seed=self.config.seed,
             shuffle_utterances=data.shuffle_utterances,
             rank=self.share.rank,
-            world=self.share.world,
+            world_size=self.share.world_size,
             worker=worker,
             workers=workers,
             fault=self.tokenizer.fault,

@@ -69,7 +69,8 @@ class ShardedSpeech:
     """One reader's share of a set of shards.
 
     Readers are the workers of all ranks. With at least as many shards as readers every reader has shards of its own,
-    others in every epoch; with fewer, every reader reads all shards and takes every ``world * workers``-th utterance.
+    others in every epoch; with fewer, every reader reads all shards and takes every
+    ``world_size * workers``-th utterance.
     Either way each utterance comes to exactly one reader in an epoch.
 
     Args:
@@ -77,8 +78,8 @@ class ShardedSpeech:
         sample_rate: Hz of the samples wanted.
         seed: of the order.
         shuffle_utterances: size of the shuffle buffer, in (compressed) utterances; 1 keeps the shards' own order.
-        rank: this process, of ``world``.
-        world: processes that train.
+        rank: this process, of ``world_size``.
+        world_size: processes that train.
         worker: this worker of the process, of ``workers``.
         workers: workers of each process.
         fault: why a transcript cannot be used, or ``None``. Such an utterance is left out like a broken one.
@@ -96,20 +97,20 @@ class ShardedSpeech:
         seed: int,
         shuffle_utterances: int = 1_000,
         rank: int = 0,
-        world: int = 1,
+        world_size: int = 1,
         worker: int = 0,
         workers: int = 1,
         fault: Callable[[str], str | None] | None = None,
     ) -> None:
-        if not (0 <= rank < world and 0 <= worker < workers):
-            raise ConfigError(f"rank {rank} of {world}, worker {worker} of {workers}: no such reader")
+        if not (0 <= rank < world_size and 0 <= worker < workers):
+            raise ConfigError(f"rank {rank} of {world_size}, worker {worker} of {workers}: no such reader")
         if shuffle_utterances < 1:
             raise ConfigError(f"shuffle_utterances must be at least 1, got {shuffle_utterances}")
         self.sample_rate = sample_rate
         self.seed = seed
         self.shuffle_utterances = shuffle_utterances
         self.fault_of = fault
-        self.reader, self.readers = rank * workers + worker, world * workers
+        self.reader, self.readers = rank * workers + worker, world_size * workers
         self.shards = find_shards(patterns)
         self.faults: list[Fault] = []
         """The first :data:`FAULTS_NAMED` different faults met so far; each was logged as a warning, too."""

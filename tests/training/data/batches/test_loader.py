@@ -13,14 +13,14 @@ import torch
 from streamasr.training.config import DataConfig, TrainConfig
 from streamasr.training.data.batches.prepare import FRAME_MULTIPLE, Prepared
 from streamasr.training.data.shards.packing import write_shards
-from streamasr.training.distributed import World
+from streamasr.training.distributed import ProcessGroup
 from streamasr.training.speech import Speech
 from streamasr.training.tokenizer import build_tokens
 from tests.training.beeping import ALONE, recipe, run, same_weights
 
 
-def speech(config: TrainConfig, folder: Path, world: World = ALONE) -> Speech:
-    return Speech(config, folder, build_tokens(config), world)
+def speech(config: TrainConfig, folder: Path, group: ProcessGroup = ALONE) -> Speech:
+    return Speech(config, folder, build_tokens(config), group)
 
 
 def texts(batches: Iterator[Prepared], count: int) -> list[list[int]]:
@@ -45,7 +45,7 @@ def test_ranks_share_the_batches_that_one_process_hears(beep_manifest: Path, tmp
     opened = speech(config, tmp_path)
     all_of_them = texts(opened.batches(0, {}), 12)
     for rank in range(3):
-        opened.world = replace(ALONE, rank=rank, size=3)
+        opened.group = replace(ALONE, rank=rank, size=3)
         assert texts(opened.batches(0, {}), 4) == all_of_them[rank::3]
         assert texts(opened.batches(2, {}), 2) == all_of_them[6 + rank :: 3]
 

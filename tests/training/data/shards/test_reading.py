@@ -116,12 +116,14 @@ def test_samples_are_those_of_the_files(packed: Path, manifest: Path) -> None:
             assert np.abs(utterance.samples_S.astype(int) - samples_S).max() <= 1
 
 
-@pytest.mark.parametrize(("world", "workers"), [(1, 1), (2, 1), (2, 2), (3, 7)])
+@pytest.mark.parametrize(("world_size", "workers"), [(1, 1), (2, 1), (2, 2), (3, 7)])
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_readers_share_without_overlap_or_loss(packed: Path, world: int, workers: int, epoch: int) -> None:
+def test_readers_share_without_overlap_or_loss(
+    packed: Path, world_size: int, workers: int, epoch: int
+) -> None:
     heard = [
-        texts(speech(packed, rank=rank, world=world, worker=worker, workers=workers), epoch)
-        for rank in range(world)
+        texts(speech(packed, rank=rank, world_size=world_size, worker=worker, workers=workers), epoch)
+        for rank in range(world_size)
         for worker in range(workers)
     ]
     assert Counter(text for part in heard for text in part) == Counter(ALL)
@@ -269,7 +271,7 @@ def test_nothing_usable_at_all_is_an_error(packed: Path, tmp_path: Path, what: s
 def test_more_readers_than_utterances_is_an_error(packed: Path) -> None:
     shard = next(packed.glob("*.tar"))
     with pytest.raises(DataError, match="more readers than utterances"):
-        texts(speech(shard, rank=99, world=100))
+        texts(speech(shard, rank=99, world_size=100))
 
 
 def test_patterns(packed: Path) -> None:
@@ -283,7 +285,7 @@ def test_patterns(packed: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"rank": 2, "world": 2}, {"worker": 1}, {"shuffle_utterances": 0}], ids=str
+    "options", [{"rank": 2, "world_size": 2}, {"worker": 1}, {"shuffle_utterances": 0}], ids=str
 )
 def test_readers_that_cannot_be_are_refused(packed: Path, options: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
