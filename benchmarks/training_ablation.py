@@ -126,7 +126,7 @@ def recipe_of(
 def train(config: TrainConfig, folder: Path, console: Console) -> dict[str, float]:
     """Run or resume one variant; what it was given to learn from, and the CPU seconds that this process took."""
 
-    def tell(event: Event) -> None:
+    def record(event: Event) -> None:
         if isinstance(event, StepReport):
             console.print(
                 f"{folder.name} step {event.step}  loss {event.loss:.3f}  {event.speed:.0f} audio s/s"
@@ -135,7 +135,7 @@ def train(config: TrainConfig, folder: Path, console: Console) -> dict[str, floa
             console.print(f"{folder.name} step {event.step}  {event.finding}")
 
     began = time.process_time()
-    trainer = Trainer(config, folder, ProcessGroup.from_environment(), tell)
+    trainer = Trainer(config, folder, ProcessGroup.from_environment(), record)
     trainer.train()
     return {
         "steps": trainer.step,

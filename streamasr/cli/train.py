@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from streamasr.evaluation.run import evaluate_run
     from streamasr.training.config import load_recipe
     from streamasr.training.distributed import ProcessGroup
-    from streamasr.training.monitoring.observers import listeners
+    from streamasr.training.monitoring.observers import open_observers
     from streamasr.training.trainer import Trainer
 
     if args.threads:
@@ -55,10 +55,14 @@ def run(args: argparse.Namespace) -> int:
     config = load_recipe(args.recipe).rooted(args.data)
     group = ProcessGroup.from_environment(args.device)
     deadline = time.monotonic() + args.minutes * 60 if args.minutes else float("inf")
-    told = listeners(args.out, tensorboard=args.tensorboard) if group.is_first else nullcontext(_nobody)
-    with told as tell:
+    observers = (
+        open_observers(args.out, tensorboard=args.tensorboard)
+        if group.is_first
+        else nullcontext(_ignore_event)
+    )
+    with observers as emit:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        trainer = Trainer(config, args.out, group, tell, decoders=args.threads)
+        trainer = Trainer(config, args.out, group, emit, decode_workers=args.threads)
         asked = _stop_when_asked()
         finished = trainer.train(until=lambda: asked.is_set() or time.monotonic() > deadline)
     group.close()
@@ -84,5 +88,5 @@ def _stop_at_once_when_asked() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _nobody(_: object) -> None:
-    """Who listens on all processes but the first."""
+def _ignore_event(_: object) -> None:
+    """Stand in for the observers on every process but the first."""

@@ -16,7 +16,7 @@ from streamasr.training.data.batches.prepare import Prepared, StreamPosition
 from streamasr.training.data.batches.rows import BucketPlan, Plan, RowBuilder, RowPlan
 from streamasr.training.dev import DevSet
 from streamasr.training.distributed import ProcessGroup
-from streamasr.training.monitoring.events import Listener, Opening
+from streamasr.training.monitoring.events import Observer, PreparationProgress
 from streamasr.training.tokenizer import Tokenizer
 from streamasr.training.transcripts import Transcripts, dev_transcripts, training_transcripts
 
@@ -29,7 +29,7 @@ class Speech:
         folder: the run's; decoded sound is kept in it unless the recipe names another place.
         tokenizer: of the model.
         group: the processes that share the speech. The first decodes it, the others wait and map what it decoded.
-        tell: hears of what is decoded, and of rooms that are simulated, while it goes on.
+        observer: called with the progress of decoding and of simulating rooms.
         workers: processes that decode; one for every CPU that this process may use by default.
 
     Raises:
@@ -43,7 +43,7 @@ class Speech:
         tokenizer: Tokenizer,
         group: ProcessGroup,
         *,
-        tell: Listener | None = None,
+        observer: Observer | None = None,
         workers: int | None = None,
     ) -> None:
         self.config = config
@@ -52,7 +52,7 @@ class Speech:
         self.cache = config.data.cache or folder / "cache"
         self.transcripts: list[tuple[str, Transcripts]] = []
         """Those for ``training``, and those of each dev manifest, with its name."""
-        self._tell = tell
+        self._observer = observer
         self._workers = workers
         if not group.is_first:
             group.barrier()
@@ -102,8 +102,8 @@ class Speech:
 
     def _progress(self, what: str) -> Callable[..., None]:
         def progress(done: int, total: int, hours: float = 0.0) -> None:
-            if self._tell is not None:
-                self._tell(Opening(what=what, done=done, total=total, hours=hours))
+            if self._observer is not None:
+                self._observer(PreparationProgress(what=what, done=done, total=total, hours=hours))
 
         return progress
 

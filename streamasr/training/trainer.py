@@ -28,7 +28,7 @@ from streamasr.training.config import TrainConfig
 from streamasr.training.data.batches.prepare import Prepared, StreamPosition
 from streamasr.training.diagnosis import Diagnostician
 from streamasr.training.distributed import ProcessGroup
-from streamasr.training.monitoring.events import DevReport, Event, Listener, Opening, RunStarted
+from streamasr.training.monitoring.events import DevReport, Event, Observer, PreparationProgress, RunStarted
 from streamasr.training.objective import Objective, Parts
 from streamasr.training.optim import build_optimizer, freeze, load_optimizer, set_rates
 from streamasr.training.precision import settled
@@ -48,8 +48,8 @@ class Trainer:
         folder: checkpoints, the cache of decoded sound and the model folder (``folder/model``) go here. With several
             processes all must see it.
         group: this process and those it trains with.
-        tell: called with the run's events as they come, on the first process.
-        decoders: processes that decode speech; one for every CPU that this process may use by default.
+        observer: called with each event of the run, on the first process only.
+        decode_workers: processes that decode speech; by default one for each CPU that this process may use.
 
     Raises:
         ConfigError: the recipe does not fit together.
@@ -62,14 +62,14 @@ class Trainer:
         config: TrainConfig,
         folder: Path,
         group: ProcessGroup,
-        tell: Listener,
+        observer: Observer,
         *,
-        decoders: int | None = None,
+        decode_workers: int | None = None,
     ) -> None:
         self.config = config = settled(config, group.device)
         self.folder = folder
         self.group = group
-        self._listener = tell
+        self._observer = observer
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         require_manifests(config)
@@ -86,7 +86,9 @@ class Trainer:
         self.scaler = GradScaler(group.device.type, enabled=config.precision == "float16")
         average = get_ema_multi_avg_fn(config.optim.ema_decay)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(self.encoder, multi_avg_fn=average)
-        self.speech = Speech(config, folder, self.tokenizer, group, tell=self._tell, workers=decoders)
+        self.speech = Speech(
+            config, folder, self.tokenizer, group, observer=self._emit, workers=decode_workers
+        )
         self.diagnostician = Diagnostician(config.diagnosis)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.keep_checkpoints)
         self.step = 0
@@ -106,7 +108,7 @@ class Trainer:
             TrainingError: the loss is not a number any more, whatever is left out.
         """
         config = self.config
-        self._tell(
+        self._emit(
             RunStarted(
                 step=self.step,
                 steps=config.optim.steps,
@@ -119,7 +121,7 @@ class Trainer:
         if self.step == 0:
             for where, of in self.speech.transcripts:
                 for diagnosis in self.diagnostician.before(0, where, of.faults, of.total):
-                    self._tell(diagnosis)
+                    self._emit(diagnosis)
         batches = self.speech.batches(self.step * config.optim.accumulate_batches, self.positions)
         tally = Tally(self.group, self.seconds)
         model: nn.Module | None = None
@@ -191,7 +193,7 @@ class Trainer:
         if self.group.size > 1:
             found = [row for rows in self.group.all_gather(found) for row in rows]
         for diagnosis in self.diagnostician.after_step(self.step + 1, finite=finite, unalignable=found):
-            self._tell(diagnosis)
+            self._emit(diagnosis)
 
     def _report(self, tally: Tally) -> None:
         report = tally.report(
@@ -200,22 +202,22 @@ class Trainer:
             learning_rate=max(group["lr"] for group in self.optimizer.param_groups),
             unalignable=self.diagnostician.unalignable,
         )
-        self._tell(report)
+        self._emit(report)
         for diagnosis in self.diagnostician.after_report(self.step, report.blank_share):
-            self._tell(diagnosis)
+            self._emit(diagnosis)
 
     @torch.no_grad()
     def evaluate(self) -> list[DevReport]:
-        """Greedy error rates of the averaged weights on the dev manifests, at every chunk size; told, too."""
+        """Greedy error rates of the averaged weights on the dev manifests, at every chunk size; also emitted."""
         encoder = self.averaged()
         reports = []
         for dev in self.speech.dev:
             for chunk_frames in self.config.encoder.chunk_frames:
                 measured = dev.measure(encoder, chunk_frames, self.step)
-                self._tell(measured.report)
+                self._emit(measured.report)
                 reports.append(measured.report)
                 for diagnosis in self.diagnostician.after_dev(self.step, measured.pairs):
-                    self._tell(diagnosis)
+                    self._emit(diagnosis)
         if reports:
             by_word = text_rules(self.config.language).unit == "word"
             rates = [report.wer if by_word else report.cer for report in reports]
@@ -303,9 +305,9 @@ class Trainer:
         load_optimizer(self.optimizer, saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
 
-    def _tell(self, event: Event | Opening) -> None:
+    def _emit(self, event: Event | PreparationProgress) -> None:
         if self.group.is_first:
-            self._listener(event)
+            self._observer(event)
 
     @property
     def _best(self) -> Path:

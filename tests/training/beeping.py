@@ -18,7 +18,7 @@ from streamasr.training.config import (
     TrainConfig,
 )
 from streamasr.training.distributed import ProcessGroup
-from streamasr.training.monitoring.events import Event, Opening
+from streamasr.training.monitoring.events import Event, PreparationProgress
 from streamasr.training.trainer import Trainer
 
 ALONE = ProcessGroup(0, 1, torch.device("cpu"))
@@ -52,11 +52,11 @@ def run(config: TrainConfig, folder: Path, **options: Any) -> tuple[Trainer, lis
     """The trainer after its run, and what the run told; what came before it is left out."""
     events: list[Event] = []
 
-    def hear(event: Event | Opening) -> None:
-        if not isinstance(event, Opening):
+    def record(event: Event | PreparationProgress) -> None:
+        if not isinstance(event, PreparationProgress):
             events.append(event)
 
-    trainer = Trainer(config, folder, ALONE, hear)
+    trainer = Trainer(config, folder, ALONE, record)
     trainer.train(**options)
     return trainer, events
 

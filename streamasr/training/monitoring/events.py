@@ -86,7 +86,7 @@ class Diagnosis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
+class PreparationProgress:
     """Before a run begins: something that it hears is decoded, or simulated, into its cache.
 
     For those who watch. It is no part of what a run was, so no log keeps it.
@@ -102,4 +102,4 @@ class Opening:
 
 
 Event = RunStarted | StepReport | DevReport | Diagnosis
-Listener = Callable[[Event | Opening], None]
+Observer = Callable[[Event | PreparationProgress], None]

@@ -1,4 +1,4 @@
-"""Everybody who listens to a run: its log, TensorBoard, the terminal, and at the end the page."""
+"""Send a run's events to its observers: log, TensorBoard and terminal; write the page when the run ends."""
 
 from __future__ import annotations
 
@@ -8,42 +8,44 @@ from pathlib import Path
 
 from rich.console import Console
 
-from streamasr.training.monitoring.events import Event, Listener, Opening
+from streamasr.training.monitoring.events import Event, Observer, PreparationProgress
 from streamasr.training.monitoring.log import EVENTS_FILE, EventLog
 from streamasr.training.monitoring.run_page import write_page
 from streamasr.training.monitoring.tensorboard import TENSORBOARD_FOLDER, TensorBoardWriter
-from streamasr.training.monitoring.terminal import LiveView
+from streamasr.training.monitoring.terminal import TerminalView
 
 
 @contextmanager
-def listeners(
+def open_observers(
     run: Path, *, tensorboard: bool = True, live: bool = True, console: Console | None = None
-) -> Iterator[Listener]:
-    """One listener for all: tell it a :class:`RunStarted` first. Leaving writes ``report.html``, however it ended.
+) -> Iterator[Observer]:
+    """Open the observers of a run and yield a function that sends each of them an event.
+
+    The first event must be a :class:`RunStarted`. On leaving, ``report.html`` is written, also after an error.
 
     Args:
         run: the run's folder.
-        tensorboard: whether to write for TensorBoard, too.
+        tensorboard: whether to write for TensorBoard.
         live: whether to show the run in the terminal.
         console: the terminal; standard error by default.
 
     Raises:
-        ConfigError: TensorBoard is asked for and not installed.
+        ConfigError: ``tensorboard`` is set, but TensorBoard is not installed.
     """
     with ExitStack() as stack:
-        everybody: list[Callable[[Event], None]] = [stack.enter_context(EventLog(run / EVENTS_FILE))]
+        observers: list[Callable[[Event], None]] = [stack.enter_context(EventLog(run / EVENTS_FILE))]
         stack.callback(write_page, run)
         if tensorboard:
-            everybody.append(stack.enter_context(TensorBoardWriter(run / TENSORBOARD_FOLDER)))
-        view = stack.enter_context(LiveView(console)) if live else None
+            observers.append(stack.enter_context(TensorBoardWriter(run / TENSORBOARD_FOLDER)))
+        view = stack.enter_context(TerminalView(console)) if live else None
         if view is not None:
-            everybody.append(view)
+            observers.append(view)
 
-        def tell(event: Event | Opening) -> None:
-            if not isinstance(event, Opening):
-                for listener in everybody:
-                    listener(event)
+        def emit(event: Event | PreparationProgress) -> None:
+            if not isinstance(event, PreparationProgress):
+                for observer in observers:
+                    observer(event)
             elif view is not None:
                 view(event)
 
-        yield tell
+        yield emit

@@ -28,17 +28,24 @@ from rich.text import Text
 from streamasr.report.analysis import items_of
 from streamasr.report.measured import Unit
 from streamasr.scoring import align
-from streamasr.training.monitoring.events import DevReport, Diagnosis, Event, Opening, RunStarted, StepReport
+from streamasr.training.monitoring.events import (
+    DevReport,
+    Diagnosis,
+    Event,
+    PreparationProgress,
+    RunStarted,
+    StepReport,
+)
 
-TROUBLES = 3
+DIAGNOSES_SHOWN = 3
 """Diagnoses that stay on the screen, the newest last; every one is in the log."""
 SAMPLES = 2
 """Utterances shown below the table."""
-OPENING_LINE_SECONDS = 10.0
+PROGRESS_LINE_SECONDS = 10.0
 """Where there is no terminal, decoding speech is told of so often, and at its end."""
 
 
-class LiveView:
+class TerminalView:
     """Shows a run as it goes; enter it before the first event and leave it after the last.
 
     Args:
@@ -49,7 +56,7 @@ class LiveView:
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console or Console(stderr=True)
         self._clock = clock
-        self._opening = Progress(
+        self._preparation_bars = Progress(
             TextColumn("decoding {task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -59,7 +66,7 @@ class LiveView:
             TimeRemainingColumn(),
             console=self._console,
         )
-        self._openings: dict[tuple[str, int], _Opened] = {}
+        self._preparations: dict[tuple[str, int], _Preparation] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -79,7 +86,7 @@ class LiveView:
             console=self._console, get_renderable=self._screen, auto_refresh=self._console.is_terminal
         )
 
-    def __enter__(self) -> LiveView:
+    def __enter__(self) -> TerminalView:
         if self._console.is_terminal:
             self._live.start(refresh=True)
         return self
@@ -90,10 +97,10 @@ class LiveView:
         if self._console.is_terminal:
             self._live.stop()
 
-    def __call__(self, event: Event | Opening) -> None:
+    def __call__(self, event: Event | PreparationProgress) -> None:
         """Take an event in, and show it."""
-        if isinstance(event, Opening):
-            self._open(event)
+        if isinstance(event, PreparationProgress):
+            self._show_preparation(event)
             return
         match event:
             case RunStarted():
@@ -108,29 +115,29 @@ class LiveView:
                 self._dev.setdefault((event.manifest, event.chunk_frames), []).append(event)
                 self._samples = event.samples or self._samples
             case Diagnosis():
-                self._troubles = [*self._troubles, event][-TROUBLES:]
+                self._troubles = [*self._troubles, event][-DIAGNOSES_SHOWN:]
         if not self._console.is_terminal:
             self._console.print(self._line(event), soft_wrap=True, markup=False, highlight=False)
 
-    def _open(self, event: Opening) -> None:
+    def _show_preparation(self, event: PreparationProgress) -> None:
         key, now = (event.what, event.total), self._clock()
-        if key not in self._openings:
-            task = self._opening.add_task(event.what, total=event.total, hours="")
-            self._openings[key] = _Opened(task, now, now)
-        opened = self._openings[key]
+        if key not in self._preparations:
+            task = self._preparation_bars.add_task(event.what, total=event.total, hours="")
+            self._preparations[key] = _Preparation(task, now, now)
+        preparation = self._preparations[key]
         hours = f"{event.hours:.2f} h" if event.hours else ""
-        self._opening.update(opened.task, completed=event.done, hours=hours)
+        self._preparation_bars.update(preparation.task, completed=event.done, hours=hours)
         over = event.done == event.total
-        if not self._console.is_terminal and (over or now - opened.line >= OPENING_LINE_SECONDS):
-            opened.line = now
-            left = (now - opened.started) / max(1, event.done) * (event.total - event.done)
+        if not self._console.is_terminal and (over or now - preparation.line >= PROGRESS_LINE_SECONDS):
+            preparation.line = now
+            left = (now - preparation.started) / max(1, event.done) * (event.total - event.done)
             parts = [f"decoding {event.what}: {event.done} of {event.total}", hours]
             parts += ["" if over else f"{_clock_time(left)} left"]
             self._console.print(", ".join(filter(None, parts)), soft_wrap=True, markup=False, highlight=False)
 
     def _screen(self) -> RenderableType:
-        if self._run is None and self._openings:
-            return self._opening
+        if self._run is None and self._preparations:
+            return self._preparation_bars
         parts: list[RenderableType] = [self._progress]
         if self._step is not None:
             parts.append(_figures(self._step))
@@ -190,7 +197,7 @@ class LiveView:
 
 
 @dataclass(slots=True)
-class _Opened:
+class _Preparation:
     """Something that is being decoded: its bar, and when it began and was last told of in a line."""
 
     task: TaskID

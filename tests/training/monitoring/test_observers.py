@@ -14,21 +14,24 @@ import pytest
 from rich.console import Console
 
 from streamasr.errors import ConfigError
-from streamasr.training.monitoring.events import Event, Opening, RunStarted
+from streamasr.training.monitoring.events import Event, PreparationProgress, RunStarted
 from streamasr.training.monitoring.log import read_events
-from streamasr.training.monitoring.observers import listeners
+from streamasr.training.monitoring.observers import open_observers
 from streamasr.training.monitoring.tensorboard import TensorBoardWriter
-from streamasr.training.monitoring.terminal import LiveView
+from streamasr.training.monitoring.terminal import TerminalView
 
 RUNNING = RunStarted(step=0, steps=400, name="zh", frame_ms=20.0, unit="character")
 
 
 def shown(
-    events: Sequence[Event | Opening], *, terminal: bool, clock: Callable[[], float] = time.monotonic
+    events: Sequence[Event | PreparationProgress],
+    *,
+    terminal: bool,
+    clock: Callable[[], float] = time.monotonic,
 ) -> str:
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=120, height=60, color_system=None)
-    with LiveView(console, clock) as view:
+    with TerminalView(console, clock) as view:
         for event in events:
             view(event)
     return out.getvalue()
@@ -64,9 +67,9 @@ def test_the_screen_holds_progress_figures_rates_samples_and_troubles(events: li
         assert expected in last, expected
 
 
-def opening(seconds: int) -> list[Opening]:
+def opening(seconds: int) -> list[PreparationProgress]:
     """An utterance a second, each of 36 seconds."""
-    return [Opening(what="speech", done=n, total=60, hours=n / 100) for n in range(seconds + 1)]
+    return [PreparationProgress(what="speech", done=n, total=60, hours=n / 100) for n in range(seconds + 1)]
 
 
 def test_decoding_is_told_of_every_ten_seconds_where_there_is_no_terminal() -> None:
@@ -80,7 +83,7 @@ def test_decoding_is_told_of_every_ten_seconds_where_there_is_no_terminal() -> N
 
 
 def test_decoding_has_a_bar_until_the_run_begins() -> None:
-    rooms = Opening(what="noises and rooms", done=3, total=8, hours=0.0)
+    rooms = PreparationProgress(what="noises and rooms", done=3, total=8, hours=0.0)
     screen = shown([*opening(30), rooms], terminal=True)
     last = screen[screen.rindex("decoding speech") :]
     assert "30/60" in last
@@ -94,17 +97,17 @@ def test_decoding_has_a_bar_until_the_run_begins() -> None:
 
 def test_no_log_keeps_what_came_before_the_run(tmp_path: Path, events: list[Event]) -> None:
     out = io.StringIO()
-    with listeners(tmp_path, console=Console(file=out, width=120)) as tell:
+    with open_observers(tmp_path, console=Console(file=out, width=120)) as emit:
         for event in [*opening(60), *events]:
-            tell(event)
+            emit(event)
     assert read_events(tmp_path / "events.jsonl") == events
     assert "decoding speech: 60 of 60" in out.getvalue()
 
 
 def test_an_interrupt_before_the_run_leaves_a_page_that_says_so(tmp_path: Path) -> None:
     def interrupted() -> None:
-        with listeners(tmp_path, tensorboard=False, live=False) as tell:
-            tell(opening(0)[0])
+        with open_observers(tmp_path, tensorboard=False, live=False) as emit:
+            emit(opening(0)[0])
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -155,9 +158,9 @@ def test_everybody_hears_and_the_page_is_written_even_after_a_crash(
     out = io.StringIO()
 
     def crash() -> None:
-        with listeners(tmp_path, console=Console(file=out, width=120)) as tell:
+        with open_observers(tmp_path, console=Console(file=out, width=120)) as emit:
             for event in events:
-                tell(event)
+                emit(event)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -169,6 +172,6 @@ def test_everybody_hears_and_the_page_is_written_even_after_a_crash(
 
 
 def test_tensorboard_and_the_terminal_can_be_left_out(tmp_path: Path, events: list[Event]) -> None:
-    with listeners(tmp_path, tensorboard=False, live=False) as tell:
-        tell(events[0])
+    with open_observers(tmp_path, tensorboard=False, live=False) as emit:
+        emit(events[0])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["events.jsonl", "report.html"]
