@@ -246,13 +246,13 @@ def _print_checked(checked: Checked, *, everything: bool) -> None:
 
 def _preview(args: argparse.Namespace) -> int:
     from streamasr.training.config import load_recipe
-    from streamasr.training.data.augmentation.sources import load_surroundings
+    from streamasr.training.data.augmentation.sources import load_augmentation_sources
     from streamasr.training.data.inspection.preview import PICTURE, preview
 
     config = load_recipe(args.recipe).rooted(args.data)
     with _bar("noises and rooms") as progress:
-        surroundings = load_surroundings(config, config.data.cache or args.out / "cache", progress)
-    for heard in preview(args.manifest, config, surroundings, args.out, count=args.count, seed=args.seed):
+        sources = load_augmentation_sources(config, config.data.cache or args.out / "cache", progress)
+    for heard in preview(args.manifest, config, sources, args.out, count=args.count, seed=args.seed):
         print(f"{heard.augmented}: {heard.utterance.text}")
     print(args.out / PICTURE)
     return 0

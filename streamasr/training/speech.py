@@ -10,7 +10,7 @@ import torch
 from streamasr.manifest import Utterance, read_manifest
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.audio.corpus import Corpus, load_corpus
-from streamasr.training.data.augmentation.sources import load_surroundings
+from streamasr.training.data.augmentation.sources import load_augmentation_sources
 from streamasr.training.data.batches.loader import Share, planned_batches, streamed_batches
 from streamasr.training.data.batches.prepare import Prepared, StreamPosition
 from streamasr.training.data.batches.rows import BucketPlan, Plan, RowBuilder, RowPlan
@@ -86,7 +86,7 @@ class Speech:
             )
             for name, of in dev
         ]
-        self.surroundings = load_surroundings(
+        self.sources = load_augmentation_sources(
             config, self.cache, self._progress("noises and rooms"), workers=self._workers
         )
 
@@ -119,7 +119,7 @@ class Speech:
             return streamed_batches(
                 self.config,
                 self.tokenizer,
-                surroundings=self.surroundings,
+                sources=self.sources,
                 share=share,
                 positions=positions,
                 device=self.group.device,
@@ -128,7 +128,7 @@ class Speech:
             self.config,
             self.plan,
             self.builder,
-            surroundings=self.surroundings,
+            sources=self.sources,
             share=share,
             device=self.group.device,
         )

@@ -55,7 +55,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class _Surroundings:
+class _Sources:
     rooms: tuple[Samples, ...]
     noises: tuple[Path, ...]
 
@@ -89,9 +89,9 @@ def degrade(
         )
     utterances = read_manifest(manifest)
     noises = tuple(sound.audio for sound in read_manifest(noise)) if noise else ()
-    surroundings = _Surroundings(_rooms(condition, out), noises)
+    sources = _Sources(_rooms(condition, out), noises)
     out.mkdir(parents=True, exist_ok=True)
-    write = partial(_write, out=out, condition=condition, surroundings=surroundings)
+    write = partial(_write, out=out, condition=condition, sources=sources)
     numbered = list(enumerate(utterances))
     lines = list(map_in_processes(write, numbered, workers=workers, progress=progress))
     (out / CONDITION).write_text(json.dumps(asdict(condition), indent=2) + "\n", encoding="utf-8")
@@ -112,12 +112,10 @@ def _rooms(condition: Condition, cache: Path) -> tuple[Samples, ...]:
     return tuple(bank[number] for number in range(len(bank)))
 
 
-def _write(
-    numbered: tuple[int, Utterance], out: Path, condition: Condition, surroundings: _Surroundings
-) -> str:
+def _write(numbered: tuple[int, Utterance], out: Path, condition: Condition, sources: _Sources) -> str:
     number, utterance = numbered
     generator = np.random.default_rng((condition.seed, number))
-    pcm_S = degraded(read_audio(utterance.audio, SAMPLE_RATE), condition, surroundings, generator)
+    pcm_S = degraded(read_audio(utterance.audio, SAMPLE_RATE), condition, sources, generator)
     name = f"{number:05d}.flac"
     soundfile.write(out / name, pcm_S, SAMPLE_RATE, subtype="PCM_16")
     line = {"audio_filepath": name, "duration": len(pcm_S) / SAMPLE_RATE, "text": utterance.text}
@@ -127,18 +125,18 @@ def _write(
 
 
 def degraded(
-    pcm_S: Samples, condition: Condition, surroundings: _Surroundings, generator: np.random.Generator
+    pcm_S: Samples, condition: Condition, sources: _Sources, generator: np.random.Generator
 ) -> Samples:
     """``pcm_S`` (float32, -1..1, at :data:`SAMPLE_RATE`) under ``condition``, as long as before and not clipped hard.
 
     Raises:
         DataError: the noise drawn is silent.
     """
-    if surroundings.rooms:
-        room = surroundings.rooms[int(generator.integers(len(surroundings.rooms)))]
+    if sources.rooms:
+        room = sources.rooms[int(generator.integers(len(sources.rooms)))]
         pcm_S = reverberate(pcm_S, room)
     if condition.snr_db is not None:
-        path = surroundings.noises[int(generator.integers(len(surroundings.noises)))]
+        path = sources.noises[int(generator.integers(len(sources.noises)))]
         noise_S = _stretch(read_audio(path, SAMPLE_RATE), len(pcm_S), generator)
         level = _rms(noise_S)
         if level <= _SMALLEST_RMS:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from streamasr.manifest import read_manifest
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.audio.corpus import INT16_SCALE, load_corpus
 from streamasr.training.data.audio.processes import Progress
 from streamasr.training.data.augmentation.rooms import RoomOptions, load_rooms
-from streamasr.training.data.batches.prepare import Surroundings
 
 
-def load_surroundings(
+@dataclass(frozen=True, slots=True)
+class AugmentationSources:
+    """What is mixed into the speech: ``noise_N`` sounds one after another, ``rooms_KR`` impulse responses."""
+
+    noise_N: Tensor
+    rooms_KR: Tensor | None = None
+
+
+def load_augmentation_sources(
     config: TrainConfig, cache: Path, progress: Progress | None = None, *, workers: int | None = None
-) -> Surroundings:
+) -> AugmentationSources:
     """The recipe's noises and rooms, on the CPU; decoded and simulated once, then read from ``cache``.
 
     Args:
@@ -42,4 +51,4 @@ def load_surroundings(
         )
         bank = load_rooms(options, config.seed, cache, workers=workers, progress=progress)
         rooms_KR = torch.from_numpy(bank.padded())
-    return Surroundings(noise_N, rooms_KR)
+    return AugmentationSources(noise_N, rooms_KR)

@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_
 
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.audio.corpus import INT16_SCALE
-from streamasr.training.data.batches.prepare import Prepared, Preparer, StreamPosition, Surroundings
+from streamasr.training.data.augmentation.sources import AugmentationSources
+from streamasr.training.data.batches.prepare import Prepared, Preparer, StreamPosition
 from streamasr.training.data.batches.rows import Batch, Plan, Row, RowBuilder, batch_of, joined
 from streamasr.training.data.shards.reading import ShardedSpeech
 from streamasr.training.data.shards.rows import StreamedRow, stream_rows
@@ -66,7 +67,7 @@ def planned_batches(
     plan: Plan,
     builder: RowBuilder,
     *,
-    surroundings: Surroundings,
+    sources: AugmentationSources,
     share: Share,
     device: torch.device,
 ) -> Iterator[Prepared]:
@@ -75,7 +76,7 @@ def planned_batches(
     With ``config.data.workers`` they are made on the CPU; otherwise on the builder's device.
     """
     workers = config.data.workers
-    preparer = Preparer(config, surroundings, builder.device)
+    preparer = Preparer(config, sources, builder.device)
     dataset, numbers = _Planned(builder, preparer), _Numbers(plan, share)
     if not workers:
         return (dataset[numbered].to(device) for numbered in numbers)
@@ -97,7 +98,7 @@ class _Streamed(IterableDataset[Prepared]):
         self,
         config: TrainConfig,
         tokenizer: Tokenizer,
-        surroundings: Surroundings,
+        sources: AugmentationSources,
         share: Share,
         positions: Mapping[int, StreamPosition],
     ) -> None:
@@ -105,7 +106,7 @@ class _Streamed(IterableDataset[Prepared]):
         self.tokenizer = tokenizer
         self.share = share
         self.positions = positions
-        self.preparer = Preparer(config, surroundings, torch.device("cpu"))
+        self.preparer = Preparer(config, sources, torch.device("cpu"))
 
     def __iter__(self) -> Iterator[Prepared]:
         info = get_worker_info()
@@ -154,7 +155,7 @@ def streamed_batches(
     config: TrainConfig,
     tokenizer: Tokenizer,
     *,
-    surroundings: Surroundings,
+    sources: AugmentationSources,
     share: Share,
     positions: Mapping[int, StreamPosition],
     device: torch.device,
@@ -164,7 +165,7 @@ def streamed_batches(
     Args:
         positions: of every reader, the position of its last batch that was trained on; empty begins anew.
     """
-    dataset = _Streamed(config, tokenizer, surroundings, share, positions)
+    dataset = _Streamed(config, tokenizer, sources, share, positions)
     options: dict[str, Any] = {}
     if config.data.workers:
         options = {"num_workers": config.data.workers, "prefetch_factor": _PREFETCH_BATCHES}

@@ -7,7 +7,6 @@ Shape suffixes: B rows, S samples, T mel frames, M mel bands, N noise samples, K
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from streamasr.frontend.build import build_frontend
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.augmentation.augment import Augment
+from streamasr.training.data.augmentation.sources import AugmentationSources
 from streamasr.training.data.batches.rows import Batch
 
 FRAME_MULTIPLE = 8
@@ -62,32 +62,24 @@ class Prepared(NamedTuple):
         return self._replace(**moved)
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What is mixed into the speech: ``noise_N`` sounds one after another, ``rooms_KR`` impulse responses."""
-
-    noise_N: Tensor
-    rooms_KR: Tensor | None = None
-
-
 class Preparer:
     """Augments and transforms batches on ``device``.
 
     Args:
         config: the recipe.
-        surroundings: noises and rooms, on any device.
+        sources: noises and rooms, on any device.
         device: where batches come from and stay.
     """
 
-    def __init__(self, config: TrainConfig, surroundings: Surroundings, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, sources: AugmentationSources, device: torch.device) -> None:
         self.config = config
         self.frontend = build_frontend(config.frontend).to(device)
         self.generator = torch.Generator(device)
-        rooms_KR = None if surroundings.rooms_KR is None else surroundings.rooms_KR.to(device)
+        rooms_KR = None if sources.rooms_KR is None else sources.rooms_KR.to(device)
         self.augment = Augment(
             config.augment,
             config.frontend.sample_rate,
-            surroundings.noise_N.to(device),
+            sources.noise_N.to(device),
             self.generator,
             rooms_KR,
         )

@@ -22,7 +22,7 @@ from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance, read_manifest
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.augmentation.augment import Augment
-from streamasr.training.data.batches.prepare import Surroundings
+from streamasr.training.data.augmentation.sources import AugmentationSources
 from streamasr.training.data.inspection.pictures import draw_mels
 from streamasr.units import ceil_div
 
@@ -50,7 +50,7 @@ class _Stages:
 
 
 def preview(
-    manifest: Path, config: TrainConfig, surroundings: Surroundings, out: Path, *, count: int, seed: int
+    manifest: Path, config: TrainConfig, sources: AugmentationSources, out: Path, *, count: int, seed: int
 ) -> list[Previewed]:
     """Write ``NNN-clean.wav`` and ``NNN-augmented.wav`` of some utterances, and :data:`PICTURE`.
 
@@ -59,7 +59,7 @@ def preview(
     Args:
         manifest: where the utterances are drawn from.
         config: the recipe; its ``augment`` and ``frontend`` are used.
-        surroundings: its noises and rooms.
+        sources: its noises and rooms.
         out: the folder; files of an earlier preview are overwritten.
         count: utterances, at least one.
         seed: of what is drawn.
@@ -74,7 +74,7 @@ def preview(
     chosen = np.random.default_rng(seed).permutation(len(utterances))[:count]
     picked = [utterances[number] for number in chosen]
     rate, rows = config.frontend.sample_rate, config.data.rows_per_batch
-    augment = Augment(config.augment, rate, surroundings.noise_N, torch.Generator(), surroundings.rooms_KR)
+    augment = Augment(config.augment, rate, sources.noise_N, torch.Generator(), sources.rooms_KR)
     frontend = build_frontend(config.frontend)
     out.mkdir(parents=True, exist_ok=True)
     previewed: list[Previewed] = []

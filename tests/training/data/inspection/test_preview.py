@@ -13,8 +13,7 @@ import torch
 
 from streamasr.errors import ConfigError
 from streamasr.training.config import AugmentConfig, DataConfig, TrainConfig
-from streamasr.training.data.augmentation.sources import load_surroundings
-from streamasr.training.data.batches.prepare import Surroundings
+from streamasr.training.data.augmentation.sources import AugmentationSources, load_augmentation_sources
 from streamasr.training.data.inspection.preview import PICTURE, preview
 from tests.training.data import trees
 
@@ -45,7 +44,7 @@ def recipe(manifest: Path, augment: AugmentConfig, **data: object) -> TrainConfi
     return replace(config, data=replace(config.data, **data))  # type: ignore[arg-type]
 
 
-NOTHING = Surroundings(torch.zeros(0))
+NOTHING = AugmentationSources(torch.zeros(0))
 
 
 def test_with_everything_off_both_wavs_are_the_file(manifest: Path, tmp_path: Path) -> None:
@@ -98,12 +97,12 @@ def test_nothing_to_preview_is_refused(manifest: Path, tmp_path: Path) -> None:
 
 def test_surroundings_are_the_recipes_noises_and_rooms(manifest: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyroomacoustics")
-    nothing = load_surroundings(recipe(manifest, OFF), tmp_path)
+    nothing = load_augmentation_sources(recipe(manifest, OFF), tmp_path)
     assert len(nothing.noise_N) == 0
     assert nothing.rooms_KR is None
     augment = replace(OFF, room_probability=0.5, room_bank=2, room_rt60_seconds=(0.2, 0.3))
     config = recipe(manifest, augment, noise_manifests=(manifest,))
-    full, again = (load_surroundings(config, tmp_path) for _ in range(2))
+    full, again = (load_augmentation_sources(config, tmp_path) for _ in range(2))
     assert len(full.noise_N) == pytest.approx(RATE * (0.5 + 0.6 + 0.7 + 0.8 + 0.9), abs=5)
     assert full.rooms_KR is not None
     assert again.rooms_KR is not None
