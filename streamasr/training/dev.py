@@ -20,7 +20,7 @@ from streamasr.frontend.build import build_frontend
 from streamasr.training import losses
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.audio.corpus import INT16_SCALE, Corpus
-from streamasr.training.data.batches.prepare import padded
+from streamasr.training.data.batches.prepare import pad_batch
 from streamasr.training.distributed import ProcessGroup
 from streamasr.training.monitoring.events import DevReport
 from streamasr.training.tokenizer import Tokenizer
@@ -119,7 +119,7 @@ class DevSet:
         pieces = [torch.from_numpy(np.array(samples[offsets[i] : offsets[i + 1]])) for i in some]
         pcm_BS = nn.utils.rnn.pad_sequence(pieces, batch_first=True).to(self.group.device) / INT16_SCALE
         lengths_B = torch.tensor([len(piece) for piece in pieces], device=self.group.device)
-        pcm_BS, samples_B = padded(pcm_BS, lengths_B, self.config)
+        pcm_BS, samples_B = pad_batch(pcm_BS, lengths_B, self.config)
         short = self.config.precision == "bfloat16"
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=short):
             mel_BTM = self.frontend(pcm_BS, samples_B)

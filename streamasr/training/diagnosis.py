@@ -16,7 +16,7 @@ from streamasr.training.monitoring.events import Diagnosis
 _NAMED_ROWS = 3
 
 
-class Diagnostician:
+class TrainingDiagnostics:
     """Watches a run.
 
     Args:
@@ -30,34 +30,36 @@ class Diagnostician:
         self._told_unalignable = 0
         self._not_finite = 0
 
-    def before(self, step: int, where: str, faults: Sequence[str], total: int) -> Iterator[Diagnosis]:
+    def check_transcripts(
+        self, step: int, where: str, problems: Sequence[str], total: int
+    ) -> Iterator[Diagnosis]:
         """What the transcripts show.
 
         Args:
             step: at which the run begins.
             where: ``training``, or a dev manifest's name.
-            faults: what is wrong with which of them, in words.
+            problems: what is wrong with which of them, in words.
             total: how many there are.
         """
-        if not faults:
+        if not problems:
             return
         became = (
             "they are left out"
             if where == "training"
             else "they count in the error rates and not in the loss"
         )
-        more = f" and {len(faults) - _NAMED_ROWS} more" if len(faults) > _NAMED_ROWS else ""
+        more = f" and {len(problems) - _NAMED_ROWS} more" if len(problems) > _NAMED_ROWS else ""
         yield Diagnosis(
             step=step,
             kind="transcripts",
-            finding=f"{len(faults)} of {total} transcripts ({where}) cannot be used, and {became}: "
-            f"{'; '.join(faults[:_NAMED_ROWS])}{more}.",
+            finding=f"{len(problems)} of {total} transcripts ({where}) cannot be used, and {became}: "
+            f"{'; '.join(problems[:_NAMED_ROWS])}{more}.",
             cause="Nothing is written down, or it holds figures, symbols or characters that no token stands for.",
             remedy="`streamasr data check --tokens RECIPE` lists all of them: write them as they are spoken, or give "
             "the recipe tokens for them. Sound without speech belongs into data.noise_manifests.",
         )
 
-    def after_step(self, step: int, *, finite: bool, unalignable: Sequence[str]) -> Iterator[Diagnosis]:
+    def check_step(self, step: int, *, finite: bool, unalignable: Sequence[str]) -> Iterator[Diagnosis]:
         """What a step shows.
 
         Args:
@@ -100,7 +102,7 @@ class Diagnostician:
                     "pieces, which need fewer frames.",
                 )
 
-    def after_report(self, step: int, blank_share: float) -> Iterator[Diagnosis]:
+    def check_blanks(self, step: int, blank_share: float) -> Iterator[Diagnosis]:
         """What the share of blank frames, over the steps since the last report, shows."""
         blank = step >= self.config.all_blank_grace_steps and blank_share >= self.config.all_blank_share
         yield from self._tell(
@@ -117,7 +119,7 @@ class Diagnostician:
             ),
         )
 
-    def after_dev(self, step: int, pairs: Iterable[tuple[str, str]]) -> Iterator[Diagnosis]:
+    def check_repeats(self, step: int, pairs: Iterable[tuple[str, str]]) -> Iterator[Diagnosis]:
         """What the (reference, answer) pairs of an evaluation show."""
         pairs = list(pairs)
         wanted = doubled_share(reference for reference, _ in pairs)

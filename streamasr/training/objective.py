@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from streamasr.acoustic import Encoder
 from streamasr.training import losses
 from streamasr.training.config import TrainConfig
-from streamasr.training.data.batches.prepare import Prepared
+from streamasr.training.data.batches.prepare import FeatureBatch
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class Parts(NamedTuple):
+class LossSums(NamedTuple):
     """Sums over a batch's frames; ``loss`` is what is minimised, the others are for reports."""
 
     loss: Tensor
@@ -60,12 +60,12 @@ class Objective(nn.Module):
         middle = (config.encoder.layers + 1) // 2
         self.tap_layer = (weights.intermediate_layer or middle) if weights.intermediate else None
 
-    def forward(self, batch: Prepared) -> Parts:
+    def forward(self, batch: FeatureBatch) -> LossSums:
         """Run a batch; raises ``ValueError`` where its lengths cannot be."""
         with torch.autocast(batch.mel_BTM.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self._parts(batch)
 
-    def _parts(self, batch: Prepared) -> Parts:
+    def _parts(self, batch: FeatureBatch) -> LossSums:
         weights, encoder = self.config.loss, self.encoder
         hidden_BTD, frames_B, tapped_BTD = encoder.encode(
             batch.mel_BTM,
@@ -102,11 +102,11 @@ class Objective(nn.Module):
             )
             loss = loss + weights.distillation * distillation
         blanks = ((log_probs_BTV.argmax(dim=-1) == self.blank) & mask_BT).sum()
-        return Parts(
+        return LossSums(
             loss, ctc.detach(), intermediate.detach(), consistency.detach(), distillation.detach(), blanks
         )
 
-    def _ctc(self, log_probs_BTV: Tensor, frames_B: Tensor, batch: Prepared) -> Tensor:
+    def _ctc(self, log_probs_BTV: Tensor, frames_B: Tensor, batch: FeatureBatch) -> Tensor:
         return losses.ctc(
             log_probs_BTV,
             frames_B,

@@ -15,7 +15,7 @@ _FRAMES, _DIM, _INNER = 500, 512, 2048
 _ROUNDS = 5
 
 
-def settled(config: TrainConfig, device: torch.device) -> TrainConfig:
+def resolve_precision(config: TrainConfig, device: torch.device) -> TrainConfig:
     """The recipe with ``precision = "auto"`` made ``bfloat16`` where ``device`` is faster with it, else ``float32``.
 
     Processors without such instructions do emulate them, several times slower than float32.

@@ -64,7 +64,7 @@ class Tokenizer:
             raise DataError(f"characters outside the tokens: {outside} in {text!r}")
         return self.tokens.encode(normal)
 
-    def fault(self, text: str) -> str | None:
+    def why_unusable(self, text: str) -> str | None:
         """Why nothing can be learnt from a transcript, in words; ``None`` where something can."""
         try:
             return None if self.encode(text) else f"the transcript is empty ({text!r})"

@@ -25,16 +25,16 @@ from streamasr.text import text_rules
 from streamasr.toml import to_toml
 from streamasr.training.checkpoints import Checkpoints, write_whole
 from streamasr.training.config import TrainConfig
-from streamasr.training.data.batches.prepare import Prepared, StreamPosition
-from streamasr.training.diagnosis import Diagnostician
+from streamasr.training.data.batches.prepare import FeatureBatch, StreamPosition
+from streamasr.training.diagnosis import TrainingDiagnostics
 from streamasr.training.distributed import ProcessGroup
 from streamasr.training.monitoring.events import DevReport, Event, Observer, PreparationProgress, RunStarted
-from streamasr.training.objective import Objective, Parts
+from streamasr.training.objective import LossSums, Objective
 from streamasr.training.optim import build_optimizer, freeze, load_optimizer, set_rates
-from streamasr.training.precision import settled
+from streamasr.training.precision import resolve_precision
 from streamasr.training.pretrained import load_pretrained
-from streamasr.training.speech import Speech
-from streamasr.training.tally import Tally
+from streamasr.training.speech_data import SpeechData
+from streamasr.training.step_statistics import StepStatistics
 from streamasr.training.temperature import save_softened
 from streamasr.training.tokenizer import build_tokens
 from streamasr.training.transcripts import require_manifests
@@ -66,7 +66,7 @@ class Trainer:
         *,
         decode_workers: int | None = None,
     ) -> None:
-        self.config = config = settled(config, group.device)
+        self.config = config = resolve_precision(config, group.device)
         self.folder = folder
         self.group = group
         self._observer = observer
@@ -86,10 +86,10 @@ class Trainer:
         self.scaler = GradScaler(group.device.type, enabled=config.precision == "float16")
         average = get_ema_multi_avg_fn(config.optim.ema_decay)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(self.encoder, multi_avg_fn=average)
-        self.speech = Speech(
+        self.speech = SpeechData(
             config, folder, self.tokenizer, group, observer=self._emit, workers=decode_workers
         )
-        self.diagnostician = Diagnostician(config.diagnosis)
+        self.diagnostics = TrainingDiagnostics(config.diagnosis)
         self.checkpoints = Checkpoints(folder / "checkpoints", config.keep_checkpoints)
         self.step = 0
         self.seconds = 0.0
@@ -120,10 +120,10 @@ class Trainer:
         )
         if self.step == 0:
             for where, of in self.speech.transcripts:
-                for diagnosis in self.diagnostician.before(0, where, of.faults, of.total):
+                for diagnosis in self.diagnostics.check_transcripts(0, where, of.problems, of.total):
                     self._emit(diagnosis)
         batches = self.speech.batches(self.step * config.optim.accumulate_batches, self.positions)
-        tally = Tally(self.group, self.seconds)
+        tally = StepStatistics(self.group, self.seconds)
         model: nn.Module | None = None
         stopped = False
         while self.step < config.optim.steps and not self._patience_is_over():
@@ -157,23 +157,23 @@ class Trainer:
             return self.objective
         return DistributedDataParallel(self.objective)
 
-    def _train_step(self, model: nn.Module, batches: Iterator[Prepared], tally: Tally) -> None:
+    def _train_step(self, model: nn.Module, batches: Iterator[FeatureBatch], tally: StepStatistics) -> None:
         config = self.config.optim
         parts_of_step = list(islice(batches, config.accumulate_batches))
         framing = self.config.framing
         frames = torch.stack([framing.encoder_frames(batch.lengths_B).sum() for batch in parts_of_step]).sum()
         all_frames = self.group.sum(frames.clone())
-        sums: list[Parts] = []
+        sums: list[LossSums] = []
         for number, batch in enumerate(parts_of_step, 1):
             # Gradients are exchanged with the step's last batch only; DDP takes their mean, the loss wants their sum.
             last = number == len(parts_of_step)
             with (
                 model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
             ):
-                parts: Parts = model(batch)
+                parts: LossSums = model(batch)
                 scaled = self.scaler.scale(parts.loss * (self.group.size / all_frames))
                 scaled.backward()  # type: ignore[no-untyped-call]
-            sums.append(Parts(*(part.detach() for part in parts)))
+            sums.append(LossSums(*(part.detach() for part in parts)))
             if batch.position is not None:
                 self.positions[batch.position.reader] = batch.position
         self.scaler.unscale_(self.optimizer)
@@ -192,18 +192,18 @@ class Trainer:
         found = [row for batch in parts_of_step for row in batch.unalignable]
         if self.group.size > 1:
             found = [row for rows in self.group.all_gather(found) for row in rows]
-        for diagnosis in self.diagnostician.after_step(self.step + 1, finite=finite, unalignable=found):
+        for diagnosis in self.diagnostics.check_step(self.step + 1, finite=finite, unalignable=found):
             self._emit(diagnosis)
 
-    def _report(self, tally: Tally) -> None:
+    def _report(self, tally: StepStatistics) -> None:
         report = tally.report(
             step=self.step,
             seconds=self.seconds,
             learning_rate=max(group["lr"] for group in self.optimizer.param_groups),
-            unalignable=self.diagnostician.unalignable,
+            unalignable=self.diagnostics.unalignable,
         )
         self._emit(report)
-        for diagnosis in self.diagnostician.after_report(self.step, report.blank_share):
+        for diagnosis in self.diagnostics.check_blanks(self.step, report.blank_share):
             self._emit(diagnosis)
 
     @torch.no_grad()
@@ -216,7 +216,7 @@ class Trainer:
                 measured = dev.measure(encoder, chunk_frames, self.step)
                 self._emit(measured.report)
                 reports.append(measured.report)
-                for diagnosis in self.diagnostician.after_dev(self.step, measured.pairs):
+                for diagnosis in self.diagnostics.check_repeats(self.step, measured.pairs):
                     self._emit(diagnosis)
         if reports:
             by_word = text_rules(self.config.language).unit == "word"
@@ -279,7 +279,7 @@ class Trainer:
             "seconds": self.seconds,
             "best_rate": self.best_rate,
             "evaluations_since_best": self.evaluations_since_best,
-            "unalignable": self.diagnostician.unalignable,
+            "unalignable": self.diagnostics.unalignable,
             "positions": [tuple(position) for position in positions],
             "encoder": self.encoder.state_dict(),
             "average": self.average.state_dict(),
@@ -296,7 +296,7 @@ class Trainer:
             return
         for name in ("step", "seconds", "best_rate", "evaluations_since_best"):
             setattr(self, name, saved[name])
-        self.diagnostician.unalignable = saved["unalignable"]
+        self.diagnostics.unalignable = saved["unalignable"]
         self.positions = {position[0]: StreamPosition(*position) for position in saved["positions"]}
         self.encoder.load_state_dict(saved["encoder"])
         self.average.load_state_dict(saved["average"])

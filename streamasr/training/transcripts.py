@@ -22,7 +22,7 @@ class Transcripts:
     utterances: tuple[Utterance, ...]
     token_ids: tuple[list[int] | None, ...]
     """Of each utterance; ``None`` where the model cannot write its transcript."""
-    faults: tuple[str, ...]
+    problems: tuple[str, ...]
     """File and reason of every transcript that cannot be used, in words."""
     total: int
     """Transcripts that were looked at."""
@@ -38,9 +38,9 @@ def training_transcripts(
             empty or hold what no token stands for.
     """
     every = [utterance for path in manifests for utterance in read_manifest(path)]
-    faults = [tokenizer.fault(utterance.text) for utterance in every]
-    kept = tuple(utterance for utterance, fault in zip(every, faults, strict=True) if fault is None)
-    named = _named(every, faults)
+    problems = [tokenizer.why_unusable(utterance.text) for utterance in every]
+    kept = tuple(utterance for utterance, problem in zip(every, problems, strict=True) if problem is None)
+    named = _named(every, problems)
     if len(named) > unusable_share * len(every) or not kept:
         raise DataError(
             f"{len(named)} of {len(every)} training transcripts cannot be used, and data.unusable_share allows "
@@ -56,12 +56,12 @@ def dev_transcripts(manifest: Path, tokenizer: Tokenizer) -> Transcripts:
         DataError: the manifest cannot be read.
     """
     every = read_manifest(manifest)
-    faults = [tokenizer.fault(each.text) if each.text.strip() else None for each in every]
+    problems = [tokenizer.why_unusable(each.text) if each.text.strip() else None for each in every]
     ids = tuple(
-        tokenizer.encode(each.text) if fault is None else None
-        for each, fault in zip(every, faults, strict=True)
+        tokenizer.encode(each.text) if problem is None else None
+        for each, problem in zip(every, problems, strict=True)
     )
-    return Transcripts(tuple(every), ids, _named(every, faults), len(every))
+    return Transcripts(tuple(every), ids, _named(every, problems), len(every))
 
 
 def require_manifests(config: TrainConfig) -> None:
@@ -82,9 +82,9 @@ def require_manifests(config: TrainConfig) -> None:
         )
 
 
-def _named(utterances: Iterable[Utterance], faults: Iterable[str | None]) -> tuple[str, ...]:
+def _named(utterances: Iterable[Utterance], problems: Iterable[str | None]) -> tuple[str, ...]:
     return tuple(
-        f"{utterance.audio}: {fault}"
-        for utterance, fault in zip(utterances, faults, strict=True)
-        if fault is not None
+        f"{utterance.audio}: {problem}"
+        for utterance, problem in zip(utterances, problems, strict=True)
+        if problem is not None
     )

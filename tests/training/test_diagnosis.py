@@ -13,7 +13,7 @@ import torch
 
 from streamasr.errors import TrainingError
 from streamasr.training.config import DiagnosisConfig, TrainConfig
-from streamasr.training.diagnosis import Diagnostician, doubled_share
+from streamasr.training.diagnosis import TrainingDiagnostics, doubled_share
 from streamasr.training.monitoring.events import Diagnosis, Event, StepReport
 from streamasr.training.trainer import Trainer
 from tests.training.beeping import ALONE, recipe, run
@@ -106,17 +106,17 @@ def test_texts_too_long_for_their_sound_are_counted_and_named(beep_manifest: Pat
     assert told
     assert "3.wav: its text needs 799 encoder frames, there are " in told[0].finding
     reports = [event for event in events if isinstance(event, StepReport)]
-    assert reports[-1].unalignable == trainer.diagnostician.unalignable > 0
+    assert reports[-1].unalignable == trainer.diagnostics.unalignable > 0
     assert all(np.isfinite(report.loss) for report in reports)
 
 
 def test_findings_are_told_once_until_the_trouble_has_been_away() -> None:
-    watcher = Diagnostician(DiagnosisConfig(all_blank_grace_steps=0))
+    watcher = TrainingDiagnostics(DiagnosisConfig(all_blank_grace_steps=0))
     shares = [0.99, 0.99, 0.5, 0.99]
-    told = [bool(list(watcher.after_report(step, share))) for step, share in enumerate(shares)]
+    told = [bool(list(watcher.check_blanks(step, share))) for step, share in enumerate(shares)]
     assert told == [True, False, False, True]
     counts = [
-        len(list(watcher.after_step(step, finite=True, unalignable=["row"] * rows)))
+        len(list(watcher.check_step(step, finite=True, unalignable=["row"] * rows)))
         for step, rows in enumerate([1, 1, 8, 1])
     ]
     assert counts == [1, 0, 1, 0]  # at 1 and at 10

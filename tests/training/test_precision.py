@@ -9,7 +9,7 @@ import torch
 
 from streamasr.training import precision
 from streamasr.training.config import DataConfig, Precision, TrainConfig
-from streamasr.training.precision import fastest_precision, settled
+from streamasr.training.precision import fastest_precision, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -26,11 +26,11 @@ def test_what_takes_less_time_is_taken(
 @pytest.mark.parametrize("asked", ["float32", "bfloat16", "float16"])
 def test_a_precision_that_was_asked_for_stays(asked: Precision) -> None:
     config = recipe(asked)
-    assert settled(config, CPU) is config
+    assert resolve_precision(config, CPU) is config
 
 
 def test_auto_becomes_one_that_this_machine_has() -> None:
-    config = settled(recipe("auto"), CPU)
+    config = resolve_precision(recipe("auto"), CPU)
     assert config.precision in ("float32", "bfloat16")
 
 

@@ -16,7 +16,7 @@ from streamasr.training.trainer import Trainer
 from tests.training.beeping import ALONE, recipe, run
 
 TEXTS = {3: "", 5: " … ", 8: "abc d", 11: "a 7"}
-FAULTS = [
+PROBLEMS = [
     "3.wav: the transcript is empty ('')",
     "5.wav: the transcript is empty (' … ')",
     "8.wav: characters outside the tokens: ['d'] in 'abc d'",
@@ -52,8 +52,8 @@ def test_what_cannot_be_learnt_is_left_out_counted_and_named(
     trainer, events = run(trained_on(faulty, beep_manifest), tmp_path)
     (finding,) = told_of_transcripts(events)
     assert finding.startswith("4 of 30 transcripts (training) cannot be used, and they are left out: ")
-    for fault in FAULTS[:3]:
-        assert f"{beep_manifest.parent}/{fault}" in finding
+    for problem in PROBLEMS[:3]:
+        assert f"{beep_manifest.parent}/{problem}" in finding
     assert finding.endswith("and 1 more.")
     names = [Path(name).name for name in trainer.speech.builder.corpus.names]
     assert names == [f"{number}.wav" for number in range(30) if number not in TEXTS]
@@ -78,7 +78,7 @@ def test_many_unusable_transcripts_end_the_run_before_anything_is_decoded(
     assert said.startswith(
         "4 of 30 training transcripts cannot be used, and data.unusable_share allows 10.0%: "
     )
-    assert FAULTS[0] in said
+    assert PROBLEMS[0] in said
     assert "`streamasr data check --tokens RECIPE` lists all" in said
     assert not (tmp_path / "cache").exists()
 
@@ -115,8 +115,8 @@ def test_shards_leave_out_the_same(faulty: Path, tmp_path: Path, caplog: pytest.
         shards=(str(tmp_path / "shards"),), row_seconds=2.0, max_gap_seconds=0.2, rows_per_batch=2
     )
     run(replace(recipe(faulty, 3), data=data), tmp_path / "run")
-    for fault in FAULTS:
-        reason = fault.split(": ", 1)[1]
+    for problem in PROBLEMS:
+        reason = problem.split(": ", 1)[1]
         assert any(f"{reason}; left out" in message for message in caplog.messages), reason
 
 

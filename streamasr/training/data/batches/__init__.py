@@ -1,1 +1,1 @@
-"""Put utterances into rows and rows into batches of features."""
+"""Plan batches of utterances and turn them into features."""

@@ -1,4 +1,4 @@
-"""The batches of a run, in order and from any place on; prepared here, or ahead of time in worker processes.
+"""Yield the batches of a run, from any position on, prepared in this process or ahead of time in workers.
 
 Batches are numbered through the whole run. Each rank takes one of every ``world_size`` batches, so the ranks together
 train on the same batches as one process that takes ``world_size`` batches per step.
@@ -17,8 +17,15 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.audio.corpus import INT16_SCALE
 from streamasr.training.data.augmentation.sources import AugmentationSources
-from streamasr.training.data.batches.prepare import Prepared, Preparer, StreamPosition
-from streamasr.training.data.batches.rows import Batch, Plan, Row, RowBuilder, batch_of, joined
+from streamasr.training.data.batches.prepare import BatchPreparer, FeatureBatch, StreamPosition
+from streamasr.training.data.batches.rows import (
+    AudioBatch,
+    BatchPlan,
+    Row,
+    RowBuilder,
+    join_token_ids,
+    make_batch,
+)
 from streamasr.training.data.shards.reading import ShardedSpeech
 from streamasr.training.data.shards.rows import StreamedRow, stream_rows
 from streamasr.training.tokenizer import Tokenizer
@@ -28,7 +35,7 @@ Numbered = tuple[int, list[Row]]
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class RankShare:
     """The batches of one rank: every ``world_size``-th batch from ``rank`` on, without the first ``done``."""
 
     rank: int = 0
@@ -36,22 +43,22 @@ class Share:
     done: int = 0
 
 
-class _Planned(Dataset[Prepared]):
-    """Prepares the batch that it is asked for; runs in the worker processes."""
+class _PlannedBatches(Dataset[FeatureBatch]):
+    """A dataset that prepares the requested batch; it runs in the worker processes."""
 
-    def __init__(self, builder: RowBuilder, preparer: Preparer) -> None:
+    def __init__(self, builder: RowBuilder, preparer: BatchPreparer) -> None:
         self.builder = builder
         self.preparer = preparer
 
-    def __getitem__(self, numbered: Numbered) -> Prepared:
+    def __getitem__(self, numbered: Numbered) -> FeatureBatch:
         number, rows = numbered
         return self.preparer.prepare(self.builder.build(rows), number)
 
 
-class _Numbers(Sampler[Numbered]):
-    """The numbers and rows of a share's batches."""
+class _BatchSampler(Sampler[Numbered]):
+    """A sampler of the numbers and rows of the batches of one rank."""
 
-    def __init__(self, plan: Plan, share: Share) -> None:
+    def __init__(self, plan: BatchPlan, share: RankShare) -> None:
         self.plan = plan
         self.share = share
 
@@ -64,54 +71,54 @@ class _Numbers(Sampler[Numbered]):
 
 def planned_batches(
     config: TrainConfig,
-    plan: Plan,
+    plan: BatchPlan,
     builder: RowBuilder,
     *,
     sources: AugmentationSources,
-    share: Share,
+    share: RankShare,
     device: torch.device,
-) -> Iterator[Prepared]:
-    """Batches of speech that is all at hand, without end, on ``device``.
+) -> Iterator[FeatureBatch]:
+    """Yield batches of a corpus in memory, without end, on ``device``.
 
-    With ``config.data.workers`` they are made on the CPU; otherwise on the builder's device.
+    They are prepared on the builder's device, which must be the CPU if ``config.data.workers`` is not 0.
     """
     workers = config.data.workers
-    preparer = Preparer(config, sources, builder.device)
-    dataset, numbers = _Planned(builder, preparer), _Numbers(plan, share)
+    preparer = BatchPreparer(config, sources, builder.device)
+    dataset, sampler = _PlannedBatches(builder, preparer), _BatchSampler(plan, share)
     if not workers:
-        return (dataset[numbered].to(device) for numbered in numbers)
-    loader: DataLoader[Prepared] = DataLoader(
+        return (dataset[numbered].to(device) for numbered in sampler)
+    loader: DataLoader[FeatureBatch] = DataLoader(
         dataset,
         batch_size=None,
-        sampler=numbers,
+        sampler=sampler,
         num_workers=workers,
         prefetch_factor=_PREFETCH_BATCHES,
         pin_memory=device.type == "cuda",
     )
-    return (prepared.to(device) for prepared in loader)
+    return (batch.to(device) for batch in loader)
 
 
-class _Streamed(IterableDataset[Prepared]):
-    """Reads shards, strings rows together and prepares them; runs in the worker processes."""
+class _StreamedBatches(IterableDataset[FeatureBatch]):
+    """A dataset that reads shards, concatenates rows and prepares batches; it runs in the worker processes."""
 
     def __init__(
         self,
         config: TrainConfig,
         tokenizer: Tokenizer,
         sources: AugmentationSources,
-        share: Share,
+        share: RankShare,
         positions: Mapping[int, StreamPosition],
     ) -> None:
         self.config = config
         self.tokenizer = tokenizer
         self.share = share
         self.positions = positions
-        self.preparer = Preparer(config, sources, torch.device("cpu"))
+        self.preparer = BatchPreparer(config, sources, torch.device("cpu"))
 
-    def __iter__(self) -> Iterator[Prepared]:
+    def __iter__(self) -> Iterator[FeatureBatch]:
         info = get_worker_info()
         workers = info.num_workers if info else 1
-        # Workers give batches in turn; the one whose turn it was when the run stopped goes first.
+        # Workers yield batches in turn. After a resume, the worker whose turn it was goes first.
         worker = ((info.id if info else 0) + self.share.done) % workers
         data, rate = self.config.data, self.config.frontend.sample_rate
         speech = ShardedSpeech(
@@ -123,32 +130,32 @@ class _Streamed(IterableDataset[Prepared]):
             world_size=self.share.world_size,
             worker=worker,
             workers=workers,
-            fault=self.tokenizer.fault,
+            why_unusable=self.tokenizer.why_unusable,
         )
-        after = self.positions.get(speech.reader)
+        resume_after = self.positions.get(speech.reader)
         rows = stream_rows(
             speech,
             row_samples=round(data.row_seconds * rate),
             max_gap_samples=round(data.max_gap_seconds * rate),
-            epoch=after.epoch if after else 0,
-            skip=after.number + 1 if after else 0,
+            epoch=resume_after.epoch if resume_after else 0,
+            skip=resume_after.number + 1 if resume_after else 0,
         )
         while True:
-            some = list(islice(rows, data.rows_per_batch))
-            last = some[-1]
+            rows_of_batch = list(islice(rows, data.rows_per_batch))
+            last = rows_of_batch[-1]
             number = hash((speech.reader, last.epoch, last.number)) & 0x7FFFFFFF
             position = StreamPosition(speech.reader, last.epoch, last.number)
-            yield self.preparer.prepare(self._batch(some), number)._replace(position=position)
+            yield self.preparer.prepare(self._batch(rows_of_batch), number)._replace(position=position)
 
-    def _batch(self, rows: list[StreamedRow]) -> Batch:
+    def _batch(self, rows: list[StreamedRow]) -> AudioBatch:
         pieces = [torch.from_numpy(row.samples_S).float() / INT16_SCALE for row in rows]
         targets = [
-            joined([self.tokenizer.encode(text) for text in row.texts], self.tokenizer.separator)
+            join_token_ids([self.tokenizer.encode(text) for text in row.texts], self.tokenizer.separator)
             for row in rows
         ]
         names = [" + ".join(repr(text) for text in row.texts) for row in rows]
         pcm_BS = torch.nn.utils.rnn.pad_sequence(pieces, batch_first=True)
-        return batch_of(pcm_BS, [len(piece) for piece in pieces], targets, names)
+        return make_batch(pcm_BS, [len(piece) for piece in pieces], targets, names)
 
 
 def streamed_batches(
@@ -156,20 +163,25 @@ def streamed_batches(
     tokenizer: Tokenizer,
     *,
     sources: AugmentationSources,
-    share: Share,
+    share: RankShare,
     positions: Mapping[int, StreamPosition],
     device: torch.device,
-) -> Iterator[Prepared]:
-    """Batches of speech read from tar shards, without end, on ``device``.
+) -> Iterator[FeatureBatch]:
+    """Yield batches of speech read from tar shards, without end, on ``device``.
 
     Args:
-        positions: of every reader, the position of its last batch that was trained on; empty begins anew.
+        config: the recipe.
+        tokenizer: the model's tokenizer.
+        sources: the noises and rooms to augment with.
+        share: the rank whose batches are yielded.
+        positions: for each reader, the position of the last batch that was trained on; empty for a new run.
+        device: device of the yielded batches. They are prepared on the CPU.
     """
-    dataset = _Streamed(config, tokenizer, sources, share, positions)
+    dataset = _StreamedBatches(config, tokenizer, sources, share, positions)
     options: dict[str, Any] = {}
     if config.data.workers:
         options = {"num_workers": config.data.workers, "prefetch_factor": _PREFETCH_BATCHES}
-    loader: DataLoader[Prepared] = DataLoader(
+    loader: DataLoader[FeatureBatch] = DataLoader(
         dataset, batch_size=None, pin_memory=device.type == "cuda", **options
     )
-    return (prepared.to(device) for prepared in loader)
+    return (batch.to(device) for batch in loader)

@@ -1,7 +1,7 @@
-"""From rows of samples to what the model is trained on: augmented log-mel frames with everything that is drawn.
+"""Turn a batch of samples into the batch that the model trains on: augmented log-mel frames and their targets.
 
-The same code runs in a worker process and on the device that trains. All that is random is drawn from the recipe's
-seed and the batch's number, so that any batch of a run can be made again.
+The same code runs in a worker process and on the training device. All random values are drawn from the recipe's seed
+and the batch's number, so any batch of a run can be made again.
 Shape suffixes: B rows, S samples, T mel frames, M mel bands, N noise samples, K rooms, R response samples.
 """
 
@@ -16,59 +16,61 @@ from streamasr.frontend.build import build_frontend
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.augmentation.augment import Augment
 from streamasr.training.data.augmentation.sources import AugmentationSources
-from streamasr.training.data.batches.rows import Batch
+from streamasr.training.data.batches.rows import AudioBatch
 
 FRAME_MULTIPLE = 8
-"""Batches are padded to a multiple of so many encoder frames: few shapes, to kernels' and compilers' liking."""
+"""Batches are padded to a multiple of this number of encoder frames. Few different shapes suit kernels and
+``torch.compile``."""
 _SEED_STRIDE = 1_000_003
 
 
 class StreamPosition(NamedTuple):
-    """The last row of a batch that came from shards: where its reader would go on."""
+    """Position of a batch's last row in the shards; a resumed run continues after it."""
 
     reader: int
     epoch: int
     number: int
 
 
-class Prepared(NamedTuple):
-    """A batch ready for the model. With two views the first half of the rows is one view, the second the other."""
+class FeatureBatch(NamedTuple):
+    """A batch for the model. With two augmented views, the first half of the rows is one view, the second half the
+    other view of the same utterances in the same order."""
 
     mel_BTM: Tensor
     lengths_B: Tensor
     """Mel frames of each row."""
     targets: Tensor
-    """The rows' token ids one after another."""
+    """The token ids of all rows, concatenated."""
     target_lengths_B: Tensor
     transcribed_B: Tensor
-    """Whether it is known what is said in a row."""
+    """Whether the row has a transcript."""
     chunk_B: Tensor
     """The chunk size drawn for each row, in encoder frames."""
     position_B: Tensor
-    """Where in the position table each row begins."""
+    """Index into the position table at which each row starts."""
     clean_BTM: Tensor | None
-    """One view, not augmented but for the speed; for a teacher."""
+    """One view with the changed speed but no other augmentation, for the distillation's teacher."""
     seconds: float
-    """Audio in the batch, one view, padding left out."""
+    """Seconds of audio in one view of the batch, without padding."""
     padding_share: float
     unalignable: tuple[str, ...]
-    """Rows with more text than their frames can carry, in words."""
+    """One message per row that has more tokens than its frames allow."""
     position: StreamPosition | None = None
 
-    def to(self, device: torch.device) -> Prepared:
-        """The same batch on ``device``."""
+    def to(self, device: torch.device) -> FeatureBatch:
+        """Return the batch on ``device``."""
         tensors = {name: x for name, x in self._asdict().items() if isinstance(x, Tensor)}
         moved: dict[str, Any] = {name: x.to(device, non_blocking=True) for name, x in tensors.items()}
         return self._replace(**moved)
 
 
-class Preparer:
-    """Augments and transforms batches on ``device``.
+class BatchPreparer:
+    """Augments batches and computes their features on ``device``.
 
     Args:
         config: the recipe.
         sources: noises and rooms, on any device.
-        device: where batches come from and stay.
+        device: device of the batches.
     """
 
     def __init__(self, config: TrainConfig, sources: AugmentationSources, device: torch.device) -> None:
@@ -85,12 +87,12 @@ class Preparer:
         )
 
     @torch.no_grad()
-    def prepare(self, batch: Batch, number: int) -> Prepared:
-        """Batch ``number`` of the run."""
+    def prepare(self, batch: AudioBatch, number: int) -> FeatureBatch:
+        """Prepare batch number ``number`` of the run."""
         config, device = self.config, batch.pcm_BS.device
         self.generator.manual_seed(config.seed * _SEED_STRIDE + number)
         pcm_BS, lengths_B = self.augment.speed(batch.pcm_BS, batch.lengths_B)
-        pcm_BS, samples_B = padded(pcm_BS, lengths_B, config)
+        pcm_BS, samples_B = pad_batch(pcm_BS, lengths_B, config)
         lengths_B = config.framing.mel_frames(samples_B)
         views = 2 if config.loss.consistency else 1
         frames_per_second = config.frontend.sample_rate / config.frontend.hop
@@ -99,7 +101,7 @@ class Preparer:
         chunks = torch.tensor(config.encoder.chunk_frames, device=device)
         weights = torch.tensor(config.chunk_weights, dtype=torch.float32, device=device)
         samples = int(samples_B.sum())
-        return Prepared(
+        return FeatureBatch(
             mel_BTM=self.augment.mask(mel_BTM, frames_per_second),
             lengths_B=lengths_B.repeat(views),
             targets=batch.targets.repeat(views),
@@ -115,17 +117,21 @@ class Preparer:
             unalignable=self._unalignable(batch, lengths_B),
         )
 
-    def _unalignable(self, batch: Batch, lengths_B: Tensor) -> tuple[str, ...]:
+    def _unalignable(self, batch: AudioBatch, lengths_B: Tensor) -> tuple[str, ...]:
         frames = self.config.framing.encoder_frames(lengths_B).tolist()
         return tuple(
-            f"{name}: its text needs {needed} encoder frames, there are {present}"
+            f"{name}: its text needs {needed} encoder frames, but there are {present}"
             for name, needed, present in zip(batch.names, batch.needed_frames, frames, strict=True)
             if needed > present
         )
 
 
-def padded(pcm_BS: Tensor, lengths_B: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
-    """The batch padded to :data:`FRAME_MULTIPLE`, and its rows' lengths with the silence that completes them."""
+def pad_batch(pcm_BS: Tensor, lengths_B: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """Pad a batch to a multiple of :data:`FRAME_MULTIPLE` encoder frames.
+
+    Returns:
+        The padded batch, and the row lengths including the silence that completes each row's last encoder frame.
+    """
     framing = config.framing
     missing = -pcm_BS.shape[1] % (framing.frame_samples * FRAME_MULTIPLE)
     return nn.functional.pad(pcm_BS, (0, missing)), framing.completed(lengths_B)

@@ -1,8 +1,8 @@
-"""Training rows: which utterances make up which batch, in an order that resumes; and the tensors of a batch.
+"""Group utterances into training batches, in a seeded order that can resume, and build the batches' tensors.
 
-Two plans. Utterances strung together with pauses give rows of like length that waste no padding, and a model that
-has only ever heard one sentence at a time does badly on the hundredth sentence of a session. Buckets put
-utterances of like length side by side, one a row. Knows nothing of features and models.
+There are two plans. :class:`RowPlan` concatenates utterances, with pauses, into rows of similar length. It wastes
+little padding, and a model that was trained on single sentences recognises the later sentences of a long session
+badly. :class:`BucketPlan` puts utterances of similar length into a batch, one per row.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from torch import Tensor
 from streamasr.training.data.audio.corpus import INT16_SCALE, Corpus
 
 _OPEN_ROWS = 4
-"""Rows being filled at a time: an utterance goes where it leaves the least room."""
+"""Number of rows being filled at a time; an utterance goes into the row where it leaves the least room."""
 _POOL_BATCHES = 50
-"""Utterances for so many batches are drawn, then sorted: like lengths meet, but not the same ones in every epoch."""
+"""Utterances are drawn for this number of batches, then sorted by length: a batch has similar lengths, but other
+utterances in each epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Utterance ``index`` placed at sample ``start`` of its row."""
+    """Utterance ``index``, placed at sample ``start`` of its row."""
 
     index: int
     start: int
@@ -36,39 +37,41 @@ class Segment:
 Row = tuple[Segment, ...]
 
 
-class Batch(NamedTuple):
-    """``pcm_BS`` float32 samples, their ``lengths_B``, and the rows' token ids one after another."""
+class AudioBatch(NamedTuple):
+    """Float32 samples, row lengths in samples, and the concatenated token ids of all rows."""
 
     pcm_BS: Tensor
     lengths_B: Tensor
     targets: Tensor
     target_lengths_B: Tensor
     transcribed_B: Tensor
-    """Whether it is known what is said in a row; the others have no tokens."""
+    """Whether the row has a transcript; rows without one have no tokens."""
     needed_frames: tuple[int, ...]
-    """Encoder frames that CTC needs at least for each row: its tokens, and a blank between equal neighbours."""
+    """Fewest encoder frames with which CTC can align each row: one per token, and one per repeated token for the
+    blank between the two."""
     names: tuple[str, ...]
-    """What each row is made of, for messages."""
+    """The sources of each row, for messages."""
 
 
-class Plan(Protocol):
+class BatchPlan(Protocol):
     """An endless, seeded sequence of batches."""
 
     def batches(self, skip: int = 0) -> Iterator[list[Row]]:
-        """Batches from number ``skip`` on."""
+        """Yield the batches from number ``skip`` on."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowPlan:
-    """Strings utterances together; any position of the sequence can be reached again.
+    """Concatenates utterances, with pauses, into rows; any position of the sequence can be reached again.
 
     Args:
         lengths: samples of each utterance.
-        row_samples: rows are filled up to this; a longer utterance has a row of its own.
+        row_samples: length up to which a row is filled; a longer utterance gets its own row.
         max_gap_samples: longest pause before an utterance.
-        rows_per_batch: rows B.
-        seed: the order's seed.
-        untranscribed: so many utterances, the last ones, have no transcript; they have rows of their own.
+        rows_per_batch: number of rows B.
+        seed: seed of the order.
+        untranscribed: number of utterances, at the end of ``lengths``, that have no transcript; they do not share
+            rows with the others.
     """
 
     lengths: npt.NDArray[np.int64]
@@ -79,7 +82,7 @@ class RowPlan:
     untranscribed: int = 0
 
     def batches(self, skip: int = 0) -> Iterator[list[Row]]:
-        """Batches from number ``skip`` on."""
+        """Yield the batches from number ``skip`` on."""
         number = epoch = 0
         while True:
             batches = self._batched(epoch)
@@ -88,11 +91,11 @@ class RowPlan:
             epoch += 1
 
     def _batched(self, epoch: int) -> list[list[Row]]:
-        """Whole batches of rows of like length; the few rows left over sit this epoch out."""
+        """Return full batches of rows of similar length; the few rows left over are not used in this epoch."""
         rows, size = self._epoch(epoch), self.rows_per_batch
         if len(rows) < size:
             rows = [rows[i % len(rows)] for i in range(size)]
-        draw = np.random.default_rng((self.seed, epoch, 1))
+        rng = np.random.default_rng((self.seed, epoch, 1))
         pool = _POOL_BATCHES * size
         ordered = [
             row
@@ -100,14 +103,14 @@ class RowPlan:
             for row in sorted(rows[first : first + pool], key=self._end)
         ]
         batches = [ordered[first : first + size] for first in range(0, len(ordered) - size + 1, size)]
-        return [batches[number] for number in draw.permutation(len(batches))]
+        return [batches[number] for number in rng.permutation(len(batches))]
 
     def _epoch(self, epoch: int) -> list[Row]:
-        draw = np.random.default_rng((self.seed, epoch))
+        rng = np.random.default_rng((self.seed, epoch))
         done: list[Row] = []
         rows: list[Row] = []
-        for index in draw.permutation(len(self.lengths)):
-            gap = int(draw.integers(0, self.max_gap_samples + 1))
+        for index in rng.permutation(len(self.lengths)):
+            gap = int(rng.integers(0, self.max_gap_samples + 1))
             needed = gap + int(self.lengths[index])
             fitting = [
                 row
@@ -134,12 +137,12 @@ class RowPlan:
 
 @dataclass(frozen=True, slots=True)
 class BucketPlan:
-    """Puts utterances of like length side by side, one a row; any position can be reached again.
+    """Puts utterances of similar length into a batch, one per row; any position can be reached again.
 
     Args:
         lengths: samples of each utterance.
-        batch_samples: a batch, padding included, is filled up to this; a longer utterance is a batch of its own.
-        seed: the order's seed.
+        batch_samples: size up to which a batch is filled, padding included; a longer utterance gets its own batch.
+        seed: seed of the order.
     """
 
     lengths: npt.NDArray[np.int64]
@@ -147,7 +150,7 @@ class BucketPlan:
     seed: int
 
     def batches(self, skip: int = 0) -> Iterator[list[Row]]:
-        """Batches from number ``skip`` on."""
+        """Yield the batches from number ``skip`` on."""
         number = epoch = 0
         while True:
             planned = self._epoch(epoch)
@@ -157,31 +160,31 @@ class BucketPlan:
             epoch += 1
 
     def _epoch(self, epoch: int) -> list[list[int]]:
-        draw = np.random.default_rng((self.seed, epoch))
-        order = draw.permutation(len(self.lengths))
+        rng = np.random.default_rng((self.seed, epoch))
+        order = rng.permutation(len(self.lengths))
         mean = max(1, int(self.lengths.mean()))
         pool = max(1, _POOL_BATCHES * self.batch_samples // mean)
         planned: list[list[int]] = []
         for first in range(0, len(order), pool):
-            some = order[first : first + pool]
+            pooled = order[first : first + pool]
             batch: list[int] = []
-            for index in some[np.argsort(self.lengths[some], kind="stable")]:
+            for index in pooled[np.argsort(self.lengths[pooled], kind="stable")]:
                 if batch and (len(batch) + 1) * int(self.lengths[index]) > self.batch_samples:
                     planned.append(batch)
                     batch = []
                 batch.append(int(index))
             planned.append(batch)
-        return [planned[number] for number in draw.permutation(len(planned))]
+        return [planned[number] for number in rng.permutation(len(planned))]
 
 
 class RowBuilder:
     """Turns planned rows into tensors.
 
     Args:
-        corpus: the speech; copied whole to ``device`` unless that is the CPU, where it stays a mapped file.
-        token_ids: every utterance's token ids; ``None`` where nobody wrote down what is said.
-        separator: the id put between two utterances of a row; ``None`` where words begin by themselves.
-        device: where batches are wanted.
+        corpus: the speech. On the CPU it stays a memory-mapped file; otherwise it is copied to ``device``.
+        token_ids: token ids of each utterance; ``None`` for an utterance without a transcript.
+        separator: id to put between two utterances of a row; ``None`` if the tokens themselves mark word starts.
+        device: device of the batches.
     """
 
     def __init__(
@@ -199,8 +202,8 @@ class RowBuilder:
         if device.type != "cpu":
             self.on_device = torch.from_numpy(np.array(corpus.samples)).to(device)
 
-    def build(self, rows: list[Row]) -> Batch:
-        """The batch of the rows, padded with digital silence to the longest."""
+    def build(self, rows: list[Row]) -> AudioBatch:
+        """Return the batch of the rows, padded with digital silence to the longest row."""
         ends = [segment.start + self._length(segment.index) for segment in (row[-1] for row in rows)]
         pcm_BS = torch.zeros(len(rows), max(ends), device=self.device)
         targets = []
@@ -208,9 +211,9 @@ class RowBuilder:
             for segment in row:
                 samples = self._samples(segment.index)
                 pcm_BS[b, segment.start : segment.start + len(samples)] = samples
-            targets.append(joined([self.token_ids[segment.index] for segment in row], self.separator))
+            targets.append(join_token_ids([self.token_ids[segment.index] for segment in row], self.separator))
         names = [" + ".join(self.corpus.names[segment.index] for segment in row) for row in rows]
-        return batch_of(pcm_BS.div_(INT16_SCALE), ends, targets, names)
+        return make_batch(pcm_BS.div_(INT16_SCALE), ends, targets, names)
 
     def _samples(self, index: int) -> Tensor:
         first, last = int(self.corpus.offsets[index]), int(self.corpus.offsets[index + 1])
@@ -222,8 +225,8 @@ class RowBuilder:
         return int(self.corpus.offsets[index + 1] - self.corpus.offsets[index])
 
 
-def joined(parts: Sequence[list[int] | None], separator: int | None) -> list[int] | None:
-    """The token ids of utterances strung together; ``None`` if those of one are not known."""
+def join_token_ids(parts: Sequence[list[int] | None], separator: int | None) -> list[int] | None:
+    """Join the token ids of a row's utterances; ``None`` if an utterance has no transcript."""
     row: list[int] = []
     for position, ids in enumerate(parts):
         if ids is None:
@@ -234,14 +237,14 @@ def joined(parts: Sequence[list[int] | None], separator: int | None) -> list[int
     return row
 
 
-def batch_of(
+def make_batch(
     pcm_BS: Tensor, lengths: list[int], targets: Sequence[list[int] | None], names: Sequence[str]
-) -> Batch:
-    """A batch from padded samples, their lengths, and every row's token ids (``None``: not known) and name."""
+) -> AudioBatch:
+    """Make a batch from padded samples, their lengths, and each row's token ids (``None`` if unknown) and name."""
     device = pcm_BS.device
     transcribed_B = torch.tensor([row is not None for row in targets], device=device)
     known = [row or [] for row in targets]
-    return Batch(
+    return AudioBatch(
         pcm_BS=pcm_BS,
         lengths_B=torch.tensor(lengths, device=device),
         targets=torch.tensor([token for row in known for token in row], dtype=torch.long, device=device),

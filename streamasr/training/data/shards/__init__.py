@@ -1,1 +1,1 @@
-"""Write and read shards of speech in the webdataset format."""
+"""Write and read tar shards of speech in the webdataset format."""

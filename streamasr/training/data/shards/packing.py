@@ -1,8 +1,8 @@
-"""Manifests to shards: tar files in webdataset's format, each a random part of the whole. Decodes nothing twice.
+"""Pack manifests into shards: tar files in webdataset's format, each a random part of the utterances.
 
-A shard holds, for every utterance, its audio (the compressed file as it was, else FLAC) and a ``.json`` with
-``text``, ``speaker``, ``sample_rate`` and ``frames``; ``index.json`` beside the shards says how many utterances each
-of them has, so that a shard cut short is noticed.
+A shard holds two files per utterance: its audio (a compressed file as it is, anything else as FLAC) and a ``.json``
+with ``text``, ``speaker``, ``sample_rate`` and ``frames``. ``index.json`` beside the shards lists the number of
+utterances in each shard, so that the reader notices a truncated one. Shape suffixes: S samples, C channels.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from streamasr.training.data.audio.processes import Progress, map_in_processes
 
 INDEX = "index.json"
 COMPRESSED = (".flac", ".opus", ".ogg", ".mp3")
-"""Files with these suffixes are packed as they are; any other audio becomes 16-bit FLAC."""
-_BYTES_A_MB = 1_000_000
+"""Files with these suffixes are packed as they are; other audio is converted to 16-bit FLAC."""
+_BYTES_PER_MB = 1_000_000
 _TAR_BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One tar file, as the index lists it."""
+    """One tar file, as it is listed in the index."""
 
     name: str
     utterances: int
@@ -40,16 +40,18 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
-class Sharded:
-    """What came of packing."""
+class PackingResult:
+    """The shards that were written, and the files that were left out."""
 
     shards: tuple[Shard, ...]
     unreadable: tuple[str, ...]
-    """Why files were left out, one message each."""
+    """One message per file that could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Packed:
+class _PackedAudio:
+    """The audio of an utterance as it is stored in a shard."""
+
     suffix: str
     audio: bytes
     header: Header
@@ -63,27 +65,25 @@ def write_shards(
     seed: int = 1,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> Sharded:
-    """Pack every utterance of the manifests into ``out``, whole or not at all.
+) -> PackingResult:
+    """Pack the utterances of the manifests into ``out``; on an error, ``out`` is not created.
 
     Args:
         manifests: packed together, in one random order.
-        out: a folder that must not exist yet, or be empty.
-        shard_mb: size of a shard in megabytes (10^6 bytes); a longer utterance has a shard of its own.
-        seed: of the order.
-        workers: processes that read and compress audio.
-        progress: told of every utterance.
+        out: the folder to create; an existing one must be empty.
+        shard_mb: largest size of a shard in megabytes (10^6 bytes); a larger utterance gets its own shard.
+        seed: seed of the order.
+        workers: processes that read and compress audio; by default one for each CPU that this process may use.
+        progress: called after each utterance.
 
     Raises:
-        ConfigError: ``out`` holds something, the size is not positive, or webdataset is not installed.
-        DataError: a manifest cannot be used, or no audio file at all could be read.
+        ConfigError: ``out`` is not empty, ``shard_mb`` is not positive, or webdataset is not installed.
+        DataError: a manifest cannot be used, or no audio file can be read.
     """
     if not shard_mb > 0:
         raise ConfigError(f"the size of a shard must be positive, got {shard_mb:g} MB")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(
-            f"{out}: exists and is not an empty folder; shards are written into one of their own"
-        )
+        raise ConfigError(f"{out}: exists and is not an empty folder; shards need a new or empty folder")
     writer = tar_writer()
     utterances = [utterance for path in manifests for utterance in read_manifest(path)]
     order = np.random.default_rng(seed).permutation(len(utterances))
@@ -96,27 +96,27 @@ def write_shards(
         _pack, [utterance.audio for utterance in utterances], workers=workers, progress=progress
     )
 
-    def members() -> Iterator[tuple[Utterance, _Packed]]:
+    def entries() -> Iterator[tuple[Utterance, _PackedAudio]]:
         for utterance, result in zip(utterances, packed, strict=True):
-            if isinstance(result, _Packed):
+            if isinstance(result, _PackedAudio):
                 yield utterance, result
             else:
                 unreadable.append(result)
 
-    shards = _write(members(), partial, round(shard_mb * _BYTES_A_MB), writer)
+    shards = _write(entries(), partial, round(shard_mb * _BYTES_PER_MB), writer)
     if not shards:
         shutil.rmtree(partial)
-        raise DataError(f"{out}: not written, no audio file could be read; the first: {unreadable[0]}")
+        raise DataError(f"{out}: not written, no audio file could be read; first problem: {unreadable[0]}")
     index = {"shards": [asdict(shard) for shard in shards]}
     (partial / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     if out.exists():
         out.rmdir()
     partial.rename(out)
-    return Sharded(tuple(shards), tuple(unreadable))
+    return PackingResult(tuple(shards), tuple(unreadable))
 
 
 def tar_writer() -> Any:
-    """webdataset's ``TarWriter``.
+    """Return webdataset's ``TarWriter`` class.
 
     Raises:
         ConfigError: webdataset is not installed.
@@ -129,51 +129,51 @@ def tar_writer() -> Any:
 
 
 def _write(
-    members: Iterator[tuple[Utterance, _Packed]], folder: Path, shard_bytes: int, writer: Any
+    entries: Iterator[tuple[Utterance, _PackedAudio]], folder: Path, shard_bytes: int, writer: Any
 ) -> list[Shard]:
     shards: list[Shard] = []
     number = 0
-    held = next(members, None)
-    while held is not None:
+    entry = next(entries, None)
+    while entry is not None:
         name = f"shard-{len(shards):06d}.tar"
         size, count, seconds = 0, 0, 0.0
-        # A fixed time and owner: the same manifests and seed give the same bytes.
+        # With a fixed time and owner, the same manifests and seed give the same bytes.
         with (folder / name).open("wb") as file, writer(file, mtime=0, user="", group="") as tar:
-            while held is not None:
-                utterance, packed = held
-                member_bytes = len(packed.audio) + 4 * _TAR_BLOCK
-                if count and size + member_bytes > shard_bytes:
+            while entry is not None:
+                utterance, packed = entry
+                entry_bytes = len(packed.audio) + 4 * _TAR_BLOCK
+                if count and size + entry_bytes > shard_bytes:
                     break
-                tar.write(_member(number, utterance, packed))
-                number, count, size = number + 1, count + 1, size + member_bytes
+                tar.write(_tar_sample(number, utterance, packed))
+                number, count, size = number + 1, count + 1, size + entry_bytes
                 seconds += packed.header.duration_s
-                held = next(members, None)
+                entry = next(entries, None)
         shards.append(Shard(name, count, round(seconds, 3)))
     return shards
 
 
-def _member(number: int, utterance: Utterance, packed: _Packed) -> dict[str, Any]:
-    described = {
+def _tar_sample(number: int, utterance: Utterance, packed: _PackedAudio) -> dict[str, Any]:
+    metadata = {
         "text": utterance.text,
         "speaker": utterance.speaker,
         "sample_rate": packed.header.sample_rate,
         "frames": packed.header.frames,
     }
-    # A key without dots: webdataset takes what follows the first dot for the suffix.
+    # The key has no dots: webdataset takes everything after the first dot as the suffix.
     return {
         "__key__": f"{number:09d}",
         packed.suffix: packed.audio,
-        "json": json.dumps(described, ensure_ascii=False).encode(),
+        "json": json.dumps(metadata, ensure_ascii=False).encode(),
     }
 
 
-def _pack(audio: Path) -> _Packed | str:
-    """The bytes to store, or why there are none."""
+def _pack(audio: Path) -> _PackedAudio | str:
+    """Return the audio to store, or a message if the file cannot be read."""
     try:
         header = read_header(audio)
         suffix = audio.suffix.lower()
         if suffix in COMPRESSED:
-            return _Packed(suffix[1:], audio.read_bytes(), header)
+            return _PackedAudio(suffix[1:], audio.read_bytes(), header)
         samples_SC, sample_rate = soundfile.read(audio, dtype="int16")
     except DataError as error:
         return error.message
@@ -181,4 +181,4 @@ def _pack(audio: Path) -> _Packed | str:
         return f"{audio}: {error}"
     file = io.BytesIO()
     soundfile.write(file, samples_SC, sample_rate, format="FLAC", subtype="PCM_16")
-    return _Packed("flac", file.getvalue(), header)
+    return _PackedAudio("flac", file.getvalue(), header)

@@ -1,7 +1,7 @@
-"""Streams speech from shards: shuffled, each reader its own part, resumable. Knows no tokens and no device.
+"""Stream speech from tar shards, shuffled and resumable, with a separate part for each reader.
 
-The tar files are webdataset's format and read through that library. An epoch's order is a function of the seed
-and the epoch's number alone. Shape suffix: S samples.
+The tar files have webdataset's format and are read with that library. The order of an epoch depends on the
+seed and the epoch's number only. Shape suffixes: S samples, C channels.
 """
 
 from __future__ import annotations
@@ -28,65 +28,66 @@ from streamasr.units import ceil_div
 
 Samples = npt.NDArray[np.int16]
 
-FAULTS_NAMED = 100
-"""Faults of which the place and the reason are kept and logged; all are counted."""
+PROBLEMS_NAMED = 100
+"""Number of different problems that are kept and logged; all problems are counted."""
 _log = logging.getLogger(__name__)
 _INT16_SCALE = 32_768
 
 
 class StreamedUtterance(NamedTuple):
-    """``samples_S`` at the reader's rate, what is said in it, and its place in the reader's epoch."""
+    """A decoded utterance: ``samples_S`` at the reader's rate, its transcript, and its position."""
 
     samples_S: Samples
     text: str
     position: int
-    """Go on behind it with ``skip = position + 1``; utterances that could not be decoded are counted."""
+    """Number of the utterance in the reader's epoch, unusable ones included. To resume after it, pass
+    ``skip = position + 1``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """An utterance as its shard holds it, still compressed."""
+class PackedUtterance:
+    """An utterance as it is stored in its shard, still compressed."""
 
     shard: str
     key: str
     audio: bytes = field(repr=False)
     text: str
     samples: int
-    """How many samples it will have at the reader's rate, by its header: what rows are planned with."""
+    """Number of samples at the reader's rate, from the stored metadata; rows are planned with it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """Something in a shard that could not be used."""
+class ShardProblem:
+    """A shard, or an utterance in it, that could not be used."""
 
     shard: str
     key: str
-    """Of the utterance; empty where the shard itself is broken."""
+    """Key of the utterance; empty if the shard itself is broken."""
     reason: str
 
 
 class ShardedSpeech:
-    """One reader's share of a set of shards.
+    """One reader's part of a set of shards.
 
-    Readers are the workers of all ranks. With at least as many shards as readers every reader has shards of its own,
-    others in every epoch; with fewer, every reader reads all shards and takes every
-    ``world_size * workers``-th utterance.
-    Either way each utterance comes to exactly one reader in an epoch.
+    Each worker of each rank is a reader. If there are at least as many shards as readers, each reader gets whole
+    shards, different ones in each epoch. Otherwise each reader reads all shards and takes every
+    ``world_size * workers``-th utterance. Either way, each utterance goes to exactly one reader per epoch.
 
     Args:
-        patterns: folders of shards, tar files, or patterns of them (``part-*.tar``, ``part-{000..127}.tar``).
-        sample_rate: Hz of the samples wanted.
-        seed: of the order.
-        shuffle_utterances: size of the shuffle buffer, in (compressed) utterances; 1 keeps the shards' own order.
-        rank: this process, of ``world_size``.
-        world_size: processes that train.
-        worker: this worker of the process, of ``workers``.
-        workers: workers of each process.
-        fault: why a transcript cannot be used, or ``None``. Such an utterance is left out like a broken one.
+        patterns: folders of shards, tar files, or patterns such as ``part-*.tar`` or ``part-{000..127}.tar``.
+        sample_rate: rate of the decoded samples in Hz.
+        seed: seed of the shuffling.
+        shuffle_utterances: size of the shuffle buffer, in compressed utterances; 1 keeps the shards' order.
+        rank: rank of this process, below ``world_size``.
+        world_size: number of processes that train.
+        worker: number of this worker in its process, below ``workers``.
+        workers: number of workers per process.
+        why_unusable: returns the reason if a transcript cannot be used, else ``None``. An utterance with such a
+            transcript is left out, as one that cannot be decoded is.
 
     Raises:
-        ConfigError: numbers that make no sense, or webdataset is not installed.
-        DataError: a pattern names no shard, or an index cannot be read.
+        ConfigError: a number is out of range, or webdataset is not installed.
+        DataError: a pattern matches no shard, or an index cannot be read.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class ShardedSpeech:
         world_size: int = 1,
         worker: int = 0,
         workers: int = 1,
-        fault: Callable[[str], str | None] | None = None,
+        why_unusable: Callable[[str], str | None] | None = None,
     ) -> None:
         if not (0 <= rank < world_size and 0 <= worker < workers):
             raise ConfigError(f"rank {rank} of {world_size}, worker {worker} of {workers}: no such reader")
@@ -109,80 +110,87 @@ class ShardedSpeech:
         self.sample_rate = sample_rate
         self.seed = seed
         self.shuffle_utterances = shuffle_utterances
-        self.fault_of = fault
+        self.why_unusable = why_unusable
         self.reader, self.readers = rank * workers + worker, world_size * workers
         self.shards = find_shards(patterns)
-        self.faults: list[Fault] = []
-        """The first :data:`FAULTS_NAMED` different faults met so far; each was logged as a warning, too."""
-        self.fault_count = 0
-        """All of them, in every epoch anew."""
+        self.problems: list[ShardProblem] = []
+        """The first :data:`PROBLEMS_NAMED` different problems so far; each was also logged as a warning."""
+        self.problem_count = 0
+        """Number of all problems so far; one that recurs in each epoch is counted each time."""
         self._webdataset = _import_webdataset()
         self._expected = _expected_utterances(self.shards)
 
     def utterances(self, epoch: int, skip: int = 0) -> Iterator[StreamedUtterance]:
-        """The reader's utterances of an epoch, decoded; the first ``skip`` are passed over without decoding.
+        """Yield the reader's utterances of an epoch, decoded; the first ``skip`` are not decoded.
 
-        What cannot be decoded is counted and left out.
+        Utterances that cannot be decoded are counted as problems and left out.
 
         Raises:
-            DataError: not one utterance of the epoch can be used.
+            DataError: no utterance of the epoch can be used.
         """
         usable = skip > 0
-        for position, member in enumerate(islice(self.members(epoch), skip, None), start=skip):
-            samples_S = self.decode(member)
+        for position, utterance in enumerate(islice(self.packed_utterances(epoch), skip, None), start=skip):
+            samples_S = self.decode(utterance)
             if samples_S is not None:
                 usable = True
-                yield StreamedUtterance(samples_S, member.text, position)
+                yield StreamedUtterance(samples_S, utterance.text, position)
         if not usable:
             raise self.nothing_usable()
 
-    def members(self, epoch: int) -> Iterator[Member]:
-        """The reader's utterances of an epoch, not decoded yet.
+    def packed_utterances(self, epoch: int) -> Iterator[PackedUtterance]:
+        """Yield the reader's utterances of an epoch without decoding them.
 
         Raises:
-            DataError: there is none.
+            DataError: the epoch has no usable utterance for this reader.
         """
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.shards))
         shards = [self.shards[number] for number in order]
-        by_shard = len(shards) >= self.readers
-        if by_shard:
-            members = self._read(shards[self.reader :: self.readers])
+        if len(shards) >= self.readers:
+            packed = self._read(shards[self.reader :: self.readers])
         else:
-            members = islice(self._read(shards), self.reader, None, self.readers)
-        buffer, draw = self.shuffle_utterances, random.Random(f"{self.seed} {epoch} {self.reader}")
-        shuffle = self._webdataset.filters.shuffle(buffer, initial=buffer, rng=draw)
+            packed = islice(self._read(shards), self.reader, None, self.readers)
+        buffer, rng = self.shuffle_utterances, random.Random(f"{self.seed} {epoch} {self.reader}")
+        shuffle = self._webdataset.filters.shuffle(buffer, initial=buffer, rng=rng)
         empty = True
-        for member in shuffle(members):
+        for utterance in shuffle(packed):
             empty = False
-            yield member
+            yield utterance
         if empty:
             raise self.nothing_usable()
 
-    def decode(self, member: Member) -> Samples | None:
-        """The samples of a member, exactly ``member.samples`` of them; ``None``, and a fault, if it is broken."""
+    def decode(self, utterance: PackedUtterance) -> Samples | None:
+        """Decode an utterance to exactly ``utterance.samples`` samples.
+
+        Returns:
+            Mono int16 samples at the reader's rate; ``None`` if the audio cannot be decoded, which is counted as a
+            problem.
+        """
         try:
-            heard_SC, sample_rate = soundfile.read(io.BytesIO(member.audio), dtype="float32", always_2d=True)
+            decoded_SC, sample_rate = soundfile.read(
+                io.BytesIO(utterance.audio), dtype="float32", always_2d=True
+            )
         except soundfile.LibsndfileError as error:
-            self._fault(member.shard, member.key, f"audio cannot be decoded: {error}")
+            self._note_problem(utterance.shard, utterance.key, f"audio cannot be decoded: {error}")
             return None
         resampler = Resampler(sample_rate, self.sample_rate)
-        heard_S = np.concatenate((resampler.feed(heard_SC.mean(axis=1, dtype=np.float32)), resampler.flush()))
-        scaled_S = np.clip(np.round(heard_S * _INT16_SCALE), -_INT16_SCALE, _INT16_SCALE - 1)
-        # Header and decoder may disagree by some samples; rows were planned by the header.
-        samples_S = np.zeros(member.samples, dtype=np.int16)
-        fitting = min(len(scaled_S), member.samples)
+        mono_S = decoded_SC.mean(axis=1, dtype=np.float32)
+        resampled_S = np.concatenate((resampler.feed(mono_S), resampler.flush()))
+        scaled_S = np.clip(np.round(resampled_S * _INT16_SCALE), -_INT16_SCALE, _INT16_SCALE - 1)
+        # Metadata and decoder may disagree by a few samples; rows were planned with the metadata.
+        samples_S = np.zeros(utterance.samples, dtype=np.int16)
+        fitting = min(len(scaled_S), utterance.samples)
         samples_S[:fitting] = scaled_S[:fitting]
         return samples_S
 
     def nothing_usable(self) -> DataError:
-        """The error to raise where a whole epoch gave nothing; it names the first faults."""
-        named = "; ".join(f"{fault.shard} {fault.key}: {fault.reason}" for fault in self.faults[:3])
-        why = f"{self.fault_count} faults: {named}" if named else "there are more readers than utterances"
+        """Return the error for an epoch without a usable utterance; it names the first problems."""
+        named = "; ".join(f"{problem.shard} {problem.key}: {problem.reason}" for problem in self.problems[:3])
+        why = f"{self.problem_count} problems: {named}" if named else "there are more readers than utterances"
         return DataError(
             f"no usable utterance for reader {self.reader} of {self.readers} in {len(self.shards)} shards; {why}"
         )
 
-    def _read(self, shards: Sequence[Path]) -> Iterator[Member]:
+    def _read(self, shards: Sequence[Path]) -> Iterator[PackedUtterance]:
         iterators = self._webdataset.tariterators
         for shard in shards:
             whole = True
@@ -190,7 +198,7 @@ class ShardedSpeech:
             def broken(error: Exception, shard: Path = shard) -> bool:
                 nonlocal whole
                 if whole:
-                    self._fault(str(shard), "", f"the tar file is broken: {error.args[0]}")
+                    self._note_problem(str(shard), "", f"the tar file is broken: {error.args[0]}")
                 whole = False
                 return True
 
@@ -199,14 +207,14 @@ class ShardedSpeech:
                 files = iterators.tar_file_expander([{"url": str(shard), "stream": file}], handler=broken)
                 for sample in iterators.group_by_keys(files, handler=broken):
                     count += 1
-                    member = self._member(str(shard), sample)
-                    if member is not None:
-                        yield member
+                    utterance = self._unpack(str(shard), sample)
+                    if utterance is not None:
+                        yield utterance
             expected = self._expected.get(shard, count)
             if whole and count < expected:
-                self._fault(str(shard), "", f"only {count} of {expected} utterances could be read")
+                self._note_problem(str(shard), "", f"only {count} of {expected} utterances could be read")
 
-    def _member(self, shard: str, sample: dict[str, Any]) -> Member | None:
+    def _unpack(self, shard: str, sample: dict[str, Any]) -> PackedUtterance | None:
         key = str(sample["__key__"])
         audio = next((sample[suffix[1:]] for suffix in COMPRESSED if suffix[1:] in sample), None)
         try:
@@ -216,33 +224,33 @@ class ShardedSpeech:
             if not isinstance(text, str):
                 raise TypeError
         except (KeyError, ValueError, TypeError, ZeroDivisionError):
-            self._fault(shard, key, "no usable .json with text, sample_rate and frames")
+            self._note_problem(shard, key, "no usable .json with text, sample_rate and frames")
             return None
         if audio is None:
-            self._fault(shard, key, f"no audio; expected one of {', '.join(COMPRESSED)}")
+            self._note_problem(shard, key, f"no audio; expected one of {', '.join(COMPRESSED)}")
             return None
-        fault = self.fault_of(text) if self.fault_of is not None else None
-        if fault is not None:
-            self._fault(shard, key, fault)
+        problem = self.why_unusable(text) if self.why_unusable is not None else None
+        if problem is not None:
+            self._note_problem(shard, key, problem)
             return None
-        return Member(shard, key, audio, text, samples)
+        return PackedUtterance(shard, key, audio, text, samples)
 
-    def _fault(self, shard: str, key: str, reason: str) -> None:
-        self.fault_count += 1
-        fault = Fault(shard, key, reason)
-        if fault in self.faults or len(self.faults) == FAULTS_NAMED:
+    def _note_problem(self, shard: str, key: str, reason: str) -> None:
+        self.problem_count += 1
+        problem = ShardProblem(shard, key, reason)
+        if problem in self.problems or len(self.problems) == PROBLEMS_NAMED:
             return
-        self.faults.append(fault)
+        self.problems.append(problem)
         _log.warning("%s %s: %s; left out", shard, key, reason)
-        if len(self.faults) == FAULTS_NAMED:
-            _log.warning("further faults in shards are counted, not named")
+        if len(self.problems) == PROBLEMS_NAMED:
+            _log.warning("further problems in shards are counted, not named")
 
 
 def find_shards(patterns: Sequence[str | Path]) -> list[Path]:
-    """The tar files that the patterns name, each once, in their order.
+    """Return the tar files that the patterns match, each once, in the order of the patterns.
 
     Raises:
-        DataError: a pattern names none.
+        DataError: a pattern matches no file.
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
@@ -253,19 +261,19 @@ def find_shards(patterns: Sequence[str | Path]) -> list[Path]:
             paths = [Path(name) for braced in _expand(str(pattern)) for name in sorted(glob.glob(braced))]
         if not paths:
             raise DataError(
-                f"{pattern}: no shards; expected a folder of .tar files, such a file, or a pattern"
+                f"{pattern}: no shards; expected a folder of .tar files, a .tar file, or a pattern of them"
             )
         found.update(dict.fromkeys(paths))
     return list(found)
 
 
 def _expand(pattern: str) -> list[str]:
-    """Braces as the shell expands them."""
+    """Expand braces as a shell does."""
     return list(_import_webdataset().shardlists.braceexpand.braceexpand(pattern))
 
 
 def _expected_utterances(shards: Sequence[Path]) -> dict[Path, int]:
-    """How many utterances each shard has by the index beside it; shards made elsewhere may have none."""
+    """Return the number of utterances of each shard that an index lists; shards made elsewhere may have none."""
     expected = {}
     for folder in {shard.parent for shard in shards}:
         index = folder / INDEX

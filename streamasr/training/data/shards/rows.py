@@ -1,7 +1,8 @@
-"""Streamed utterances strung together, with pauses, into rows of like length, in a bounded buffer.
+"""Concatenate streamed utterances, with pauses, into rows of similar length, using a bounded buffer.
 
-What ``rows`` does for speech that is all in memory, for speech that is not. Rows are planned by the utterances'
-headers and decoded only when they are given out, so that resuming decodes nothing. Shape suffix: S samples.
+:mod:`streamasr.training.data.batches.rows` does the same for speech in memory. Rows are planned with the lengths
+that the shards state and decoded only when they are yielded, so that resuming decodes nothing.
+Shape suffix: S samples.
 """
 
 from __future__ import annotations
@@ -12,24 +13,25 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streamasr.errors import ConfigError
-from streamasr.training.data.shards.reading import Member, Samples, ShardedSpeech
+from streamasr.training.data.shards.reading import PackedUtterance, Samples, ShardedSpeech
 
 
 @dataclass(frozen=True, slots=True)
 class StreamedRow:
-    """Utterances with silence before each; ``texts[i]`` is said from sample ``starts[i]`` on."""
+    """Utterances with a pause before each; the one with transcript ``texts[i]`` starts at sample ``starts[i]``."""
 
     samples_S: Samples
     texts: tuple[str, ...]
     starts: tuple[int, ...]
     epoch: int
     number: int
-    """Place in the reader's epoch; :func:`stream_rows` goes on behind it with ``skip = number + 1``."""
+    """Number of the row in the reader's epoch. To resume after it, call :func:`stream_rows` with
+    ``skip = number + 1``."""
 
 
 @dataclass(slots=True)
-class _Plan:
-    placed: list[tuple[Member, int]] = field(default_factory=list)
+class _PlannedRow:
+    placed: list[tuple[PackedUtterance, int]] = field(default_factory=list)
     end: int = 0
 
 
@@ -42,19 +44,19 @@ def stream_rows(
     epoch: int = 0,
     skip: int = 0,
 ) -> Iterator[StreamedRow]:
-    """Rows without end, epoch after epoch; no utterance is lost between them.
+    """Yield rows without end, epoch after epoch; each epoch's rows hold all its utterances.
 
     Args:
-        speech: where the utterances come from.
-        row_samples: rows are filled up to this; a longer utterance has a row of its own.
-        max_gap_samples: longest pause before an utterance; drawn for each.
-        open_rows: rows being filled at a time. An utterance goes where it leaves the least room; where it fits into
-            none, the fullest row is given out. The buffer never holds more than these rows.
-        epoch: where to begin, with ``skip``: rows of this epoch to pass over, undecoded.
-        skip: see ``epoch``.
+        speech: source of the utterances.
+        row_samples: length up to which a row is filled; a longer utterance gets its own row.
+        max_gap_samples: longest pause before an utterance; the pause is drawn for each.
+        open_rows: number of rows being filled at a time, which bounds the buffer. An utterance goes into the row
+            where it leaves the least room; if it fits into none, the fullest row is yielded.
+        epoch: epoch to start with.
+        skip: number of rows of the first epoch to pass over; they are not decoded.
 
     Raises:
-        ConfigError: a number that makes no sense.
+        ConfigError: a number is out of range.
         DataError: nothing in the shards can be used.
     """
     for name, value, least in (
@@ -66,10 +68,11 @@ def stream_rows(
             raise ConfigError(f"{name} must be at least {least}, got {value}")
     while True:
         usable = skip > 0
-        for number, plan in enumerate(_plans(speech, epoch, row_samples, max_gap_samples, open_rows)):
+        planned = _planned_rows(speech, epoch, row_samples, max_gap_samples, open_rows)
+        for number, plan in enumerate(planned):
             if number < skip:
                 continue
-            row = _decoded(speech, plan, epoch, number)
+            row = _decode_row(speech, plan, epoch, number)
             if row is not None:
                 usable = True
                 yield row
@@ -78,35 +81,35 @@ def stream_rows(
         epoch, skip = epoch + 1, 0
 
 
-def _plans(
+def _planned_rows(
     speech: ShardedSpeech, epoch: int, row_samples: int, max_gap_samples: int, open_rows: int
-) -> Iterator[_Plan]:
-    draw = np.random.default_rng((speech.seed, epoch, speech.reader))
-    plans: list[_Plan] = []
-    for member in speech.members(epoch):
-        gap = int(draw.integers(0, max_gap_samples + 1))
-        fitting = [plan for plan in plans if plan.end + gap + member.samples <= row_samples]
+) -> Iterator[_PlannedRow]:
+    rng = np.random.default_rng((speech.seed, epoch, speech.reader))
+    plans: list[_PlannedRow] = []
+    for utterance in speech.packed_utterances(epoch):
+        gap = int(rng.integers(0, max_gap_samples + 1))
+        fitting = [plan for plan in plans if plan.end + gap + utterance.samples <= row_samples]
         if fitting:
             plan = max(fitting, key=lambda plan: plan.end)
         else:
             if len(plans) == open_rows:
                 fullest = max(range(open_rows), key=lambda place: plans[place].end)
                 yield plans.pop(fullest)
-            plan = _Plan()
+            plan = _PlannedRow()
             plans.append(plan)
-        plan.placed.append((member, plan.end + gap))
-        plan.end += gap + member.samples
+        plan.placed.append((utterance, plan.end + gap))
+        plan.end += gap + utterance.samples
     yield from plans
 
 
-def _decoded(speech: ShardedSpeech, plan: _Plan, epoch: int, number: int) -> StreamedRow | None:
-    """The row, silent where an utterance turned out to be broken; ``None`` if all of them did."""
+def _decode_row(speech: ShardedSpeech, plan: _PlannedRow, epoch: int, number: int) -> StreamedRow | None:
+    """Decode a planned row; broken utterances are replaced by silence. ``None`` if all of them are broken."""
     samples_S = np.zeros(plan.end, dtype=np.int16)
     texts, starts = [], []
-    for member, start in plan.placed:
-        decoded_S = speech.decode(member)
+    for utterance, start in plan.placed:
+        decoded_S = speech.decode(utterance)
         if decoded_S is not None:
             samples_S[start : start + len(decoded_S)] = decoded_S
-            texts.append(member.text)
+            texts.append(utterance.text)
             starts.append(start)
     return StreamedRow(samples_S, tuple(texts), tuple(starts), epoch, number) if texts else None

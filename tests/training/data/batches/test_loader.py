@@ -11,19 +11,19 @@ import pytest
 import torch
 
 from streamasr.training.config import DataConfig, TrainConfig
-from streamasr.training.data.batches.prepare import FRAME_MULTIPLE, Prepared
+from streamasr.training.data.batches.prepare import FRAME_MULTIPLE, FeatureBatch
 from streamasr.training.data.shards.packing import write_shards
 from streamasr.training.distributed import ProcessGroup
-from streamasr.training.speech import Speech
+from streamasr.training.speech_data import SpeechData
 from streamasr.training.tokenizer import build_tokens
 from tests.training.beeping import ALONE, recipe, run, same_weights
 
 
-def speech(config: TrainConfig, folder: Path, group: ProcessGroup = ALONE) -> Speech:
-    return Speech(config, folder, build_tokens(config), group)
+def speech(config: TrainConfig, folder: Path, group: ProcessGroup = ALONE) -> SpeechData:
+    return SpeechData(config, folder, build_tokens(config), group)
 
 
-def texts(batches: Iterator[Prepared], count: int) -> list[list[int]]:
+def texts(batches: Iterator[FeatureBatch], count: int) -> list[list[int]]:
     return [batch.targets.tolist() for batch in islice(batches, count)]
 
 

@@ -146,9 +146,9 @@ def test_skipping_goes_on_where_it_stopped_without_decoding(
     decoded: list[str] = []
     decode = ShardedSpeech.decode
 
-    def counting(self: ShardedSpeech, member: shards_module.Member) -> Any:
-        decoded.append(member.text)
-        return decode(self, member)
+    def counting(self: ShardedSpeech, utterance: shards_module.PackedUtterance) -> Any:
+        decoded.append(utterance.text)
+        return decode(self, utterance)
 
     monkeypatch.setattr(ShardedSpeech, "decode", counting)
     rest = list(speech(packed).utterances(3, skip=whole[24].position + 1))
@@ -199,9 +199,9 @@ def test_a_broken_shard_is_named_and_the_rest_is_read(
     reader = speech(folder)
     heard = set(texts(reader))
     assert ALL - lost <= heard < ALL
-    assert reader.fault_count == len(reader.faults) == 1
-    assert reader.faults[0].shard == str(shard)
-    assert reason in reader.faults[0].reason
+    assert reader.problem_count == len(reader.problems) == 1
+    assert reader.problems[0].shard == str(shard)
+    assert reason in reader.problems[0].reason
 
 
 def rewritten(shard: Path, change: dict[str, bytes | None]) -> None:
@@ -227,12 +227,12 @@ def test_broken_members_are_named_and_left_out(packed: Path, tmp_path: Path) -> 
     reader = speech(folder)
     heard = list(reader.utterances(0))
     assert len(heard) == COUNT - 3
-    assert sorted(fault.reason.split(":")[0].split(";")[0] for fault in reader.faults) == [
+    assert sorted(problem.reason.split(":")[0].split(";")[0] for problem in reader.problems) == [
         "audio cannot be decoded",
         "no audio",
         "no usable .json with text, sample_rate and frames",
     ]
-    assert {fault.shard for fault in reader.faults} == {str(shard)}
+    assert {problem.shard for problem in reader.problems} == {str(shard)}
     positions = [utterance.position for utterance in heard]
     assert sorted(set(range(COUNT - 2)) - set(positions)) != []
     rest = speech(folder).utterances(0, skip=positions[9] + 1)
@@ -242,13 +242,13 @@ def test_broken_members_are_named_and_left_out(packed: Path, tmp_path: Path) -> 
 def test_faults_are_all_counted_but_not_all_kept(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(shards_module, "FAULTS_NAMED", 2)
+    monkeypatch.setattr(shards_module, "PROBLEMS_NAMED", 2)
     folder = copy_of(packed, tmp_path)
     rewritten(folder / "shard-000000.tar", {f"{place}.json": b"" for place in range(3)})
     reader = speech(folder)
     for epoch in range(2):
         texts(reader, epoch)
-    assert (reader.fault_count, len(reader.faults)) == (6, 2)
+    assert (reader.problem_count, len(reader.problems)) == (6, 2)
     assert len(caplog.messages) == 3
     assert "no usable .json" in caplog.messages[0]
     assert "counted, not named" in caplog.messages[2]
@@ -309,7 +309,7 @@ def test_packing_leaves_nothing_half_done(manifest: Path, tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match="not an empty folder"):
         write_shards([partly], tmp_path / "out", workers=1)
     none = trees.text(manifest.parent / "none.jsonl", json.dumps(rows[1]))
-    with pytest.raises(DataError, match=r"no audio file could be read; the first: .*none\.flac"):
+    with pytest.raises(DataError, match=r"no audio file could be read; first problem: .*none\.flac"):
         write_shards([none], tmp_path / "nothing", workers=1)
     with pytest.raises(ConfigError, match="must be positive"):
         write_shards([partly], tmp_path / "nothing", shard_mb=0, workers=1)

@@ -11,9 +11,9 @@ from streamasr.manifest import Utterance, read_manifest
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.audio.corpus import Corpus, load_corpus
 from streamasr.training.data.augmentation.sources import load_augmentation_sources
-from streamasr.training.data.batches.loader import Share, planned_batches, streamed_batches
-from streamasr.training.data.batches.prepare import Prepared, StreamPosition
-from streamasr.training.data.batches.rows import BucketPlan, Plan, RowBuilder, RowPlan
+from streamasr.training.data.batches.loader import RankShare, planned_batches, streamed_batches
+from streamasr.training.data.batches.prepare import FeatureBatch, StreamPosition
+from streamasr.training.data.batches.rows import BatchPlan, BucketPlan, RowBuilder, RowPlan
 from streamasr.training.dev import DevSet
 from streamasr.training.distributed import ProcessGroup
 from streamasr.training.monitoring.events import Observer, PreparationProgress
@@ -21,7 +21,7 @@ from streamasr.training.tokenizer import Tokenizer
 from streamasr.training.transcripts import Transcripts, dev_transcripts, training_transcripts
 
 
-class Speech:
+class SpeechData:
     """Everything that a run hears.
 
     Args:
@@ -107,14 +107,14 @@ class Speech:
 
         return progress
 
-    def batches(self, done: int, positions: Mapping[int, StreamPosition]) -> Iterator[Prepared]:
+    def batches(self, done: int, positions: Mapping[int, StreamPosition]) -> Iterator[FeatureBatch]:
         """This process's batches, without end.
 
         Args:
             done: batches that it was trained on before.
             positions: where the readers of shards were then.
         """
-        share = Share(self.group.rank, self.group.size, done)
+        share = RankShare(self.group.rank, self.group.size, done)
         if self.config.data.shards:
             return streamed_batches(
                 self.config,
@@ -134,7 +134,7 @@ class Speech:
         )
 
 
-def _plan(config: TrainConfig, corpus: Corpus, untranscribed: int) -> Plan:
+def _plan(config: TrainConfig, corpus: Corpus, untranscribed: int) -> BatchPlan:
     data, rate = config.data, config.frontend.sample_rate
     if data.batching == "buckets":
         return BucketPlan(corpus.lengths, round(data.batch_seconds * rate), config.seed)

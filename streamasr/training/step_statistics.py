@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from streamasr.training.data.batches.prepare import Prepared
+from streamasr.training.data.batches.prepare import FeatureBatch
 from streamasr.training.distributed import ProcessGroup
 from streamasr.training.monitoring.events import StepReport
-from streamasr.training.objective import Parts
+from streamasr.training.objective import LossSums
 
-_SUMS = len(Parts._fields) + 2
+_SUMS = len(LossSums._fields) + 2
 
 
-class Tally:
+class StepStatistics:
     """What the next report will say.
 
     Args:
@@ -35,7 +35,7 @@ class Tally:
         self._norms: list[Tensor] = []
 
     def add(
-        self, batches: Sequence[Prepared], sums: Sequence[Parts], frames: Tensor, norm: Tensor | None
+        self, batches: Sequence[FeatureBatch], sums: Sequence[LossSums], frames: Tensor, norm: Tensor | None
     ) -> None:
         """A step of ``batches`` with their ``frames``; ``norm`` is None where the gradient was not finite."""
         if norm is None:
@@ -50,7 +50,7 @@ class Tally:
         steps = max(1, len(self._norms))
         *sums, frames, padding = self.group.sum(self._sums).tolist()
         frames = max(1.0, frames)
-        parts = dict(zip(Parts._fields, (value / frames for value in sums), strict=True))
+        parts = dict(zip(LossSums._fields, (value / frames for value in sums), strict=True))
         elapsed = time.perf_counter() - self._started
         report = StepReport(
             step=step,
