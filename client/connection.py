@@ -20,8 +20,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from streamasr.errors import ConfigError, Fault, ProtocolError
-from streamasr.protocol.codec import encode, parse_server_message
 from streamasr.protocol.messages import ClientMessage, Done, Error, Ready, ServerMessage, Start, Stop
+from streamasr.protocol.serialisation import encode, parse_server_message
 from streamasr.units import MS_PER_SECOND
 from streamasr_client.errors import ConnectionFailed, DaemonError
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streamasr.errors import ProtocolError
-from streamasr.protocol.codec import encode, parse_client_message
 from streamasr.protocol.limits import DEFAULT_LIMITS, Limits
 from streamasr.protocol.messages import ClientMessage, ServerMessage
+from streamasr.protocol.serialisation import encode, parse_client_message
 from streamasr.protocol.states import TRANSITIONS, State, allowed_inputs
 
 

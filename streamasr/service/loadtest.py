@@ -17,8 +17,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from streamasr.errors import ConfigError, StreamasrError
-from streamasr.protocol.codec import encode, parse_server_message
 from streamasr.protocol.messages import Done, Error, Final, Partial, Ready, ServerMessage, Start, Stop
+from streamasr.protocol.serialisation import encode, parse_server_message
 from streamasr.service.lag import SentAudio, StreamLag, percentiles
 from streamasr.units import MS_PER_SECOND
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamasr.protocol.codec import encode
 from streamasr.protocol.messages import Done, Error, Final, Partial, Ready, ServerMessage, WordTiming
+from streamasr.protocol.serialisation import encode
 from streamasr.text import join_words
 from streamasr_client.subtitles import to_srt, to_text, to_vtt
 

@@ -13,8 +13,8 @@ import pytest_asyncio
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from streamasr.protocol.codec import encode
 from streamasr.protocol.messages import Done, Final, Ready, ServerMessage, WordTiming
+from streamasr.protocol.serialisation import encode
 from streamasr_client.audio import AudioFormat
 
 Script = Callable[["Talk"], Awaitable[None]]

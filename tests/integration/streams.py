@@ -8,8 +8,8 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from streamasr.protocol.codec import encode, parse_server_message
 from streamasr.protocol.messages import ServerMessage, Start, Stop
+from streamasr.protocol.serialisation import encode, parse_server_message
 from tests.recognition.tiny import final_text, noise, s16
 
 MESSAGE_BYTES = 1_280

@@ -12,8 +12,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from streamasr.protocol.codec import encode, parse_server_message
 from streamasr.protocol.messages import Done, Error, Start
+from streamasr.protocol.serialisation import encode, parse_server_message
 from tests.integration.conftest import Daemon, run_daemon
 from tests.integration.streams import Stream, open_stream, voice
 

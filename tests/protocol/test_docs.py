@@ -8,11 +8,11 @@ import pytest
 
 from streamasr.frontend.pcm import ENCODINGS
 from streamasr.protocol import messages
-from streamasr.protocol.codec import CLIENT_MESSAGES, SERVER_MESSAGES, encode, parse_client_message
-from streamasr.protocol.codec import parse_server_message as parse_server
 from streamasr.protocol.codes import ERROR_CODES, WARNING_CODES
 from streamasr.protocol.limits import DEFAULT_LIMITS, Range
 from streamasr.protocol.messages import Start
+from streamasr.protocol.serialisation import CLIENT_MESSAGES, SERVER_MESSAGES, encode, parse_client_message
+from streamasr.protocol.serialisation import parse_server_message as parse_server
 from streamasr.protocol.states import diagram
 
 DOC = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()

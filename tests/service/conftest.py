@@ -8,8 +8,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from streamasr.protocol.codec import encode, parse_server_message
 from streamasr.protocol.messages import ClientMessage, ServerMessage, Start
+from streamasr.protocol.serialisation import encode, parse_server_message
 from streamasr.service.config import ServerConfig
 from streamasr.service.server import CaptionServer, open_listener
 from tests.service.fake import FakeEngine

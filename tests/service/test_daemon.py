@@ -11,8 +11,8 @@ import pytest
 from websockets.asyncio.client import connect
 
 from streamasr.errors import ConfigError, ModelError
-from streamasr.protocol.codec import encode, parse_server_message
 from streamasr.protocol.messages import Start
+from streamasr.protocol.serialisation import encode, parse_server_message
 from streamasr.service.config import ServerConfig
 from streamasr.service.daemon import run_daemon
 from streamasr.service.server import CaptionServer

@@ -9,8 +9,8 @@ import pytest
 from websockets.asyncio.client import connect
 
 from streamasr.errors import ConfigError
-from streamasr.protocol.codec import encode
 from streamasr.protocol.messages import Start
+from streamasr.protocol.serialisation import encode
 from streamasr.service.config import ServerConfig
 from streamasr.service.server import CaptionServer, open_listener
 from tests.service.conftest import Launch

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamasr.errors import ProtocolError
-from streamasr.protocol import codec, messages
-from streamasr.protocol.codec import encode, parse_client_message, parse_server_message
+from streamasr.protocol import messages, serialisation
 from streamasr.protocol.limits import DEFAULT_LIMITS, Limits
+from streamasr.protocol.serialisation import encode, parse_client_message, parse_server_message
 
 SERVER_EXAMPLES: list[messages.ServerMessage] = [
     messages.Ready(session="s", sample_rate=16_000, latency_ms=640, model="en-small"),
@@ -191,4 +191,4 @@ def test_every_message_of_the_vocabulary_is_known() -> None:
         for cls in vars(messages).values()
         if dataclasses.is_dataclass(cls) and hasattr(cls, "type")
     }
-    assert declared == codec.CLIENT_MESSAGES | codec.SERVER_MESSAGES
+    assert declared == serialisation.CLIENT_MESSAGES | serialisation.SERVER_MESSAGES
