@@ -32,7 +32,7 @@ from streamasr.service.config import ServerConfig
 from streamasr.service.metrics import Metrics
 from streamasr.service.outbox import Outbox
 from streamasr.service.ports import EnginePort, SessionPort
-from streamasr.service.session_metrics import Account
+from streamasr.service.session_metrics import SessionMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Conversation:
         self._config = config
         self._engine = engine
         self._gate = gate
-        self._account = Account(metrics, _peer(socket))
+        self._session_metrics = SessionMetrics(metrics, _peer(socket))
         self._authorized = authorized
         self._loop = asyncio.get_running_loop()
         self._protocol = ServerConnection(config.limits)
@@ -81,7 +81,7 @@ class Conversation:
             await asyncio.wait([reader])
             if self._session is not None:
                 self._session.abort()
-            self._account.close()
+            self._session_metrics.connection_closed()
 
     def drain(self) -> None:
         """The daemon stops: finish what was heard, or refuse to begin."""
@@ -108,7 +108,7 @@ class Conversation:
         except StreamasrError as error:
             self._fail(error)
         except Exception:
-            fields = {"session": self._account.session}
+            fields = {"session": self._session_metrics.session}
             logger.exception("conversation_failed", extra={"fields": fields})
             self._fail(StreamasrError("the server failed; open a new session to go on"))
         try:
@@ -125,7 +125,7 @@ class Conversation:
                     data = await self._socket.recv()
             except TimeoutError:
                 raise self._silence() from None
-            self._account.received(data)
+            self._session_metrics.message_received(data)
             if isinstance(data, str):
                 received: ClientEvent | None = self._protocol.receive_text(data)
             else:
@@ -163,14 +163,14 @@ class Conversation:
         match received:
             case Audio():
                 self._session.feed(received.data)
-                self._account.heard(len(received.data))
+                self._session_metrics.audio_received(len(received.data))
             case Finalize():
-                self._account.asked(Finalize.type)
+                self._session_metrics.request_received(Finalize.type)
                 self._session.finalize(received.id)
             case Configure():
                 self._session.configure(received.hotwords)
             case Stop():
-                self._account.asked(Stop.type)
+                self._session_metrics.request_received(Stop.type)
                 self._session.stop()
 
     def _open(self, start: Start) -> None:
@@ -180,7 +180,7 @@ class Conversation:
                 code="unauthorized",
             )
         self._session = self._engine.open(start, self._deliver_from_thread, self._resume_from_thread)
-        self._account.open(start, self._session.ready)
+        self._session_metrics.session_opened(start, self._session.ready)
         self._outbox.put(self._session.ready, time.monotonic())
 
     async def _wait_for_room(self) -> None:
@@ -188,14 +188,14 @@ class Conversation:
         session = self._session
         if session is None or not session.congested:
             return
-        self._account.paused()
+        self._session_metrics.reading_paused()
         self._warn_of_backlog(session)
         while session.congested:
             await self._room.wait()
             self._room.clear()
 
     def _warn_of_backlog(self, session: SessionPort) -> None:
-        if self._warned or not self._account.in_real_time():
+        if self._warned or not self._session_metrics.in_real_time():
             return
         self._warned = True
         text = f"recognition is {session.backlog_ms} ms behind; captions come late, nothing is lost"
@@ -233,13 +233,13 @@ class Conversation:
             text = self._protocol.send(message).encode()
             if not await self._send(text):
                 return
-            self._account.sent(message, len(text), parcel.said)
+            self._session_metrics.message_sent(message, len(text), parcel.said)
             if isinstance(message, Error):
-                self._account.outcome = message.code
+                self._session_metrics.outcome = message.code
                 await self._socket.close(close_code(message.code), message.code)
                 return
             if isinstance(message, Done):
-                self._account.outcome = "drained" if self._draining else "done"
+                self._session_metrics.outcome = "drained" if self._draining else "done"
                 await self._socket.close(CLOSE_GOING_AWAY if self._draining else CLOSE_NORMAL)
                 return
 
@@ -249,7 +249,7 @@ class Conversation:
                 await self._socket.send(text, text=True)
         except TimeoutError:
             # No close frame would get through either: what was sent before it still waits to be read.
-            self._account.outcome = "slow_reader"
+            self._session_metrics.outcome = "slow_reader"
             self._socket.transport.abort()
             return False
         return True

@@ -18,10 +18,10 @@ from streamasr.units import MS_PER_SECOND
 _REAL_TIME_SLACK_MS = 1_000
 """A client no further ahead of the clock than this sends in real time: a backlog is then the server's."""
 
-_ANSWERS = {Finalized: Finalize.type, Done: Stop.type}
+_REQUEST_ANSWERED_BY = {Finalized: Finalize.type, Done: Stop.type}
 
 
-class Account:
+class SessionMetrics:
     """One conversation's books.
 
     Args:
@@ -32,20 +32,22 @@ class Account:
         self._metrics = metrics
         self._peer = peer
         self._bytes_per_second = 1
-        self._heard_bytes = 0
-        self._began = time.monotonic()
-        self._asked: dict[str, deque[float]] = {request: deque() for request in _ANSWERS.values()}
+        self._audio_bytes = 0
+        self._opened_at = time.monotonic()
+        self._requested_at: dict[str, deque[float]] = {
+            request: deque() for request in _REQUEST_ANSWERED_BY.values()
+        }
         self.session = ""
         """The session's name; empty before there is one."""
         self.outcome = "client_gone"
         """How it ended: an error code, ``done``, ``drained`` or ``client_gone``."""
 
-    def open(self, start: Start, ready: Ready) -> None:
+    def session_opened(self, start: Start, ready: Ready) -> None:
         """The session began."""
         self.session = ready.session
         frame = frame_bytes(cast(Encoding, start.encoding), start.channels)
         self._bytes_per_second = frame * start.sample_rate
-        self._began = time.monotonic()
+        self._opened_at = time.monotonic()
         event(
             "session_opened",
             session=self.session,
@@ -55,38 +57,38 @@ class Account:
             latency_ms=ready.latency_ms,
         )
 
-    def received(self, data: str | bytes) -> None:
+    def message_received(self, data: str | bytes) -> None:
         """A websocket message came in."""
         size, kind = (len(data), "audio") if isinstance(data, bytes) else (len(data.encode()), "text")
         self._count("in", kind, size)
 
-    def sent(self, message: ServerMessage, size: int, said: float) -> None:
+    def message_sent(self, message: ServerMessage, size: int, emitted_at: float) -> None:
         """A message went out that was said at ``said``."""
         now = time.monotonic()
         self._count("out", message.type, size)
-        self._metrics.delivery.labels(message.type).observe(now - said)
-        request = _ANSWERS.get(type(message))
-        if request is not None and self._asked[request]:
-            self._metrics.final_lag.labels(request).observe(now - self._asked[request].popleft())
+        self._metrics.delivery.labels(message.type).observe(now - emitted_at)
+        request = _REQUEST_ANSWERED_BY.get(type(message))
+        if request is not None and self._requested_at[request]:
+            self._metrics.final_lag.labels(request).observe(now - self._requested_at[request].popleft())
 
-    def heard(self, size: int) -> None:
+    def audio_received(self, size: int) -> None:
         """The session took ``size`` bytes of audio."""
-        self._heard_bytes += size
+        self._audio_bytes += size
 
-    def asked(self, request: str) -> None:
+    def request_received(self, request: str) -> None:
         """The client asked for something that will be answered."""
-        self._asked[request].append(time.monotonic())
+        self._requested_at[request].append(time.monotonic())
 
-    def paused(self) -> None:
+    def reading_paused(self) -> None:
         """The client is not read further for a while."""
         self._metrics.pauses.inc()
 
     def in_real_time(self) -> bool:
         """Whether the audio came no faster than it was spoken."""
-        elapsed_ms = (time.monotonic() - self._began) * MS_PER_SECOND
-        return self._heard_ms() <= elapsed_ms + _REAL_TIME_SLACK_MS
+        elapsed_ms = (time.monotonic() - self._opened_at) * MS_PER_SECOND
+        return self._audio_ms() <= elapsed_ms + _REAL_TIME_SLACK_MS
 
-    def close(self) -> None:
+    def connection_closed(self) -> None:
         """It is over."""
         failed = self.outcome not in ("done", "drained", "client_gone")
         if failed and not self.session:
@@ -98,11 +100,11 @@ class Account:
             session=self.session,
             peer=self._peer,
             outcome=self.outcome,
-            audio_ms=self._heard_ms(),
+            audio_ms=self._audio_ms(),
         )
 
-    def _heard_ms(self) -> int:
-        return self._heard_bytes * MS_PER_SECOND // self._bytes_per_second
+    def _audio_ms(self) -> int:
+        return self._audio_bytes * MS_PER_SECOND // self._bytes_per_second
 
     def _count(self, direction: str, kind: str, size: int) -> None:
         self._metrics.messages.labels(direction, kind).inc()
