@@ -210,10 +210,10 @@ class Conversation:
     def _resume_from_thread(self) -> None:
         self._loop.call_soon_threadsafe(self._room.set)
 
-    def _deliver(self, message: ServerMessage, said: float) -> None:
+    def _deliver(self, message: ServerMessage, emitted_at: float) -> None:
         if isinstance(message, (Done, Error)):
-            self._outbox.put_last(message, said)
-        elif not self._outbox.put(message, said):
+            self._outbox.put_last(message, emitted_at)
+        elif not self._outbox.put(message, emitted_at):
             text = f"{len(self._outbox)} messages wait to be read; read faster, or ask for no partials"
             self._fail(ProtocolError(text, code="slow_reader"), drop_waiting=True)
 
@@ -228,12 +228,12 @@ class Conversation:
 
     async def _write(self) -> None:
         """Send what the outbox gives until the last message, then close."""
-        while (parcel := await self._outbox.get()) is not None:
-            message = parcel.message
+        while (queued := await self._outbox.get()) is not None:
+            message = queued.message
             text = self._protocol.send(message).encode()
             if not await self._send(text):
                 return
-            self._session_metrics.message_sent(message, len(text), parcel.said)
+            self._session_metrics.message_sent(message, len(text), queued.emitted_at)
             if isinstance(message, Error):
                 self._session_metrics.outcome = message.code
                 await self._socket.close(close_code(message.code), message.code)

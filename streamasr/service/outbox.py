@@ -12,11 +12,11 @@ from typing import NamedTuple
 from streamasr.protocol.messages import Final, Partial, ServerMessage
 
 
-class Parcel(NamedTuple):
+class QueuedMessage(NamedTuple):
     """A message, and the second of the monotonic clock at which it was said."""
 
     message: ServerMessage
-    said: float
+    emitted_at: float
 
 
 class Outbox:
@@ -28,14 +28,14 @@ class Outbox:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._waiting: deque[Parcel] = deque()
+        self._waiting: deque[QueuedMessage] = deque()
         self._closed = False
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, message: ServerMessage, said: float) -> bool:
+    def put(self, message: ServerMessage, emitted_at: float) -> bool:
         """Queue ``message``; false, and nothing queued, at the limit. Once closed all is ignored."""
         if self._closed:
             return True
@@ -43,17 +43,17 @@ class Outbox:
             self._waiting.pop()
         if len(self._waiting) >= self._limit:
             return False
-        self._waiting.append(Parcel(message, said))
+        self._waiting.append(QueuedMessage(message, emitted_at))
         self._changed.set()
         return True
 
-    def put_last(self, message: ServerMessage, said: float, *, drop_waiting: bool = False) -> None:
+    def put_last(self, message: ServerMessage, emitted_at: float, *, drop_waiting: bool = False) -> None:
         """Queue ``message`` beyond any limit and take no more after it."""
         if self._closed:
             return
         if drop_waiting:
             self._waiting.clear()
-        self._waiting.append(Parcel(message, said))
+        self._waiting.append(QueuedMessage(message, emitted_at))
         self.close()
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class Outbox:
         self._closed = True
         self._changed.set()
 
-    async def get(self) -> Parcel | None:
+    async def get(self) -> QueuedMessage | None:
         """The next message; ``None`` once closed and empty."""
         while not self._waiting:
             if self._closed:

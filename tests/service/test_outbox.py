@@ -19,8 +19,8 @@ def final(utterance: int) -> Final:
 async def drained(outbox: Outbox) -> list[ServerMessage]:
     outbox.close()
     messages = []
-    while (parcel := await outbox.get()) is not None:
-        messages.append(parcel.message)
+    while (queued := await outbox.get()) is not None:
+        messages.append(queued.message)
     return messages
 
 
