@@ -27,7 +27,7 @@ STREAM_PATH = "/v1/stream"
 TOKEN_PATH = "/v1/token"
 
 
-class HttpFace:
+class HttpHandler:
     """Answers one request at a time, without waiting for anything.
 
     Args:
@@ -54,16 +54,16 @@ class HttpFace:
         self._connections = connections
         self._draining = draining
 
-    def answer(self, request: Request) -> Response | None:
+    def respond(self, request: Request) -> Response | None:
         """The response to ``request``; ``None`` where it may become a websocket."""
         path = urlsplit(request.path).path
         if path == STREAM_PATH:
-            return self._refuse_stream(request)
+            return self._check_upgrade(request)
         if path == TOKEN_PATH:
             return self._mint_token(request)
         if request.method not in ("GET", "HEAD"):
-            return _text(405, "use GET\n", Allow="GET, HEAD")
-        response = self._look_up(path, request)
+            return _text_response(405, "use GET\n", Allow="GET, HEAD")
+        response = self._route(path, request)
         if request.method == "HEAD":
             response.body = b""
         return response
@@ -78,27 +78,31 @@ class HttpFace:
         silent_s = time.monotonic() - self._engine.heartbeat
         return self._engine.alive and silent_s < self._config.stalled_s
 
-    def _look_up(self, path: str, request: Request) -> Response:
+    def _route(self, path: str, request: Request) -> Response:
         if path == "/health":
             return self._health()
         if path == "/ready":
             return self._ready()
         if path == "/metrics":
             if not self._gate.is_master(self.presented_token(request)):
-                return _unauthorized()
-            return _respond(200, self._metrics.exposition(), exposition.CONTENT_TYPE)
+                return _unauthorized_response()
+            return _response(200, self._metrics.exposition(), exposition.CONTENT_TYPE)
         if path in self._assets:
-            return _page(self._assets[path], request)
-        return _text(404, f"nothing at {path}; the stream is at {STREAM_PATH}, the captions page at /\n")
+            return _asset_response(self._assets[path], request)
+        return _text_response(
+            404, f"nothing at {path}; the stream is at {STREAM_PATH}, the captions page at /\n"
+        )
 
     def _health(self) -> Response:
         healthy = self.healthy()
-        return _json(200 if healthy else 503, {"status": "ok" if healthy else "the engine does not answer"})
+        return _json_response(
+            200 if healthy else 503, {"status": "ok" if healthy else "the engine does not answer"}
+        )
 
     def _ready(self) -> Response:
         ready = self.healthy() and not self._draining()
         stats = self._engine.stats()
-        return _json(
+        return _json_response(
             200 if ready else 503,
             {
                 "ready": ready,
@@ -108,23 +112,27 @@ class HttpFace:
             },
         )
 
-    def _refuse_stream(self, request: Request) -> Response | None:
+    def _check_upgrade(self, request: Request) -> Response | None:
         retry_s = math.ceil(self._config.engine.retry_after_ms / MS_PER_SECOND)
         if request.headers.get("Upgrade", "").lower() != "websocket":
-            return _text(426, f"{STREAM_PATH} is a websocket\n", Upgrade="websocket")
+            return _text_response(426, f"{STREAM_PATH} is a websocket\n", Upgrade="websocket")
         if self._draining():
             return self._refuse(
-                "shutting_down", _text(503, "the server is stopping\n", Retry_After=str(retry_s))
+                "shutting_down", _text_response(503, "the server is stopping\n", Retry_After=str(retry_s))
             )
         if self._connections() >= self._config.max_connections:
-            return self._refuse("overloaded", _text(503, "too many connections\n", Retry_After=str(retry_s)))
+            return self._refuse(
+                "overloaded", _text_response(503, "too many connections\n", Retry_After=str(retry_s))
+            )
         origin, host = request.headers.get("Origin"), request.headers.get("Host")
         if not origin_allowed(origin, host, self._config.allowed_origins, token_asked=not self._gate.open):
             hint = "add it to allowed_origins to let its pages connect"
-            return self._refuse("bad_origin", _text(403, f"origin {origin} may not connect; {hint}\n"))
+            return self._refuse(
+                "bad_origin", _text_response(403, f"origin {origin} may not connect; {hint}\n")
+            )
         token = self.presented_token(request)
         if token is not None and not self._gate.admits(token, time.time()):
-            return self._refuse("unauthorized", _unauthorized())
+            return self._refuse("unauthorized", _unauthorized_response())
         return None
 
     def _refuse(self, code: str, response: Response) -> Response:
@@ -133,37 +141,37 @@ class HttpFace:
 
     def _mint_token(self, request: Request) -> Response:
         if request.method != "POST":
-            return _text(405, "use POST, with an empty body\n", Allow="POST")
+            return _text_response(405, "use POST, with an empty body\n", Allow="POST")
         if self._gate.open:
-            return _text(404, "this server asks for no token\n")
+            return _text_response(404, "this server asks for no token\n")
         if not self._gate.is_master(bearer(request.headers.get("Authorization"))):
-            return _unauthorized()
+            return _unauthorized_response()
         token, expiry = self._gate.mint(time.time(), self._config.browser_token_ttl_s)
-        return _json(200, {"token": token, "expires_at": expiry})
+        return _json_response(200, {"token": token, "expires_at": expiry})
 
 
-def _page(asset: Asset, request: Request) -> Response:
+def _asset_response(asset: Asset, request: Request) -> Response:
     headers = {"ETag": asset.etag, "Cache-Control": "no-cache", **SECURITY_HEADERS}
     if request.headers.get("If-None-Match") == asset.etag:
-        return _respond(304, b"", asset.content_type, headers)
-    return _respond(200, asset.body, asset.content_type, headers)
+        return _response(304, b"", asset.content_type, headers)
+    return _response(200, asset.body, asset.content_type, headers)
 
 
-def _unauthorized() -> Response:
+def _unauthorized_response() -> Response:
     text = "a valid token is needed: `Authorization: Bearer …`, `?token=…` or the start message's `token`\n"
-    return _text(401, text, WWW_Authenticate="Bearer")
+    return _text_response(401, text, WWW_Authenticate="Bearer")
 
 
-def _json(status: int, value: object) -> Response:
-    return _respond(status, json.dumps(value).encode() + b"\n", "application/json")
+def _json_response(status: int, value: object) -> Response:
+    return _response(status, json.dumps(value).encode() + b"\n", "application/json")
 
 
-def _text(status: int, text: str, **headers: str) -> Response:
+def _text_response(status: int, text: str, **headers: str) -> Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return _respond(status, text.encode("utf-8", "replace"), "text/plain; charset=utf-8", named)
+    return _response(status, text.encode("utf-8", "replace"), "text/plain; charset=utf-8", named)
 
 
-def _respond(
+def _response(
     status: int, body: bytes, content_type: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     lines = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}

@@ -17,7 +17,7 @@ from streamasr.errors import ConfigError
 from streamasr.service.auth import TokenGate
 from streamasr.service.config import ServerConfig
 from streamasr.service.conversation import Conversation
-from streamasr.service.http import STREAM_PATH, HttpFace
+from streamasr.service.http import STREAM_PATH, HttpHandler
 from streamasr.service.logs import event
 from streamasr.service.metrics import Metrics
 from streamasr.service.pages import load_assets
@@ -43,7 +43,7 @@ class CaptionServer:
         self._idle.set()
         self.metrics = Metrics(engine.stats)
         """What is counted; served at ``/metrics``."""
-        self.http = HttpFace(
+        self.http = HttpHandler(
             config=config,
             gate=self._gate,
             engine=engine,
@@ -64,7 +64,7 @@ class CaptionServer:
             self._converse,
             sock=listening,
             ssl=_tls(self._config),
-            process_request=lambda _, request: self.http.answer(request),
+            process_request=lambda _, request: self.http.respond(request),
             server_header="streamasr",
             compression=None,  # speech samples hardly deflate, and each client's window would cost memory
             open_timeout=self._config.start_timeout_s,
