@@ -16,7 +16,7 @@ _BROWSER_PREFIX = "b1"
 _NONCE_BYTES = 9
 
 
-class TokenGate:
+class TokenAuth:
     """Checks tokens against the daemon's own, in constant time. Without one everybody may pass.
 
     A browser token is ``b1.<expiry>.<nonce>.<mac>``: seconds since 1970, random text, and the HMAC-SHA256 of
@@ -28,9 +28,9 @@ class TokenGate:
         self._token = token
 
     @property
-    def open(self) -> bool:
-        """Whether no token is asked for."""
-        return self._token is None
+    def required(self) -> bool:
+        """Whether clients must send a token."""
+        return self._token is not None
 
     def is_master(self, token: str | None) -> bool:
         """Whether ``token`` is the daemon's own."""
@@ -38,9 +38,9 @@ class TokenGate:
             return True
         return token is not None and hmac.compare_digest(_bytes(token), _bytes(self._token))
 
-    def admits(self, token: str | None, now_s: float) -> bool:
+    def accepts(self, token: str | None, now_s: float) -> bool:
         """Whether ``token`` is the daemon's own, or a browser token made from it that still lives."""
-        return self.is_master(token) or (token is not None and self._is_live_browser_token(token, now_s))
+        return self.is_master(token) or (token is not None and self._is_valid_browser_token(token, now_s))
 
     def mint(self, now_s: float, ttl_s: int) -> tuple[str, int]:
         """A new browser token and the second since 1970 at which it ends."""
@@ -49,7 +49,7 @@ class TokenGate:
         body = f"{_BROWSER_PREFIX}.{expiry}.{secrets.token_urlsafe(_NONCE_BYTES)}"
         return f"{body}.{self._mac(body)}", expiry
 
-    def _is_live_browser_token(self, token: str, now_s: float) -> bool:
+    def _is_valid_browser_token(self, token: str, now_s: float) -> bool:
         body, _, mac = token.rpartition(".")
         if not hmac.compare_digest(_bytes(mac), _bytes(self._mac(body))):
             return False
@@ -61,14 +61,14 @@ class TokenGate:
         return hmac.new(_bytes(self._token or ""), text, hashlib.sha256).hexdigest()
 
 
-def bearer(header: str | None) -> str | None:
+def bearer_token(header: str | None) -> str | None:
     """The token of an ``Authorization: Bearer …`` header."""
     scheme, _, token = (header or "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
 def origin_allowed(
-    origin: str | None, host: str | None, allowed: Iterable[str], *, token_asked: bool
+    origin: str | None, host: str | None, allowed: Iterable[str], *, token_required: bool
 ) -> bool:
     """Whether a page of ``origin`` may open a socket.
 
@@ -80,10 +80,10 @@ def origin_allowed(
         return True
     if host is None or urlsplit(origin).netloc.lower() != host.lower():
         return False
-    return token_asked or _cannot_be_rebound(urlsplit(f"//{host}").hostname or "")
+    return token_required or _is_safe_from_rebinding(urlsplit(f"//{host}").hostname or "")
 
 
-def _cannot_be_rebound(hostname: str) -> bool:
+def _is_safe_from_rebinding(hostname: str) -> bool:
     try:
         ipaddress.ip_address(hostname)
     except ValueError:

@@ -27,7 +27,7 @@ from streamasr.protocol.messages import (
     Warning,
 )
 from streamasr.protocol.states import State
-from streamasr.service.auth import TokenGate
+from streamasr.service.auth import TokenAuth
 from streamasr.service.config import ServerConfig
 from streamasr.service.metrics import Metrics
 from streamasr.service.outbox import Outbox
@@ -51,14 +51,14 @@ class Conversation:
         *,
         config: ServerConfig,
         engine: EnginePort,
-        gate: TokenGate,
+        auth: TokenAuth,
         metrics: Metrics,
         authorized: bool,
     ) -> None:
         self._socket = socket
         self._config = config
         self._engine = engine
-        self._gate = gate
+        self._auth = auth
         self._session_metrics = SessionMetrics(metrics, _peer(socket))
         self._authorized = authorized
         self._loop = asyncio.get_running_loop()
@@ -174,7 +174,7 @@ class Conversation:
                 self._session.stop()
 
     def _open(self, start: Start) -> None:
-        if not self._authorized and not self._gate.admits(start.token, time.time()):
+        if not self._authorized and not self._auth.accepts(start.token, time.time()):
             raise ProtocolError(
                 "no valid token: send it as `token` in start, `Authorization: Bearer` or `?token=`",
                 code="unauthorized",

@@ -16,7 +16,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from streamasr.service import metrics as exposition
-from streamasr.service.auth import TokenGate, bearer, origin_allowed
+from streamasr.service.auth import TokenAuth, bearer_token, origin_allowed
 from streamasr.service.config import ServerConfig
 from streamasr.service.metrics import Metrics
 from streamasr.service.pages import SECURITY_HEADERS, Asset
@@ -39,7 +39,7 @@ class HttpHandler:
         self,
         *,
         config: ServerConfig,
-        gate: TokenGate,
+        auth: TokenAuth,
         engine: EnginePort,
         metrics: Metrics,
         assets: Mapping[str, Asset],
@@ -47,7 +47,7 @@ class HttpHandler:
         draining: Callable[[], bool],
     ) -> None:
         self._config = config
-        self._gate = gate
+        self._auth = auth
         self._engine = engine
         self._metrics = metrics
         self._assets = assets
@@ -71,7 +71,7 @@ class HttpHandler:
     def presented_token(self, request: Request) -> str | None:
         """The token in the ``Authorization`` header or the query."""
         query = parse_qs(urlsplit(request.path).query)
-        return bearer(request.headers.get("Authorization")) or query.get("token", [None])[0]
+        return bearer_token(request.headers.get("Authorization")) or query.get("token", [None])[0]
 
     def healthy(self) -> bool:
         """Whether the engine's worker lives and turns."""
@@ -84,7 +84,7 @@ class HttpHandler:
         if path == "/ready":
             return self._ready()
         if path == "/metrics":
-            if not self._gate.is_master(self.presented_token(request)):
+            if not self._auth.is_master(self.presented_token(request)):
                 return _unauthorized_response()
             return _response(200, self._metrics.exposition(), exposition.CONTENT_TYPE)
         if path in self._assets:
@@ -125,13 +125,13 @@ class HttpHandler:
                 "overloaded", _text_response(503, "too many connections\n", Retry_After=str(retry_s))
             )
         origin, host = request.headers.get("Origin"), request.headers.get("Host")
-        if not origin_allowed(origin, host, self._config.allowed_origins, token_asked=not self._gate.open):
+        if not origin_allowed(origin, host, self._config.allowed_origins, token_required=self._auth.required):
             hint = "add it to allowed_origins to let its pages connect"
             return self._refuse(
                 "bad_origin", _text_response(403, f"origin {origin} may not connect; {hint}\n")
             )
         token = self.presented_token(request)
-        if token is not None and not self._gate.admits(token, time.time()):
+        if token is not None and not self._auth.accepts(token, time.time()):
             return self._refuse("unauthorized", _unauthorized_response())
         return None
 
@@ -142,11 +142,11 @@ class HttpHandler:
     def _mint_token(self, request: Request) -> Response:
         if request.method != "POST":
             return _text_response(405, "use POST, with an empty body\n", Allow="POST")
-        if self._gate.open:
+        if not self._auth.required:
             return _text_response(404, "this server asks for no token\n")
-        if not self._gate.is_master(bearer(request.headers.get("Authorization"))):
+        if not self._auth.is_master(bearer_token(request.headers.get("Authorization"))):
             return _unauthorized_response()
-        token, expiry = self._gate.mint(time.time(), self._config.browser_token_ttl_s)
+        token, expiry = self._auth.mint(time.time(), self._config.browser_token_ttl_s)
         return _json_response(200, {"token": token, "expires_at": expiry})
 
 

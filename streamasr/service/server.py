@@ -14,7 +14,7 @@ import time
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from streamasr.errors import ConfigError
-from streamasr.service.auth import TokenGate
+from streamasr.service.auth import TokenAuth
 from streamasr.service.config import ServerConfig
 from streamasr.service.conversation import Conversation
 from streamasr.service.http import STREAM_PATH, HttpHandler
@@ -35,7 +35,7 @@ class CaptionServer:
     def __init__(self, config: ServerConfig, engine: EnginePort) -> None:
         self._config = config
         self._engine = engine
-        self._gate = TokenGate(config.token)
+        self._auth = TokenAuth(config.token)
         self._conversations: set[Conversation] = set()
         self._draining = False
         self._server: Server | None = None
@@ -45,7 +45,7 @@ class CaptionServer:
         """What is counted; served at ``/metrics``."""
         self.http = HttpHandler(
             config=config,
-            gate=self._gate,
+            auth=self._auth,
             engine=engine,
             metrics=self.metrics,
             assets=load_assets(),
@@ -97,9 +97,9 @@ class CaptionServer:
 
     def browser_url(self) -> str:
         """The captions page for a browser on this machine, with a short-lived token where one is needed."""
-        if self._gate.open:
+        if not self._auth.required:
             return self.page_url
-        token, _ = self._gate.mint(time.time(), self._config.browser_token_ttl_s)
+        token, _ = self._auth.mint(time.time(), self._config.browser_token_ttl_s)
         return f"{self.page_url}#token={token}"
 
     async def drain(self) -> bool:
@@ -132,9 +132,9 @@ class CaptionServer:
             connection,
             config=self._config,
             engine=self._engine,
-            gate=self._gate,
+            auth=self._auth,
             metrics=self.metrics,
-            authorized=self._gate.open or self._gate.admits(token, time.time()),
+            authorized=not self._auth.required or self._auth.accepts(token, time.time()),
         )
         self._conversations.add(conversation)
         self._idle.clear()

@@ -2,21 +2,21 @@
 
 import pytest
 
-from streamasr.service.auth import TokenGate, bearer, origin_allowed
+from streamasr.service.auth import TokenAuth, bearer_token, origin_allowed
 
 MASTER = "the-master-token-of-the-daemon"
 
 
 def test_without_a_token_everybody_passes() -> None:
-    gate = TokenGate(None)
-    assert gate.open
-    assert gate.admits(None, 0)
-    assert gate.admits("anything", 0)
+    auth = TokenAuth(None)
+    assert not auth.required
+    assert auth.accepts(None, 0)
+    assert auth.accepts("anything", 0)
 
 
 def test_the_master_token_passes_and_nothing_near_it() -> None:
-    gate = TokenGate(MASTER)
-    assert gate.admits(MASTER, 0)
+    auth = TokenAuth(MASTER)
+    assert auth.accepts(MASTER, 0)
     for token in (
         None,
         "",
@@ -29,25 +29,25 @@ def test_the_master_token_passes_and_nothing_near_it() -> None:
         "b1.x.y.z",
         "...",
     ):
-        assert not gate.admits(token, 0)
+        assert not auth.accepts(token, 0)
 
 
 def test_a_browser_token_lives_its_time_and_mints_nothing() -> None:
-    gate = TokenGate(MASTER)
-    token, expiry = gate.mint(1_000.7, 60)
+    auth = TokenAuth(MASTER)
+    token, expiry = auth.mint(1_000.7, 60)
     assert expiry == 1_060
     assert MASTER not in token
-    assert gate.admits(token, 1_059.9)
-    assert not gate.admits(token, 1_060)
-    assert not gate.is_master(token)
+    assert auth.accepts(token, 1_059.9)
+    assert not auth.accepts(token, 1_060)
+    assert not auth.is_master(token)
 
 
 def test_a_browser_token_cannot_be_changed_or_moved() -> None:
-    gate = TokenGate(MASTER)
-    token, expiry = gate.mint(1_000, 60)
-    assert not gate.admits(token.replace(str(expiry), str(expiry + 1_000)), 1_001)
-    assert not TokenGate(MASTER + "!").admits(token, 1_001)
-    assert gate.mint(1_000, 60)[0] != token
+    auth = TokenAuth(MASTER)
+    token, expiry = auth.mint(1_000, 60)
+    assert not auth.accepts(token.replace(str(expiry), str(expiry + 1_000)), 1_001)
+    assert not TokenAuth(MASTER + "!").accepts(token, 1_001)
+    assert auth.mint(1_000, 60)[0] != token
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def test_a_browser_token_cannot_be_changed_or_moved() -> None:
     [(None, None), ("", None), ("Basic abc", None), ("Bearer", None), ("Bearer  x ", "x"), ("bearer x", "x")],
 )
 def test_bearer(header: str | None, token: str | None) -> None:
-    assert bearer(header) == token
+    assert bearer_token(header) == token
 
 
 @pytest.mark.parametrize(
-    ("origin", "host", "token_asked", "allowed"),
+    ("origin", "host", "token_required", "allowed"),
     [
         (None, "127.0.0.1:8765", False, True),
         ("http://127.0.0.1:8765", "127.0.0.1:8765", False, True),
@@ -75,5 +75,7 @@ def test_bearer(header: str | None, token: str | None) -> None:
         ("http://127.0.0.1:8765", None, False, False),
     ],
 )
-def test_origins(origin: str | None, host: str | None, token_asked: bool, allowed: bool) -> None:
-    assert origin_allowed(origin, host, ("https://partner.example",), token_asked=token_asked) is allowed
+def test_origins(origin: str | None, host: str | None, token_required: bool, allowed: bool) -> None:
+    assert (
+        origin_allowed(origin, host, ("https://partner.example",), token_required=token_required) is allowed
+    )
