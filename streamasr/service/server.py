@@ -16,7 +16,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from streamasr.errors import ConfigError
 from streamasr.service.auth import TokenAuth
 from streamasr.service.config import ServerConfig
-from streamasr.service.conversation import Conversation
+from streamasr.service.connection_handler import ConnectionHandler
 from streamasr.service.http import STREAM_PATH, HttpHandler
 from streamasr.service.logs import event
 from streamasr.service.metrics import Metrics
@@ -26,7 +26,7 @@ from streamasr.service.ports import EnginePort
 _HARD_SIZE_FACTOR = 4
 """Messages up to so many times the limit get an error message; the websocket layer ends longer ones."""
 _QUEUED_FRAMES = 4
-"""Frames read ahead of the conversation: with their size, the bound on a client's incoming memory."""
+"""Frames read ahead of the handler: with their size, the bound on a client's incoming memory."""
 
 
 class CaptionServer:
@@ -36,7 +36,7 @@ class CaptionServer:
         self._config = config
         self._engine = engine
         self._auth = TokenAuth(config.token)
-        self._conversations: set[Conversation] = set()
+        self._handlers: set[ConnectionHandler] = set()
         self._draining = False
         self._server: Server | None = None
         self._idle = asyncio.Event()
@@ -49,7 +49,7 @@ class CaptionServer:
             engine=engine,
             metrics=self.metrics,
             assets=load_assets(),
-            connections=lambda: len(self._conversations),
+            connections=lambda: len(self._handlers),
             draining=lambda: self._draining,
         )
         """Answers to plain HTTP."""
@@ -61,7 +61,7 @@ class CaptionServer:
             ConfigError: the certificate is no good.
         """
         self._server = await serve(
-            self._converse,
+            self._handle,
             sock=listening,
             ssl=_tls(self._config),
             process_request=lambda _, request: self.http.respond(request),
@@ -108,14 +108,14 @@ class CaptionServer:
         HTTP is answered meanwhile: ``/ready`` says 503.
         """
         self._draining = True
-        event("draining", connections=len(self._conversations))
-        for conversation in list(self._conversations):
-            conversation.drain()
+        event("draining", connections=len(self._handlers))
+        for handler in list(self._handlers):
+            handler.drain()
         try:
             async with asyncio.timeout(self._config.drain_timeout_s):
                 await self._idle.wait()
         except TimeoutError:
-            event("drain_timed_out", connections=len(self._conversations))
+            event("drain_timed_out", connections=len(self._handlers))
             return False
         return True
 
@@ -125,10 +125,10 @@ class CaptionServer:
             self._server.close()
             await self._server.wait_closed()
 
-    async def _converse(self, connection: ServerConnection) -> None:
+    async def _handle(self, connection: ServerConnection) -> None:
         assert connection.request is not None, "the handshake is done"
         token = self.http.presented_token(connection.request)
-        conversation = Conversation(
+        handler = ConnectionHandler(
             connection,
             config=self._config,
             engine=self._engine,
@@ -136,17 +136,17 @@ class CaptionServer:
             metrics=self.metrics,
             authorized=not self._auth.required or self._auth.accepts(token, time.time()),
         )
-        self._conversations.add(conversation)
+        self._handlers.add(handler)
         self._idle.clear()
         self.metrics.connections.inc()
         try:
             if self._draining:
-                conversation.drain()
-            await conversation.run()
+                handler.drain()
+            await handler.run()
         finally:
             self.metrics.connections.dec()
-            self._conversations.discard(conversation)
-            if not self._conversations:
+            self._handlers.discard(handler)
+            if not self._handlers:
                 self._idle.set()
 
 

@@ -37,7 +37,7 @@ from streamasr.service.session_metrics import SessionMetrics
 logger = logging.getLogger(__name__)
 
 
-class Conversation:
+class ConnectionHandler:
     """Talks with one client until either side ends it. Nothing that happens here touches another client.
 
     Args:
