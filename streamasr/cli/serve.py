@@ -12,8 +12,8 @@ from pathlib import Path
 
 from streamasr.service.config import ServerConfig, add_flags, load_config, settings
 from streamasr.service.daemon import run_daemon
+from streamasr.service.interfaces import EngineInterface
 from streamasr.service.logs import configure_logging
-from streamasr.service.ports import EnginePort
 from streamasr.service.server import CaptionServer
 
 EXAMPLE = """streamasr serve
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     return asyncio.run(run_daemon(config, lambda: _load_engine(config), announce))
 
 
-def _load_engine(config: ServerConfig) -> EnginePort:
+def _load_engine(config: ServerConfig) -> EngineInterface:
     # Imported here: everything before this, errors of the configuration included, needs no torch.
     from streamasr.engine import Engine
     from streamasr.recognition import load_model

@@ -29,9 +29,9 @@ from streamasr.protocol.messages import (
 from streamasr.protocol.states import State
 from streamasr.service.auth import TokenAuth
 from streamasr.service.config import ServerConfig
+from streamasr.service.interfaces import EngineInterface, SessionInterface
 from streamasr.service.metrics import Metrics
 from streamasr.service.outbox import Outbox
-from streamasr.service.ports import EnginePort, SessionPort
 from streamasr.service.session_metrics import SessionMetrics
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class ConnectionHandler:
         socket: Socket,
         *,
         config: ServerConfig,
-        engine: EnginePort,
+        engine: EngineInterface,
         auth: TokenAuth,
         metrics: Metrics,
         authorized: bool,
@@ -65,7 +65,7 @@ class ConnectionHandler:
         self._protocol = ServerConnection(config.limits)
         self._outbox = Outbox(config.outbox_messages)
         self._room = asyncio.Event()
-        self._session: SessionPort | None = None
+        self._session: SessionInterface | None = None
         self._warned = False
         self._draining = False
 
@@ -194,7 +194,7 @@ class ConnectionHandler:
             await self._room.wait()
             self._room.clear()
 
-    def _warn_of_backlog(self, session: SessionPort) -> None:
+    def _warn_of_backlog(self, session: SessionInterface) -> None:
         if self._warned or not self._session_metrics.in_real_time():
             return
         self._warned = True

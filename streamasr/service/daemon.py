@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from streamasr.service.config import ServerConfig
+from streamasr.service.interfaces import EngineInterface
 from streamasr.service.logs import event
-from streamasr.service.ports import EnginePort
 from streamasr.service.sdnotify import Notifier, passed_socket
 from streamasr.service.server import CaptionServer, open_listener
 
@@ -26,7 +26,7 @@ _STATUS_INTERVAL_S = 10.0
 
 async def run_daemon(
     config: ServerConfig,
-    load_engine: Callable[[], EnginePort],
+    load_engine: Callable[[], EngineInterface],
     announce: Callable[[CaptionServer], None],
     environment: Mapping[str, str] = os.environ,
 ) -> int:
@@ -52,7 +52,7 @@ async def run_daemon(
 
 async def _serve(
     config: ServerConfig,
-    engine: EnginePort,
+    engine: EngineInterface,
     listening: socket.socket,
     announce: Callable[[CaptionServer], None],
     notifier: Notifier,
@@ -94,7 +94,7 @@ async def _drain(server: CaptionServer, stop: asyncio.Event) -> bool:
     return finished
 
 
-async def _watch(notifier: Notifier, engine: EnginePort) -> None:
+async def _watch(notifier: Notifier, engine: EngineInterface) -> None:
     """Pet the watchdog while the engine's worker turns; a stuck one is left to systemd to restart."""
     limit_s = notifier.watchdog_s
     interval_s = _STATUS_INTERVAL_S if limit_s is None else min(_STATUS_INTERVAL_S, limit_s / _WATCHDOG_SHARE)

@@ -18,9 +18,9 @@ from websockets.http11 import Request, Response
 from streamasr.service import metrics as exposition
 from streamasr.service.auth import TokenAuth, bearer_token, origin_allowed
 from streamasr.service.config import ServerConfig
+from streamasr.service.interfaces import EngineInterface
 from streamasr.service.metrics import Metrics
 from streamasr.service.pages import SECURITY_HEADERS, Asset
-from streamasr.service.ports import EnginePort
 from streamasr.units import MS_PER_SECOND
 
 STREAM_PATH = "/v1/stream"
@@ -40,7 +40,7 @@ class HttpHandler:
         *,
         config: ServerConfig,
         auth: TokenAuth,
-        engine: EnginePort,
+        engine: EngineInterface,
         metrics: Metrics,
         assets: Mapping[str, Asset],
         connections: Callable[[], int],

@@ -18,10 +18,10 @@ from streamasr.service.auth import TokenAuth
 from streamasr.service.config import ServerConfig
 from streamasr.service.connection_handler import ConnectionHandler
 from streamasr.service.http import STREAM_PATH, HttpHandler
+from streamasr.service.interfaces import EngineInterface
 from streamasr.service.logs import event
 from streamasr.service.metrics import Metrics
 from streamasr.service.pages import load_assets
-from streamasr.service.ports import EnginePort
 
 _HARD_SIZE_FACTOR = 4
 """Messages up to so many times the limit get an error message; the websocket layer ends longer ones."""
@@ -32,7 +32,7 @@ _QUEUED_FRAMES = 4
 class CaptionServer:
     """Serves websockets and HTTP on one port. Made, started, drained and closed on one event loop."""
 
-    def __init__(self, config: ServerConfig, engine: EnginePort) -> None:
+    def __init__(self, config: ServerConfig, engine: EngineInterface) -> None:
         self._config = config
         self._engine = engine
         self._auth = TokenAuth(config.token)

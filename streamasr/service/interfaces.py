@@ -12,7 +12,7 @@ from streamasr.engine.stats import EngineStats
 from streamasr.protocol.messages import HotwordSpec, Ready, ServerMessage, Start
 
 
-class SessionPort(Protocol):
+class SessionInterface(Protocol):
     """One session; every method returns at once."""
 
     @property
@@ -47,7 +47,7 @@ class SessionPort(Protocol):
         """Forget it."""
 
 
-class EnginePort(Protocol):
+class EngineInterface(Protocol):
     """Many sessions on a thread of their own; sinks are called on that thread."""
 
     @property
@@ -60,7 +60,7 @@ class EnginePort(Protocol):
 
     def open(
         self, start: Start, sink: Callable[[ServerMessage], None], resume: Callable[[], None] = ...
-    ) -> SessionPort:
+    ) -> SessionInterface:
         """A new session; raises ``OverloadedError`` or ``ProtocolError``."""
 
     def stats(self) -> EngineStats:
