@@ -16,11 +16,11 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from streamasr.service import metrics as exposition
+from streamasr.service.assets import SECURITY_HEADERS, Asset
 from streamasr.service.auth import TokenAuth, bearer_token, origin_allowed
 from streamasr.service.config import ServerConfig
 from streamasr.service.interfaces import EngineInterface
 from streamasr.service.metrics import Metrics
-from streamasr.service.pages import SECURITY_HEADERS, Asset
 from streamasr.units import MS_PER_SECOND
 
 STREAM_PATH = "/v1/stream"

@@ -14,6 +14,7 @@ import time
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from streamasr.errors import ConfigError
+from streamasr.service.assets import load_assets
 from streamasr.service.auth import TokenAuth
 from streamasr.service.config import ServerConfig
 from streamasr.service.connection_handler import ConnectionHandler
@@ -21,7 +22,6 @@ from streamasr.service.http import STREAM_PATH, HttpHandler
 from streamasr.service.interfaces import EngineInterface
 from streamasr.service.logs import event
 from streamasr.service.metrics import Metrics
-from streamasr.service.pages import load_assets
 
 _HARD_SIZE_FACTOR = 4
 """Messages up to so many times the limit get an error message; the websocket layer ends longer ones."""

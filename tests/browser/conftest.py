@@ -17,7 +17,7 @@ from websockets.asyncio.server import Request, Response, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 
-from streamasr.service.pages import SECURITY_HEADERS, load_assets
+from streamasr.service.assets import SECURITY_HEADERS, load_assets
 from tests.browser.devtools import Browser, Page
 
 Script = Callable[[ServerConnection], Awaitable[None]]

@@ -10,7 +10,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from streamasr.protocol.messages import Start
-from streamasr.service.pages import load_assets
+from streamasr.service.assets import load_assets
 from tests.service.conftest import Bench, Launch
 from tests.service.fake import FakeEngine
 

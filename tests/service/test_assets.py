@@ -1,6 +1,6 @@
 """Which files the daemon serves."""
 
-from streamasr.service.pages import CONTENT_TYPES, load_assets
+from streamasr.service.assets import CONTENT_TYPES, load_assets
 
 
 def test_only_files_of_the_page() -> None:
