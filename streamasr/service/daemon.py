@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 
 from streamasr.service.config import ServerConfig
 from streamasr.service.interfaces import EngineInterface
-from streamasr.service.logs import event
+from streamasr.service.logs import log_event
 from streamasr.service.sdnotify import Notifier, passed_socket
 from streamasr.service.server import CaptionServer, open_listener
 
@@ -62,7 +62,7 @@ async def _serve(
     stop = _stop_on_signals()
     announce(server)
     notifier.send(READY=1, STATUS="taking sessions")
-    event("ready", url=server.stream_url)
+    log_event("ready", url=server.stream_url)
     watch = asyncio.create_task(_watch(notifier, engine))
     try:
         await stop.wait()
@@ -71,7 +71,7 @@ async def _serve(
         await server.close()
     finally:
         watch.cancel()
-    event("stopped", finished=finished)
+    log_event("stopped", finished=finished)
     return 0 if finished else 1
 
 
@@ -104,6 +104,6 @@ async def _watch(notifier: Notifier, engine: EngineInterface) -> None:
             if engine.alive and silent_s < limit_s:
                 notifier.send(WATCHDOG=1)
             else:
-                event("engine_stalled", level=logging.ERROR, silent_s=round(silent_s, 1))
+                log_event("engine_stalled", level=logging.ERROR, silent_s=round(silent_s, 1))
         notifier.send(STATUS=f"{engine.stats().sessions} sessions")
         await asyncio.sleep(interval_s)

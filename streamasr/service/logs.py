@@ -38,7 +38,7 @@ def configure_logging(level: str) -> None:
     logging.getLogger("websockets").setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
-def event(name: str, *, level: int = logging.INFO, exc_info: bool = False, **fields: object) -> None:
+def log_event(name: str, *, level: int = logging.INFO, exc_info: bool = False, **fields: object) -> None:
     """Log that something happened."""
     logger.log(level, name, exc_info=exc_info, extra={"fields": fields})
 

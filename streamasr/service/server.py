@@ -20,7 +20,7 @@ from streamasr.service.config import ServerConfig
 from streamasr.service.connection_handler import ConnectionHandler
 from streamasr.service.http import STREAM_PATH, HttpHandler
 from streamasr.service.interfaces import EngineInterface
-from streamasr.service.logs import event
+from streamasr.service.logs import log_event
 from streamasr.service.metrics import Metrics
 
 _HARD_SIZE_FACTOR = 4
@@ -108,14 +108,14 @@ class CaptionServer:
         HTTP is answered meanwhile: ``/ready`` says 503.
         """
         self._draining = True
-        event("draining", connections=len(self._handlers))
+        log_event("draining", connections=len(self._handlers))
         for handler in list(self._handlers):
             handler.drain()
         try:
             async with asyncio.timeout(self._config.drain_timeout_s):
                 await self._idle.wait()
         except TimeoutError:
-            event("drain_timed_out", connections=len(self._handlers))
+            log_event("drain_timed_out", connections=len(self._handlers))
             return False
         return True
 

@@ -11,7 +11,7 @@ from typing import cast
 
 from streamasr.frontend.pcm import Encoding, frame_bytes
 from streamasr.protocol.messages import Done, Finalize, Finalized, Ready, ServerMessage, Start, Stop
-from streamasr.service.logs import event
+from streamasr.service.logs import log_event
 from streamasr.service.metrics import Metrics
 from streamasr.units import MS_PER_SECOND
 
@@ -48,7 +48,7 @@ class SessionMetrics:
         frame = frame_bytes(cast(Encoding, start.encoding), start.channels)
         self._bytes_per_second = frame * start.sample_rate
         self._opened_at = time.monotonic()
-        event(
+        log_event(
             "session_opened",
             session=self.session,
             peer=self._peer,
@@ -95,7 +95,7 @@ class SessionMetrics:
             self._metrics.refused.labels(self.outcome).inc()
         elif failed:
             self._metrics.errors.labels(self.outcome).inc()
-        event(
+        log_event(
             "session_closed" if self.session else "connection_closed",
             session=self.session,
             peer=self._peer,
