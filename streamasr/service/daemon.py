@@ -41,11 +41,11 @@ async def run_daemon(
     """
     notifier = Notifier(environment)
     # Before the model is loaded, which takes seconds: a port that is taken should be told at once.
-    with open_listener(config, passed_socket(environment, os.getpid())) as listening:
+    with open_listener(config, passed_socket(environment, os.getpid())) as listener:
         notifier.send(STATUS="loading the model")
         engine = await asyncio.to_thread(load_engine)
         try:
-            return await _serve(config, engine, listening, announce, notifier)
+            return await _serve(config, engine, listener, announce, notifier)
         finally:
             await asyncio.to_thread(engine.close)
 
@@ -53,12 +53,12 @@ async def run_daemon(
 async def _serve(
     config: ServerConfig,
     engine: EngineInterface,
-    listening: socket.socket,
+    listener: socket.socket,
     announce: Callable[[CaptionServer], None],
     notifier: Notifier,
 ) -> int:
     server = CaptionServer(config, engine)
-    await server.start(listening)
+    await server.start(listener)
     stop = _stop_on_signals()
     announce(server)
     notifier.send(READY=1, STATUS="taking sessions")

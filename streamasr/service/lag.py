@@ -10,7 +10,7 @@ import numpy as np
 
 from streamasr.units import MS_PER_SECOND, ceil_div
 
-_WITNESSES = 5
+_AGREEING_PARTIALS = 5
 """Partials that must agree before a stream counts as whole chunks behind."""
 
 
@@ -53,10 +53,10 @@ class StreamLag:
 
     def __init__(self, chunk_ms: int, sent: SentAudio, hop_ms: int | None = None) -> None:
         self._hop_ms = chunk_ms if hop_ms is None else hop_ms
-        self._ahead_ms = chunk_ms - self._hop_ms
+        self._look_ahead_ms = chunk_ms - self._hop_ms
         self._sent = sent
         self._newest_word_ms = 0
-        self._trailing: deque[int] = deque(maxlen=_WITNESSES)
+        self._chunks_behind: deque[int] = deque(maxlen=_AGREEING_PARTIALS)
         self.partial_ms: list[float] = []
         """Beyond the chunk: from a chunk having been sent whole to the arrival of its partial."""
         self.final_ms: list[float] = []
@@ -66,27 +66,29 @@ class StreamLag:
 
     def partial(self, end_ms: int, now: float) -> None:
         """A partial arrived whose last word ends at ``end_ms``."""
-        began = self._sent.time_of(0)
-        if self.first_partial_ms is None and began is not None:
-            self.first_partial_ms = (now - began) * MS_PER_SECOND
-        newest = (self._sent.total_ms - self._ahead_ms) // self._hop_ms
+        started_at = self._sent.time_of(0)
+        if self.first_partial_ms is None and started_at is not None:
+            self.first_partial_ms = (now - started_at) * MS_PER_SECOND
+        newest = (self._sent.total_ms - self._look_ahead_ms) // self._hop_ms
         if end_ms > self._newest_word_ms:
             self._newest_word_ms = end_ms
-            self._trailing.append(max(0, newest - ceil_div(end_ms, self._hop_ms)))
-        step = newest - min(self._trailing, default=0)
-        heard = self._sent.time_of(step * self._hop_ms + self._ahead_ms)
-        if heard is not None and newest > 0:
-            self.partial_ms.append((now - heard) * MS_PER_SECOND)
+            self._chunks_behind.append(max(0, newest - ceil_div(end_ms, self._hop_ms)))
+        step = newest - min(self._chunks_behind, default=0)
+        sent_at = self._sent.time_of(step * self._hop_ms + self._look_ahead_ms)
+        if sent_at is not None and newest > 0:
+            self.partial_ms.append((now - sent_at) * MS_PER_SECOND)
 
     def final(self, end_ms: int, now: float) -> None:
         """A final arrived whose last word ends at ``end_ms``."""
-        said = self._sent.time_of(end_ms)
-        if said is not None:
-            self.final_ms.append((now - said) * MS_PER_SECOND)
+        spoken_at = self._sent.time_of(end_ms)
+        if spoken_at is not None:
+            self.final_ms.append((now - spoken_at) * MS_PER_SECOND)
 
 
 def percentiles(values: Iterable[float]) -> dict[str, float | None]:
     """The median, the 95th and the 99th percentile, to a tenth; ``None`` where there is no value."""
-    found = list(values)
+    numbers = list(values)
     names = {"p50": 50, "p95": 95, "p99": 99}
-    return {name: round(float(np.percentile(found, q)), 1) if found else None for name, q in names.items()}
+    return {
+        name: round(float(np.percentile(numbers, q)), 1) if numbers else None for name, q in names.items()
+    }

@@ -72,7 +72,7 @@ class LoadReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Played:
+class _StreamResult:
     """One stream, over."""
 
     lag: StreamLag
@@ -83,34 +83,34 @@ class _Played:
 
 async def run_load(plan: LoadPlan) -> LoadReport:
     """Play all streams at once, staggered over one chunk as independent clients would be."""
-    before = await asyncio.to_thread(_usage, plan)
+    before = await asyncio.to_thread(_read_usage, plan)
     streams = (_play(plan, index) for index in range(plan.streams))
-    played = await asyncio.gather(*streams, return_exceptions=True)
-    after = await asyncio.to_thread(_usage, plan)
-    good = [stream for stream in played if isinstance(stream, _Played)]
-    errors = sorted({str(error) or type(error).__name__ for error in played if isinstance(error, Exception)})
+    results = await asyncio.gather(*streams, return_exceptions=True)
+    after = await asyncio.to_thread(_read_usage, plan)
+    completed = [stream for stream in results if isinstance(stream, _StreamResult)]
+    errors = sorted({str(error) or type(error).__name__ for error in results if isinstance(error, Exception)})
     cpu = None
     if before and after and after[1] > before[1]:
         cpu = round((after[0] - before[0]) / (after[1] - before[1]), 4)
     return LoadReport(
         streams=plan.streams,
-        failed=plan.streams - len(good),
-        latency_ms=good[0].latency_ms if good else plan.latency_ms,
-        audio_s=round(sum(stream.audio_ms for stream in good) / MS_PER_SECOND, 1),
-        partials=sum(len(stream.lag.partial_ms) for stream in good),
-        finals=sum(len(stream.lag.final_ms) for stream in good),
-        partial_lag_ms=percentiles(lag for stream in good for lag in stream.lag.partial_ms),
-        final_lag_ms=percentiles(lag for stream in good for lag in stream.lag.final_ms),
+        failed=plan.streams - len(completed),
+        latency_ms=completed[0].latency_ms if completed else plan.latency_ms,
+        audio_s=round(sum(stream.audio_ms for stream in completed) / MS_PER_SECOND, 1),
+        partials=sum(len(stream.lag.partial_ms) for stream in completed),
+        finals=sum(len(stream.lag.final_ms) for stream in completed),
+        partial_lag_ms=percentiles(lag for stream in completed for lag in stream.lag.partial_ms),
+        final_lag_ms=percentiles(lag for stream in completed for lag in stream.lag.final_ms),
         first_partial_ms=percentiles(
-            stream.lag.first_partial_ms for stream in good if stream.lag.first_partial_ms is not None
+            stream.lag.first_partial_ms for stream in completed if stream.lag.first_partial_ms is not None
         ),
-        flush_ms=percentiles(stream.flush_ms for stream in good),
+        flush_ms=percentiles(stream.flush_ms for stream in completed),
         cpu_s_per_audio_s=cpu,
         errors=tuple(errors),
     )
 
 
-async def _play(plan: LoadPlan, index: int) -> _Played:
+async def _play(plan: LoadPlan, index: int) -> _StreamResult:
     await asyncio.sleep(index * plan.latency_ms / MS_PER_SECOND / plan.streams)
     try:
         async with connect(plan.url, compression=None, proxy=None, ping_timeout=None) as socket:
@@ -121,17 +121,17 @@ async def _play(plan: LoadPlan, index: int) -> _Played:
                 raise StreamasrError(f"expected ready, got {ready.type}")
             sent = SentAudio()
             lag = StreamLag(ready.latency_ms, sent, ready.hop_ms)
-            listener = asyncio.create_task(_listen(socket, lag))
+            receiver = asyncio.create_task(_receive_until_done(socket, lag))
             try:
                 await _send_in_real_time(plan, index, socket, sent)
-                stopped = time.monotonic()
+                stopped_at = time.monotonic()
                 await socket.send(encode(Stop()))
                 async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                    done = await listener
+                    done = await receiver
             finally:
-                listener.cancel()
-            flush_ms = (time.monotonic() - stopped) * MS_PER_SECOND
-            return _Played(lag, ready.latency_ms, done.audio_ms, flush_ms)
+                receiver.cancel()
+            flush_ms = (time.monotonic() - stopped_at) * MS_PER_SECOND
+            return _StreamResult(lag, ready.latency_ms, done.audio_ms, flush_ms)
     except (ConnectionClosed, InvalidHandshake, OSError, TimeoutError) as error:
         raise StreamasrError(f"{plan.url}: {error or 'no answer'}") from None
 
@@ -139,17 +139,17 @@ async def _play(plan: LoadPlan, index: int) -> _Played:
 async def _send_in_real_time(plan: LoadPlan, index: int, socket: ClientConnection, sent: SentAudio) -> None:
     """Send each message when its audio would have been spoken, each stream from another place of the file."""
     size = MESSAGE_MS * _BYTES_PER_MS
-    whole = len(plan.pcm) // size
-    began = time.monotonic()
+    messages = len(plan.pcm) // size
+    started_at = time.monotonic()
     for number in range(max(1, round(plan.duration_s * MS_PER_SECOND / MESSAGE_MS))):
-        due = began + (number + 1) * MESSAGE_MS / MS_PER_SECOND
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
-        offset = (number + index * whole // plan.streams) % whole * size
+        due_at = started_at + (number + 1) * MESSAGE_MS / MS_PER_SECOND
+        await asyncio.sleep(max(0.0, due_at - time.monotonic()))
+        offset = (number + index * messages // plan.streams) % messages * size
         await socket.send(plan.pcm[offset : offset + size])
         sent.add((number + 1) * MESSAGE_MS, time.monotonic())
 
 
-async def _listen(socket: ClientConnection, lag: StreamLag) -> Done:
+async def _receive_until_done(socket: ClientConnection, lag: StreamLag) -> Done:
     while True:
         message = await _receive(socket)
         now = time.monotonic()
@@ -169,14 +169,14 @@ async def _receive(socket: ClientConnection) -> ServerMessage:
     return message
 
 
-def _usage(plan: LoadPlan) -> tuple[float, float] | None:
+def _read_usage(plan: LoadPlan) -> tuple[float, float] | None:
     """The daemon's CPU seconds and seconds of audio so far, from ``/metrics``; ``None`` if it keeps them."""
     parts = urlsplit(plan.url)
     url = urlunsplit(("https" if parts.scheme == "wss" else "http", parts.netloc, "/metrics", "", ""))
     headers = {"Authorization": f"Bearer {plan.token}"} if plan.token else {}
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(urllib.request.Request(url, headers=headers), timeout=10) as response:
+        with opener.open(urllib.request.Request(url, headers=headers), timeout=10) as response:
             text = response.read().decode()
     except (URLError, OSError):
         return None

@@ -54,15 +54,15 @@ class CaptionServer:
         )
         """Answers to plain HTTP."""
 
-    async def start(self, listening: socket.socket) -> None:
-        """Take sessions from now on; ``listening`` is the server's to close.
+    async def start(self, listener: socket.socket) -> None:
+        """Take sessions from now on; ``listener`` is the server's to close.
 
         Raises:
             ConfigError: the certificate is no good.
         """
         self._server = await serve(
             self._handle,
-            sock=listening,
+            sock=listener,
             ssl=_tls(self._config),
             process_request=lambda _, request: self.http.respond(request),
             server_header="streamasr",
@@ -156,17 +156,17 @@ def open_listener(config: ServerConfig, passed: socket.socket | None = None) -> 
     Raises:
         ConfigError: the address cannot be listened on, or not without a token.
     """
-    listening = passed or _listen(config.host, config.port)
+    listener = passed or _bind(config.host, config.port)
     try:
-        config.check_exposure(_host_of(listening))
+        config.check_exposure(_host_of(listener))
     except ConfigError:
-        listening.close()
+        listener.close()
         raise
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, config.send_buffer_bytes)
-    return listening
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, config.send_buffer_bytes)
+    return listener
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
@@ -180,11 +180,11 @@ def _listen(host: str, port: int) -> socket.socket:
         raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}{hint}") from None
 
 
-def _host_of(listening: socket.socket) -> str:
+def _host_of(listener: socket.socket) -> str:
     """The address that a socket is bound to; a Unix socket is as private as its file."""
-    if listening.family == socket.AF_UNIX:
+    if listener.family == socket.AF_UNIX:
         return "127.0.0.1"
-    return str(listening.getsockname()[0])
+    return str(listener.getsockname()[0])
 
 
 def _tls(config: ServerConfig) -> ssl.SSLContext | None:

@@ -121,8 +121,8 @@ async def test_a_model_that_does_not_load_is_the_callers_to_tell() -> None:
 
 
 async def test_a_passed_socket_needs_a_token_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("0.0.0.0", 0)) as listening:
-        fd = os.dup(listening.fileno())
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        fd = os.dup(listener.fileno())
         monkeypatch.setattr("streamasr.service.sdnotify._FIRST_FD", fd)
         environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
         with pytest.raises(ConfigError, match=r"refusing to listen on 0\.0\.0\.0 without a token"):
@@ -130,11 +130,11 @@ async def test_a_passed_socket_needs_a_token_as_well(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_passed_socket_is_served_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        monkeypatch.setattr("streamasr.service.sdnotify._FIRST_FD", os.dup(listening.fileno()))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setattr("streamasr.service.sdnotify._FIRST_FD", os.dup(listener.fileno()))
         environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
         run = Run(ServerConfig(port=1), FakeEngine(), environment)
         server = await run.ready()
-        assert str(listening.getsockname()[1]) in server.stream_url
+        assert str(listener.getsockname()[1]) in server.stream_url
         os.kill(os.getpid(), signal.SIGTERM)
         assert await run.task == 0

@@ -48,12 +48,12 @@ def test_the_watchdogs_interval(environment: dict[str, str], seconds: float | No
 
 
 def test_a_passed_socket_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        monkeypatch.setattr(sdnotify, "_FIRST_FD", os.dup(listening.fileno()))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setattr(sdnotify, "_FIRST_FD", os.dup(listener.fileno()))
         passed = passed_socket({"LISTEN_PID": "7", "LISTEN_FDS": "1"}, pid=7)
         assert passed is not None
         with passed:
-            assert passed.getsockname() == listening.getsockname()
+            assert passed.getsockname() == listener.getsockname()
             assert not passed.getblocking()
 
 

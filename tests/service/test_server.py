@@ -62,5 +62,5 @@ async def test_tls(launch: Launch, certificate: Path) -> None:
 async def test_a_bad_certificate_is_told(tmp_path: Path) -> None:
     (tmp_path / "x.pem").write_text("not a certificate")
     config = ServerConfig(port=0, tls_cert=tmp_path / "x.pem", tls_key=tmp_path / "x.pem")
-    with open_listener(config) as listening, pytest.raises(ConfigError, match=r"tls_cert .*x\.pem"):
-        await CaptionServer(config, FakeEngine()).start(listening)
+    with open_listener(config) as listener, pytest.raises(ConfigError, match=r"tls_cert .*x\.pem"):
+        await CaptionServer(config, FakeEngine()).start(listener)
