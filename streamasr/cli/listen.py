@@ -15,9 +15,9 @@ from streamasr.errors import ConfigError
 from streamasr.protocol.messages import Start
 from streamasr_client.audio import AudioSource, PacedFile
 from streamasr_client.connection import DEFAULT_URL
-from streamasr_client.listening import listen, open_view
 from streamasr_client.microphone import Microphone, list_devices, load_portaudio
 from streamasr_client.subtitles import SubtitleFile
+from streamasr_client.terminal import open_view, show_captions
 
 EXAMPLE = """streamasr listen
 streamasr listen --device usb --latency-ms 320 --hotword Scheveningen:12 --save meeting.srt"""
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         source: AudioSource = microphone or PacedFile(args.file)
         view = stack.enter_context(open_view(out, err))
         asyncio.run(
-            listen(
+            show_captions(
                 args.url,
                 start,
                 source,

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from streamasr.protocol.messages import Partial, Start, Warning
 from streamasr_client.audio import AudioFormat, PacedFile
-from streamasr_client.listening import PlainView, TerminalView, listen, open_view, stop_on_interrupt
 from streamasr_client.live import AudioLost, Link
 from streamasr_client.subtitles import SubtitleFile, to_srt
+from streamasr_client.terminal import PlainView, TerminalView, open_view, show_captions, stop_on_interrupt
 
 LOUD = b"\x00\x40" * 800
 PARTIAL = Partial(utterance=0, committed="hel", tail="lo", start_ms=0, end_ms=1)
@@ -45,7 +45,7 @@ async def test_lines_elsewhere_than_a_terminal(daemon: Any, make_source: Any, fi
     lost = iter([0, 3])
     with open_view(out, err) as view:
         assert isinstance(view, PlainView)
-        await listen(
+        await show_captions(
             daemon.url, Start(), source, view, save=SubtitleFile(file, "srt"), overruns=lambda: next(lost)
         )
     assert printed(out) == "a first line that is longer than the console\n[bold]two\n"
@@ -108,5 +108,5 @@ async def test_a_file_plays_as_a_microphone(daemon: Any) -> None:
     daemon.scripts = [script]
     source = PacedFile(clips / "2136-5147-0011.flac", sleep=no_sleep)
     assert source.format == AudioFormat(16_000)
-    await listen(daemon.url, Start(), source, PlainView(plain(), plain()))
+    await show_captions(daemon.url, Start(), source, PlainView(plain(), plain()))
     assert daemon.talks[0].heard_ms == 4_800

@@ -108,7 +108,7 @@ def open_view(out: Console, err: Console) -> Iterator[View]:
         yield TerminalView(live)
 
 
-async def listen(
+async def show_captions(
     url: str,
     start: Start,
     source: AudioSource,
