@@ -32,7 +32,7 @@ CLOSE_TIMEOUT_S = 5.0
 """Longest wait for the daemon's side of the closing handshake."""
 PING_TIMEOUT_S = 20.0
 """A daemon that answers no ping for so long is taken for gone."""
-HEARD_TOLERANCE_MS = 100
+AUDIO_TOLERANCE_MS = 100
 """Rounding allowed between the audio sent and the audio that ``done`` accounts for."""
 AUDIO_MESSAGE_BYTES = 16_384
 """Audio is cut into messages of at most this size, well under the daemon's limit."""

@@ -19,7 +19,7 @@ from streamasr.units import MS_PER_SECOND
 from streamasr_client.audio import AudioSource
 from streamasr_client.connection import (
     AUDIO_MESSAGE_BYTES,
-    HEARD_TOLERANCE_MS,
+    AUDIO_TOLERANCE_MS,
     Backoff,
     Session,
     open_session,
@@ -33,12 +33,12 @@ IDLE_REPLAY_MS = 5_000
 TRIES_AFTER_END = 3
 """Once the source has ended, a lost session is opened again at most so often."""
 
-_WORTH_ANOTHER_TRY = frozenset({"idle_timeout", "slow_reader", "start_timeout"})
+_RETRYABLE_CLIENT_ERRORS = frozenset({"idle_timeout", "slow_reader", "start_timeout"})
 """Errors of the client that come from stalls (a suspended laptop), not from what it sent."""
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class ConnectionStatus:
     """The connection changed: trying, live, or waiting ``retry_ms`` for the reason in ``message``."""
 
     state: Literal["connecting", "live", "waiting"]
@@ -53,7 +53,7 @@ class AudioLost:
     ms: int
 
 
-LiveEvent = ServerMessage | Link | AudioLost
+LiveEvent = ServerMessage | ConnectionStatus | AudioLost
 
 
 class ReplayBuffer:
@@ -121,8 +121,8 @@ class LiveStream:
         self._backoff = backoff or Backoff()
         self._on_audio = on_audio
         self._buffer = ReplayBuffer(self._format.size(replay_ms))
-        self._more = asyncio.Event()
-        self._ended = asyncio.Event()
+        self._audio_added = asyncio.Event()
+        self._source_ended = asyncio.Event()
         self._session: Session | None = None
         self._position = 0
         self._sent = 0
@@ -132,7 +132,7 @@ class LiveStream:
         self._next_utterance = 0
         self._speaking = False
         self._fell_behind = False
-        self._heard_ms = 0
+        self._recognised_ms = 0
 
     async def events(self) -> AsyncGenerator[LiveEvent, None]:
         """Everything that happens, until the source has ended and the daemon has said ``done``.
@@ -144,44 +144,45 @@ class LiveStream:
             ConnectionFailed: the daemon stayed away after the source had ended.
             MicrophoneError: from the source, after the finals of what it had given.
         """
-        filler = asyncio.create_task(self._fill())
+        reader = asyncio.create_task(self._read_source())
         tries_after_end = 0
         try:
             while True:
-                yield Link("connecting")
+                yield ConnectionStatus("connecting")
                 retry_after_ms = None
                 try:
                     async with open_session(self._url, self._start) as session:
-                        for event in self._begin():
+                        for event in self._start_session():
                             yield event
-                        async for message in self._converse(session):
+                        async for message in self._run_session(session):
                             yield message
-                    if self._ended.is_set() and self._heard_ms + HEARD_TOLERANCE_MS >= self._format.ms(
-                        self._buffer.end
+                    if (
+                        self._source_ended.is_set()
+                        and self._recognised_ms + AUDIO_TOLERANCE_MS >= self._format.ms(self._buffer.end)
                     ):
-                        await filler
+                        await reader
                         return
                     failure = ConnectionFailed("the daemon is shutting down")
                 except DaemonError as error:
-                    if not error.may_retry and error.code not in _WORTH_ANOTHER_TRY:
+                    if not error.may_retry and error.code not in _RETRYABLE_CLIENT_ERRORS:
                         raise
                     failure, retry_after_ms = ConnectionFailed(error.message), error.retry_after_ms
                 except ConnectionFailed as error:
                     failure = error
-                if self._ended.is_set():
+                if self._source_ended.is_set():
                     if not tries_after_end:
                         self._backoff.reset()
                     tries_after_end += 1
                     if tries_after_end >= TRIES_AFTER_END:
                         raise failure
                 wait_ms = self._backoff.next_ms(retry_after_ms)
-                yield Link("waiting", failure.message, wait_ms)
-                await self._pause(wait_ms)
+                yield ConnectionStatus("waiting", failure.message, wait_ms)
+                await self._wait_to_reconnect(wait_ms)
         finally:
-            filler.cancel()
-            await asyncio.gather(filler, return_exceptions=True)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
 
-    async def _fill(self) -> None:
+    async def _read_source(self) -> None:
         try:
             async for block in self._source:
                 if self._on_audio is not None:
@@ -193,23 +194,23 @@ class LiveStream:
                 if self._buffer.start > self._sent:
                     self._lost += self._buffer.start - self._sent
                     self._sent = self._buffer.start
-                self._more.set()
+                self._audio_added.set()
         finally:
-            self._ended.set()
-            self._more.set()
+            self._source_ended.set()
+            self._audio_added.set()
 
-    async def _pause(self, wait_ms: int) -> None:
+    async def _wait_to_reconnect(self, wait_ms: int) -> None:
         """Wait, but no longer than the source lasts: who stops it is waiting to leave."""
-        if self._ended.is_set():
+        if self._source_ended.is_set():
             await asyncio.sleep(wait_ms / MS_PER_SECOND)
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_ms / MS_PER_SECOND):
-                await self._ended.wait()
+                await self._source_ended.wait()
 
-    def _begin(self) -> list[LiveEvent]:
+    def _start_session(self) -> list[LiveEvent]:
         """A session has opened: place its audio and its numbers after what came before."""
-        events: list[LiveEvent] = [Link("live")]
+        events: list[LiveEvent] = [ConnectionStatus("live")]
         if self._lost:
             events.append(AudioLost(self._format.ms(self._lost)))
             self._lost = 0
@@ -219,19 +220,19 @@ class LiveStream:
         self._fell_behind = False
         return events
 
-    async def _converse(self, session: Session) -> AsyncIterator[ServerMessage]:
+    async def _run_session(self, session: Session) -> AsyncIterator[ServerMessage]:
         """Send and receive at once until ``done``. Why the daemon ended the session is for the receiver to
         tell."""
         self._session = session
         self._position = self._buffer.start
-        pump = asyncio.create_task(self._pump(session))
+        sender = asyncio.create_task(self._send_audio(session))
         try:
             yield session.ready
             async for message in session.messages():
                 self._backoff.reset()
-                placed = self._place(message)
-                self._note(placed)
-                yield placed
+                rebased = self._rebase(message)
+                self._track(rebased)
+                yield rebased
         except ConnectionFailed:
             if self._fell_behind:
                 behind_ms = self._format.ms(self._buffer.max_bytes)
@@ -239,10 +240,10 @@ class LiveStream:
             raise
         finally:
             self._session = None
-            pump.cancel()
-            await asyncio.gather(pump, return_exceptions=True)
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
 
-    async def _pump(self, session: Session) -> None:
+    async def _send_audio(self, session: Session) -> None:
         """Send what the buffer holds, then what comes, then ``stop``. A socket that fails here fails
         for the receiver too, who reports it."""
         idle = self._format.size(IDLE_REPLAY_MS)
@@ -257,15 +258,15 @@ class LiveStream:
                 self._sent = max(self._sent, self._position)
                 if not self._speaking:
                     self._buffer.release(self._position - idle)
-            elif self._ended.is_set():
+            elif self._source_ended.is_set():
                 with contextlib.suppress(ConnectionFailed):
                     await session.stop()
                 return
             else:
-                self._more.clear()
-                await self._more.wait()
+                self._audio_added.clear()
+                await self._audio_added.wait()
 
-    def _place(self, message: ServerMessage) -> ServerMessage:
+    def _rebase(self, message: ServerMessage) -> ServerMessage:
         """The message with its times and number moved to where they are in the whole stream."""
         shift = self._origin_ms
         if isinstance(message, SpeechStarted):
@@ -282,7 +283,7 @@ class LiveStream:
             )
         return message
 
-    def _note(self, message: ServerMessage) -> None:
+    def _track(self, message: ServerMessage) -> None:
         if isinstance(message, (SpeechStarted, Partial)):
             self._speaking = True
         elif isinstance(message, Final):
@@ -290,7 +291,7 @@ class LiveStream:
             self._next_utterance = message.utterance + 1
             self._buffer.release(min(self._format.size(message.end_ms), self._sent))
         elif isinstance(message, Done):
-            self._heard_ms = message.audio_ms
+            self._recognised_ms = message.audio_ms
             self._buffer.release(min(self._format.size(message.audio_ms), self._sent))
 
 

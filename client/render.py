@@ -17,7 +17,7 @@ from rich.text import Text
 from streamasr.protocol.messages import Done, Final, Partial, Ready, Warning
 from streamasr.text import join_words
 from streamasr_client.audio import SILENCE_DBFS
-from streamasr_client.live import AudioLost, Link, LiveEvent
+from streamasr_client.live import AudioLost, ConnectionStatus, LiveEvent
 
 METER_CELLS = 16
 METER_FLOOR_DBFS = -60.0
@@ -53,12 +53,12 @@ def update(state: CaptionState, event: LiveEvent) -> CaptionState:
             return dataclasses.replace(state, committed="", tail="")
         case Ready():
             return dataclasses.replace(state, model=event.model, latency_ms=event.latency_ms)
-        case Link(state="waiting"):
+        case ConnectionStatus(state="waiting"):
             note = f"{event.message}; next try in {event.retry_ms / 1000:.1f} s"
             return dataclasses.replace(state, link="waiting", note=note)
-        case Link(state="live"):
+        case ConnectionStatus(state="live"):
             return dataclasses.replace(state, link="live", note="")
-        case Link():
+        case ConnectionStatus():
             return dataclasses.replace(state, link="connecting")
         case Warning():
             return dataclasses.replace(state, note=event.message)

@@ -19,7 +19,7 @@ from rich.live import Live
 
 from streamasr.protocol.messages import Final, Start, Warning
 from streamasr_client.audio import AudioSource, level_dbfs
-from streamasr_client.live import AudioLost, Link, LiveEvent, LiveStream
+from streamasr_client.live import AudioLost, ConnectionStatus, LiveEvent, LiveStream
 from streamasr_client.render import CaptionState, lost_note, overrun_note, render, update
 from streamasr_client.subtitles import SubtitleFile
 
@@ -54,7 +54,7 @@ class PlainView:
         match event:
             case Final() if event.text:
                 self._out.print(event.text, markup=False, highlight=False, soft_wrap=True)
-            case Link(state="waiting"):
+            case ConnectionStatus(state="waiting"):
                 self._say(f"{event.message}; next try in {event.retry_ms / 1000:.1f} s")
             case Warning():
                 self._say(event.message)

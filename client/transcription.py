@@ -13,7 +13,7 @@ from collections.abc import Callable
 from streamasr.protocol.messages import Done, Final, Start
 from streamasr.units import MS_PER_SECOND
 from streamasr_client.audio import SoundFile
-from streamasr_client.connection import HEARD_TOLERANCE_MS, Backoff, Session, open_session
+from streamasr_client.connection import AUDIO_TOLERANCE_MS, Backoff, Session, open_session
 from streamasr_client.errors import ConnectionFailed, DaemonError
 
 TRIES = 5
@@ -78,8 +78,8 @@ async def _attempt(
         try:
             await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
             sent_ms = sender.result() if sender.done() else file.duration_ms
-            finals, heard_ms = await receiver
-            if heard_ms + HEARD_TOLERANCE_MS < sent_ms:
+            finals, recognised_ms = await receiver
+            if recognised_ms + AUDIO_TOLERANCE_MS < sent_ms:
                 raise ConnectionFailed("the daemon is shutting down; it stopped in the middle of the file")
         except BaseException:
             session.abort()  # a closing handshake would queue behind all that has been sent
@@ -108,10 +108,10 @@ async def _send(session: Session, file: SoundFile, on_progress: Callable[[int], 
 
 async def _receive(session: Session) -> tuple[list[Final], int]:
     """The finals, and the milliseconds that ``done`` accounts for."""
-    finals, heard_ms = [], 0
+    finals, recognised_ms = [], 0
     async for message in session.messages():
         if isinstance(message, Final):
             finals.append(message)
         elif isinstance(message, Done):
-            heard_ms = message.audio_ms
-    return finals, heard_ms
+            recognised_ms = message.audio_ms
+    return finals, recognised_ms

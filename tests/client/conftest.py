@@ -51,10 +51,10 @@ class Talk:
         while isinstance(message := await self.socket.recv(), bytes):
             self.audio += message
         assert json.loads(message) == {"type": "stop"}
-        await self.say(*messages, Done(audio_ms=self.heard_ms))
+        await self.say(*messages, Done(audio_ms=self.recognised_ms))
 
     @property
-    def heard_ms(self) -> int:
+    def recognised_ms(self) -> int:
         width = (2 if self.start["encoding"] == "pcm_s16le" else 4) * self.start["channels"]
         return round(len(self.audio) / width / self.start["sample_rate"] * 1000)
 

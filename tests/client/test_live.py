@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streamasr.protocol.messages import Done, Error, Final, Partial, Ready, SpeechStarted, Start, Warning
 from streamasr_client.connection import Backoff
 from streamasr_client.errors import ConnectionFailed, DaemonError, MicrophoneError
-from streamasr_client.live import AudioLost, Link, LiveEvent, LiveStream, ReplayBuffer
+from streamasr_client.live import AudioLost, ConnectionStatus, LiveEvent, LiveStream, ReplayBuffer
 
 SECOND = bytes(32_000)
 
@@ -53,8 +53,15 @@ async def test_one_session(daemon: Any, make_source: Any, final: Any) -> None:
     source.stop()
     heard: list[int] = []
     events = await collect(stream(daemon, source, on_audio=lambda block: heard.append(len(block))))
-    assert [type(event) for event in events] == [Link, Link, Ready, Warning, Final, Done]
-    assert [event.state for event in events if isinstance(event, Link)] == ["connecting", "live"]
+    assert [type(event) for event in events] == [
+        ConnectionStatus,
+        ConnectionStatus,
+        Ready,
+        Warning,
+        Final,
+        Done,
+    ]
+    assert [event.state for event in events if isinstance(event, ConnectionStatus)] == ["connecting", "live"]
     assert daemon.talks[0].start["sample_rate"] == 16_000
     assert daemon.talks[0].audio == SECOND
     assert heard == [32_000]
@@ -93,7 +100,9 @@ async def test_after_a_break_times_numbers_and_audio_run_on(
     ]
     assert finals[1].words[0].end_ms == 2_350
     assert events[-1] == Done(audio_ms=4_000)
-    (waiting,) = [event for event in events if isinstance(event, Link) and event.state == "waiting"]
+    (waiting,) = [
+        event for event in events if isinstance(event, ConnectionStatus) and event.state == "waiting"
+    ]
     assert "broke" in waiting.message
 
 
@@ -237,7 +246,7 @@ async def test_a_daemon_too_slow_is_left(daemon: Any, make_source: Any) -> None:
                     source.give(SECOND)
                     await asyncio.sleep(0)
                 given.set()
-            if isinstance(event, Link) and event.state == "waiting":
+            if isinstance(event, ConnectionStatus) and event.state == "waiting":
                 assert event.message == "the daemon fell more than 1000 ms behind"
                 break
         else:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from streamasr.protocol.messages import Done, Partial, Ready, SpeechStarted, Warning
-from streamasr_client.live import AudioLost, Link, LiveEvent
+from streamasr_client.live import AudioLost, ConnectionStatus, LiveEvent
 from streamasr_client.render import METER_CELLS, SOLID, TAIL, CaptionState, caption, meter, render, update
 
 
@@ -41,7 +41,9 @@ def test_committed_is_solid_and_the_tail_dim() -> None:
 
 def test_a_running_session() -> None:
     lines = shown(
-        after(Link("connecting"), Link("live"), READY, SpeechStarted(at_ms=1), PARTIAL)
+        after(
+            ConnectionStatus("connecting"), ConnectionStatus("live"), READY, SpeechStarted(at_ms=1), PARTIAL
+        )
     ).splitlines()
     assert lines[0] == "hello there gener"
     assert lines[1].startswith("● live")
@@ -55,14 +57,14 @@ def test_a_final_clears_the_running_utterance(final: Any) -> None:
 
 
 def test_trouble_is_shown_until_it_is_over() -> None:
-    waiting = after(Link("waiting", "no daemon", 1_500))
+    waiting = after(ConnectionStatus("waiting", "no daemon", 1_500))
     assert "no daemon; next try in 1.5 s" in shown(waiting)
     assert "◌ waiting" in shown(waiting)
-    assert "no daemon" not in shown(update(waiting, Link("live")))
+    assert "no daemon" not in shown(update(waiting, ConnectionStatus("live")))
     assert "late" in shown(after(Warning(code="backlog", message="late")))
-    assert "3.0 s of audio lost" in shown(after(Link("live"), AudioLost(ms=3_000)))
+    assert "3.0 s of audio lost" in shown(after(ConnectionStatus("live"), AudioLost(ms=3_000)))
     assert "7 audio blocks lost" in shown(CaptionState(overruns=7))
-    assert "■ done" in shown(after(Link("live"), Done(audio_ms=1)))
+    assert "■ done" in shown(after(ConnectionStatus("live"), Done(audio_ms=1)))
 
 
 def test_the_meter_fills_from_floor_to_full_scale() -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from streamasr.protocol.messages import Partial, Start, Warning
 from streamasr_client.audio import AudioFormat, PacedFile
-from streamasr_client.live import AudioLost, Link
+from streamasr_client.live import AudioLost, ConnectionStatus
 from streamasr_client.subtitles import SubtitleFile, to_srt
 from streamasr_client.terminal import PlainView, TerminalView, open_view, show_captions, stop_on_interrupt
 
@@ -57,8 +57,8 @@ def test_news_of_the_connection_go_to_the_error_output(final: Any) -> None:
     out, err = plain(), plain()
     view = PlainView(out, err)
     for event in (
-        Link("connecting"),
-        Link("waiting", "no daemon", 800),
+        ConnectionStatus("connecting"),
+        ConnectionStatus("waiting", "no daemon", 800),
         Warning(code="backlog", message="late"),
         AudioLost(ms=2_000),
         final(""),
@@ -77,7 +77,7 @@ def test_a_terminal_keeps_finals_and_redraws_the_rest(final: Any) -> None:
     out = Console(file=io.StringIO(), width=60, force_terminal=True)
     with open_view(out, plain()) as view:
         assert isinstance(view, TerminalView)
-        view.show(Link("live"))
+        view.show(ConnectionStatus("live"))
         view.show(PARTIAL)
         view.hear(-10.0)
         view.overrun(2)
@@ -109,4 +109,4 @@ async def test_a_file_plays_as_a_microphone(daemon: Any) -> None:
     source = PacedFile(clips / "2136-5147-0011.flac", sleep=no_sleep)
     assert source.format == AudioFormat(16_000)
     await show_captions(daemon.url, Start(), source, PlainView(plain(), plain()))
-    assert daemon.talks[0].heard_ms == 4_800
+    assert daemon.talks[0].recognised_ms == 4_800

@@ -38,7 +38,7 @@ async def test_the_finals_of_a_file(daemon: Any, file: SoundFile, final: Any) ->
     assert [each.text for each in finals] == ["one", "two"]
     assert progress == [500, 1_000, 1_500, 2_000, 2_500, 3_000]
     (talk,) = daemon.talks
-    assert talk.heard_ms == 3_000
+    assert talk.recognised_ms == 3_000
     assert (talk.start["sample_rate"], talk.start["latency_ms"], talk.start["partials"]) == (
         8_000,
         320,
@@ -64,7 +64,7 @@ async def test_a_busy_daemon_is_tried_again_from_the_beginning(
     daemon.scripts = [full, breaks, takes]
     finals = await transcribe_file(daemon.url, Start(), file, backoff=Backoff(**QUICK))
     assert [each.text for each in finals] == ["whole"]
-    assert daemon.talks[2].heard_ms == 3_000
+    assert daemon.talks[2].recognised_ms == 3_000
 
 
 async def test_it_gives_up_in_the_end(daemon: Any, file: SoundFile) -> None:
