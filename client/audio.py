@@ -43,11 +43,11 @@ class AudioFormat:
         """Bytes of one sample of every channel."""
         return self.channels * (2 if self.encoding == "pcm_s16le" else 4)
 
-    def ms(self, size: int) -> int:
+    def bytes_to_ms(self, size: int) -> int:
         """Milliseconds of audio in ``size`` bytes."""
         return samples_to_ms(size // self.frame_bytes, self.sample_rate)
 
-    def size(self, ms: float) -> int:
+    def ms_to_bytes(self, ms: float) -> int:
         """Bytes of ``ms`` milliseconds of audio, whole frames."""
         return ms_to_samples(ms, self.sample_rate) * self.frame_bytes
 

@@ -120,7 +120,7 @@ class LiveStream:
         )
         self._backoff = backoff or Backoff()
         self._on_audio = on_audio
-        self._buffer = ReplayBuffer(self._format.size(replay_ms))
+        self._buffer = ReplayBuffer(self._format.ms_to_bytes(replay_ms))
         self._audio_added = asyncio.Event()
         self._source_ended = asyncio.Event()
         self._session: Session | None = None
@@ -158,7 +158,8 @@ class LiveStream:
                             yield message
                     if (
                         self._source_ended.is_set()
-                        and self._recognised_ms + AUDIO_TOLERANCE_MS >= self._format.ms(self._buffer.end)
+                        and self._recognised_ms + AUDIO_TOLERANCE_MS
+                        >= self._format.bytes_to_ms(self._buffer.end)
                     ):
                         await reader
                         return
@@ -212,9 +213,9 @@ class LiveStream:
         """A session has opened: place its audio and its numbers after what came before."""
         events: list[LiveEvent] = [ConnectionStatus("live")]
         if self._lost:
-            events.append(AudioLost(self._format.ms(self._lost)))
+            events.append(AudioLost(self._format.bytes_to_ms(self._lost)))
             self._lost = 0
-        self._origin_ms = self._format.ms(self._buffer.start)
+        self._origin_ms = self._format.bytes_to_ms(self._buffer.start)
         self._first_utterance = self._next_utterance
         self._speaking = False
         self._fell_behind = False
@@ -235,7 +236,7 @@ class LiveStream:
                 yield rebased
         except ConnectionFailed:
             if self._fell_behind:
-                behind_ms = self._format.ms(self._buffer.max_bytes)
+                behind_ms = self._format.bytes_to_ms(self._buffer.max_bytes)
                 raise ConnectionFailed(f"the daemon fell more than {behind_ms} ms behind") from None
             raise
         finally:
@@ -246,7 +247,7 @@ class LiveStream:
     async def _send_audio(self, session: Session) -> None:
         """Send what the buffer holds, then what comes, then ``stop``. A socket that fails here fails
         for the receiver too, who reports it."""
-        idle = self._format.size(IDLE_REPLAY_MS)
+        idle = self._format.ms_to_bytes(IDLE_REPLAY_MS)
         while True:
             chunk = self._buffer.read(self._position, AUDIO_MESSAGE_BYTES)
             if chunk:
@@ -289,10 +290,10 @@ class LiveStream:
         elif isinstance(message, Final):
             self._speaking = False
             self._next_utterance = message.utterance + 1
-            self._buffer.release(min(self._format.size(message.end_ms), self._sent))
+            self._buffer.release(min(self._format.ms_to_bytes(message.end_ms), self._sent))
         elif isinstance(message, Done):
             self._recognised_ms = message.audio_ms
-            self._buffer.release(min(self._format.size(message.audio_ms), self._sent))
+            self._buffer.release(min(self._format.ms_to_bytes(message.audio_ms), self._sent))
 
 
 def _shift(word: WordTiming, ms: int) -> WordTiming:

@@ -99,11 +99,11 @@ async def _send(session: Session, file: SoundFile, on_progress: Callable[[int], 
             await session.send_audio(block)
             sent += len(block)
             if on_progress is not None:
-                on_progress(file.format.ms(sent))
+                on_progress(file.format.bytes_to_ms(sent))
         await session.stop()
     except ConnectionFailed:
         return file.duration_ms  # the receiver finds it too, and knows better why
-    return file.format.ms(sent)
+    return file.format.bytes_to_ms(sent)
 
 
 async def _receive(session: Session) -> tuple[list[Final], int]:
