@@ -25,8 +25,8 @@ METER_FLOOR_DBFS = -60.0
 LOUD_DBFS = -3.0
 """Above this the meter turns red: the microphone may clip."""
 
-SOLID = Style(bold=True)
-TAIL = Style(dim=True, italic=True)
+COMMITTED_STYLE = Style(bold=True)
+TAIL_STYLE = Style(dim=True, italic=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,10 @@ class CaptionState:
 
     committed: str = ""
     tail: str = ""
-    link: Literal["connecting", "live", "waiting", "done"] = "connecting"
+    connection: Literal["connecting", "live", "waiting", "done"] = "connecting"
     model: str = ""
     latency_ms: int = 0
-    note: str = ""
+    notice: str = ""
     """A warning, or why there is no connection."""
     overruns: int = 0
     level_dbfs: float = SILENCE_DBFS
@@ -54,28 +54,28 @@ def update(state: CaptionState, event: LiveEvent) -> CaptionState:
         case Ready():
             return dataclasses.replace(state, model=event.model, latency_ms=event.latency_ms)
         case ConnectionStatus(state="waiting"):
-            note = f"{event.message}; next try in {event.retry_ms / 1000:.1f} s"
-            return dataclasses.replace(state, link="waiting", note=note)
+            notice = f"{event.message}; next try in {event.retry_ms / 1000:.1f} s"
+            return dataclasses.replace(state, connection="waiting", notice=notice)
         case ConnectionStatus(state="live"):
-            return dataclasses.replace(state, link="live", note="")
+            return dataclasses.replace(state, connection="live", notice="")
         case ConnectionStatus():
-            return dataclasses.replace(state, link="connecting")
+            return dataclasses.replace(state, connection="connecting")
         case Warning():
-            return dataclasses.replace(state, note=event.message)
+            return dataclasses.replace(state, notice=event.message)
         case AudioLost():
-            return dataclasses.replace(state, note=lost_note(event))
+            return dataclasses.replace(state, notice=lost_notice(event))
         case Done():
-            return dataclasses.replace(state, link="done", note="")
+            return dataclasses.replace(state, connection="done", notice="")
         case _:
             return state
 
 
-def lost_note(event: AudioLost) -> str:
+def lost_notice(event: AudioLost) -> str:
     """What to tell a person about audio that was not recognised."""
     return f"{event.ms / 1000:.1f} s of audio lost while the daemon was away"
 
 
-def overrun_note(overruns: int) -> str:
+def overrun_notice(overruns: int) -> str:
     """What to tell a person about blocks that this machine was too slow to take."""
     return f"{overruns} audio blocks lost: this machine is too busy to record without gaps"
 
@@ -84,19 +84,19 @@ def render(state: CaptionState) -> RenderableType:
     """The running utterance (committed text solid, tail dim), what there is to warn of, a status line."""
     lines: list[RenderableType] = [caption(state.committed, state.tail)]
     if state.overruns:
-        lines.append(Text(overrun_note(state.overruns), style="yellow"))
-    if state.note:
-        lines.append(Text(state.note, style="yellow"))
-    lines.append(_status(state))
+        lines.append(Text(overrun_notice(state.overruns), style="yellow"))
+    if state.notice:
+        lines.append(Text(state.notice, style="yellow"))
+    lines.append(_status_line(state))
     return Group(*lines)
 
 
 def caption(committed: str, tail: str) -> Text:
     """The running utterance."""
     text = Text()
-    text.append(committed, style=SOLID)
+    text.append(committed, style=COMMITTED_STYLE)
     text.append(" " * (len(join_words([committed, tail])) - len(committed) - len(tail)))
-    text.append(tail, style=TAIL)
+    text.append(tail, style=TAIL_STYLE)
     return text
 
 
@@ -109,14 +109,14 @@ def meter(level_dbfs: float) -> Text:
     return Text(bar.ljust(METER_CELLS, "·"), style=colour)
 
 
-def _status(state: CaptionState) -> Text:
-    words = {
+def _status_line(state: CaptionState) -> Text:
+    labels = {
         "connecting": ("◌ connecting", "yellow"),
         "live": ("● live", "green"),
         "waiting": ("◌ waiting", "yellow"),
         "done": ("■ done", "dim"),
     }
-    label, colour = words[state.link]
+    label, colour = labels[state.connection]
     text = Text()
     text.append(label, style=colour)
     text.append("  ")

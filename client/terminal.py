@@ -20,7 +20,7 @@ from rich.live import Live
 from streamasr.protocol.messages import Final, Start, Warning
 from streamasr_client.audio import AudioSource, level_dbfs
 from streamasr_client.live import AudioLost, ConnectionStatus, LiveEvent, LiveStream
-from streamasr_client.render import CaptionState, lost_note, overrun_note, render, update
+from streamasr_client.render import CaptionState, lost_notice, overrun_notice, render, update
 from streamasr_client.subtitles import SubtitleFile
 
 REFRESH_PER_SECOND = 12
@@ -33,11 +33,11 @@ class View(Protocol):
         """Something happened."""
         ...
 
-    def hear(self, dbfs: float) -> None:
+    def show_level(self, dbfs: float) -> None:
         """A block of that level was captured."""
         ...
 
-    def overrun(self, blocks: int) -> None:
+    def show_overrun(self, blocks: int) -> None:
         """So many blocks have been lost so far, more than before."""
         ...
 
@@ -55,20 +55,20 @@ class PlainView:
             case Final() if event.text:
                 self._out.print(event.text, markup=False, highlight=False, soft_wrap=True)
             case ConnectionStatus(state="waiting"):
-                self._say(f"{event.message}; next try in {event.retry_ms / 1000:.1f} s")
+                self._print_notice(f"{event.message}; next try in {event.retry_ms / 1000:.1f} s")
             case Warning():
-                self._say(event.message)
+                self._print_notice(event.message)
             case AudioLost():
-                self._say(lost_note(event))
+                self._print_notice(lost_notice(event))
 
-    def hear(self, dbfs: float) -> None:
+    def show_level(self, dbfs: float) -> None:
         """See :class:`View`: lines have no meter."""
 
-    def overrun(self, blocks: int) -> None:
+    def show_overrun(self, blocks: int) -> None:
         """See :class:`View`."""
-        self._say(overrun_note(blocks))
+        self._print_notice(overrun_notice(blocks))
 
-    def _say(self, text: str) -> None:
+    def _print_notice(self, text: str) -> None:
         self._err.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -85,11 +85,11 @@ class TerminalView:
         if isinstance(event, Final) and event.text:
             self._live.console.print(event.text, markup=False, highlight=False)
 
-    def hear(self, dbfs: float) -> None:
+    def show_level(self, dbfs: float) -> None:
         """See :class:`View`."""
         self._draw(dataclasses.replace(self._state, level_dbfs=dbfs))
 
-    def overrun(self, blocks: int) -> None:
+    def show_overrun(self, blocks: int) -> None:
         """See :class:`View`."""
         self._draw(dataclasses.replace(self._state, overruns=blocks))
 
@@ -124,14 +124,14 @@ async def show_captions(
         StreamasrError: as :meth:`LiveStream.events`.
     """
 
-    told = 0
+    reported = 0
 
     def on_audio(block: bytes) -> None:
-        nonlocal told
-        view.hear(level_dbfs(block, source.format.encoding))
-        if (count := overruns()) > told:
-            told = count
-            view.overrun(count)
+        nonlocal reported
+        view.show_level(level_dbfs(block, source.format.encoding))
+        if (count := overruns()) > reported:
+            reported = count
+            view.show_overrun(count)
 
     stream = LiveStream(url, start, source, on_audio=on_audio)
     async with stop_on_interrupt(source.stop), aclosing(stream.events()) as events:

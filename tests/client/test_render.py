@@ -10,7 +10,16 @@ from rich.console import Console
 
 from streamasr.protocol.messages import Done, Partial, Ready, SpeechStarted, Warning
 from streamasr_client.live import AudioLost, ConnectionStatus, LiveEvent
-from streamasr_client.render import METER_CELLS, SOLID, TAIL, CaptionState, caption, meter, render, update
+from streamasr_client.render import (
+    COMMITTED_STYLE,
+    METER_CELLS,
+    TAIL_STYLE,
+    CaptionState,
+    caption,
+    meter,
+    render,
+    update,
+)
 
 
 def shown(state: CaptionState, *, width: int = 80, colour: bool = False) -> str:
@@ -33,7 +42,10 @@ READY = Ready(session="s", sample_rate=16_000, latency_ms=640, model="en-small")
 def test_committed_is_solid_and_the_tail_dim() -> None:
     text = caption("hello there", "gener")
     assert text.plain == "hello there gener"
-    assert [(span.start, span.end, span.style) for span in text.spans] == [(0, 11, SOLID), (12, 17, TAIL)]
+    assert [(span.start, span.end, span.style) for span in text.spans] == [
+        (0, 11, COMMITTED_STYLE),
+        (12, 17, TAIL_STYLE),
+    ]
     assert caption("", "gener").plain == "gener"
     assert caption("hello", "").plain == "hello"
     assert caption("今天", "很好").plain == "今天很好"

@@ -64,7 +64,7 @@ def test_news_of_the_connection_go_to_the_error_output(final: Any) -> None:
         final(""),
     ):
         view.show(event)
-    view.hear(-20.0)
+    view.show_level(-20.0)
     assert printed(out) == ""
     assert printed(err).splitlines() == [
         "no daemon; next try in 0.8 s",
@@ -79,8 +79,8 @@ def test_a_terminal_keeps_finals_and_redraws_the_rest(final: Any) -> None:
         assert isinstance(view, TerminalView)
         view.show(ConnectionStatus("live"))
         view.show(PARTIAL)
-        view.hear(-10.0)
-        view.overrun(2)
+        view.show_level(-10.0)
+        view.show_overrun(2)
         view.show(final("hello world"))
     text = printed(out)
     assert text.count("hello world") == 1
