@@ -46,13 +46,13 @@ DEFAULT_LIMITS = CueLimits()
 
 def cues(finals: Iterable[Final], limits: CueLimits = DEFAULT_LIMITS) -> list[Cue]:
     """Split utterances, in order of time, into cues that do not overlap."""
-    found = [cue for final in finals for cue in _utterance_cues(_words(final), limits)]
-    for index, cue in enumerate(found):
+    result = [cue for final in finals for cue in _utterance_cues(_words(final), limits)]
+    for index, cue in enumerate(result):
         end_ms = max(cue.end_ms, cue.start_ms + limits.min_cue_ms)
-        if index + 1 < len(found):
-            end_ms = max(cue.start_ms, min(end_ms, found[index + 1].start_ms))
-        found[index] = dataclasses.replace(cue, end_ms=end_ms)
-    return found
+        if index + 1 < len(result):
+            end_ms = max(cue.start_ms, min(end_ms, result[index + 1].start_ms))
+        result[index] = dataclasses.replace(cue, end_ms=end_ms)
+    return result
 
 
 def to_srt(finals: Iterable[Final], limits: CueLimits = DEFAULT_LIMITS) -> str:
@@ -62,7 +62,7 @@ def to_srt(finals: Iterable[Final], limits: CueLimits = DEFAULT_LIMITS) -> str:
 
 def srt_cue(number: int, cue: Cue) -> str:
     """One cue of SubRip, with the empty line that ends it."""
-    times = f"{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}"
+    times = f"{_timestamp(cue.start_ms, ',')} --> {_timestamp(cue.end_ms, ',')}"
     return "\n".join([str(number), times, *cue.lines, "", ""])
 
 
@@ -77,7 +77,7 @@ def to_vtt(finals: Iterable[Final], limits: CueLimits = DEFAULT_LIMITS) -> str:
 def vtt_cue(cue: Cue) -> str:
     """One cue of WebVTT, with the empty line that ends it."""
     lines = (line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for line in cue.lines)
-    return "\n".join([f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}", *lines, "", ""])
+    return "\n".join([f"{_timestamp(cue.start_ms, '.')} --> {_timestamp(cue.end_ms, '.')}", *lines, "", ""])
 
 
 def to_text(finals: Iterable[Final]) -> str:
@@ -85,11 +85,11 @@ def to_text(finals: Iterable[Final]) -> str:
     return "".join(f"{final.text}\n" for final in finals if final.text)
 
 
-def to_json(finals: Iterable[Final], **also: object) -> str:
-    """One line: the whole ``text``, every utterance as the daemon sent it, and what is in ``also`` first."""
+def to_json(finals: Iterable[Final], **extra: object) -> str:
+    """One line: the whole ``text``, every utterance as the daemon sent it, and what is in ``extra`` first."""
     utterances = [dataclasses.asdict(final) for final in finals]
     text = " ".join(utterance["text"] for utterance in utterances if utterance["text"])
-    return json.dumps({**also, "text": text, "utterances": utterances}, ensure_ascii=False) + "\n"
+    return json.dumps({**extra, "text": text, "utterances": utterances}, ensure_ascii=False) + "\n"
 
 
 def _words(final: Final) -> Sequence[WordTiming]:
@@ -132,12 +132,12 @@ def _utterance_cues(words: Sequence[WordTiming], limits: CueLimits) -> list[Cue]
             rest = best[end]
             options.append((1 + rest[0], cost + rest[1], end, lines))
         best[begin] = min(options, key=lambda option: option[:3])
-    found, begin = [], 0
+    result, begin = [], 0
     while begin < count:
         _, _, end, lines = best[begin]
-        found.append(Cue(words[begin].start_ms, words[end - 1].end_ms, lines))
+        result.append(Cue(words[begin].start_ms, words[end - 1].end_ms, lines))
         begin = end
-    return found
+    return result
 
 
 def _wrap(texts: Sequence[str], limits: CueLimits) -> tuple[str, ...] | None:
@@ -150,9 +150,9 @@ def _wrap(texts: Sequence[str], limits: CueLimits) -> tuple[str, ...] | None:
     return min(fitting, key=lambda pair: abs(len(pair[0]) - len(pair[1]))) if fitting else None
 
 
-def _clock(ms: int, mark: str) -> str:
+def _timestamp(ms: int, separator: str) -> str:
     seconds, rest = divmod(ms, MS_PER_SECOND)
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{mark}{rest:03d}"
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{separator}{rest:03d}"
 
 
 class SubtitleFile:
@@ -162,35 +162,35 @@ class SubtitleFile:
     depends on it.
     """
 
-    def __init__(self, file: IO[str], form: str, limits: CueLimits = DEFAULT_LIMITS) -> None:
+    def __init__(self, file: IO[str], file_format: str, limits: CueLimits = DEFAULT_LIMITS) -> None:
         self._file = file
-        self._form = form
+        self._file_format = file_format
         self._limits = limits
         self._last: Final | None = None
         self._number = 1
-        if form == "vtt":
+        if file_format == "vtt":
             file.write(VTT_HEADER)
-        self._mark = file.tell()
+        self._last_utterance_offset = file.tell()
 
     def add(self, final: Final) -> None:
         """Append one utterance and flush."""
-        if self._form == "txt":
+        if self._file_format == "txt":
             self._file.write(to_text([final]))
         else:
             self._rewrite_with(final)
         self._file.flush()
 
     def _rewrite_with(self, final: Final) -> None:
-        self._file.seek(self._mark)
+        self._file.seek(self._last_utterance_offset)
         self._file.truncate()
         before = _utterance_cues(_words(self._last), self._limits) if self._last else []
-        found = cues([self._last, final] if self._last else [final], self._limits)
-        self._write(found[: len(before)])
-        self._mark = self._file.tell()
+        new_cues = cues([self._last, final] if self._last else [final], self._limits)
+        self._write(new_cues[: len(before)])
+        self._last_utterance_offset = self._file.tell()
         self._number += len(before)
-        self._write(found[len(before) :])
+        self._write(new_cues[len(before) :])
         self._last = final
 
-    def _write(self, found: Sequence[Cue]) -> None:
-        for number, cue in enumerate(found, start=self._number):
-            self._file.write(srt_cue(number, cue) if self._form == "srt" else vtt_cue(cue))
+    def _write(self, written: Sequence[Cue]) -> None:
+        for number, cue in enumerate(written, start=self._number):
+            self._file.write(srt_cue(number, cue) if self._file_format == "srt" else vtt_cue(cue))

@@ -83,7 +83,7 @@ def test_chinese_has_no_spaces_and_breaks_at_any_character() -> None:
     )
     assert cue.lines == ("今天天气很好",)
     timed = spoken(
-        *((character, place * 100, place * 100 + 90) for place, character in enumerate("今天天气很"))
+        *((character, index * 100, index * 100 + 90) for index, character in enumerate("今天天气很"))
     )
     assert [cue.lines for cue in cues([timed], CueLimits(line_chars=4))] == [("今天", "天气很")]
 
