@@ -2,19 +2,19 @@
 
 import { toSrt, toText, toVtt } from "./subtitles.js";
 
-const FORMS = {
+const FORMATS = {
   txt: [toText, "text/plain"],
   srt: [toSrt, "application/x-subrip"],
   vtt: [toVtt, "text/vtt"],
 };
 
-/** Offer the finals to be saved; `form` is "txt", "srt" or "vtt". */
-export function download(finals, form, now = new Date()) {
-  const [write, type] = FORMS[form];
+/** Offer the finals to be saved; `format` is "txt", "srt" or "vtt". */
+export function download(finals, format, now = new Date()) {
+  const [write, type] = FORMATS[format];
   const url = URL.createObjectURL(new Blob([write(finals)], { type: `${type};charset=utf-8` }));
   const link = document.createElement("a");
   link.href = url;
-  link.download = `captions-${now.toISOString().slice(0, 16).replace("T", "-").replace(":", "")}.${form}`;
+  link.download = `captions-${now.toISOString().slice(0, 16).replace("T", "-").replace(":", "")}.${format}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), 10000);
 }

@@ -9,7 +9,7 @@ const BACKLOG_MS = 5000; // most audio handed to the network at once
 const FIRST_WAIT_MS = 500;
 const MAX_WAIT_MS = 20000;
 const FINISH_MS = 10000; // longest wait for the last finals after stop
-const STALLS = new Set(["idle_timeout", "slow_reader", "start_timeout"]);
+const RETRYABLE_CLIENT_ERRORS = new Set(["idle_timeout", "slow_reader", "start_timeout"]);
 
 /** The newest `maxBytes` of a stream, addressed by their offset from its beginning. */
 export class ReplayBuffer {
@@ -48,7 +48,7 @@ export function backoffMs(tries, retryAfterMs, random = Math.random) {
 }
 
 /**
- * Captions of one recording. `on.message(message)` gets the server's messages, `on.link(link)` the state of the
+ * Captions of one recording. `on.message(message)` gets the server's messages, `on.status(status)` the state of the
  * connection: {state: "connecting" | "live" | "waiting" | "ended", failure?, waitMs?, lostMs?}. The state "ended" comes
  * once and last; its failure is null when all was heard.
  */
@@ -81,7 +81,7 @@ export class LiveStream {
   push(pcm) {
     if (this.over || this.finishing) return;
     this.buffer.append(new Uint8Array(pcm));
-    this.pump();
+    this.sendBuffered();
   }
 
   /** No more audio: send what is left and `stop`, wait for the last finals. */
@@ -93,7 +93,7 @@ export class LiveStream {
       FINISH_MS,
     );
     if (this.waitTimer) this.endWith(this.lastFailure);
-    else this.pump();
+    else this.sendBuffered();
   }
 
   configure(hotwords) {
@@ -104,15 +104,15 @@ export class LiveStream {
   connect() {
     this.waitTimer = null;
     this.ready = false;
-    this.on.link({ state: "connecting" });
+    this.on.status({ state: "connecting" });
     this.session = new Session(this.url, this.start, {
-      ready: (message) => this.begin(message),
+      ready: (message) => this.sessionOpened(message),
       message: (message) => this.receive(message),
-      ended: (failure) => this.ended(failure),
+      ended: (failure) => this.sessionEnded(failure),
     });
   }
 
-  begin(message) {
+  sessionOpened(message) {
     const lostMs = Math.round(Math.max(0, this.buffer.start - this.sent) / this.bytesPerMs);
     this.ready = true;
     this.speaking = false;
@@ -120,11 +120,11 @@ export class LiveStream {
     this.position = this.buffer.start;
     this.originMs = this.baseMs + Math.round(this.buffer.start / this.bytesPerMs);
     this.firstUtterance = this.nextUtterance;
-    this.on.link({ state: "live", model: message.model, latencyMs: message.latency_ms, lostMs });
-    this.pump();
+    this.on.status({ state: "live", model: message.model, latencyMs: message.latency_ms, lostMs });
+    this.sendBuffered();
   }
 
-  pump() {
+  sendBuffered() {
     if (!this.ready || this.stopped) return;
     if (this.position < this.buffer.start) {
       this.session.end({ code: "too_slow", message: "The server cannot keep up.", fault: "server" });
@@ -145,38 +145,38 @@ export class LiveStream {
 
   receive(message) {
     this.tries = 0;
-    const placed = this.place(message);
-    if (placed.type === "speech_started" || placed.type === "partial") this.speaking = true;
-    if (placed.type === "final") {
+    const rebased = this.rebase(message);
+    if (rebased.type === "speech_started" || rebased.type === "partial") this.speaking = true;
+    if (rebased.type === "final") {
       this.speaking = false;
-      this.nextUtterance = placed.utterance + 1;
-      this.heard(placed.end_ms);
+      this.nextUtterance = rebased.utterance + 1;
+      this.releaseBuffer(rebased.end_ms);
     }
-    if (placed.type === "done") this.heard(placed.audio_ms);
-    this.on.message(placed);
+    if (rebased.type === "done") this.releaseBuffer(rebased.audio_ms);
+    this.on.message(rebased);
   }
 
-  heard(ms) {
+  releaseBuffer(ms) {
     this.buffer.release(Math.min(this.bytes(ms - this.baseMs), this.sent));
   }
 
-  place(message) {
-    const placed = { ...message };
+  rebase(message) {
+    const rebased = { ...message };
     for (const name of ["at_ms", "start_ms", "end_ms", "audio_ms"]) {
-      if (name in placed) placed[name] += this.originMs;
+      if (name in rebased) rebased[name] += this.originMs;
     }
-    if ("utterance" in placed) placed.utterance += this.firstUtterance;
-    if (placed.words) {
-      placed.words = placed.words.map((word) => ({
+    if ("utterance" in rebased) rebased.utterance += this.firstUtterance;
+    if (rebased.words) {
+      rebased.words = rebased.words.map((word) => ({
         ...word,
         start_ms: word.start_ms + this.originMs,
         end_ms: word.end_ms + this.originMs,
       }));
     }
-    return placed;
+    return rebased;
   }
 
-  ended(failure) {
+  sessionEnded(failure) {
     this.ready = false;
     if (this.over) return;
     if (failure === null && this.stopped) {
@@ -184,7 +184,8 @@ export class LiveStream {
       return;
     }
     const reason = failure ?? { code: "shutting_down", message: "The server is shutting down.", fault: "server" };
-    const mayRetry = reason.fault !== "client" || reason.retryAfterMs !== undefined || STALLS.has(reason.code);
+    const mayRetry =
+      reason.fault !== "client" || reason.retryAfterMs !== undefined || RETRYABLE_CLIENT_ERRORS.has(reason.code);
     if (!mayRetry || this.finishing) {
       this.endWith(reason);
       return;
@@ -192,7 +193,7 @@ export class LiveStream {
     this.lastFailure = reason;
     const waitMs = backoffMs(this.tries++, reason.retryAfterMs);
     this.waitTimer = setTimeout(() => this.connect(), waitMs);
-    this.on.link({ state: "waiting", failure: reason, waitMs });
+    this.on.status({ state: "waiting", failure: reason, waitMs });
   }
 
   endWith(failure) {
@@ -201,6 +202,6 @@ export class LiveStream {
     clearTimeout(this.waitTimer);
     clearTimeout(this.finishTimer);
     this.session.end(failure);
-    this.on.link({ state: "ended", failure });
+    this.on.status({ state: "ended", failure });
   }
 }

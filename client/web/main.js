@@ -1,10 +1,10 @@
 // The page: buttons, keys and words around one LiveStream at a time.
 
+import { Appearance } from "./appearance.js";
 import { CaptionView } from "./captions.js";
 import { download } from "./download.js";
-import { LevelPicture } from "./level.js";
+import { LevelMeter } from "./level-meter.js";
 import { LiveStream } from "./live.js";
-import { Looks } from "./looks.js";
 import { listMicrophones, Microphone } from "./microphone.js";
 import { parseHotwords, streamUrl } from "./protocol.js";
 import { loadSettings, loadToken, saveSettings, saveToken } from "./settings.js";
@@ -16,15 +16,15 @@ const SILENT_BLOCKS = 80; // four seconds
 const element = (id) => document.getElementById(id);
 const settings = loadSettings();
 const view = new CaptionView(element("captions"));
-const picture = new LevelPicture(element("level"));
-const looks = new Looks(settings, () => {
-  picture.draw();
+const levelMeter = new LevelMeter(element("level"));
+const appearance = new Appearance(settings, () => {
+  levelMeter.draw();
   view.follow();
 });
 
 let token = loadToken();
 let finals = [];
-let unfinished = null; // the running utterance's newest partial
+let lastPartial = null; // the running utterance's newest partial
 let recording = null; // {microphone, stream} while one runs
 let recordedMs = 0; // by recordings that have ended
 let nextUtterance = 0;
@@ -49,7 +49,7 @@ function setRunning(running) {
   element("start").setAttribute("aria-pressed", String(running));
   element("start-label").textContent = running ? "Stop" : "Start";
   element("empty").querySelector("[data-idle]").hidden = running;
-  if (!running) picture.clear();
+  if (!running) levelMeter.clear();
 }
 
 function showWaiting({ failure, waitMs }) {
@@ -77,7 +77,7 @@ async function start() {
   try {
     current.microphone = await Microphone.open(
       settings,
-      (pcm, level) => hear(current, pcm, level),
+      (pcm, level) => onBlock(current, pcm, level),
       (error) => {
         setAlert(error.message);
         stop();
@@ -108,7 +108,7 @@ async function start() {
     },
     originMs: recordedMs,
     firstUtterance: nextUtterance,
-    on: { message: receive, link: (link) => linkChanged(current, link) },
+    on: { message: receive, status: (status) => connectionChanged(current, status) },
   });
 }
 
@@ -133,8 +133,8 @@ function toggle() {
   else start();
 }
 
-function hear(current, pcm, level) {
-  picture.push(level);
+function onBlock(current, pcm, level) {
+  levelMeter.push(level);
   if (!current.stream) return;
   current.stream.push(pcm);
   element("clock").textContent = clockText(current.stream.positionMs);
@@ -148,10 +148,10 @@ function receive(message) {
     case "partial":
       element("empty").hidden = true;
       view.partial(message);
-      unfinished = message;
+      lastPartial = message;
       break;
     case "final":
-      unfinished = null;
+      lastPartial = null;
       nextUtterance = message.utterance + 1;
       if (message.text) {
         element("empty").hidden = true;
@@ -166,21 +166,23 @@ function receive(message) {
   }
 }
 
-function linkChanged(current, link) {
+function connectionChanged(current, status) {
   clearInterval(countdown);
-  switch (link.state) {
+  switch (status.state) {
     case "connecting":
       setStatus("connecting", "Connecting");
       break;
     case "live":
-      setStatus("live", `Listening · ${link.model} · ${link.latencyMs} ms`);
-      setAlert(link.lostMs ? `${(link.lostMs / 1000).toFixed(1)} s of sound were lost while the server was away.` : "");
+      setStatus("live", `Listening · ${status.model} · ${status.latencyMs} ms`);
+      setAlert(
+        status.lostMs ? `${(status.lostMs / 1000).toFixed(1)} s of sound were lost while the server was away.` : "",
+      );
       break;
     case "waiting":
-      showWaiting(link);
+      showWaiting(status);
       break;
     case "ended":
-      ended(current, link.failure);
+      ended(current, status.failure);
       break;
   }
 }
@@ -191,7 +193,7 @@ function ended(current, failure) {
   current.microphone.release();
   wakeLock?.release().catch(() => undefined);
   wakeLock = null;
-  keepUnfinished();
+  keepLastPartial();
   element("start").disabled = false;
   setRunning(false);
   if (!failure) {
@@ -206,9 +208,9 @@ function ended(current, failure) {
 }
 
 /** A recording that broke off leaves the words it had. */
-function keepUnfinished() {
-  if (!unfinished) return;
-  const { committed, tail, ...rest } = unfinished;
+function keepLastPartial() {
+  if (!lastPartial) return;
+  const { committed, tail, ...rest } = lastPartial;
   receive({ ...rest, type: "final", text: joinWords([committed, tail]) });
 }
 
@@ -291,11 +293,11 @@ function clockText(ms) {
 const KEYS = {
   " ": toggle,
   Enter: toggle,
-  "+": () => looks.resizeText(1),
-  "=": () => looks.resizeText(1),
-  "-": () => looks.resizeText(-1),
-  d: () => looks.toggleTheme(),
-  f: () => looks.toggleFullScreen(),
+  "+": () => appearance.resizeText(1),
+  "=": () => appearance.resizeText(1),
+  "-": () => appearance.resizeText(-1),
+  d: () => appearance.toggleTheme(),
+  f: () => appearance.toggleFullScreen(),
   s: openSettings,
   "?": () => element("help").showModal(),
 };
@@ -310,9 +312,9 @@ document.addEventListener("keydown", (event) => {
 });
 
 element("start").addEventListener("click", toggle);
-element("smaller").addEventListener("click", () => looks.resizeText(-1));
-element("larger").addEventListener("click", () => looks.resizeText(1));
-element("theme").addEventListener("click", () => looks.toggleTheme());
+element("smaller").addEventListener("click", () => appearance.resizeText(-1));
+element("larger").addEventListener("click", () => appearance.resizeText(1));
+element("theme").addEventListener("click", () => appearance.toggleTheme());
 element("open-settings").addEventListener("click", openSettings);
 element("open-help").addEventListener("click", () => element("help").showModal());
 element("clear").addEventListener("click", clear);
@@ -322,5 +324,5 @@ for (const button of document.querySelectorAll("[data-download]")) {
 addEventListener("beforeunload", (event) => {
   if (recording) event.preventDefault();
 });
-looks.apply();
+appearance.apply();
 fillDevices();

@@ -22,13 +22,13 @@ export function toVtt(finals) {
 
 /** Utterances in order of time to cues that do not overlap: {startMs, endMs, lines}. */
 export function cues(finals) {
-  const found = finals.flatMap((final) => utteranceCues(timedWords(final)));
-  found.forEach((cue, index) => {
+  const result = finals.flatMap((final) => utteranceCues(timedWords(final)));
+  result.forEach((cue, index) => {
     cue.endMs = Math.max(cue.endMs, cue.startMs + LIMITS.minCueMs);
-    const next = found[index + 1];
+    const next = result[index + 1];
     if (next) cue.endMs = Math.max(cue.startMs, Math.min(cue.endMs, next.startMs));
   });
-  return found;
+  return result;
 }
 
 function timedWords(final) {
@@ -66,12 +66,12 @@ function utteranceCues(words) {
     }
     best[begin] = chosen;
   }
-  const found = [];
+  const result = [];
   for (let begin = 0; begin < words.length; begin = best[begin].end) {
     const { end, lines } = best[begin];
-    found.push({ startMs: words[begin].start_ms, endMs: words[end - 1].end_ms, lines });
+    result.push({ startMs: words[begin].start_ms, endMs: words[end - 1].end_ms, lines });
   }
-  return found;
+  return result;
 }
 
 function wrap(texts) {
@@ -97,13 +97,14 @@ function block(lines) {
   return [...lines, "", ""].join("\n");
 }
 
-function times({ startMs, endMs }, mark) {
-  return `${clock(startMs, mark)} --> ${clock(endMs, mark)}`;
+function times({ startMs, endMs }, separator) {
+  return `${timestamp(startMs, separator)} --> ${timestamp(endMs, separator)}`;
 }
 
-function clock(ms, mark) {
+function timestamp(ms, separator) {
   const two = (number) => String(number).padStart(2, "0");
   const seconds = Math.floor(ms / 1000);
   const rest = String(ms % 1000).padStart(3, "0");
-  return `${two(Math.floor(seconds / 3600))}:${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}${mark}${rest}`;
+  const minutes = Math.floor(seconds / 60) % 60;
+  return `${two(Math.floor(seconds / 3600))}:${two(minutes)}:${two(seconds % 60)}${separator}${rest}`;
 }

@@ -1,12 +1,12 @@
-// Text size, dark and light, full screen: how the page looks, remembered with the settings.
+// Text size, dark and light, full screen: how the page looks, saved with the settings.
 
 import { saveSettings } from "./settings.js";
 
 const FONT_STEPS = 6;
 const darkByDefault = matchMedia("(prefers-color-scheme: dark)");
 
-/** Applies and changes the looks in `settings`; `changed` is called after every change. */
-export class Looks {
+/** Applies and changes the appearance in `settings`; `changed` is called after every change. */
+export class Appearance {
   constructor(settings, changed) {
     this.settings = settings;
     this.changed = changed;

@@ -5,7 +5,7 @@ const CLIP_DB = -3;
 const BAR_PX = 3;
 const GAP_PX = 2;
 
-export class LevelPicture {
+export class LevelMeter {
   constructor(canvas) {
     this.canvas = canvas;
     this.levels = [];
@@ -41,9 +41,9 @@ export class LevelPicture {
     context.clearRect(0, 0, width, height);
     for (let index = 0; index < count; index++) {
       const level = this.levels[this.levels.length - count + index];
-      const share = level === undefined ? 0 : Math.max(0, Math.min(1, 1 - level / FLOOR_DB));
-      const size = Math.max(BAR_PX, share * height);
-      context.fillStyle = share === 0 ? rest : level > CLIP_DB ? clip : bar;
+      const fraction = level === undefined ? 0 : Math.max(0, Math.min(1, 1 - level / FLOOR_DB));
+      const size = Math.max(BAR_PX, fraction * height);
+      context.fillStyle = fraction === 0 ? rest : level > CLIP_DB ? clip : bar;
       context.beginPath();
       context.roundRect(index * (BAR_PX + GAP_PX), (height - size) / 2, BAR_PX, size, BAR_PX / 2);
       context.fill();
