@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from streamasr.acoustic import Encoder, StreamingEncoder, load_encoder, save_encoder
+from streamasr.acoustic import AnyEncoder, AnyStreamingEncoder, load_encoder, save_encoder
 from streamasr.acoustic.onnx.export import write_graph
 from streamasr.acoustic.onnx.graph import trace
 from streamasr.acoustic.onnx.runtime import OnnxEncoder
@@ -60,7 +60,7 @@ class Measured:
     """The largest difference of a log-prob from PyTorch's, in any step."""
 
 
-def write_graphs(weights: Path, config: EncoderConfig, names: Sequence[str]) -> Encoder:
+def write_graphs(weights: Path, config: EncoderConfig, names: Sequence[str]) -> AnyEncoder:
     """Write the encoder's graphs beside its weights; the encoder itself."""
     from safetensors import safe_open
 
@@ -78,7 +78,7 @@ def write_graphs(weights: Path, config: EncoderConfig, names: Sequence[str]) -> 
 
 @torch.inference_mode()
 def measure(
-    name: str, made: dict[str, StreamingEncoder], config: EncoderConfig, batches: list[int], rounds: int
+    name: str, made: dict[str, AnyStreamingEncoder], config: EncoderConfig, batches: list[int], rounds: int
 ) -> list[Measured]:
     """Every chunk size and batch; each round is one step of every backend."""
     measured = []
@@ -138,7 +138,7 @@ def main() -> int:
                 encoder = write_graphs(weights, config, args.backends)
                 for threads in args.threads:
                     torch.set_num_threads(threads)
-                    made: dict[str, StreamingEncoder] = {TORCH: encoder}
+                    made: dict[str, AnyStreamingEncoder] = {TORCH: encoder}
                     made |= {
                         graph: OnnxEncoder(weights.with_name(f"{graph}.onnx"), threads)
                         for graph in args.backends

@@ -22,6 +22,7 @@ import time
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -30,7 +31,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from streamasr.acoustic import Encoder, State, build_encoder
+from streamasr.acoustic import AnyEncoder, build_encoder
 from streamasr.config import EncoderConfig, FastConformerEncoderConfig, WhisperEncoderConfig
 from streamasr.toml import from_mapping
 from streamasr.units import MS_PER_SECOND
@@ -91,12 +92,12 @@ class Work:
 class Stepper:
     """An encoder with streams under way, to be stepped again and again through the same chunk."""
 
-    def __init__(self, encoder: Encoder, n_mels: int, chunk: int, batch: int) -> None:
+    def __init__(self, encoder: AnyEncoder, n_mels: int, chunk: int, batch: int) -> None:
         weight = encoder.head.weight
         self.encoder = encoder
         self.mel_BTM: Tensor = torch.randn(batch, chunk * encoder.subsampling, n_mels).to(weight)
         self.lengths_B = torch.full((batch,), self.mel_BTM.shape[1], device=weight.device)
-        self.state: State = encoder.initial_state(batch)
+        self.state: Any = encoder.initial_state(batch)
 
     def __call__(self) -> Tensor:
         """One step; the streams move on."""
@@ -105,7 +106,7 @@ class Stepper:
         return out.log_probs_BTV
 
 
-def build(config: EncoderConfig) -> Encoder:
+def build(config: EncoderConfig) -> AnyEncoder:
     """The encoder with random weights, ready to step."""
     torch.manual_seed(0)
     return build_encoder(config, VOCABULARY[config.family]).eval().requires_grad_(False)
@@ -121,7 +122,7 @@ def count_flops(stepper: Stepper) -> int:
     return counter.get_total_flops()
 
 
-def count_work(encoder: Encoder, n_mels: int, chunk: int) -> Work:
+def count_work(encoder: AnyEncoder, n_mels: int, chunk: int) -> Work:
     """Count one step of one stream, on the CPU."""
     stepper = Stepper(encoder, n_mels, chunk, batch=1)
     element = encoder.head.weight.element_size()
@@ -132,7 +133,7 @@ def count_work(encoder: Encoder, n_mels: int, chunk: int) -> Work:
     )
 
 
-def latency_ms(encoder: Encoder, chunk: int) -> int:
+def latency_ms(encoder: AnyEncoder, chunk: int) -> int:
     """Milliseconds of audio in a chunk."""
     return chunk * encoder.subsampling * FRAME_MS
 
@@ -169,7 +170,7 @@ def measure_cuda(stepper: Stepper, rounds: int, *, graphs: bool) -> float:
         stepper()
     run: Callable[[], object] = stepper
     if graphs:
-        static: State = type(stepper.state)(*(leaf.clone() for leaf in stepper.state))
+        static: Any = type(stepper.state)(*(leaf.clone() for leaf in stepper.state))
         stepper.state = static
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):

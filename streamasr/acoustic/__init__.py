@@ -1,4 +1,4 @@
-"""Encoders: log-mel frames in, CTC log-probs out, with a rolling state."""
+"""Encode log-mel frames into CTC log-probs, with a rolling state."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ import safetensors
 import safetensors.torch
 import torch
 
-from streamasr.acoustic.base import Encoder, State, StepOutput, StreamingEncoder
+from streamasr.acoustic.base import AnyEncoder, AnyStreamingEncoder, Encoder, ParameterGroup, StepOutput
 from streamasr.acoustic.fastconformer import FastConformerEncoder
 from streamasr.acoustic.whisper import WhisperEncoder
 from streamasr.config import EncoderConfig, FastConformerEncoderConfig
 from streamasr.errors import ModelError
 
 __all__ = [
+    "AnyEncoder",
+    "AnyStreamingEncoder",
     "Encoder",
-    "State",
+    "ParameterGroup",
     "StepOutput",
-    "StreamingEncoder",
     "build_encoder",
     "load_encoder",
     "save_encoder",
 ]
 
 
-def build_encoder(config: EncoderConfig, vocab_size: int) -> Encoder:
+def build_encoder(config: EncoderConfig, vocab_size: int) -> AnyEncoder:
     """An encoder of the family that ``config`` names, with random weights."""
     if isinstance(config, FastConformerEncoderConfig):
         return FastConformerEncoder(config, vocab_size)
@@ -34,7 +35,7 @@ def build_encoder(config: EncoderConfig, vocab_size: int) -> Encoder:
 
 def load_encoder(
     config: EncoderConfig, path: Path, vocab_size: int, device: torch.device | str = "cpu"
-) -> Encoder:
+) -> AnyEncoder:
     """The encoder with the weights of a safetensors file, in float32, ready to run.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every encoder family offers. Nothing outside ``acoustic`` may know which family runs.
+"""Define the interface of every encoder family. Code outside ``acoustic`` uses nothing else of a family.
 
 Shape suffixes: B batch, T mel frames or encoder frames, M mel bands, D model width, V tokens.
 """
@@ -6,72 +6,95 @@ Shape suffixes: B batch, T mel frames or encoder frames, M mel bands, D model wi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamasr.config import EncoderConfig
 
-State = Any
-"""A NamedTuple of tensors, batch as dim 0 of every leaf; only its own encoder looks inside."""
+S = TypeVar("S", bound=tuple[Tensor, ...])
+"""An encoder's state: a NamedTuple of tensors, batch as dim 0 of every leaf; only its own encoder looks inside."""
 
 
-class StepOutput(NamedTuple):
-    """What one step gives: ``state``, natural-log ``log_probs_BTV`` and how many of its frames count."""
+class StepOutput(NamedTuple, Generic[S]):
+    """The new ``state``, natural-log ``log_probs_BTV``, and the number of valid frames of each row."""
 
-    state: State
+    state: S
     log_probs_BTV: Tensor
     lengths_B: Tensor
 
 
 class Encoded(NamedTuple):
-    """What :meth:`Encoder.encode` gives."""
+    """The result of :meth:`Encoder.encode`."""
 
     hidden_BTD: Tensor
     """Before the CTC head."""
     lengths_B: Tensor
     """Frames of each row."""
     tapped_BTD: Tensor | None
-    """After the layer that was asked for, as the head takes it."""
+    """After the layer that ``tap_layer`` names, as input for the head."""
 
 
-class StreamingEncoder(Protocol):
-    """Mel frames in, CTC log-probs out, with a rolling state that is a value."""
+class StreamingEncoder(Protocol[S]):
+    """Turns mel frames into CTC log-probs, with a rolling state that is a value."""
 
+    vocab_size: int
+    """Tokens V, the blank included."""
     subsampling: int
-    """Mel frames for one encoder frame."""
+    """Mel frames of one encoder frame."""
     left_padding_frames: int
-    """Mel frames of a stream's first step that come before its first real one; what they hold means nothing."""
+    """Mel frames of padding before the first real frame of a stream's first step; their values have no effect."""
     chunk_frames: tuple[int, ...]
-    """Chunk sizes a session may choose from, in encoder frames, rising."""
+    """Chunk sizes that a session may choose from, in encoder frames, ascending."""
     hops_per_chunk: int
-    """A stream moves on by this part of a chunk at a time, and what is behind it is look-ahead; 1 for none."""
+    """Hops of one chunk: each step moves a stream on by one hop; the rest of the chunk is look-ahead. 1 for none."""
 
-    def initial_state(self, batch: int) -> State:
-        """The state of ``batch`` streams that have heard nothing, on the encoder's device."""
+    @property
+    def parameter_count(self) -> int:
+        """The number of weights."""
+
+    @property
+    def supports_whole_utterances(self) -> bool:
+        """Whether :meth:`forward` works; an exported graph without the model's weights can only stream."""
+
+    def initial_state(self, batch: int) -> S:
+        """The state of ``batch`` new streams, on the encoder's device."""
 
     def step(
-        self, state: State, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
-    ) -> StepOutput:
-        """One chunk of each of B streams, T mel frames of which the first ``lengths_B`` count.
+        self, state: S, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
+    ) -> StepOutput[S]:
+        """Encode one chunk of each of B streams: T mel frames, the first ``lengths_B`` of which are valid.
 
-        The streams move on by ``advance_B`` mel frames, whole encoder frames; by all that count if it is not given.
-        Those behind are look-ahead: the next step hears them again. Only for ``hops_per_chunk`` above 1.
+        The streams advance by ``advance_B`` mel frames, a whole number of encoder frames; by default by all valid
+        frames. The frames behind are look-ahead: the next step gets them again. Needs ``hops_per_chunk`` above 1.
 
-        T is a whole number of encoder frames, at most a chunk. A row may be shorter, and end inside an encoder frame
-        if it is its stream's last; the lead counts as part of it. A row's result does not depend on its neighbours.
+        T is a whole number of encoder frames, at most a chunk. A row may be shorter, and the last one of a stream may
+        end inside an encoder frame. Left padding counts as part of a row. Rows do not influence one another.
         """
 
     def forward(self, mel_BTM: Tensor, lengths_B: Tensor, chunk_frames: int | None) -> tuple[Tensor, Tensor]:
-        """Whole utterances (without a lead) under the mask that streaming in chunks of ``chunk_frames`` gives.
+        """Encode whole utterances, without left padding, under the mask of streaming in ``chunk_frames`` chunks.
 
-        Returns ``(log_probs_BTV, lengths_B)``; ``chunk_frames=None`` lets every frame see the whole utterance.
+        Returns ``(log_probs_BTV, lengths_B)``. With ``chunk_frames=None`` every frame sees the whole utterance.
+
+        Raises:
+            ConfigError: the encoder does not support whole utterances.
         """
 
 
-class Encoder(nn.Module, ABC):
-    """A family as this project builds and trains it; implements :class:`StreamingEncoder`.
+class ParameterGroup(NamedTuple):
+    """Parameters at one depth of an encoder, by their names."""
+
+    part: Literal["stem", "layers", "head"]
+    """``layers`` includes what lies between the last layer and the head."""
+    depth: int
+    """Layers between this group and the top: 0 for the last layer, the number of layers for the stem."""
+    parameters: dict[str, nn.Parameter]
+
+
+class Encoder(nn.Module, ABC, Generic[S]):
+    """Base class of the families that this project builds and trains; implements :class:`StreamingEncoder`.
 
     Args:
         config: sizes and chunking.
@@ -80,8 +103,9 @@ class Encoder(nn.Module, ABC):
 
     config: EncoderConfig
     blocks: nn.ModuleList
-    """The layers, first one first."""
+    """The layers, bottom first."""
     head: nn.Linear
+    supports_whole_utterances = True
 
     def __init__(self, config: EncoderConfig, vocab_size: int) -> None:
         super().__init__()
@@ -91,14 +115,39 @@ class Encoder(nn.Module, ABC):
         self.left_padding_frames = config.left_padding_frames
         self.hops_per_chunk = config.hops_per_chunk
 
+    @property
+    def parameter_count(self) -> int:
+        """See :class:`StreamingEncoder`."""
+        return sum(weight.numel() for weight in self.parameters())
+
+    @property
     @abstractmethod
-    def initial_state(self, batch: int) -> State:
+    def stem_modules(self) -> tuple[nn.Module, ...]:
+        """The modules below the layers that turn mel frames into encoder frames."""
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """The parameters by depth, from the stem to the head; each parameter is in one group."""
+        layers = len(self.blocks)
+        places: dict[nn.Parameter, tuple[Literal["stem", "layers", "head"], int]] = {}
+        for stem in self.stem_modules:
+            places.update(dict.fromkeys(stem.parameters(), ("stem", layers)))
+        for layer, block in enumerate(self.blocks):
+            places.update(dict.fromkeys(block.parameters(), ("layers", layers - 1 - layer)))
+        places.update(dict.fromkeys(self.head.parameters(), ("head", 0)))
+        groups: dict[tuple[Literal["stem", "layers", "head"], int], ParameterGroup] = {}
+        for name, parameter in self.named_parameters():
+            place = places.get(parameter, ("layers", 0))
+            groups.setdefault(place, ParameterGroup(*place, {})).parameters[name] = parameter
+        return list(groups.values())
+
+    @abstractmethod
+    def initial_state(self, batch: int) -> S:
         """See :class:`StreamingEncoder`."""
 
     @abstractmethod
     def step(
-        self, state: State, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
-    ) -> StepOutput:
+        self, state: S, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
+    ) -> StepOutput[S]:
         """See :class:`StreamingEncoder`."""
 
     @abstractmethod
@@ -112,32 +161,38 @@ class Encoder(nn.Module, ABC):
         tap_layer: int | None = None,
         checkpoint_layers: bool = False,
     ) -> Encoded:
-        """Hidden states [B, T, D] of whole utterances under the streaming mask, for training.
+        """Compute the hidden states [B, T, D] of whole utterances under the streaming mask, for training.
 
         Args:
-            mel_BTM: as for :meth:`forward`, like the next two.
-            lengths_B: mel frames of each row.
-            chunk_frames: one size, or one for every row.
-            position_B: where in the position table each row begins, for families that have one; 0 by default.
-            tap_layer: give the states after so many layers, too.
-            checkpoint_layers: keep no inner values of the layers for the backward pass but compute them again.
+            mel_BTM: as for :meth:`forward`.
+            lengths_B: valid mel frames of each row.
+            chunk_frames: one chunk size for all rows, or a tensor [B] with one for each.
+            position_B: the row's start in the position table, for families that have one; 0 by default.
+            tap_layer: also return the states after this many layers.
+            checkpoint_layers: save memory: recompute activations inside the layers in the backward pass.
         """
 
     def forward(
         self, mel_BTM: Tensor, lengths_B: Tensor, chunk_frames: int | Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Whole utterances under the streaming mask; see :class:`StreamingEncoder`.
+        """Encode whole utterances under the streaming mask; see :class:`StreamingEncoder`.
 
-        ``chunk_frames`` may also be a tensor [B]: a chunk size for every row.
+        ``chunk_frames`` may also be a tensor [B]: one chunk size for each row.
         """
         encoded = self.encode(mel_BTM, lengths_B, chunk_frames)
         return self.log_probs(encoded.hidden_BTD), encoded.lengths_B
 
     def compile_layers(self) -> None:
-        """Compile what :meth:`encode` calls for every layer: once, since all layers share the code."""
+        """Compile the layers for :meth:`encode`. All layers share one compiled function."""
         for block in self.blocks:
             block.compile(dynamic=True)
 
     def log_probs(self, hidden_BTD: Tensor) -> Tensor:
-        """Natural-log token probabilities [B, T, V] of hidden states, always in float32."""
+        """Return natural-log token probabilities [B, T, V] of hidden states, always in float32."""
         return F.log_softmax(self.head(hidden_BTD).float(), dim=-1)
+
+
+AnyStreamingEncoder: TypeAlias = StreamingEncoder[Any]
+"""An encoder whose state the code hands back to it without looking inside."""
+AnyEncoder: TypeAlias = Encoder[Any]
+"""The same, of the families that this project trains."""

@@ -80,7 +80,7 @@ class Block(nn.Module):
         return x_BTD + mlp_BTD
 
 
-class WhisperEncoder(Encoder):
+class WhisperEncoder(Encoder[WhisperState]):
     """Implements :class:`streamasr.acoustic.base.StreamingEncoder`.
 
     Args:
@@ -134,7 +134,7 @@ class WhisperEncoder(Encoder):
 
     def step(
         self, state: WhisperState, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
-    ) -> StepOutput:
+    ) -> StepOutput[WhisperState]:
         """One chunk of each stream; see the Protocol. ``mel_BTM`` has whole encoder frames."""
         c = self.config
         advance_B = lengths_B if advance_B is None else advance_B
@@ -230,6 +230,11 @@ class WhisperEncoder(Encoder):
         assert conv.bias is not None
         weight, bias = conv.weight.double(), conv.bias.double()
         return F.conv1d(middle_BDT.double(), weight, bias, conv.stride).float()
+
+    @property
+    def stem_modules(self) -> tuple[nn.Module, ...]:
+        """See :class:`Encoder`."""
+        return self.conv1, self.conv2
 
     @property
     def early(self) -> nn.ModuleList:

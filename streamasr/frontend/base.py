@@ -1,4 +1,4 @@
-"""What every front end offers: samples to frames of features, with a carried tail that is a value.
+"""Define the interface of every front end: samples to frames of features, with a carried state that is a value.
 
 Shape suffixes: B batch, S samples, T frames, M features.
 """
@@ -6,36 +6,34 @@ Shape suffixes: B batch, S samples, T frames, M features.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from torch import Tensor, nn
 
 from streamasr.config import AnyFrontendConfig
 
-MelState = Any
-"""A NamedTuple of tensors, batch as dim 0 of every leaf; only its own front end looks inside."""
+M = TypeVar("M", bound=tuple[Tensor, ...])
+"""A front end's state: a NamedTuple of tensors, batch as dim 0 of every leaf; only its own front end looks inside."""
 
 
-class FrontEnd(nn.Module, ABC):
-    """Samples to frames; any split of a stream's samples gives the same frames."""
+class FrontEnd(nn.Module, ABC, Generic[M]):
+    """Turns samples into frames. Any split of a stream's samples gives the same frames."""
 
     config: AnyFrontendConfig
 
     @abstractmethod
-    def initial_state(self, batch: int, left_padding_samples: int = 0) -> MelState:
+    def initial_state(self, batch: int, left_padding_samples: int = 0) -> M:
         """The state of ``batch`` new streams; their first step has this many zeros before the first sample."""
 
     @abstractmethod
-    def step(
-        self, state: MelState, pcm_BS: Tensor, lengths_B: Tensor | None = None
-    ) -> tuple[MelState, Tensor]:
-        """Frames of the next samples of each stream.
+    def step(self, state: M, pcm_BS: Tensor, lengths_B: Tensor | None = None) -> tuple[M, Tensor]:
+        """Compute the frames of the next samples of each stream.
 
         Args:
-            state: what :meth:`initial_state` or the last call gave.
+            state: from :meth:`initial_state` or the last call.
             pcm_BS: float32 samples in -1..1, a whole number of hops.
-            lengths_B: how many of them are there, the lead included; a row with fewer than S is at its end. All are
-                by default.
+            lengths_B: valid samples of each row, left padding included; a row with fewer than S is at its end.
+                By default all are valid.
 
         Returns:
             The new state and ``mel_BTM`` with ``T = S / hop``.
@@ -43,7 +41,11 @@ class FrontEnd(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, pcm_BS: Tensor, lengths_B: Tensor | None = None) -> Tensor:
-        """``mel_BTM`` of whole utterances side by side, of the first ``lengths_B`` samples of each row.
+        """Compute ``mel_BTM`` of whole utterances, of the first ``lengths_B`` samples of each row.
 
-        How many frames of a row count is for :meth:`streamasr.framing.Framing.mel_frames` to say.
+        :meth:`streamasr.framing.Framing.mel_frames` gives the number of valid frames of a row.
         """
+
+
+AnyFrontEnd: TypeAlias = FrontEnd[Any]
+"""A front end whose state the code hands back to it without looking inside."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from streamasr.config import AnyFrontendConfig, NemoFrontendConfig
-from streamasr.frontend.base import FrontEnd
+from streamasr.frontend.base import AnyFrontEnd
 from streamasr.frontend.mel import LogMel
 from streamasr.frontend.nemo import NemoLogMel
 
 
-def build_frontend(config: AnyFrontendConfig) -> FrontEnd:
+def build_frontend(config: AnyFrontendConfig) -> AnyFrontEnd:
     """The front end of the family that ``config`` names."""
     if isinstance(config, NemoFrontendConfig):
         return NemoLogMel(config)

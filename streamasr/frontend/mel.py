@@ -24,7 +24,7 @@ class MelState(NamedTuple):
     tail_BS: Tensor
 
 
-class LogMel(FrontEnd):
+class LogMel(FrontEnd[MelState]):
     """Whisper's log-mel spectrogram with two changes that make it streamable.
 
     The window of frame ``t`` covers samples ``[hop * (t + 1) - n_fft, hop * (t + 1))`` instead of being centred, and

@@ -34,7 +34,7 @@ class NemoMelState(NamedTuple):
     """Samples of the time line since the sound's end; 0 while it goes on."""
 
 
-class NemoLogMel(FrontEnd):
+class NemoLogMel(FrontEnd[NemoMelState]):
     """``AudioToMelSpectrogramPreprocessor`` without dither, normalisation and padding.
 
     Edges shorter than half a window are mirrored as far as they go, and silent beyond (NeMo refuses such sounds).

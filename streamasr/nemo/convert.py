@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from streamasr.acoustic import Encoder, build_encoder, save_encoder
+from streamasr.acoustic import AnyEncoder, build_encoder, save_encoder
 from streamasr.config import ModelConfig
 from streamasr.decoding.loading import TOKENS_FILE
 from streamasr.decoding.tokens import BLANK, TokenList
@@ -100,7 +100,7 @@ def import_nemo(
     return Imported(out, config, model)
 
 
-def _write(out: Path, encoder: Encoder, tokens: TokenList, files: Mapping[str, bytes]) -> None:
+def _write(out: Path, encoder: AnyEncoder, tokens: TokenList, files: Mapping[str, bytes]) -> None:
     """The model folder, whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as parts:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from streamasr.acoustic import StreamingEncoder, load_encoder
+from streamasr.acoustic import AnyStreamingEncoder, load_encoder
 from streamasr.acoustic.onnx.runtime import OnnxEncoder
 from streamasr.config import Backend, EncoderConfig
 from streamasr.errors import ConfigError, ModelError
@@ -27,7 +27,7 @@ def load_step_encoder(
     device: torch.device,
     backend: Backend = "auto",
     threads: int = 0,
-) -> StreamingEncoder:
+) -> AnyStreamingEncoder:
     """The encoder of a model folder, ready to step.
 
     Args:
@@ -68,7 +68,7 @@ def load_step_encoder(
 def _load_graph(path: Path, config: EncoderConfig, vocab_size: int, threads: int) -> OnnxEncoder:
     weights = path.parent / WEIGHTS_FILE
 
-    def whole() -> StreamingEncoder:
+    def whole() -> AnyStreamingEncoder:
         return load_encoder(config, weights, vocab_size)
 
     encoder = OnnxEncoder(path, threads, whole if weights.is_file() else None)

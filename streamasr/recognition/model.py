@@ -9,15 +9,14 @@ from pathlib import Path
 
 import torch
 
-from streamasr.acoustic import StreamingEncoder
-from streamasr.acoustic.onnx.runtime import OnnxEncoder
+from streamasr.acoustic import AnyStreamingEncoder
 from streamasr.config import Backend, ModelConfig
 from streamasr.decoding.loading import TOKENS_FILE, load_decoder
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.errors import ConfigError, ModelError
 from streamasr.framing import Framing, framing_of
-from streamasr.frontend.base import FrontEnd
+from streamasr.frontend.base import AnyFrontEnd
 from streamasr.frontend.build import build_frontend
 from streamasr.recognition.backend import GRAPH_FILE, WEIGHTS_FILE, load_step_encoder
 from streamasr.recognition.chunking import ChunkQueue
@@ -34,18 +33,15 @@ class LoadedModel:
     """Everything that sessions of one model share. Nothing in it changes while it runs."""
 
     config: ModelConfig
-    frontend: FrontEnd
-    encoder: StreamingEncoder
+    frontend: AnyFrontEnd
+    encoder: AnyStreamingEncoder
     decoder: UtteranceDecoder
     device: torch.device
 
     @property
     def parameters(self) -> int:
         """Weights of the encoder."""
-        if isinstance(self.encoder, OnnxEncoder):
-            return self.encoder.info.parameters
-        assert isinstance(self.encoder, torch.nn.Module)
-        return sum(weight.numel() for weight in self.encoder.parameters())
+        return self.encoder.parameter_count
 
     @property
     def sample_rate(self) -> int:

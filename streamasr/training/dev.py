@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from streamasr import scoring
-from streamasr.acoustic import Encoder
+from streamasr.acoustic import AnyEncoder
 from streamasr.decoding.greedy import greedy_text_of_ids
 from streamasr.frontend.build import build_frontend
 from streamasr.training import losses
@@ -71,7 +71,7 @@ class DevSet:
         self.references = [tokenizer.normalise(text) for text in corpus.texts]
 
     @torch.no_grad()
-    def measure(self, encoder: Encoder, chunk_frames: int, step: int) -> Measured:
+    def measure(self, encoder: AnyEncoder, chunk_frames: int, step: int) -> Measured:
         """Answers and error rates under the streaming mask of ``chunk_frames``; the same on every process."""
         answers, loss, frames = {}, 0.0, 0
         for some in self._batches():
@@ -114,7 +114,7 @@ class DevSet:
             batches[-1].append(index)
         return batches
 
-    def _log_probs(self, encoder: Encoder, some: list[int], chunk_frames: int) -> tuple[Tensor, Tensor]:
+    def _log_probs(self, encoder: AnyEncoder, some: list[int], chunk_frames: int) -> tuple[Tensor, Tensor]:
         offsets, samples = self.corpus.offsets, self.corpus.samples
         pieces = [torch.from_numpy(np.array(samples[offsets[i] : offsets[i + 1]])) for i in some]
         pcm_BS = nn.utils.rnn.pad_sequence(pieces, batch_first=True).to(self.group.device) / INT16_SCALE

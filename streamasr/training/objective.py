@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from streamasr.acoustic import Encoder
+from streamasr.acoustic import AnyEncoder
 from streamasr.training import losses
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.batches.prepare import FeatureBatch
@@ -42,7 +42,9 @@ class Objective(nn.Module):
         teacher: its pretrained original with full context, which stands still; needed for distillation only.
     """
 
-    def __init__(self, config: TrainConfig, encoder: Encoder, blank: int, teacher: Encoder | None) -> None:
+    def __init__(
+        self, config: TrainConfig, encoder: AnyEncoder, blank: int, teacher: AnyEncoder | None
+    ) -> None:
         super().__init__()
         self.config = config
         self.encoder = encoder

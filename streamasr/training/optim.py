@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from streamasr.acoustic import ParameterGroup
 from streamasr.training.config import OptimConfig
 from streamasr.training.objective import Objective
 
@@ -21,11 +22,11 @@ def build_optimizer(objective: Objective, config: OptimConfig) -> torch.optim.Ad
     ``freeze_encoder_steps``.
     """
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
-    layers = objective.encoder.config.layers
-    for name, parameter in _learning(objective):
-        scale = _rate_scale(name, layers, config)
+    for group in _learning(objective):
+        scale, at_once = _rate_scale(group, config), group.part == "head"
         if scale > 0:
-            groups.setdefault((scale, parameter.dim() > 1, _at_once(name)), []).append(parameter)
+            for parameter in group.parameters.values():
+                groups.setdefault((scale, parameter.dim() > 1, at_once), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
@@ -42,20 +43,18 @@ def build_optimizer(objective: Objective, config: OptimConfig) -> torch.optim.Ad
 
 
 def freeze(objective: Objective, config: OptimConfig, *, head_only: bool) -> None:
-    """Let gradients flow to what learns only: nothing that the recipe holds still, and at first the head alone."""
-    layers = objective.encoder.config.layers
-    for name, parameter in _learning(objective):
-        parameter.requires_grad_(_rate_scale(name, layers, config) > 0 and (_at_once(name) or not head_only))
+    """Let gradients flow only to the weights that learn: those that the recipe trains, at first the head alone."""
+    for group in _learning(objective):
+        learns = _rate_scale(group, config) > 0 and (group.part == "head" or not head_only)
+        for parameter in group.parameters.values():
+            parameter.requires_grad_(learns)
 
 
-def _learning(objective: Objective) -> Iterator[tuple[str, nn.Parameter]]:
-    yield from objective.encoder.named_parameters()
+def _learning(objective: Objective) -> Iterator[ParameterGroup]:
+    """The encoder's parameters by depth, then a distillation's projection, which learns like the head."""
+    yield from objective.encoder.parameter_groups()
     if objective.to_teacher is not None:
-        yield from objective.to_teacher.named_parameters(prefix="to_teacher")
-
-
-def _at_once(name: str) -> bool:
-    return name.startswith(("head.", "to_teacher."))
+        yield ParameterGroup("head", 0, dict(objective.to_teacher.named_parameters(prefix="to_teacher")))
 
 
 def load_optimizer(optimizer: torch.optim.AdamW, state: dict[str, Any]) -> None:
@@ -72,14 +71,13 @@ def set_rates(optimizer: torch.optim.AdamW, step: int, config: OptimConfig) -> N
         group["lr"] = group["peak_lr"] * schedule(config, step, group["start"])
 
 
-def _rate_scale(name: str, layers: int, config: OptimConfig) -> float:
-    if _at_once(name):
+def _rate_scale(group: ParameterGroup, config: OptimConfig) -> float:
+    """The group's share of the recipe's learning rate; 0 for weights that do not learn."""
+    if group.part == "head":
         return config.head_factor
-    if name.startswith("blocks."):
-        return config.layer_decay ** (layers - 1 - int(name.split(".")[1]))
-    if name.startswith(("conv", "stem.")):
-        return config.layer_decay**layers if config.train_stem else 0.0
-    return 1.0
+    if group.part == "stem" and not config.train_stem:
+        return 0.0
+    return config.layer_decay**group.depth
 
 
 def schedule(config: OptimConfig, step: int, start: int) -> float:

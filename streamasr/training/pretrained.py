@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from streamasr.acoustic import Encoder
+from streamasr.acoustic import AnyEncoder
 from streamasr.decoding.loading import TOKENS_FILE
 from streamasr.decoding.tokens import TokenList
 from streamasr.errors import ModelError
@@ -28,7 +28,7 @@ _BLOCK_NAMES = {
 }
 
 
-def load_pretrained(encoder: Encoder, path: Path, tokens: TokenList | None = None) -> list[str]:
+def load_pretrained(encoder: AnyEncoder, path: Path, tokens: TokenList | None = None) -> list[str]:
     """Copy the weights of ``path`` into ``encoder``; returns the names that the file did not hold (the CTC head).
 
     Args:
@@ -62,7 +62,7 @@ def load_pretrained(encoder: Encoder, path: Path, tokens: TokenList | None = Non
     return list(fit.missing_keys)
 
 
-def _carry_over(weights: dict[str, Tensor], encoder: Encoder, old: TokenList, new: TokenList) -> None:
+def _carry_over(weights: dict[str, Tensor], encoder: AnyEncoder, old: TokenList, new: TokenList) -> None:
     """Put the head's rows of the tokens that both lists have where ``new`` has them."""
     places = {token: number for number, token in enumerate(old.tokens)}
     kept = [(number, places[token]) for number, token in enumerate(new.tokens) if token in places]

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from streamasr.acoustic import Encoder, save_encoder
+from streamasr.acoustic import AnyEncoder, save_encoder
 from streamasr.errors import ModelError
 
 METADATA_KEY = "temperature"
@@ -22,7 +22,7 @@ METADATA_KEY = "temperature"
 _HEAD = ("head.weight", "head.bias")
 
 
-def save_softened(encoder: Encoder, path: Path, temperature: float) -> None:
+def save_softened(encoder: AnyEncoder, path: Path, temperature: float) -> None:
     """Write the encoder's weights with the head divided by ``temperature``, which is noted unless it is 1."""
     softened = copy.deepcopy(encoder)
     softened.load_state_dict(sharpened(encoder.state_dict(), 1.0 / temperature))

@@ -19,7 +19,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from streamasr.acoustic import Encoder, build_encoder
+from streamasr.acoustic import AnyEncoder, Encoder, build_encoder
 from streamasr.config import ModelConfig
 from streamasr.text import text_rules
 from streamasr.toml import to_toml
@@ -224,7 +224,7 @@ class Trainer:
             self._note_best(sum(rates) / len(rates))
         return reports
 
-    def averaged(self) -> Encoder:
+    def averaged(self) -> AnyEncoder:
         """The weights that are measured and exported."""
         encoder = self.average.module
         assert isinstance(encoder, Encoder)

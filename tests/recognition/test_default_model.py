@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamasr.acoustic import Encoder, StreamingEncoder
+from streamasr.acoustic import AnyEncoder, AnyStreamingEncoder, Encoder
 from streamasr.frontend.files import read_audio
 from streamasr.manifest import read_manifest
 from streamasr.recognition.model import LoadedModel, load_model
@@ -31,13 +31,13 @@ class Speech:
         self.frames_B = torch.tensor([-(-len(sound) // model.frame_samples) for sound in sounds])
         self.model = model
 
-    def whole(self, encoder: Encoder, chunk_frames: int) -> Tensor:
+    def whole(self, encoder: AnyEncoder, chunk_frames: int) -> Tensor:
         """Log-probs of the frames of all clips, one clip after another."""
         mel_BTM = self.model.frontend(self.pcm_BS).to(encoder.head.weight.dtype)
         log_probs_BTV, _ = encoder.forward(mel_BTM, self.frames_B * encoder.subsampling, chunk_frames)
         return torch.cat([row_TV[:count] for row_TV, count in zip(log_probs_BTV, self.frames_B, strict=True)])
 
-    def streamed(self, encoder: StreamingEncoder, chunk_frames: int) -> Tensor:
+    def streamed(self, encoder: AnyStreamingEncoder, chunk_frames: int) -> Tensor:
         """The same, chunk by chunk."""
         count = len(self.frames_B)
         mel_state = self.model.frontend.initial_state(count)

@@ -47,7 +47,7 @@ class _PositionKeys(NamedTuple):
     keys_LHNK: Tensor
 
 
-class FastConformerEncoder(Encoder):
+class FastConformerEncoder(Encoder[FastConformerState]):
     """Implements :class:`streamasr.acoustic.base.StreamingEncoder`.
 
     Args:
@@ -72,6 +72,11 @@ class FastConformerEncoder(Encoder):
         """The layers, first one first."""
         return tuple(block for block in self.blocks if isinstance(block, Block))
 
+    @property
+    def stem_modules(self) -> tuple[nn.Module, ...]:
+        """See :class:`Encoder`."""
+        return (self.stem,)
+
     def initial_state(self, batch: int) -> FastConformerState:
         """The state of ``batch`` streams that have heard nothing; see the Protocol."""
         c, like = self.config, self.head.weight
@@ -90,7 +95,7 @@ class FastConformerEncoder(Encoder):
         mel_BTM: Tensor,
         lengths_B: Tensor,
         advance_B: Tensor | None = None,
-    ) -> StepOutput:
+    ) -> StepOutput[FastConformerState]:
         """One chunk of each stream; see the Protocol."""
         assert advance_B is None, "a convolution's and the stem's tails are those of whole chunks"
         return self.advance(
@@ -99,7 +104,7 @@ class FastConformerEncoder(Encoder):
 
     def advance(
         self, state: FastConformerState, mel_BTM: Tensor, lengths_B: Tensor, positions_LHNK: Tensor
-    ) -> StepOutput:
+    ) -> StepOutput[FastConformerState]:
         """:meth:`step` with everything it depends on, for who exports it: see :meth:`position_keys`."""
         C = self.config.left_context_frames
         first_B = (state.cached_B == 0) * self.left_padding_frames

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from streamasr.acoustic.base import State, StreamingEncoder
+from streamasr.acoustic.base import AnyStreamingEncoder
 
 TOLERANCE = 1e-4
 """How far the log-probs of a graph in float32 may lie from those of the encoder."""
@@ -35,7 +35,9 @@ class Agreement:
 
 
 @torch.inference_mode()
-def compare(reference: StreamingEncoder, other: StreamingEncoder, mel_FM: Tensor, seed: int = 0) -> Agreement:
+def compare(
+    reference: AnyStreamingEncoder, other: AnyStreamingEncoder, mel_FM: Tensor, seed: int = 0
+) -> Agreement:
     """Step both through ``mel_FM`` in every chunk size, alone and in batches of rows of different lengths.
 
     Each is given the sound in its own precision: what a reference in float64 would have rounded is then no part of
@@ -71,12 +73,12 @@ def compare(reference: StreamingEncoder, other: StreamingEncoder, mel_FM: Tensor
     return Agreement(steps, len(same), worst, float(difference.mean()), float(same.float().mean()))
 
 
-def _precision(state: State) -> torch.dtype:
+def _precision(state: tuple[Tensor, ...]) -> torch.dtype:
     precision: torch.dtype = next(leaf.dtype for leaf in state if leaf.is_floating_point())
     return precision
 
 
-def _advance(encoder: StreamingEncoder, chunk: int, lengths_B: Tensor) -> Tensor | None:
+def _advance(encoder: AnyStreamingEncoder, chunk: int, lengths_B: Tensor) -> Tensor | None:
     """A hop where the chunk is whole; a row that is shorter is at its end, and has no look-ahead."""
     if encoder.hops_per_chunk == 1:
         return None

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from streamasr.acoustic.base import Encoder
+from streamasr.acoustic.base import AnyEncoder
 from streamasr.acoustic.onnx.agreement import TOLERANCE, Agreement, compare
 from streamasr.acoustic.onnx.graph import Traced, trace
 from streamasr.acoustic.onnx.quantise import quantise_weights
@@ -24,7 +24,13 @@ from streamasr.errors import ModelError
 
 
 def export_encoder(
-    encoder: Encoder, config: EncoderConfig, weights: Path, out: Path, mel_FM: Tensor, *, int8: bool = False
+    encoder: AnyEncoder,
+    config: EncoderConfig,
+    weights: Path,
+    out: Path,
+    mel_FM: Tensor,
+    *,
+    int8: bool = False,
 ) -> Agreement:
     """Write the encoder's streaming step to ``out`` as ONNX, and tell how it agrees with the encoder.
 
@@ -65,7 +71,13 @@ def export_encoder(
 
 
 def write_graph(
-    traced: Traced, encoder: Encoder, config: EncoderConfig, weights: Path, out: Path, *, int8: bool = False
+    traced: Traced,
+    encoder: AnyEncoder,
+    config: EncoderConfig,
+    weights: Path,
+    out: Path,
+    *,
+    int8: bool = False,
 ) -> None:
     """Write what :func:`trace` made of an encoder, unchecked; the arguments are those of :func:`export_encoder`.
 

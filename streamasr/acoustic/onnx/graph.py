@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from streamasr.acoustic.base import Encoder, State, StepOutput
+from streamasr.acoustic.base import AnyEncoder, StepOutput
 from streamasr.acoustic.fastconformer import FastConformerEncoder
 from streamasr.acoustic.fastconformer.layers import distance_sinusoids
 from streamasr.errors import ConfigError, ModelError
@@ -54,10 +54,10 @@ class StreamingStep(nn.Module):
 
     distances_ND: Tensor
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: AnyEncoder) -> None:
         super().__init__()
         self.encoder = encoder
-        self.initial: State = encoder.initial_state(1)
+        self.initial: Any = encoder.initial_state(1)
         self.carried = tuple(name for name in self.initial._fields if getattr(self.initial, name).numel())
         self.ahead = encoder.hops_per_chunk > 1
         self.most_frames = max(encoder.chunk_frames)
@@ -77,7 +77,9 @@ class StreamingStep(nn.Module):
         out = self._step(state, mel_BTM, lengths_B, advance_B)
         return out.log_probs_BTV, out.lengths_B, *(getattr(out.state, name) for name in self.carried)
 
-    def _step(self, state: State, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None) -> StepOutput:
+    def _step(
+        self, state: Any, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None
+    ) -> StepOutput[Any]:
         encoder = self.encoder
         if not isinstance(encoder, FastConformerEncoder):
             return encoder.step(state, mel_BTM, lengths_B, advance_B)
@@ -91,7 +93,7 @@ class StreamingStep(nn.Module):
         return encoder.advance(state, mel_BTM, lengths_B, keys_LHNK[:, :, spare : keys_LHNK.shape[2] - spare])
 
 
-def trace(encoder: Encoder, n_mels: int) -> Traced:
+def trace(encoder: AnyEncoder, n_mels: int) -> Traced:
     """The streaming step of an encoder in float32 as an ONNX program.
 
     Inputs are ``mel`` [B, T, M] in float32, ``lengths`` [B] (and ``advance`` [B], where there is look-ahead) in

@@ -10,12 +10,12 @@ from collections import namedtuple
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from streamasr.acoustic.base import State, StepOutput, StreamingEncoder
+from streamasr.acoustic.base import AnyStreamingEncoder, StepOutput
 from streamasr.acoustic.onnx.graph import ADVANCE, FRAMES, LENGTHS, LOG_PROBS, MEL, NEW
 from streamasr.acoustic.onnx.weights import read_table
 from streamasr.errors import ConfigError, ModelError
@@ -23,6 +23,8 @@ from streamasr.errors import ConfigError, ModelError
 METADATA_KEY = "streamasr"
 """Where in the file's own metadata the :class:`GraphInfo` stands, as JSON."""
 _ERRORS_ONLY = 3
+OnnxState: TypeAlias = tuple[Tensor, ...]
+"""A named tuple with the leaves that the graph declares."""
 _DTYPES = {"tensor(float)": torch.float32, "tensor(int64)": torch.int64}
 
 
@@ -74,7 +76,7 @@ class OnnxEncoder:
     """
 
     def __init__(
-        self, path: Path, threads: int = 0, whole: Callable[[], StreamingEncoder] | None = None
+        self, path: Path, threads: int = 0, whole: Callable[[], AnyStreamingEncoder] | None = None
     ) -> None:
         try:
             import onnxruntime
@@ -100,7 +102,7 @@ class OnnxEncoder:
                     f"{path}: made for other weights than {weights.name}; `streamasr model export --onnx` renews it"
                 )
         self._load_whole = whole
-        self._whole: StreamingEncoder | None = None
+        self._whole: AnyStreamingEncoder | None = None
         self.subsampling = self.info.subsampling
         self.left_padding_frames = self.info.left_padding_frames
         self.hops_per_chunk = self.info.hops_per_chunk
@@ -111,20 +113,31 @@ class OnnxEncoder:
         self._state_type = _state_type(names)
         self._leaves = {name: (tuple(inputs[name].shape[1:]), _DTYPES[inputs[name].type]) for name in names}
 
-    def initial_state(self, batch: int) -> State:
+    @property
+    def parameter_count(self) -> int:
+        """See the Protocol."""
+        return self.info.parameters
+
+    @property
+    def supports_whole_utterances(self) -> bool:
+        """See the Protocol: whether the model's own weights can be loaded."""
+        return self._load_whole is not None
+
+    def initial_state(self, batch: int) -> OnnxState:
         """The state of ``batch`` streams that have heard nothing; see the Protocol."""
-        return self._state_type(
+        state: OnnxState = self._state_type(
             *(torch.zeros(batch, *shape, dtype=dtype) for shape, dtype in self._leaves.values())
         )
+        return state
 
     def step(
-        self, state: State, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
-    ) -> StepOutput:
+        self, state: OnnxState, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
+    ) -> StepOutput[OnnxState]:
         """One chunk of each stream; see the Protocol."""
         B, T, _ = mel_BTM.shape
         # Bound by address: the runtime reads and writes torch's memory, and copies nothing.
         binding = self._session.io_binding()
-        inputs = {MEL: mel_BTM, LENGTHS: lengths_B, **state._asdict()}
+        inputs = {MEL: mel_BTM, LENGTHS: lengths_B, **dict(zip(self._leaves, state, strict=True))}
         if self.hops_per_chunk > 1:
             inputs[ADVANCE] = lengths_B if advance_B is None else advance_B
         held = {name: tensor.contiguous() for name, tensor in inputs.items()}

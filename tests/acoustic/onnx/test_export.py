@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from streamasr.acoustic import Encoder, build_encoder, load_encoder, save_encoder
+from streamasr.acoustic import AnyEncoder, build_encoder, load_encoder, save_encoder
 from streamasr.acoustic.onnx import export
 from streamasr.acoustic.onnx.agreement import TOLERANCE, Agreement, compare
 from streamasr.acoustic.onnx.export import export_encoder
@@ -41,14 +41,14 @@ CONFIGS: dict[str, EncoderConfig] = {
 class Exported(NamedTuple):
     """A graph, what it was made from, and what its maker said."""
 
-    encoder: Encoder
+    encoder: AnyEncoder
     config: EncoderConfig
     weights: Path
     path: Path
     agreement: Agreement
 
 
-def saved(config: EncoderConfig, folder: Path, seed: int) -> Encoder:
+def saved(config: EncoderConfig, folder: Path, seed: int) -> AnyEncoder:
     """An encoder of weights large enough to matter, as a model folder holds it."""
     torch.manual_seed(seed)
     encoder = build_encoder(config, VOCAB)

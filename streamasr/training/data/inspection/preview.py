@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from streamasr.errors import ConfigError
-from streamasr.frontend.base import FrontEnd
+from streamasr.frontend.base import AnyFrontEnd
 from streamasr.frontend.build import build_frontend
 from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance, read_manifest
@@ -95,7 +95,9 @@ def preview(
 
 
 @torch.no_grad()
-def _augmented(clean: list[npt.NDArray[np.float32]], augment: Augment, frontend: FrontEnd) -> list[_Stages]:
+def _augmented(
+    clean: list[npt.NDArray[np.float32]], augment: Augment, frontend: AnyFrontEnd
+) -> list[_Stages]:
     hop = frontend.config.hop
     pieces = [torch.from_numpy(clean_S) for clean_S in clean]
     clean_BS = nn.utils.rnn.pad_sequence(pieces, batch_first=True)
