@@ -58,7 +58,7 @@ class Stream:
 
     def accept(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
         if len(log_probs_TV):
-            self.chunks.append((log_probs_TV, chunk.end_sample + len(chunk.ahead_S)))
+            self.chunks.append((log_probs_TV, chunk.end_sample + len(chunk.lookahead_S)))
 
 
 @dataclass(frozen=True, slots=True)

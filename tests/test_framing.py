@@ -72,8 +72,8 @@ def test_chunks_have_all_frames_of_the_utterance(framing: Framing, samples: int,
     assert sum(len(chunk.samples_S) for chunk in chunks) == samples
     assert [chunk.end is not None for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
     whole = chunk_frames * framing.frame_samples
-    assert all(chunk.line_samples == whole for chunk in chunks[:-1])
-    slots = sum(framing.padded_mel_frames(chunk.line_samples) for chunk in chunks)
+    assert all(chunk.padded_samples == whole for chunk in chunks[:-1])
+    slots = sum(framing.padded_mel_frames(chunk.padded_samples) for chunk in chunks)
     if samples:
         assert slots - framing.left_padding_frames == framing.mel_frames(samples)
 

@@ -17,8 +17,8 @@ import torch
 
 from streamasr.decoding.utterance import UtteranceOutcome, UtteranceState
 from streamasr.engine.config import EngineConfig
-from streamasr.engine.schedule import Lane, Scheduler, Work
-from streamasr.engine.session import Session, Sink
+from streamasr.engine.schedule import ChunkJob, QueuedSession, Scheduler
+from streamasr.engine.session import MessageSink, Session
 from streamasr.engine.stats import EngineStats
 from streamasr.errors import EngineError, OverloadedError, StreamasrError
 from streamasr.protocol.messages import Error, Start
@@ -43,8 +43,8 @@ class Engine:
         self._scheduler = Scheduler(self.config, model.sample_rate)
         self._batch = BatchStep(model, self.config.max_sessions)
         self._sessions: dict[str, Session] = {}
-        self._opening = threading.Lock()
-        self._worker = threading.Thread(target=self._work, name="streamasr-engine", daemon=True)
+        self._admission_lock = threading.Lock()
+        self._worker = threading.Thread(target=self._run, name="streamasr-engine", daemon=True)
         self._worker.start()
 
     def __enter__(self) -> Engine:
@@ -55,7 +55,7 @@ class Engine:
     ) -> None:
         self.close()
 
-    def open(self, start: Start, sink: Sink, resume: Callable[[], None] = lambda: None) -> Session:
+    def open(self, start: Start, sink: MessageSink, resume: Callable[[], None] = lambda: None) -> Session:
         """A new session.
 
         Args:
@@ -69,19 +69,19 @@ class Engine:
             OverloadedError: all sessions are taken, or the engine is stopping; with ``retry_after_ms``.
         """
         options = resolve_options(start, self.model)
-        with self._opening:
+        with self._admission_lock:
             queue = self.model.chunk_queue(options.chunk_frames)
-            lane = self._scheduler.admit(uuid.uuid4().hex, options.chunk_frames, queue)
+            queued = self._scheduler.admit(uuid.uuid4().hex, options.chunk_frames, queue)
             session = Session(
                 model=self.model,
                 options=options,
                 scheduler=self._scheduler,
-                lane=lane,
+                queued=queued,
                 sink=sink,
                 resume=resume,
                 leave=self._leave,
             )
-            self._sessions[lane.id] = session
+            self._sessions[queued.id] = session
             return session
 
     @property
@@ -103,7 +103,7 @@ class Engine:
 
         Blocks; call it on a thread of its own. Returns false if time ran out first.
         """
-        with self._opening:
+        with self._admission_lock:
             self._scheduler.begin_drain()
             sessions = list(self._sessions.values())
         for session in sessions:
@@ -118,55 +118,55 @@ class Engine:
         for session in list(self._sessions.values()):
             self._fail(session, gone)
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
         while (batch := self._scheduler.next_batch()) is not None:
             self._step(batch)
 
-    def _step(self, batch: list[Work]) -> None:
+    def _step(self, batch: list[ChunkJob]) -> None:
         try:
-            log_probs, times = self._batch.run([(work.lane.slot, work.chunk) for work in batch])
+            log_probs, times = self._batch.run([(job.queued.slot, job.chunk) for job in batch])
         except Exception:
             logger.exception("a step with %d sessions failed", len(batch))
             self._scheduler.count_failure(step=True)
-            for work in batch:
-                self._fail_lane(work.lane, EngineError("recognition failed; open a new session to go on"))
+            for job in batch:
+                self._fail_queued(job.queued, EngineError("recognition failed; open a new session to go on"))
             return
         self._scheduler.count_step(len(batch), times)
-        for session, work, outcome in self._decode(batch, log_probs):
-            with self._failing(session):
-                for message in session.captioner.end(work.chunk, *outcome):
+        for session, job, outcome in self._decode(batch, log_probs):
+            with self._isolated(session):
+                for message in session.captioner.end_chunk(job.chunk, *outcome):
                     session.emit(message)
-                if self._scheduler.finish(work):
+                if self._scheduler.finish(job):
                     session.resume()
             if session.over:
                 self._leave(session)
 
     def _decode(
-        self, batch: list[Work], log_probs: list[LogProbs]
-    ) -> list[tuple[Session, Work, UtteranceOutcome]]:
+        self, batch: list[ChunkJob], log_probs: list[LogProbs]
+    ) -> list[tuple[Session, ChunkJob, UtteranceOutcome]]:
         """What the decoder makes of the chunks of the sessions that are still here, in one call of it."""
         began = time.perf_counter()
-        hearing: list[tuple[Session, Work]] = []
+        hearing: list[tuple[Session, ChunkJob]] = []
         steps: list[tuple[UtteranceState, LogProbs]] = []
-        for work, log_probs_TV in zip(batch, log_probs, strict=True):
-            session = self._sessions.get(work.lane.id)
+        for job, log_probs_TV in zip(batch, log_probs, strict=True):
+            session = self._sessions.get(job.queued.id)
             if session is None:
                 continue  # It left while its chunk was stepped; another session may have its slot by now.
-            with self._failing(session):
+            with self._isolated(session):
                 self.model.decoder.beams.check(log_probs_TV)
-                steps.append((session.captioner.begin(work.chunk), log_probs_TV))
-                hearing.append((session, work))
+                steps.append((session.captioner.begin_chunk(job.chunk), log_probs_TV))
+                hearing.append((session, job))
         outcomes: list[UtteranceOutcome] = []
-        with self._failing(*(session for session, _ in hearing)):
+        with self._isolated(*(session for session, _ in hearing)):
             outcomes = self.model.decoder.step_all(steps, threads=self.config.decoder_threads)
         for _ in outcomes:
             self._scheduler.count_decoding((time.perf_counter() - began) / len(outcomes))
         return [(*heard, outcome) for heard, outcome in zip(hearing, outcomes, strict=False)]
 
     @contextmanager
-    def _failing(self, *sessions: Session) -> Iterator[None]:
+    def _isolated(self, *sessions: Session) -> Iterator[None]:
         """Whatever goes wrong inside ends ``sessions``, and nothing else."""
         try:
             yield
@@ -176,8 +176,8 @@ class Engine:
                 self._scheduler.count_failure(step=False)
                 self._fail(session, EngineError("recognition failed; open a new session to go on"))
 
-    def _fail_lane(self, lane: Lane, error: StreamasrError) -> None:
-        session = self._sessions.get(lane.id)
+    def _fail_queued(self, queued: QueuedSession, error: StreamasrError) -> None:
+        session = self._sessions.get(queued.id)
         if session is not None:
             self._fail(session, error)
 
@@ -197,4 +197,4 @@ class Engine:
 
     def _leave(self, session: Session) -> None:
         self._sessions.pop(session.id, None)
-        self._scheduler.release(session.lane)
+        self._scheduler.release(session.queued)

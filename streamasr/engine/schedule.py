@@ -1,6 +1,6 @@
 """Which chunks are stepped next: admission, bounded queues, fair turns, waking the worker.
 
-The only place that locks. Knows no tensor, decoder or socket: a session is a :class:`Lane` here.
+The only place that locks. Knows no tensor, decoder or socket: a session is a :class:`QueuedSession` here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from streamasr.units import ms_to_samples, samples_to_ms
 
 
 @dataclass(slots=True, eq=False)
-class Lane:
+class QueuedSession:
     """One session's place in the engine. What changes in it is guarded by the scheduler's lock."""
 
     id: str
@@ -34,19 +34,19 @@ class Lane:
     ready_since: float = 0.0
 
 
-class Work(NamedTuple):
+class ChunkJob(NamedTuple):
     """One chunk to step."""
 
-    lane: Lane
+    queued: QueuedSession
     chunk: Chunk
     ready_since: float
-    """The clock's seconds when the chunk became the next of its lane and whole."""
+    """The clock's seconds when the chunk became the next of its session and whole."""
 
 
 class Scheduler:
     """Lanes, their queues and their turns. Every method may be called from any thread.
 
-    Turns go round: a lane whose chunk is ready waits behind those that were ready before, and after its turn
+    Turns go round: a session whose chunk is ready waits behind those that were ready before, and after its turn
     behind all of them again. So a file that comes at full speed takes the places that live sessions leave
     free, no more.
 
@@ -63,9 +63,9 @@ class Scheduler:
         self._sample_rate = sample_rate
         self._clock = clock
         self._changed = threading.Condition()
-        self._lanes: dict[str, Lane] = {}
+        self._sessions: dict[str, QueuedSession] = {}
         self._free_slots = list(reversed(range(config.max_sessions)))
-        self._ready: dict[str, Lane] = {}
+        self._ready: dict[str, QueuedSession] = {}
         self._counters = Counters()
         self._draining = False
         self._closed = False
@@ -75,8 +75,8 @@ class Scheduler:
         self.heartbeat = clock()
         """The clock's seconds when the worker last came to ask for work."""
 
-    def admit(self, identity: str, chunk_frames: int, queue: ChunkQueue) -> Lane:
-        """A lane with a slot of its own, fed through ``queue``.
+    def admit(self, session_id: str, chunk_frames: int, queue: ChunkQueue) -> QueuedSession:
+        """A session with a slot of its own, fed through ``queue``.
 
         Raises:
             OverloadedError: all slots are taken, or the engine is stopping.
@@ -97,39 +97,41 @@ class Scheduler:
                     retry_after_ms=self._config.retry_after_ms,
                 )
             self._counters.sessions_opened += 1
-            lane = Lane(identity, self._free_slots.pop(), chunk_frames, queue)
-            self._lanes[identity] = lane
-            return lane
+            session = QueuedSession(session_id, self._free_slots.pop(), chunk_frames, queue)
+            self._sessions[session_id] = session
+            return session
 
-    def release(self, lane: Lane) -> None:
-        """Give the lane's slot back; what still waits in it is dropped. Releasing twice is nothing."""
+    def release(self, session: QueuedSession) -> None:
+        """Give the session's slot back; what still waits in it is dropped. Releasing twice is nothing."""
         with self._changed:
-            if self._lanes.pop(lane.id, None) is None:
+            if self._sessions.pop(session.id, None) is None:
                 return
-            self._ready.pop(lane.id, None)
-            self._free_slots.append(lane.slot)
+            self._ready.pop(session.id, None)
+            self._free_slots.append(session.slot)
             self._changed.notify_all()
 
-    def append(self, lane: Lane, samples_S: Samples) -> None:
-        """Queue audio; ignored once the lane is released.
+    def append(self, session: QueuedSession, samples_S: Samples) -> None:
+        """Queue audio; ignored once the session is released.
 
         Raises:
             OverloadedError: the queue is full; nothing was queued.
         """
         with self._changed:
-            if lane.id not in self._lanes:
+            if session.id not in self._sessions:
                 return
-            if lane.queue.waiting + len(samples_S) > self._hard:
+            if session.queue.waiting + len(samples_S) > self._hard:
                 raise OverloadedError(
                     f"more than {self._config.hard_backlog_ms} ms of audio would wait; "
                     "send no faster than it is recognised"
                 )
-            lane.queue.append(samples_S)
-            lane.congested = lane.congested or lane.queue.waiting > self._high
-            self._offer(lane)
+            session.queue.append(samples_S)
+            session.congested = session.congested or session.queue.waiting > self._high
+            self._offer(session)
 
-    def mark(self, lane: Lane, mark: EndMark | HotwordsMark, rest_S: Samples | None = None) -> None:
-        """Queue something to do after the audio so far; ignored once the lane is released.
+    def mark(
+        self, session: QueuedSession, mark: EndMark | HotwordsMark, rest_S: Samples | None = None
+    ) -> None:
+        """Queue something to do after the audio so far; ignored once the session is released.
 
         ``rest_S`` comes before the mark: what a resampler still held, too little for any limit to mind.
 
@@ -137,20 +139,20 @@ class Scheduler:
             OverloadedError: too many marks wait; nothing was queued.
         """
         with self._changed:
-            if lane.id not in self._lanes:
+            if session.id not in self._sessions:
                 return
-            full = lane.queue.waiting_marks >= self._config.max_waiting_marks
+            full = session.queue.waiting_marks >= self._config.max_waiting_marks
             if full and not isinstance(mark, StopMark):
                 raise OverloadedError(
-                    f"{lane.queue.waiting_marks} finalize and configure messages wait already; send fewer"
+                    f"{session.queue.waiting_marks} finalize and configure messages wait already; send fewer"
                 )
             if rest_S is not None:
-                lane.queue.append(rest_S)
-            lane.queue.mark(mark)
-            self._offer(lane)
+                session.queue.append(rest_S)
+            session.queue.mark(mark)
+            self._offer(session)
 
-    def next_batch(self) -> list[Work] | None:
-        """Wait for work: one chunk each of lanes of one chunk size, longest ready first; ``None`` at the end.
+    def next_batch(self) -> list[ChunkJob] | None:
+        """Wait for work: one chunk each of sessions of one chunk size, longest ready first; ``None`` at the end.
 
         Only the worker asks; every turn of its wait is a heartbeat.
         """
@@ -163,29 +165,29 @@ class Scheduler:
                     return self._pick()
                 self._changed.wait(self._config.heartbeat_interval_s)
 
-    def finish(self, work: Work) -> bool:
-        """The chunk's messages are out; true where the lane was congested and no longer is."""
+    def finish(self, job: ChunkJob) -> bool:
+        """The chunk's messages are out; true where the session was congested and no longer is."""
         with self._changed:
-            self._counters.audio_seconds += len(work.chunk.samples_S) / self._sample_rate
-            self._counters.chunk_lag_s.observe(self._clock() - work.ready_since)
-            lane = work.lane
-            lane.stepping = False
-            if lane.id not in self._lanes:
+            self._counters.audio_seconds += len(job.chunk.samples_S) / self._sample_rate
+            self._counters.chunk_lag_s.observe(self._clock() - job.ready_since)
+            session = job.queued
+            session.stepping = False
+            if session.id not in self._sessions:
                 return False
-            self._offer(lane)
-            relieved = lane.congested and lane.queue.waiting <= self._low
-            lane.congested = lane.congested and not relieved
+            self._offer(session)
+            relieved = session.congested and session.queue.waiting <= self._low
+            session.congested = session.congested and not relieved
             return relieved
 
     def begin_drain(self) -> None:
-        """Admit no more lanes."""
+        """Admit no more sessions."""
         with self._changed:
             self._draining = True
 
     def wait_idle(self, timeout_s: float | None) -> bool:
-        """Wait until every lane is released; false if time ran out first."""
+        """Wait until every session is released; false if time ran out first."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._lanes, timeout_s)
+            return self._changed.wait_for(lambda: not self._sessions, timeout_s)
 
     def close(self) -> None:
         """Send the worker home."""
@@ -217,29 +219,31 @@ class Scheduler:
     def stats(self) -> EngineStats:
         """Everything counted so far."""
         with self._changed:
-            waiting = sum(lane.queue.waiting for lane in self._lanes.values())
+            waiting = sum(session.queue.waiting for session in self._sessions.values())
             return self._counters.snapshot(
-                sessions=len(self._lanes),
+                sessions=len(self._sessions),
                 queue_depth=len(self._ready),
                 backlog_ms=samples_to_ms(waiting, self._sample_rate),
             )
 
-    def backlog_ms(self, lane: Lane) -> int:
-        """Audio waiting in a lane."""
-        return samples_to_ms(lane.queue.waiting, self._sample_rate)
+    def backlog_ms(self, session: QueuedSession) -> int:
+        """Audio waiting in a session."""
+        return samples_to_ms(session.queue.waiting, self._sample_rate)
 
-    def _offer(self, lane: Lane) -> None:
-        if lane.queue.ready and not lane.stepping and lane.id not in self._ready:
-            lane.ready_since = self._clock()
-            self._ready[lane.id] = lane
+    def _offer(self, session: QueuedSession) -> None:
+        if session.queue.ready and not session.stepping and session.id not in self._ready:
+            session.ready_since = self._clock()
+            self._ready[session.id] = session
             self._changed.notify_all()
 
-    def _pick(self) -> list[Work]:
+    def _pick(self) -> list[ChunkJob]:
         oldest = next(iter(self._ready.values()))
-        lanes = [lane for lane in self._ready.values() if lane.chunk_frames == oldest.chunk_frames]
+        sessions = [
+            session for session in self._ready.values() if session.chunk_frames == oldest.chunk_frames
+        ]
         batch = []
-        for lane in lanes[: self._config.max_batch]:
-            del self._ready[lane.id]
-            lane.stepping = True
-            batch.append(Work(lane, lane.queue.take(), lane.ready_since))
+        for session in sessions[: self._config.max_batch]:
+            del self._ready[session.id]
+            session.stepping = True
+            batch.append(ChunkJob(session, session.queue.take(), session.ready_since))
         return batch

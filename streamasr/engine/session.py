@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
-from streamasr.engine.schedule import Lane, Scheduler
+from streamasr.engine.schedule import QueuedSession, Scheduler
 from streamasr.errors import ProtocolError
 from streamasr.protocol.messages import HotwordSpec, Ready, ServerMessage
 from streamasr.recognition.captions import Captioner
@@ -17,7 +17,7 @@ from streamasr.recognition.model import LoadedModel
 from streamasr.recognition.options import SessionOptions, resolve_hotwords
 from streamasr.recognition.pcm_reader import PcmReader
 
-Sink = Callable[[ServerMessage], None]
+MessageSink = Callable[[ServerMessage], None]
 """Takes a session's messages, in order, on the engine's thread: it must return at once and not raise."""
 
 
@@ -34,26 +34,26 @@ class Session:
         model: LoadedModel,
         options: SessionOptions,
         scheduler: Scheduler,
-        lane: Lane,
-        sink: Sink,
+        queued: QueuedSession,
+        sink: MessageSink,
         resume: Callable[[], None],
         leave: Callable[[Session], None],
     ) -> None:
         self._model = model
         self._scheduler = scheduler
-        self._lane = lane
+        self._queued = queued
         self._sink = sink
         self._leave = leave
         self._reader = PcmReader(options, model.sample_rate)
-        self._feeding = threading.Lock()
-        self._ended = False
+        self._input_lock = threading.Lock()
+        self._stopped = False
         self._over = False
         self.resume = resume
         """Called on the engine's thread when a congested session may be fed again."""
         self.captioner = Captioner(model, options)
         """The engine's side: only its thread touches it."""
         self.ready = Ready(
-            session=lane.id,
+            session=queued.id,
             sample_rate=options.sample_rate,
             latency_ms=model.chunk_ms(options.chunk_frames),
             hop_ms=model.chunk_ms(options.chunk_frames // model.encoder.hops_per_chunk),
@@ -64,12 +64,12 @@ class Session:
     @property
     def id(self) -> str:
         """Unique over the life of the engine."""
-        return self._lane.id
+        return self._queued.id
 
     @property
-    def lane(self) -> Lane:
+    def queued(self) -> QueuedSession:
         """The session's place in the engine."""
-        return self._lane
+        return self._queued
 
     @property
     def over(self) -> bool:
@@ -79,12 +79,12 @@ class Session:
     @property
     def backlog_ms(self) -> int:
         """Audio that waits to be recognised."""
-        return self._scheduler.backlog_ms(self._lane)
+        return self._scheduler.backlog_ms(self._queued)
 
     @property
     def congested(self) -> bool:
         """Whether no more audio should be read from the client until :attr:`resume` is called."""
-        return self._lane.congested
+        return self._queued.congested
 
     def feed(self, data: bytes) -> None:
         """Audio in the encoding that the session was opened with; whole frames.
@@ -94,20 +94,20 @@ class Session:
             OverloadedError: ``congested`` was ignored until the queue was full.
             ProtocolError: after :meth:`stop`.
         """
-        with self._feeding:
+        with self._input_lock:
             self._refuse_after_stop("audio")
-            self._scheduler.append(self._lane, self._reader.feed(data))
+            self._scheduler.append(self._queued, self._reader.feed(data))
 
-    def finalize(self, identity: str) -> None:
+    def finalize(self, finalize_id: str) -> None:
         """Finish all audio so far, then answer ``finalized``; the stream starts afresh behind it.
 
         Raises:
             OverloadedError: too many requests wait.
             ProtocolError: after :meth:`stop`.
         """
-        with self._feeding:
+        with self._input_lock:
             self._refuse_after_stop("finalize")
-            self._scheduler.mark(self._lane, FinalizeMark(identity), self._reader.flush())
+            self._scheduler.mark(self._queued, FinalizeMark(finalize_id), self._reader.flush())
 
     def configure(self, hotwords: Iterable[HotwordSpec]) -> None:
         """Listen for other hotwords, from the chunk on that holds the next audio.
@@ -117,16 +117,16 @@ class Session:
             OverloadedError: too many requests wait.
         """
         mark = HotwordsMark(resolve_hotwords(hotwords, self._model))
-        with self._feeding:
+        with self._input_lock:
             self._refuse_after_stop("configure")
-            self._scheduler.mark(self._lane, mark)
+            self._scheduler.mark(self._queued, mark)
 
     def stop(self) -> None:
         """No more audio: the last finals and ``done`` follow. Stopping twice is nothing."""
-        with self._feeding:
-            if not self._ended:
-                self._ended = True
-                self._scheduler.mark(self._lane, StopMark(), self._reader.flush())
+        with self._input_lock:
+            if not self._stopped:
+                self._stopped = True
+                self._scheduler.mark(self._queued, StopMark(), self._reader.flush())
 
     def abort(self) -> None:
         """Forget the session and all that waits; at most the messages of a step under way still come."""
@@ -140,5 +140,5 @@ class Session:
             self._sink(message)
 
     def _refuse_after_stop(self, what: str) -> None:
-        if self._ended and not self._over:
+        if self._stopped and not self._over:
             raise ProtocolError(f"{what} came after stop", code="out_of_order")

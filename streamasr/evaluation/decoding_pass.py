@@ -215,6 +215,6 @@ def _offline(
     for index, samples_S in enumerate(audio):
         began = time.perf_counter()
         listening = listener()
-        whole = Chunk(samples_S, len(samples_S), fresh=True, hotwords=None, end=StopMark())
+        whole = Chunk(samples_S, len(samples_S), starts_stream=True, hotwords=None, end=StopMark())
         listening.accept(whole, run_whole(model, samples_S, None).log_probs_TV)
         yield index, listening, time.perf_counter() - began

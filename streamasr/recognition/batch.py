@@ -63,7 +63,7 @@ class BatchStep:
     def run(self, work: Sequence[tuple[int, Chunk]]) -> tuple[list[LogProbs], StepTimes]:
         """The log-probs of every (slot, chunk), each slot at most once; where a stream ends there may be none."""
         for slot, chunk in work:
-            if chunk.fresh:
+            if chunk.starts_stream:
                 self._mel.reset(slot)
                 self._encoder.reset(slot)
         sounds = [self._frames(chunk) > 0 for _, chunk in work]
@@ -76,28 +76,28 @@ class BatchStep:
 
     def _frames(self, chunk: Chunk) -> int:
         """Encoder frames of a chunk, its look-ahead left out."""
-        slots = self._framing.padded_mel_frames(chunk.line_samples)
-        if chunk.fresh and (not len(chunk.samples_S) or slots <= self._framing.left_padding_frames):
+        slots = self._framing.padded_mel_frames(chunk.padded_samples)
+        if chunk.starts_stream and (not len(chunk.samples_S) or slots <= self._framing.left_padding_frames):
             return 0
         return ceil_div(slots, self._framing.subsampling)
 
     def _forward(self, slots: list[int], chunks: list[Chunk]) -> tuple[list[LogProbs], StepTimes]:
         began = self._clock()
         # Rows move on together: one that ends may have more samples than the others' hop, and no look-ahead.
-        hop = min((len(chunk.samples_S) for chunk in chunks if len(chunk.ahead_S)), default=None)
+        hop = min((len(chunk.samples_S) for chunk in chunks if len(chunk.lookahead_S)), default=None)
         firsts = chunks if hop is None else [chunk.first(hop) for chunk in chunks]
         mel_state, mel_BTM, lengths_B = self._mel_frames(self._mel.gather(slots), firsts)
         self._mel.write(slots, mel_state)
         advance_B = None
         if hop is not None:
-            _, behind_BTM, behind_B = self._mel_frames(mel_state, [chunk.behind(hop) for chunk in chunks])
+            _, behind_BTM, behind_B = self._mel_frames(mel_state, [chunk.rest(hop) for chunk in chunks])
             mel_BTM = torch.cat((mel_BTM, behind_BTM), dim=1)
             advance_B = self._slots(chunks)
             lengths_B = lengths_B + behind_B
         if self._tap is not None:
             heard_B = lengths_B if advance_B is None else advance_B
             for slot, chunk, mel_TM, count in zip(slots, chunks, mel_BTM, heard_B.tolist(), strict=True):
-                self._tap(slot, mel_TM[self._framing.left_padding_frames * chunk.fresh : count])
+                self._tap(slot, mel_TM[self._framing.left_padding_frames * chunk.starts_stream : count])
         heard = self._clock()
         encoder_state, log_probs_BTV, frames_B = self._model.encoder.step(
             self._encoder.gather(slots), mel_BTM, lengths_B, advance_B
@@ -125,7 +125,7 @@ class BatchStep:
         return new_state, mel_BTM, slots_B
 
     def _slots(self, chunks: list[Chunk]) -> Tensor:
-        slots = [self._framing.padded_mel_frames(chunk.line_samples) for chunk in chunks]
+        slots = [self._framing.padded_mel_frames(chunk.padded_samples) for chunk in chunks]
         return torch.tensor(slots, device=self._model.device)
 
     def _no_frames(self) -> LogProbs:

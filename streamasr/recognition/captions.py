@@ -19,7 +19,7 @@ from streamasr.protocol import messages
 from streamasr.recognition.chunking import Chunk, FinalizeMark, StopMark
 from streamasr.recognition.model import LoadedModel
 from streamasr.recognition.options import SessionOptions
-from streamasr.recognition.written_form import Writer
+from streamasr.recognition.written_form import WordFormatter
 from streamasr.text import join_words
 from streamasr.units import samples_to_ms
 
@@ -37,7 +37,7 @@ class Captioner:
         self._options = options
         self._decoding = options.decoding
         self._state = model.decoder.initial_state(self._decoding)
-        self._writer = Writer(options.formatter)
+        self._formatter = WordFormatter(options.formatter)
         self._stream_start = 0
         self._heard = 0
         self._first_utterance = 0
@@ -45,9 +45,9 @@ class Captioner:
 
     def accept(self, chunk: Chunk, log_probs_TV: NDArray[np.floating[Any]]) -> list[messages.ServerMessage]:
         """What a chunk changes. ``log_probs_TV`` has no frame where the chunk has no sample."""
-        return self.end(chunk, *self._model.decoder.step(self.begin(chunk), log_probs_TV))
+        return self.end_chunk(chunk, *self._model.decoder.step(self.begin_chunk(chunk), log_probs_TV))
 
-    def begin(self, chunk: Chunk) -> UtteranceState:
+    def begin_chunk(self, chunk: Chunk) -> UtteranceState:
         """Take up what comes with a chunk; the state in which the decoder is to step its log-probs, if any."""
         self._heard = chunk.end_sample
         if chunk.hotwords is not None:
@@ -55,7 +55,7 @@ class Captioner:
             self._state = self._model.decoder.configure(self._state, chunk.hotwords)
         return self._state
 
-    def end(
+    def end_chunk(
         self, chunk: Chunk, state: UtteranceState, events: Sequence[heard.UtteranceEvent]
     ) -> list[messages.ServerMessage]:
         """What the decoder's step came to, and what comes after the chunk."""
@@ -65,8 +65,8 @@ class Captioner:
             self._state, events = self._model.decoder.flush(self._state)
             told.extend(self._message(event) for event in events)
         match chunk.end:
-            case FinalizeMark(identity):
-                told.append(messages.Finalized(id=identity))
+            case FinalizeMark(finalize_id):
+                told.append(messages.Finalized(id=finalize_id))
                 self._restart()
             case StopMark():
                 told.append(messages.Done(audio_ms=samples_to_ms(self._heard, self._model.sample_rate)))
@@ -74,7 +74,7 @@ class Captioner:
 
     def _restart(self) -> None:
         self._state = self._model.decoder.initial_state(self._decoding)
-        self._writer.begins_sentence = True
+        self._formatter.begins_sentence = True
         self._stream_start = self._heard
         self._first_utterance = self._next_utterance
 
@@ -88,7 +88,7 @@ class Captioner:
                 return self._final(event)
 
     def _partial(self, event: heard.Partial) -> messages.Partial:
-        words, committed = self._writer.write(event.hypothesis.words, event.committed_words)
+        words, committed = self._formatter.format(event.hypothesis.words, event.committed_words)
         start_ms, end_ms = self._span(words)
         return messages.Partial(
             utterance=self._first_utterance + event.utterance,
@@ -109,7 +109,7 @@ class Captioner:
         for other in event.alternatives:
             others.setdefault(join_words(word.text for word in self._written(other)), other.confidence)
         others.pop(text, None)
-        self._writer.begins_sentence = event.ends_sentence
+        self._formatter.begins_sentence = event.ends_sentence
         return messages.Final(
             utterance=utterance,
             text=text,
@@ -124,7 +124,7 @@ class Captioner:
         )
 
     def _written(self, hypothesis: heard.Hypothesis) -> tuple[heard.Word, ...]:
-        words, _ = self._writer.write(hypothesis.words, len(hypothesis.words))
+        words, _ = self._formatter.format(hypothesis.words, len(hypothesis.words))
         return words
 
     def _timings(self, words: tuple[heard.Word, ...]) -> tuple[messages.WordTiming, ...]:

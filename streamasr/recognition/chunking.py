@@ -46,13 +46,13 @@ class Chunk:
     """At most one chunk; fewer, even none, only where a stream ends."""
     end_sample: int
     """Where it ends, in samples of the session's audio."""
-    fresh: bool
+    starts_stream: bool
     """Whether a stream begins with it, and all states with that."""
     hotwords: tuple[Hotword, ...] | None
     """To listen for from this chunk on; ``None`` for no change."""
     end: EndMark | None
     """What to do after it."""
-    ahead_S: Samples = field(default_factory=lambda: _NO_SAMPLES)
+    lookahead_S: Samples = field(default_factory=lambda: _NO_SAMPLES)
     """Look-ahead: the samples behind it, which the next chunk holds again."""
     left_padding_samples: int = 0
     """What it lacks at its front of a whole chunk, where a stream begins."""
@@ -60,18 +60,20 @@ class Chunk:
     """What the front end makes up behind it, where a stream ends."""
 
     @property
-    def line_samples(self) -> int:
+    def padded_samples(self) -> int:
         """Its length on the stream's time line, what is made up included."""
         return self.left_padding_samples + len(self.samples_S) + self.right_padding_samples
 
     def first(self, samples: int) -> Chunk:
         """The part with its first ``samples`` samples, or fewer."""
-        return replace(self, samples_S=self.samples_S[:samples], ahead_S=_NO_SAMPLES)
+        return replace(self, samples_S=self.samples_S[:samples], lookahead_S=_NO_SAMPLES)
 
-    def behind(self, samples: int) -> Chunk:
+    def rest(self, samples: int) -> Chunk:
         """The part behind :meth:`first`, its look-ahead included."""
-        rest_S = np.concatenate((self.samples_S[samples:], self.ahead_S))
-        return replace(self, samples_S=rest_S, ahead_S=_NO_SAMPLES, fresh=False, left_padding_samples=0)
+        rest_S = np.concatenate((self.samples_S[samples:], self.lookahead_S))
+        return replace(
+            self, samples_S=rest_S, lookahead_S=_NO_SAMPLES, starts_stream=False, left_padding_samples=0
+        )
 
 
 class ChunkQueue:
@@ -104,7 +106,7 @@ class ChunkQueue:
         self._marks: deque[tuple[int, EndMark | HotwordsMark]] = deque()
         self._received = 0
         self._taken = 0
-        self._fresh = True
+        self._starts_stream = True
 
     @property
     def received(self) -> int:
@@ -124,7 +126,7 @@ class ChunkQueue:
     @property
     def ready(self) -> bool:
         """Whether :meth:`take` has something to give."""
-        return self.waiting >= self._chunk_samples - self._lead or self._next_end() is not None
+        return self.waiting >= self._chunk_samples - self._left_padding or self._next_end() is not None
 
     def append(self, samples_S: Samples) -> None:
         """More audio."""
@@ -141,9 +143,9 @@ class ChunkQueue:
         assert self.ready, "take() without a chunk to take"
         end_index = self._next_end()
         limit = self._received if end_index is None else self._marks[end_index][0]
-        lead, left = self._lead, limit - self._taken
-        whole = left >= self._chunk_samples - lead
-        stop = self._taken + (self._hop_samples - lead if whole else left)
+        left_padding, waiting = self._left_padding, limit - self._taken
+        whole = waiting >= self._chunk_samples - left_padding
+        stop = self._taken + (self._hop_samples - left_padding if whole else waiting)
         # New hotwords begin with the chunk that holds the first sample after them, so that the time at which
         # a chunk happens to be taken changes nothing.
         hotwords = None
@@ -152,22 +154,25 @@ class ChunkQueue:
         ):
             hotwords = mark.hotwords
             self._marks.popleft()
-        samples_S, tail, end = self._cut(stop - self._taken), 0, None
+        samples_S, right_padding, end = self._cut(stop - self._taken), 0, None
         if end_index is not None and stop == limit:
-            tail = min(
-                self._right_padding_samples - self._padded, self._chunk_samples - lead - len(samples_S)
+            right_padding = min(
+                self._right_padding_samples - self._padded,
+                self._chunk_samples - left_padding - len(samples_S),
             )
-            self._padded += tail
+            self._padded += right_padding
             if self._padded == self._right_padding_samples:
                 end, self._padded = self._pop_end(stop), 0
-        ahead_S = self._peek(self._chunk_samples - self._hop_samples) if whole else _NO_SAMPLES
-        chunk = Chunk(samples_S, stop, self._fresh, hotwords, end, ahead_S, lead, tail)
-        self._fresh = end is not None
+        lookahead_S = self._peek(self._chunk_samples - self._hop_samples) if whole else _NO_SAMPLES
+        chunk = Chunk(
+            samples_S, stop, self._starts_stream, hotwords, end, lookahead_S, left_padding, right_padding
+        )
+        self._starts_stream = end is not None
         return chunk
 
     @property
-    def _lead(self) -> int:
-        return self._left_padding_samples if self._fresh else 0
+    def _left_padding(self) -> int:
+        return self._left_padding_samples if self._starts_stream else 0
 
     def _next_end(self) -> int | None:
         """Index of the first mark that ends a stream."""

@@ -58,9 +58,9 @@ class LocalSession:
         self._queue.append(samples_S)
         return self._run()
 
-    def finalize(self, identity: str = "") -> list[ServerMessage]:
+    def finalize(self, finalize_id: str = "") -> list[ServerMessage]:
         """Finish all audio so far; the stream starts afresh behind it."""
-        self._queue.mark(FinalizeMark(identity))
+        self._queue.mark(FinalizeMark(finalize_id))
         return self._run()
 
     def stop(self) -> list[ServerMessage]:

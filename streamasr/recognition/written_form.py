@@ -13,7 +13,7 @@ from streamasr.decoding.hypothesis import Word
 from streamasr.formatting import Formatter
 
 
-class Writer:
+class WordFormatter:
     """Writes the words of one session's utterances.
 
     Args:
@@ -25,7 +25,7 @@ class Writer:
         self.begins_sentence = True
         """Whether the utterance under way begins a sentence."""
 
-    def write(self, words: Sequence[Word], committed: int) -> tuple[tuple[Word, ...], int]:
+    def format(self, words: Sequence[Word], committed: int) -> tuple[tuple[Word, ...], int]:
         """The words of an utterance, and how many of them never change again.
 
         Args:

@@ -34,7 +34,7 @@ class SessionInterface(Protocol):
     def feed(self, data: bytes) -> None:
         """Audio."""
 
-    def finalize(self, identity: str) -> None:
+    def finalize(self, finalize_id: str) -> None:
         """Flush, then answer ``finalized``."""
 
     def configure(self, hotwords: Iterable[HotwordSpec]) -> None:

@@ -174,7 +174,7 @@ def test_a_crashed_step_fails_its_sessions_and_the_engine_goes_on(
 def test_a_failing_decoder_or_sink_fails_its_session_alone(
     engine: Engine, gate: _Gate, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    end = Captioner.end
+    end = Captioner.end_chunk
     broken: list[Captioner] = []
 
     def maybe(captioner: Captioner, chunk: Any, state: Any, events: Any) -> Any:
@@ -185,7 +185,7 @@ def test_a_failing_decoder_or_sink_fails_its_session_alone(
     def raising(message: object) -> None:
         raise RuntimeError("a receiver's bug")
 
-    monkeypatch.setattr(Captioner, "end", maybe)
+    monkeypatch.setattr(Captioner, "end_chunk", maybe)
     doomed, fine = Inbox(), Inbox()
     victim, deaf, healthy = (engine.open(Start(), sink) for sink in (doomed, raising, fine))
     broken.append(victim.captioner)
@@ -214,7 +214,7 @@ def test_log_probs_that_are_no_numbers_fail_their_session_alone(
     def sick(step: BatchStep, work: Any) -> Any:
         log_probs, times = run(step, work)
         for (slot, _), log_probs_TV in zip(work, log_probs, strict=True):
-            if slot == victim.lane.slot:
+            if slot == victim.queued.slot:
                 log_probs_TV[:] = np.nan
         return log_probs, times
 
@@ -266,7 +266,7 @@ def test_a_session_that_leaves_in_mid_step_hears_no_more_and_its_slot_is_clean(
     gate.wait_reached()
     first.abort()
     second = engine.open(Start(), next_one)
-    assert second.lane.slot == first.lane.slot
+    assert second.queued.slot == first.queued.slot
     samples = noise(1.5, seed=7)
     second.feed(s16(samples))
     second.stop()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from streamasr.engine.config import EngineConfig
-from streamasr.engine.schedule import Lane, Scheduler, Work
+from streamasr.engine.schedule import ChunkJob, QueuedSession, Scheduler
 from streamasr.errors import ConfigError, OverloadedError
 from streamasr.frontend.pcm import Samples
 from streamasr.recognition.batch import StepTimes
@@ -40,7 +40,7 @@ def scheduler(clock: _Clock) -> Scheduler:
     return Scheduler(CONFIG, RATE, clock)
 
 
-def _admit(scheduler: Scheduler, name: str, chunk_frames: int = 8) -> Lane:
+def _admit(scheduler: Scheduler, name: str, chunk_frames: int = 8) -> QueuedSession:
     return scheduler.admit(name, chunk_frames, ChunkQueue(CHUNK))
 
 
@@ -48,45 +48,45 @@ def _ms(count: int) -> Samples:
     return np.zeros(count, dtype=np.float32)
 
 
-def _batch(scheduler: Scheduler) -> list[Work]:
+def _batch(scheduler: Scheduler) -> list[ChunkJob]:
     batch = scheduler.next_batch()
     assert batch is not None
     return batch
 
 
-def _names(batch: list[Work]) -> list[str]:
-    return [work.lane.id for work in batch]
+def _names(batch: list[ChunkJob]) -> list[str]:
+    return [job.queued.id for job in batch]
 
 
 def test_one_session_too_many_is_told_when_to_come_back(scheduler: Scheduler) -> None:
-    lanes = [_admit(scheduler, str(i)) for i in range(4)]
-    assert sorted(lane.slot for lane in lanes) == [0, 1, 2, 3]
+    sessions = [_admit(scheduler, str(i)) for i in range(4)]
+    assert sorted(session.slot for session in sessions) == [0, 1, 2, 3]
     with pytest.raises(OverloadedError, match="all 4 sessions are taken; try again in 750 ms") as caught:
         _admit(scheduler, "5")
     assert (caught.value.code, caught.value.retry_after_ms) == ("overloaded", 750)
-    scheduler.release(lanes[2])
-    scheduler.release(lanes[2])
-    assert _admit(scheduler, "6").slot == lanes[2].slot
+    scheduler.release(sessions[2])
+    scheduler.release(sessions[2])
+    assert _admit(scheduler, "6").slot == sessions[2].slot
     with pytest.raises(OverloadedError):
         _admit(scheduler, "7")
     assert scheduler.stats().sessions_refused == 2
 
 
 def test_no_admission_while_draining(scheduler: Scheduler) -> None:
-    lane = _admit(scheduler, "a")
+    session = _admit(scheduler, "a")
     scheduler.begin_drain()
     with pytest.raises(OverloadedError) as caught:
         _admit(scheduler, "b")
     assert caught.value.code == "shutting_down"
     assert not scheduler.wait_idle(timeout_s=0)
-    scheduler.release(lane)
+    scheduler.release(session)
     assert scheduler.wait_idle(timeout_s=0)
 
 
 def test_longest_ready_first_and_no_more_than_a_batch(scheduler: Scheduler) -> None:
-    lanes = {name: _admit(scheduler, name) for name in "abc"}
+    sessions = {name: _admit(scheduler, name) for name in "abc"}
     for name in "cab":
-        scheduler.append(lanes[name], _ms(CHUNK))
+        scheduler.append(sessions[name], _ms(CHUNK))
     assert _names(_batch(scheduler)) == ["c", "a"]
     assert _names(_batch(scheduler)) == ["b"]
 
@@ -105,73 +105,73 @@ def test_a_file_at_full_speed_does_not_starve_live_sessions(scheduler: Scheduler
     first = _batch(scheduler)
     assert _names(first) == ["file1", "file2"]
     scheduler.append(live, _ms(CHUNK))
-    for work in first:
-        scheduler.finish(work)
+    for job in first:
+        scheduler.finish(job)
     assert _names(_batch(scheduler)) == ["live", "file1"]
 
 
-def test_a_lane_is_in_one_step_at_a_time(scheduler: Scheduler) -> None:
-    lane = _admit(scheduler, "a")
-    scheduler.append(lane, _ms(2 * CHUNK))
-    (work,) = _batch(scheduler)
-    scheduler.append(lane, _ms(CHUNK))
+def test_a_session_is_in_one_step_at_a_time(scheduler: Scheduler) -> None:
+    session = _admit(scheduler, "a")
+    scheduler.append(session, _ms(2 * CHUNK))
+    (job,) = _batch(scheduler)
+    scheduler.append(session, _ms(CHUNK))
     assert scheduler.stats().queue_depth == 0
-    scheduler.finish(work)
+    scheduler.finish(job)
     assert scheduler.stats().queue_depth == 1
 
 
 def test_congestion_begins_above_the_high_mark_and_ends_at_the_low_one(scheduler: Scheduler) -> None:
-    lane = _admit(scheduler, "a")
-    scheduler.append(lane, _ms(500))
-    assert not lane.congested
-    scheduler.append(lane, _ms(1))
-    assert lane.congested
+    session = _admit(scheduler, "a")
+    scheduler.append(session, _ms(500))
+    assert not session.congested
+    scheduler.append(session, _ms(1))
+    assert session.congested
     relieved = []
-    while lane.queue.ready:
-        (work,) = _batch(scheduler)
-        relieved.append((scheduler.finish(work), scheduler.backlog_ms(lane)))
+    while session.queue.ready:
+        (job,) = _batch(scheduler)
+        relieved.append((scheduler.finish(job), scheduler.backlog_ms(session)))
     assert relieved == [(False, 401), (False, 301), (False, 201), (True, 101), (False, 1)]
-    assert not lane.congested
+    assert not session.congested
 
 
 def test_audio_beyond_the_hard_limit_is_refused_and_the_rest_kept(scheduler: Scheduler) -> None:
-    lane = _admit(scheduler, "a")
-    scheduler.append(lane, _ms(950))
+    session = _admit(scheduler, "a")
+    scheduler.append(session, _ms(950))
     with pytest.raises(OverloadedError, match="more than 1000 ms of audio would wait"):
-        scheduler.append(lane, _ms(51))
-    assert lane.queue.waiting == 950
-    scheduler.append(lane, _ms(50))
+        scheduler.append(session, _ms(51))
+    assert session.queue.waiting == 950
+    scheduler.append(session, _ms(50))
 
 
 def test_marks_are_bounded_but_stop_always_fits(scheduler: Scheduler) -> None:
-    lane = _admit(scheduler, "a")
+    session = _admit(scheduler, "a")
     for mark in (FinalizeMark("1"), HotwordsMark(()), FinalizeMark("2")):
-        scheduler.mark(lane, mark)
+        scheduler.mark(session, mark)
     with pytest.raises(OverloadedError, match="3 finalize and configure messages wait already"):
-        scheduler.mark(lane, FinalizeMark("3"))
-    scheduler.mark(lane, StopMark())
-    assert lane.queue.waiting_marks == 4
+        scheduler.mark(session, FinalizeMark("3"))
+    scheduler.mark(session, StopMark())
+    assert session.queue.waiting_marks == 4
 
 
-def test_a_full_lane_can_still_be_stopped_with_its_resamplers_rest(scheduler: Scheduler) -> None:
-    lane = _admit(scheduler, "a")
-    scheduler.append(lane, _ms(1_000))
-    scheduler.mark(lane, StopMark(), _ms(7))
+def test_a_full_session_can_still_be_stopped_with_its_resamplers_rest(scheduler: Scheduler) -> None:
+    session = _admit(scheduler, "a")
+    scheduler.append(session, _ms(1_000))
+    scheduler.mark(session, StopMark(), _ms(7))
     taken = []
-    while lane.queue.ready:
-        taken.append(lane.queue.take())
+    while session.queue.ready:
+        taken.append(session.queue.take())
     assert sum(len(chunk.samples_S) for chunk in taken) == 1_007
     assert taken[-1].end == StopMark()
 
 
-def test_a_released_lane_takes_nothing_and_gets_no_turn(scheduler: Scheduler) -> None:
-    lane = _admit(scheduler, "a")
-    scheduler.append(lane, _ms(3 * CHUNK))
-    (work,) = _batch(scheduler)
-    scheduler.release(lane)
-    scheduler.append(lane, _ms(CHUNK))
-    scheduler.mark(lane, StopMark())
-    assert not scheduler.finish(work)
+def test_a_released_session_takes_nothing_and_gets_no_turn(scheduler: Scheduler) -> None:
+    session = _admit(scheduler, "a")
+    scheduler.append(session, _ms(3 * CHUNK))
+    (job,) = _batch(scheduler)
+    scheduler.release(session)
+    scheduler.append(session, _ms(CHUNK))
+    scheduler.mark(session, StopMark())
+    assert not scheduler.finish(job)
     scheduler.close()
     assert scheduler.next_batch() is None
 
@@ -198,15 +198,15 @@ def test_the_heart_beats_while_there_is_no_work() -> None:
 
 
 def test_statistics_add_up(scheduler: Scheduler, clock: _Clock) -> None:
-    lane = _admit(scheduler, "a")
-    scheduler.append(lane, _ms(2 * CHUNK + 20))
-    (work,) = _batch(scheduler)
+    session = _admit(scheduler, "a")
+    scheduler.append(session, _ms(2 * CHUNK + 20))
+    (job,) = _batch(scheduler)
     clock.now = 0.3
     scheduler.count_step(1, StepTimes(0.004, 0.03))
     scheduler.count_decoding(0.015)
     scheduler.count_failure(step=True)
     scheduler.count_failure(step=False)
-    scheduler.finish(work)
+    scheduler.finish(job)
     stats = scheduler.stats()
     assert (stats.sessions, stats.queue_depth, stats.backlog_ms, stats.sessions_opened) == (1, 1, 120, 1)
     assert (stats.steps, stats.step_failures, stats.decode_failures) == (1, 1, 1)

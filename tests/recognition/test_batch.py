@@ -15,12 +15,12 @@ FRAME = 320
 TOLERANCE = 1e-4
 
 
-def _chunk(samples: Samples, *, fresh: bool = False, end: bool = False) -> Chunk:
-    return Chunk(samples, len(samples), fresh, None, StopMark() if end else None)
+def _chunk(samples: Samples, *, starts_stream: bool = False, end: bool = False) -> Chunk:
+    return Chunk(samples, len(samples), starts_stream, None, StopMark() if end else None)
 
 
 def _run_alone(step: BatchStep, slot: int, chunks: list[Samples]) -> LogProbs:
-    parts = [step.run([(slot, _chunk(c, fresh=i == 0))])[0][0] for i, c in enumerate(chunks)]
+    parts = [step.run([(slot, _chunk(c, starts_stream=i == 0))])[0][0] for i, c in enumerate(chunks)]
     return np.concatenate(parts)
 
 
@@ -88,9 +88,12 @@ def test_strangers_and_their_lengths_change_nothing(model: LoadedModel) -> None:
     step = BatchStep(model, 3)
     together = []
     for index, chunk in enumerate(mine):
-        work = [(2, _chunk(noise(0.16, seed=index), fresh=index == 0)), (0, _chunk(chunk, fresh=index == 0))]
+        work = [
+            (2, _chunk(noise(0.16, seed=index), starts_stream=index == 0)),
+            (0, _chunk(chunk, starts_stream=index == 0)),
+        ]
         if index == 2:
-            work.insert(0, (1, _chunk(noise(0.05, seed=9), fresh=True, end=True)))
+            work.insert(0, (1, _chunk(noise(0.05, seed=9), starts_stream=True, end=True)))
         log_probs, _ = step.run(work)
         together.append(log_probs[[slot for slot, _ in work].index(0)])
     assert np.abs(np.concatenate(together) - alone).max() <= TOLERANCE
@@ -105,8 +108,8 @@ def test_a_reused_slot_equals_a_fresh_one(model: LoadedModel) -> None:
 
 def test_chunks_without_samples_give_no_frames_and_disturb_none(model: LoadedModel) -> None:
     step = BatchStep(model, 2)
-    empty = _chunk(np.zeros(0, dtype=np.float32), fresh=True, end=True)
-    (nothing, something), times = step.run([(0, empty), (1, _chunk(noise(0.16), fresh=True))])
+    empty = _chunk(np.zeros(0, dtype=np.float32), starts_stream=True, end=True)
+    (nothing, something), times = step.run([(0, empty), (1, _chunk(noise(0.16), starts_stream=True))])
     assert len(nothing) == 0
     assert len(something) == 8
     assert times.encoder_s > 0
@@ -118,8 +121,8 @@ def test_chunks_without_samples_give_no_frames_and_disturb_none(model: LoadedMod
 @pytest.mark.parametrize(("samples", "frames"), [(1, 1), (319, 1), (320, 1), (321, 2)])
 def test_the_last_frame_is_completed_with_silence(model: LoadedModel, samples: int, frames: int) -> None:
     heard = noise(0.1)[:samples]
-    (short,), _ = BatchStep(model, 1).run([(0, _chunk(heard, fresh=True, end=True))])
+    (short,), _ = BatchStep(model, 1).run([(0, _chunk(heard, starts_stream=True, end=True))])
     padded = np.pad(heard, (0, frames * FRAME - samples))
-    (whole,), _ = BatchStep(model, 1).run([(0, _chunk(padded, fresh=True))])
+    (whole,), _ = BatchStep(model, 1).run([(0, _chunk(padded, starts_stream=True))])
     assert len(short) == frames
     assert np.array_equal(short, whole)

@@ -30,8 +30,8 @@ def _drain(queue: ChunkQueue) -> list[Chunk]:
 
 
 def _plain(chunk: Chunk) -> tuple[object, ...]:
-    heard = chunk.samples_S.tolist(), chunk.end_sample, chunk.fresh, chunk.hotwords, chunk.end
-    return (*heard, chunk.ahead_S.tolist())
+    heard = chunk.samples_S.tolist(), chunk.end_sample, chunk.starts_stream, chunk.hotwords, chunk.end
+    return (*heard, chunk.lookahead_S.tolist())
 
 
 def test_a_chunk_is_ready_when_whole() -> None:
@@ -41,7 +41,7 @@ def test_a_chunk_is_ready_when_whole() -> None:
     queue.append(_ramp(2, CHUNK - 1))
     (chunk,) = _drain(queue)
     assert chunk.samples_S.tolist() == list(range(CHUNK))
-    assert (chunk.end_sample, chunk.fresh, chunk.end) == (CHUNK, True, None)
+    assert (chunk.end_sample, chunk.starts_stream, chunk.end) == (CHUNK, True, None)
     assert queue.waiting == 1
 
 
@@ -51,9 +51,17 @@ def test_finalize_cuts_a_short_chunk_and_the_next_one_is_fresh() -> None:
     queue.mark(FinalizeMark("f"))
     queue.append(_ramp(CHUNK, 13))
     whole, short, after = _drain(queue)
-    assert (len(whole.samples_S), whole.fresh, whole.end) == (CHUNK, True, None)
-    assert (short.samples_S.tolist(), short.fresh, short.end) == ([10, 11, 12], False, FinalizeMark("f"))
-    assert (after.samples_S.tolist(), after.fresh, after.end_sample) == (list(range(13, 23)), True, 23)
+    assert (len(whole.samples_S), whole.starts_stream, whole.end) == (CHUNK, True, None)
+    assert (short.samples_S.tolist(), short.starts_stream, short.end) == (
+        [10, 11, 12],
+        False,
+        FinalizeMark("f"),
+    )
+    assert (after.samples_S.tolist(), after.starts_stream, after.end_sample) == (
+        list(range(13, 23)),
+        True,
+        23,
+    )
 
 
 def test_an_end_behind_a_whole_chunk_goes_with_it_and_without_audio_gives_an_empty_chunk() -> None:
@@ -95,10 +103,14 @@ def test_a_stream_moves_on_by_hops_and_looks_ahead() -> None:
     first, second = _drain(queue)
     queue.mark(StopMark())
     (last,) = _drain(queue)
-    assert (first.samples_S.tolist(), first.ahead_S.tolist()) == ([0, 1, 2, 3], [4, 5, 6, 7, 8, 9])
-    assert (second.samples_S.tolist(), second.ahead_S.tolist()) == ([4, 5, 6, 7], [8, 9, 10, 11, 12, 13])
+    assert (first.samples_S.tolist(), first.lookahead_S.tolist()) == ([0, 1, 2, 3], [4, 5, 6, 7, 8, 9])
+    assert (second.samples_S.tolist(), second.lookahead_S.tolist()) == ([4, 5, 6, 7], [8, 9, 10, 11, 12, 13])
     assert (first.end_sample, second.end_sample) == (4, 8)
-    assert (last.samples_S.tolist(), last.ahead_S.tolist(), last.end) == (list(range(8, 17)), [], StopMark())
+    assert (last.samples_S.tolist(), last.lookahead_S.tolist(), last.end) == (
+        list(range(8, 17)),
+        [],
+        StopMark(),
+    )
 
 
 events = st.lists(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streamasr.decoding.hypothesis import Word
 from streamasr.formatting import formatter_for
-from streamasr.recognition.written_form import Writer
+from streamasr.recognition.written_form import WordFormatter
 
 VOCABULARY = "i said nineteen twenty four hundred and five oh point a first men"
 SAID = st.lists(st.sampled_from(VOCABULARY.split()), max_size=12)
@@ -20,7 +20,7 @@ def words_of(text, confidence=0.5):
 
 def test_a_number_lasts_as_long_as_its_words_and_is_right_if_all_are():
     said = words_of("in nineteen eighty four i")
-    written, committed = Writer(formatter_for("en")).write(said, 5)
+    written, committed = WordFormatter(formatter_for("en")).format(said, 5)
     assert [word.text for word in written] == ["In", "1984", "I"]
     assert (written[1].start_frame, written[1].end_frame) == (10, 38)
     assert written[1].confidence == pytest.approx(0.125)
@@ -29,25 +29,25 @@ def test_a_number_lasts_as_long_as_its_words_and_is_right_if_all_are():
 
 def test_without_rules_words_stay_as_they_were_said():
     said = words_of("i was twenty")
-    assert Writer(None).write(said, 2) == (tuple(said), 2)
+    assert WordFormatter(None).format(said, 2) == (tuple(said), 2)
 
 
 def test_a_number_that_may_go_on_is_not_committed():
-    writer = Writer(formatter_for("en"))
-    assert writer.write(words_of("there were twenty"), 3)[1] == 2
-    assert writer.write(words_of("there were twenty five"), 3)[1] == 2
-    assert writer.write(words_of("there were twenty five men"), 5)[1] == 4
+    formatter = WordFormatter(formatter_for("en"))
+    assert formatter.format(words_of("there were twenty"), 3)[1] == 2
+    assert formatter.format(words_of("there were twenty five"), 3)[1] == 2
+    assert formatter.format(words_of("there were twenty five men"), 5)[1] == 4
 
 
 @given(SAID, st.lists(st.tuples(st.integers(0, 12), SAID), max_size=4), st.booleans())
 def test_what_was_committed_begins_everything_later(said, partials, begins):
-    writer = Writer(formatter_for("en"))
-    writer.begins_sentence = begins
+    formatter = WordFormatter(formatter_for("en"))
+    formatter.begins_sentence = begins
     shown = ""
     for committed, tail in sorted((min(count, len(said)), tail) for count, tail in partials):
-        written, stable = writer.write(words_of(" ".join([*said[:committed], *tail])), committed)
+        written, stable = formatter.format(words_of(" ".join([*said[:committed], *tail])), committed)
         text = " ".join(word.text for word in written[:stable])
         assert text.startswith(shown)
         shown = text
-    final, _ = writer.write(words_of(" ".join(said)), len(said))
+    final, _ = formatter.format(words_of(" ".join(said)), len(said))
     assert " ".join(word.text for word in final).startswith(shown)

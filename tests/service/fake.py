@@ -35,8 +35,8 @@ class FakeSession:
             raise RuntimeError("a fault that nobody foresaw")
         self.audio += data
 
-    def finalize(self, identity: str) -> None:
-        self.say(Finalized(id=identity))
+    def finalize(self, finalize_id: str) -> None:
+        self.say(Finalized(id=finalize_id))
 
     def configure(self, hotwords: Iterable[HotwordSpec]) -> None:
         self.hotwords = tuple(hotwords)
