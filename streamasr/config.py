@@ -41,11 +41,9 @@ class FrontendConfig:
     def __post_init__(self) -> None:
         _positive(self, "sample_rate", "n_fft", "hop", "n_mels")
         if self.n_fft < self.hop:
-            raise ConfigError(f"frontend.n_fft must be at least frontend.hop ({self.hop}), got {self.n_fft}")
+            raise ConfigError(f"n_fft must be at least hop ({self.hop}), got {self.n_fft}")
         if not 0 <= self.n_mfcc <= self.n_mels:
-            raise ConfigError(
-                f"frontend.n_mfcc must be 0 to frontend.n_mels ({self.n_mels}), got {self.n_mfcc}"
-            )
+            raise ConfigError(f"n_mfcc must be 0 to n_mels ({self.n_mels}), got {self.n_mfcc}")
 
     @property
     def features(self) -> int:
@@ -89,11 +87,11 @@ class NemoFrontendConfig:
         _positive(self, "sample_rate", "n_fft", "window", "hop", "n_mels", "log_guard")
         if not 2 * self.hop <= self.window <= self.n_fft or self.window % 2:
             raise ConfigError(
-                f"frontend.window must be even, at least two hops ({2 * self.hop}) and at most frontend.n_fft "
+                f"window must be even, at least two hops ({2 * self.hop}) and at most n_fft "
                 f"({self.n_fft}), got {self.window}"
             )
         if not 0 <= self.preemphasis < 1:
-            raise ConfigError(f"frontend.preemphasis must be from 0 to below 1, got {self.preemphasis}")
+            raise ConfigError(f"preemphasis must be from 0 to below 1, got {self.preemphasis}")
 
     @property
     def features(self) -> int:
@@ -147,22 +145,21 @@ class WhisperEncoderConfig:
         _positive(self, "position_period_frames", "hops_per_chunk")
         if any(size % self.hops_per_chunk for size in self.chunk_frames):
             raise ConfigError(
-                f"encoder.hops_per_chunk ({self.hops_per_chunk}) must divide all of encoder.chunk_frames"
+                f"hops_per_chunk must divide every one of chunk_frames ({_listed(self.chunk_frames)}), "
+                f"got {self.hops_per_chunk}"
             )
         if self.position_wavelength_frames < 0:
             raise ConfigError(
-                f"encoder.position_wavelength_frames must not be negative, got {self.position_wavelength_frames}"
+                f"position_wavelength_frames must not be negative, got {self.position_wavelength_frames}"
             )
         if not 0 <= self.merge_after_layers < self.layers:
             raise ConfigError(
-                f"encoder.merge_after_layers must be 0 to {self.layers - 1}, got {self.merge_after_layers}"
+                f"merge_after_layers must be 0 to {self.layers - 1}, got {self.merge_after_layers}"
             )
         if self.dim % self.heads:
-            raise ConfigError(f"encoder.dim ({self.dim}) must be a multiple of encoder.heads ({self.heads})")
+            raise ConfigError(f"dim must be a multiple of heads ({self.heads}), got {self.dim}")
         if self.stem_kernel < _SMALLEST_STEM_KERNEL:
-            raise ConfigError(
-                f"encoder.stem_kernel must be at least {_SMALLEST_STEM_KERNEL}, got {self.stem_kernel}"
-            )
+            raise ConfigError(f"stem_kernel must be at least {_SMALLEST_STEM_KERNEL}, got {self.stem_kernel}")
         _rising(self.chunk_frames)
 
     @property
@@ -220,18 +217,16 @@ class FastConformerEncoderConfig:
         _positive(self, "n_mels", "dim", "heads", "layers", "left_context_frames")
         _positive(self, "subsampling_channels", "feed_forward_factor", "conv_kernel")
         if self.subsampling < 2 or self.subsampling.bit_count() != 1:
-            raise ConfigError(f"encoder.subsampling must be a power of two from 2 on, got {self.subsampling}")
+            raise ConfigError(f"subsampling must be a power of two from 2 on, got {self.subsampling}")
         if self.dim % self.heads or self.dim % 2:
-            raise ConfigError(
-                f"encoder.dim ({self.dim}) must be even and a multiple of encoder.heads ({self.heads})"
-            )
+            raise ConfigError(f"dim must be even and a multiple of heads ({self.heads}), got {self.dim}")
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f"encoder.dropout must be from 0 to below 1, got {self.dropout}")
+            raise ConfigError(f"dropout must be from 0 to below 1, got {self.dropout}")
         _rising(self.chunk_frames)
         if odd := [size for size in self.chunk_frames if self.left_context_frames % size]:
             raise ConfigError(
-                f"encoder.left_context_frames ({self.left_context_frames}) must be a multiple of every one of "
-                f"encoder.chunk_frames, and is none of {odd[0]}"
+                f"left_context_frames must be a multiple of every one of chunk_frames, "
+                f"got {self.left_context_frames}, which is no multiple of {odd[0]}"
             )
 
     @property
@@ -379,12 +374,12 @@ def check_match(frontend: AnyFrontendConfig, encoder: EncoderConfig) -> None:
     if encoder.n_mels != frontend.features:
         name = "n_mfcc" if isinstance(frontend, FrontendConfig) and frontend.n_mfcc else "n_mels"
         raise ConfigError(
-            f"encoder.n_mels ({encoder.n_mels}) must equal frontend.{name} ({frontend.features})"
+            f"encoder.n_mels must equal frontend.{name} ({frontend.features}), got {encoder.n_mels}"
         )
     if frontend.lookahead_samples > (encoder.left_padding_frames + 1) * frontend.hop:
         raise ConfigError(
-            f"the {encoder.family} encoder waits for no sample beyond a frame's hop, as the {frontend.family} "
-            "front end needs it; use frontend.family = 'whisper'"
+            f"frontend.family must be 'whisper' for encoder.family {encoder.family!r}, got {frontend.family!r}: "
+            "its frames end with samples that the encoder does not wait for"
         )
 
 
@@ -394,8 +389,12 @@ def _positive(config: object, *names: str) -> None:
             raise ConfigError(f"{name} must be positive, got {getattr(config, name)}")
 
 
+def _listed(sizes: tuple[int, ...]) -> str:
+    return ", ".join(map(str, sizes))
+
+
 def _rising(chunk_frames: tuple[int, ...]) -> None:
     if not chunk_frames or any(size <= 0 for size in chunk_frames):
-        raise ConfigError("encoder.chunk_frames must list at least one positive size")
+        raise ConfigError("chunk_frames must list at least one positive size")
     if tuple(sorted(set(chunk_frames))) != chunk_frames:
-        raise ConfigError("encoder.chunk_frames must rise, without repeats")
+        raise ConfigError("chunk_frames must rise, without repeats")

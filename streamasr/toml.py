@@ -6,11 +6,12 @@ Unknown keys, missing keys and wrong types are refused by their full name, for e
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -48,10 +49,27 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in values:
             raise ConfigError(f"{where + '.' if where else ''}{name}: missing")
-    try:
+    with in_table(where):
         return cls(**values)
+
+
+@contextlib.contextmanager
+def in_table(where: str) -> Iterator[None]:
+    """Put the path of a table before the errors of the dataclass that is built from it.
+
+    A dataclass does not know which table it is read from, so its errors begin with the bare name of a field:
+    ``dim must be …`` becomes ``encoder.dim must be …``.
+
+    Args:
+        where: the table's path, for example ``encoder``; empty for the whole file.
+
+    Raises:
+        ConfigError: the same error with the field's full path.
+    """
+    try:
+        yield
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error.message}" if where else error.message) from None
+        raise ConfigError(f"{where}.{error.message}" if where else error.message) from None
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,8 +55,11 @@ def test_families_are_told_apart_by_their_name(tmp_path: Path) -> None:
             {"name": "x", "encoder": {"chunk_frames": [8, "x"]}},
             r"encoder.chunk_frames\[1\]: expected int, got str",
         ),
-        ({"name": "x", "encoder": {"chunk_frames": [16, 8]}}, "encoder: encoder.chunk_frames must rise"),
-        ({"name": "x", "encoder": {"dim": 100, "heads": 3}}, "must be a multiple of encoder.heads"),
+        ({"name": "x", "encoder": {"chunk_frames": [16, 8]}}, "^encoder.chunk_frames must rise"),
+        (
+            {"name": "x", "encoder": {"dim": 100, "heads": 3}},
+            r"^encoder.dim must be a multiple of heads \(3\), got 100$",
+        ),
         (
             {"name": "x", "encoder": {"family": "lstm"}},
             "encoder.family: expected one of 'whisper', 'fastconformer', got 'lstm'",
@@ -69,16 +73,52 @@ def test_families_are_told_apart_by_their_name(tmp_path: Path) -> None:
             {"name": "x", "encoder": {"family": "fastconformer", "stem_kernel": 9}},
             "encoder.stem_kernel: unknown field; known fields are family, n_mels, dim",
         ),
-        ({"name": "x", "frontend": {"hop": 0}}, "frontend: hop must be positive, got 0"),
+        ({"name": "x", "frontend": {"hop": 0}}, "^frontend.hop must be positive, got 0"),
         (
             {"name": "x", "frontend": {"n_mels": 40}},
-            r"encoder.n_mels \(80\) must equal frontend.n_mels \(40\)",
+            r"^encoder.n_mels must equal frontend.n_mels \(40\), got 80$",
         ),
     ],
 )
 def test_what_is_wrong_is_named(mapping: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         from_mapping(ModelConfig, mapping)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"frontend": {"n_fft": 100}}, "frontend.n_fft must be at least hop (160), got 100"),
+        (
+            {"frontend": {"family": "nemo", "window": 300}},
+            "frontend.window must be even, at least two hops (320) and at most n_fft (512), got 300",
+        ),
+        (
+            {"encoder": {"hops_per_chunk": 3}},
+            "encoder.hops_per_chunk must divide every one of chunk_frames (8, 16, 32, 64), got 3",
+        ),
+        (
+            {"encoder": {"family": "fastconformer", "dropout": 1}},
+            "encoder.dropout must be from 0 to below 1, got 1.0",
+        ),
+        ({"decoder": {"beam_width": 0}}, "decoder.beam_width must be positive, got 0"),
+        ({"endpointing": {"pause_ms": -1}}, "endpointing.pause_ms must be positive, got -1"),
+        ({"stability": {"hold_words": -1}}, "stability.hold_words must not be negative, got -1"),
+    ],
+)
+def test_the_error_of_a_table_names_its_path_once(
+    tmp_path: Path, part: dict[str, dict[str, Any]], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(ModelConfig, {"name": "x", **part})
+    assert caught.value.message == message
+    file = tmp_path / "config.toml"
+    ((table, values),) = part.items()
+    lines = [f"{key} = {value!r}" for key, value in values.items()]
+    file.write_text("\n".join(['name = "x"', f"[{table}]", *lines]))
+    with pytest.raises(ConfigError) as caught:
+        load_toml(ModelConfig, file)
+    assert caught.value.message == f"{file}: {message}"
 
 
 def test_an_integer_serves_as_a_float() -> None:

@@ -43,12 +43,12 @@ class EngineConfig:
             "heartbeat_interval_s",
         ):
             if getattr(self, name) <= 0:
-                raise ConfigError(f"engine.{name} must be positive, got {getattr(self, name)}")
+                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
         if not self.low_backlog_ms < self.high_backlog_ms < self.hard_backlog_ms:
             raise ConfigError(
-                "engine.low_backlog_ms, high_backlog_ms and hard_backlog_ms must rise, "
+                "low_backlog_ms, high_backlog_ms and hard_backlog_ms must rise, "
                 f"got {self.low_backlog_ms}, {self.high_backlog_ms}, {self.hard_backlog_ms}"
             )
         for name in ("threads", "decoder_threads"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"engine.{name} must be 0 (automatic) or more, got {getattr(self, name)}")
+                raise ConfigError(f"{name} must be 0 (automatic) or more, got {getattr(self, name)}")

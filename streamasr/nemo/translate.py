@@ -11,6 +11,7 @@ from typing import Any, Literal
 from streamasr.config import FastConformerEncoderConfig, NemoFrontendConfig
 from streamasr.errors import ConfigError, ModelError
 from streamasr.nemo.options import Section
+from streamasr.toml import in_table
 
 Generation = Literal["current", "legacy"]
 
@@ -55,8 +56,10 @@ def translate_config(config: Mapping[str, Any], generation: Generation | None) -
     table, head = _HEADS[kind]
     version = str(config.get("nemo_version") or "")
     try:
-        encoder = _encoder(Section(config, "encoder"))
-        frontend = _frontend(Section(config, "preprocessor"), generation or generation_of(version))
+        with in_table("encoder"):
+            encoder = _encoder(Section(config, "encoder"))
+        with in_table("frontend"):
+            frontend = _frontend(Section(config, "preprocessor"), generation or generation_of(version))
     except ConfigError as error:
         raise ModelError(f"the model's sizes do not go together: {error.message}") from None
     if encoder.n_mels != frontend.n_mels:

@@ -64,7 +64,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("message_bytes", "audio_bytes"):
             if getattr(self, name) < 1_024:
-                raise ConfigError(f"limits.{name} must be at least 1024, got {getattr(self, name)}")
+                raise ConfigError(f"{name} must be at least 1024, got {getattr(self, name)}")
 
 
 DEFAULT_LIMITS = Limits()

@@ -15,6 +15,7 @@ from streamasr.frontend.pcm import CHANNELS, ENCODINGS, Encoding
 from streamasr.protocol.limits import DEFAULT_LIMITS
 from streamasr.protocol.messages import EndpointingSpec, HotwordSpec, StabilitySpec, Start
 from streamasr.recognition.model import LoadedModel
+from streamasr.toml import in_table
 
 C = TypeVar("C", EndpointConfig, StabilityConfig)
 
@@ -94,6 +95,7 @@ def _chosen(spec: EndpointingSpec | StabilitySpec, default: C, name: str) -> C:
     """The model's settings, with those that a session asks for in their place."""
     asked = {f.name: getattr(spec, f.name) for f in fields(spec)}
     try:
-        return replace(default, **{key: value for key, value in asked.items() if value is not None})
+        with in_table(f"start.{name}"):
+            return replace(default, **{key: value for key, value in asked.items() if value is not None})
     except ConfigError as error:
-        raise ProtocolError(f"start.{name}: {error.message}") from None
+        raise ProtocolError(error.message) from None

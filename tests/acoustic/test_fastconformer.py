@@ -203,12 +203,15 @@ def test_sinusoids_alternate_sine_and_cosine() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"subsampling": 6}, "encoder.subsampling must be a power of two from 2 on, got 6"),
-        ({"subsampling": 1}, "encoder.subsampling must be a power of two from 2 on, got 1"),
-        ({"dim": 30}, r"encoder.dim \(30\) must be even and a multiple of encoder.heads \(4\)"),
-        ({"chunk_frames": (1, 5)}, r"left_context_frames \(12\) must be a multiple .* is none of 5"),
+        ({"subsampling": 6}, "^subsampling must be a power of two from 2 on, got 6"),
+        ({"subsampling": 1}, "^subsampling must be a power of two from 2 on, got 1"),
+        ({"dim": 30}, r"^dim must be even and a multiple of heads \(4\), got 30"),
+        (
+            {"chunk_frames": (1, 5)},
+            "left_context_frames must be a multiple .* got 12, which is no multiple of 5",
+        ),
         ({"chunk_frames": (4, 1)}, "chunk_frames must rise"),
-        ({"dropout": 1.0}, "encoder.dropout must be from 0 to below 1, got 1.0"),
+        ({"dropout": 1.0}, "^dropout must be from 0 to below 1, got 1.0"),
         ({"conv_kernel": 0}, "conv_kernel must be positive, got 0"),
     ],
 )

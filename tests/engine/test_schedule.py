@@ -219,9 +219,9 @@ def test_statistics_add_up(scheduler: Scheduler, clock: _Clock) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"max_sessions": 0}, "engine.max_sessions must be positive, got 0"),
+        ({"max_sessions": 0}, "^max_sessions must be positive, got 0"),
         ({"high_backlog_ms": 2_000}, "must rise, got 2000, 2000, 180000"),
-        ({"threads": -1}, "engine.threads must be 0 \\(automatic\\) or more"),
+        ({"threads": -1}, "^threads must be 0 \\(automatic\\) or more"),
     ],
 )
 def test_limits_that_make_no_sense_are_refused(change: dict[str, int], words: str) -> None:

@@ -125,9 +125,9 @@ def test_filters_have_slaneys_centres_and_equal_area() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"window": 300}, r"at least two hops \(320\) and at most frontend.n_fft \(512\), got 300"),
-        ({"window": 600}, "frontend.window must be even"),
-        ({"preemphasis": 1.0}, "frontend.preemphasis must be from 0 to below 1, got 1.0"),
+        ({"window": 300}, r"at least two hops \(320\) and at most n_fft \(512\), got 300"),
+        ({"window": 600}, "^window must be even"),
+        ({"preemphasis": 1.0}, "^preemphasis must be from 0 to below 1, got 1.0"),
         ({"hop": 0}, "hop must be positive, got 0"),
     ],
 )

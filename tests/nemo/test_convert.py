@@ -111,7 +111,7 @@ def test_the_generation_is_that_of_the_version_unless_it_is_chosen() -> None:
             "encoder.subsampling = 'striding' is not supported, only 'dw_striding'",
         ),
         ("encoder.subsampling", ..., "encoder.subsampling = 'striding' is not supported"),
-        ("encoder.subsampling_factor", 6, "encoder.subsampling must be a power of two"),
+        ("encoder.subsampling_factor", 6, "together: encoder.subsampling must be a power of two"),
         (
             "encoder.causal_downsampling",
             False,
@@ -127,7 +127,7 @@ def test_the_generation_is_that_of_the_version_unless_it_is_chosen() -> None:
         ("encoder.att_context_size", [-1, -1], r"att_context_size = \[-1, -1\] is not supported, only pairs"),
         ("encoder.att_context_size", [-1, 13], r"att_context_size = \[-1, 13\] is not supported"),
         ("encoder.att_context_size", [[70, 13], [140, 6]], "only one left context for all look-aheads"),
-        ("encoder.att_context_size", [70, 12], r"left_context_frames \(70\) must be a multiple"),
+        ("encoder.att_context_size", [70, 12], "encoder.left_context_frames must be a multiple .* got 70"),
         ("encoder.att_context_size", ..., "att_context_size = .* is not supported"),
         ("encoder.self_attention_model", "rel_pos_local_attn", "self_attention_model = 'rel_pos_local_attn'"),
         ("encoder.self_attention_model", "abs_pos", "self_attention_model = 'abs_pos' is not supported"),

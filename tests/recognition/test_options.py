@@ -26,8 +26,11 @@ def test_latency_takes_the_largest_chunk_that_is_not_longer_or_the_smallest(
         (Start(channels=3), "start.channels: expected 1 or 2, got 3"),
         (Start(sample_rate=4_000), "start.sample_rate: expected 8000 to 48000 Hz, got 4000"),
         (Start(hotwords=(HotwordSpec(text="xyz"),)), "hotwords: .*no token for 'x'"),
-        (Start(endpointing=EndpointingSpec(silence_ms=0)), "start.endpointing: silence_ms must be positive"),
-        (Start(stability=StabilitySpec(hold_words=-1)), "start.stability: hold_words must not be negative"),
+        (Start(endpointing=EndpointingSpec(silence_ms=0)), "^start.endpointing.silence_ms must be positive"),
+        (
+            Start(stability=StabilitySpec(hold_words=-1)),
+            "^start.stability.hold_words must not be negative, got -1",
+        ),
     ],
 )
 def test_what_cannot_be_served_is_refused_by_name(model: LoadedModel, start: Start, words: str) -> None:

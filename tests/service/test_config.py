@@ -59,7 +59,7 @@ def test_lists_are_split_at_commas() -> None:
         ({}, {"STREAMASR_IDLE_TIMEOUT_S": "soon"}, "STREAMASR_IDLE_TIMEOUT_S: expected a number"),
         ({"port": "70000"}, {}, "port must be 0 to 65535"),
         ({"idle_timeout_s": "0"}, {}, "idle_timeout_s must be positive"),
-        ({"max_sessions": "0"}, {}, "max_sessions must be positive"),
+        ({"max_sessions": "0"}, {}, "^engine.max_sessions must be positive, got 0$"),
         ({"tls_cert": "c.pem"}, {}, "tls_cert and tls_key go together"),
         ({"token": "short"}, {}, "token must have at least 16 characters"),
         ({"token": TOKEN, "token_file": "t"}, {}, "token or token_file, not both"),
@@ -79,6 +79,9 @@ def test_what_is_wrong_is_said(flags: dict[str, str], environment: dict[str, str
         ("prot = 1", "prot: unknown field"),
         ("port = ", "not valid TOML"),
         ("port = 'x'", "port: expected int"),
+        ("[engine]\nthreads = -1", r"engine\.threads must be 0 \(automatic\) or more, got -1$"),
+        ("[limits]\naudio_bytes = 1", r"limits\.audio_bytes must be at least 1024, got 1$"),
+        ("[limits.boost]\nlow = 'x'", r"limits\.boost\.low: expected float, got str$"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path: Path, text: str, complaint: str) -> None:
