@@ -1,1 +1,1 @@
-"""The daemon's outside: sockets, HTTP, authentication and signals, on one event loop."""
+"""Serve the engine over websockets and HTTP: connections, authentication, metrics, signals, on one event loop."""

@@ -1,7 +1,4 @@
-"""The captions page's files, read once when the daemon starts: a request can name no other file.
-
-Knows no socket and nothing of what the page does.
-"""
+"""Load the files of the captions page into memory at start-up, so that a request can reach no other file."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ CONTENT_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-"""Files of other kinds are not served."""
+"""Suffix to content type. Files with other suffixes are not served."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -29,12 +26,12 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
 }
-"""The page may load nothing from elsewhere and talk to its own daemon only."""
+"""The page loads nothing from other hosts and connects to its own daemon only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file, ready to send."""
+    """One file with its response headers."""
 
     body: bytes
     content_type: str
@@ -42,7 +39,7 @@ class Asset:
 
 
 def load_assets(package: str = PAGE_PACKAGE) -> Mapping[str, Asset]:
-    """Request path to file; ``/`` is the page itself. Empty where the package is not installed."""
+    """Map request paths to files; ``/`` is the page itself. Empty if ``package`` is not installed."""
     try:
         folder = importlib.resources.files(package)
     except ModuleNotFoundError:

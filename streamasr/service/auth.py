@@ -1,6 +1,6 @@
-"""Who may connect: the daemon's token, short-lived tokens made from it, and the pages a browser comes from.
+"""Check tokens and origins: the daemon's own token, short-lived browser tokens, and the pages that may connect.
 
-Knows no socket; the time is an argument.
+The functions do no I/O. The current time is an argument.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ _NONCE_BYTES = 9
 
 
 class TokenAuth:
-    """Checks tokens against the daemon's own, in constant time. Without one everybody may pass.
+    """Compares tokens with the daemon's own in constant time. Without a token, every client is accepted.
 
-    A browser token is ``b1.<expiry>.<nonce>.<mac>``: seconds since 1970, random text, and the HMAC-SHA256 of
-    what stands before it under the daemon's token. The daemon keeps no list: restarting it changes
-    nothing, changing its token ends them all.
+    A browser token is ``b1.<expiry>.<nonce>.<mac>``: the expiry in seconds since 1970, a random nonce, and the
+    HMAC-SHA256 of the text before it, keyed with the daemon's token. The daemon does not store browser tokens:
+    they survive a restart, and a new daemon token invalidates them all.
+
+    Args:
+        token: the daemon's token; ``None`` accepts every client.
     """
 
     def __init__(self, token: str | None) -> None:
@@ -33,18 +36,18 @@ class TokenAuth:
         return self._token is not None
 
     def is_master(self, token: str | None) -> bool:
-        """Whether ``token`` is the daemon's own."""
+        """Whether ``token`` is the daemon's own; true for any if the daemon has none."""
         if self._token is None:
             return True
         return token is not None and hmac.compare_digest(_bytes(token), _bytes(self._token))
 
     def accepts(self, token: str | None, now_s: float) -> bool:
-        """Whether ``token`` is the daemon's own, or a browser token made from it that still lives."""
+        """Whether ``token`` is the daemon's own, or a browser token that has not expired at ``now_s``."""
         return self.is_master(token) or (token is not None and self._is_valid_browser_token(token, now_s))
 
     def mint(self, now_s: float, ttl_s: int) -> tuple[str, int]:
-        """A new browser token and the second since 1970 at which it ends."""
-        assert self._token is not None, "without a token there is nothing to mint from"
+        """Return a new browser token and its expiry, in seconds since 1970."""
+        assert self._token is not None, "browser tokens are made from the daemon's token"
         expiry = int(now_s) + ttl_s
         body = f"{_BROWSER_PREFIX}.{expiry}.{secrets.token_urlsafe(_NONCE_BYTES)}"
         return f"{body}.{self._mac(body)}", expiry
@@ -62,7 +65,7 @@ class TokenAuth:
 
 
 def bearer_token(header: str | None) -> str | None:
-    """The token of an ``Authorization: Bearer …`` header."""
+    """Return the token of an ``Authorization: Bearer …`` header."""
     scheme, _, token = (header or "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
 
@@ -70,11 +73,17 @@ def bearer_token(header: str | None) -> str | None:
 def origin_allowed(
     origin: str | None, host: str | None, allowed: Iterable[str], *, token_required: bool
 ) -> bool:
-    """Whether a page of ``origin`` may open a socket.
+    """Whether a page of ``origin`` may open a websocket.
 
-    Programs send no origin and may. A browser's page may if it comes from the daemon itself (``host``, the
-    request's own ``Host`` header) or from one of ``allowed``. Where no token is asked for, the daemon's own
-    name must be ``localhost`` or a bare address: any other could be a stranger's name for this machine.
+    Clients other than browsers send no origin and are allowed. A page is allowed if it was served by the daemon
+    itself (its origin is ``host``) or if its origin is in ``allowed``. Without a token, ``host`` must also be
+    ``localhost`` or an IP address: this prevents DNS rebinding, where a foreign name resolves to this machine.
+
+    Args:
+        origin: the request's ``Origin`` header.
+        host: the request's ``Host`` header.
+        allowed: origins whose pages may connect, such as ``https://example.org``.
+        token_required: whether clients must send a token.
     """
     if origin is None or origin in allowed:
         return True

@@ -1,7 +1,7 @@
-"""Everything about the daemon that can be set: defaults, then a TOML file, then the environment, then flags.
+"""Read the daemon's settings: defaults, overridden by a TOML file, by the environment and by flags, in this order.
 
-Knows no socket and no engine beyond its own configuration. The flags of ``streamasr serve`` and the
-``STREAMASR_…`` variables come from the fields here; a test holds the table in ``docs/operations.md`` to them.
+The flags of ``streamasr serve`` and the ``STREAMASR_…`` variables are generated from the fields below. A test
+compares the table in ``docs/operations.md`` with them.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from streamasr.toml import from_mapping
 
 ENV_PREFIX = "STREAMASR_"
 CONFIG_VARIABLE = ENV_PREFIX + "CONFIG"
-"""Names the TOML file where no ``--config`` does."""
+"""Names the TOML file if ``--config`` is not given."""
 
 ENGINE_SETTINGS = {
     "max_sessions": "sessions at a time; one more is refused and told when to come back",
     "max_batch": "chunks in one forward pass at most",
     "threads": "threads of one forward pass; 0 leaves PyTorch's own choice",
 }
-"""Fields of the ``[engine]`` table that have a flag and a variable too."""
+"""Fields of the ``[engine]`` table that also have a flag and a variable, with their help texts."""
 
 MIN_TOKEN_CHARS = 16
 """A shorter token could be guessed."""
@@ -42,7 +42,7 @@ def _help(text: str) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
-    """The daemon's settings. Times in seconds, sizes in bytes."""
+    """The daemon's settings. Times are in seconds, sizes in bytes."""
 
     model: str = field(default="en-small", metadata=_help("a model folder, or the name of a packaged model"))
     device: str = field(default="auto", metadata=_help("auto, cpu, cuda or cuda:N"))
@@ -101,7 +101,7 @@ class ServerConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     """The engine's own limits (table ``[engine]``)."""
     limits: Limits = field(default_factory=Limits)
-    """What one client may send (table ``[limits]``)."""
+    """The protocol's limits (table ``[limits]``)."""
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
@@ -113,19 +113,19 @@ class ServerConfig:
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise ConfigError(f"log_level must be debug, info, warning or error, got {self.log_level!r}")
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ConfigError("tls_cert and tls_key go together: give both or neither")
+            raise ConfigError("tls_cert and tls_key go together: set both or neither")
         if self.token is not None and self.token_file is not None:
-            raise ConfigError("give token or token_file, not both")
+            raise ConfigError("set token or token_file, not both")
         if self.token is not None and len(self.token) < MIN_TOKEN_CHARS:
             raise ConfigError(
                 f"token must have at least {MIN_TOKEN_CHARS} characters; `openssl rand -hex 24` makes one"
             )
 
     def with_token_read(self) -> ServerConfig:
-        """The same with ``token_file`` read into ``token``.
+        """Return the same settings with the content of ``token_file`` as ``token``.
 
         Raises:
-            ConfigError: the file cannot be read, or holds no usable token.
+            ConfigError: the file cannot be read, or its token is too short.
         """
         if self.token_file is None:
             return self
@@ -136,17 +136,21 @@ class ServerConfig:
         return dataclasses.replace(self, token=token, token_file=None)
 
     def check_exposure(self, host: str) -> None:
-        """Refuse to listen on ``host`` where strangers could connect and no token stops them."""
+        """Check that a daemon without a token listens on a loopback address only.
+
+        Raises:
+            ConfigError: other machines can reach ``host``, and no token is set.
+        """
         if self.token is None and not is_loopback(host):
             raise ConfigError(
-                f"refusing to listen on {host} without a token, everybody who can reach it could use it: "
-                "set STREAMASR_TOKEN or --token-file (`openssl rand -hex 24` makes a good one), "
+                f"refusing to listen on {host} without a token, because anyone who can reach it could use it; "
+                "set STREAMASR_TOKEN or --token-file (`openssl rand -hex 24` makes a good token), "
                 "or listen on 127.0.0.1"
             )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a socket bound to ``host``."""
+    """Whether a socket bound to ``host`` can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -154,18 +158,18 @@ def is_loopback(host: str) -> bool:
 
 
 def settings() -> dict[str, str]:
-    """Name to help text of everything that has a flag and a variable."""
+    """Return the name and help text of every setting that has a flag and a variable."""
     own = {f.name: f.metadata["help"] for f in dataclasses.fields(ServerConfig) if "help" in f.metadata}
     return own | ENGINE_SETTINGS
 
 
 def default_of(name: str) -> object:
-    """The default of a setting."""
+    """Return the default of the setting ``name``."""
     return getattr(EngineConfig() if name in ENGINE_SETTINGS else ServerConfig(), name)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """One flag a setting; a flag that is not given is ``None``."""
+    """Add a flag for every setting. A flag that is not given has the value ``None``."""
     for name, text in settings().items():
         default = default_of(name)
         shown = f" (default {default})" if default not in (None, ()) else ""
@@ -177,15 +181,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def load_config(
     flags: Mapping[str, str | None], environment: Mapping[str, str], file: Path | None = None
 ) -> ServerConfig:
-    """Put the sources together; later ones win: file, ``environment``, ``flags``.
+    """Merge the settings of ``file``, ``environment`` and ``flags``; later sources override earlier ones.
 
     Args:
-        flags: setting to text; ``None`` where the flag was not given.
-        environment: the process's variables; those of other programs are ignored.
-        file: TOML; ``STREAMASR_CONFIG`` names it where this is ``None``.
+        flags: setting to text; ``None`` if the flag was not given.
+        environment: the process's variables; variables of other programs are ignored.
+        file: a TOML file; if ``None``, ``STREAMASR_CONFIG`` may name one.
 
     Raises:
-        ConfigError: any of them holds something unusable; the message names it and where it came from.
+        ConfigError: a setting is unknown or invalid; the message names the setting and its source.
     """
     if file is None and environment.get(CONFIG_VARIABLE):
         file = Path(environment[CONFIG_VARIABLE])

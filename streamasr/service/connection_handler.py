@@ -1,6 +1,6 @@
-"""One client's websocket from handshake to close: protocol, engine session, outbox, timeouts.
+"""Handle one client's websocket from handshake to close: protocol, engine session, outbox and timeouts.
 
-Runs on the event loop and never waits for the engine there. Audio and text pass through; neither is logged.
+The handler runs on the event loop and never waits for the engine there. It logs neither audio nor text.
 """
 
 from __future__ import annotations
@@ -38,11 +38,15 @@ logger = logging.getLogger(__name__)
 
 
 class ConnectionHandler:
-    """Talks with one client until either side ends it. Nothing that happens here touches another client.
+    """Runs one connection until either side closes it. A failure here does not affect other clients.
 
     Args:
         socket: an open websocket.
-        authorized: whether the handshake brought a valid token, or none is asked for.
+        config: the daemon's settings.
+        engine: opens the session.
+        auth: checks the token of ``start``.
+        metrics: the daemon's metrics.
+        authorized: whether the handshake had a valid token, or no token is required.
     """
 
     def __init__(
@@ -64,13 +68,13 @@ class ConnectionHandler:
         self._loop = asyncio.get_running_loop()
         self._protocol = ServerConnection(config.limits)
         self._outbox = Outbox(config.outbox_messages)
-        self._room = asyncio.Event()
+        self._resumed = asyncio.Event()
         self._session: SessionInterface | None = None
-        self._warned = False
+        self._backlog_warned = False
         self._draining = False
 
     async def run(self) -> None:
-        """Talk until the end; returns with the socket closed or closing."""
+        """Run the connection; returns when the socket is closed or closing."""
         reader = asyncio.create_task(self._read())
         try:
             await self._write()
@@ -84,24 +88,24 @@ class ConnectionHandler:
             self._session_metrics.connection_closed()
 
     def drain(self) -> None:
-        """The daemon stops: finish what was heard, or refuse to begin."""
+        """Finish the session because the daemon is shutting down, or refuse to open one."""
         self._draining = True
         if self._protocol.state is State.AWAITING_START:
-            text = "the server is stopping; connect again once it is back"
+            text = "the server is shutting down; connect again later"
             retry_after_ms = self._config.engine.retry_after_ms
             self._fail(OverloadedError(text, code="shutting_down", retry_after_ms=retry_after_ms))
         elif self._protocol.state is State.STREAMING and self._session is not None:
             self._protocol.drain()
-            self._warn("shutting_down", "the server is stopping; the last finals follow")
+            self._warn("shutting_down", "the server is shutting down; the last finals follow")
             self._session.stop()
 
     async def _read(self) -> None:
-        """Take in what the client sends until it goes. After an error it is only read away.
+        """Receive messages until the client disconnects. After an error, read and discard them.
 
-        Left unread, it would hold up the closing handshake, and the error might be lost to a reset.
+        Unread messages would delay the closing handshake, and a TCP reset could discard the error message.
         """
         try:
-            await self._listen()
+            await self._receive()
         except ConnectionClosed:
             self._outbox.close()
             return
@@ -110,29 +114,29 @@ class ConnectionHandler:
         except Exception:
             fields = {"session": self._session_metrics.session}
             logger.exception("conversation_failed", extra={"fields": fields})
-            self._fail(StreamasrError("the server failed; open a new session to go on"))
+            self._fail(StreamasrError("internal server error; open a new session to continue"))
         try:
             async for _ in self._socket:
                 pass
         except ConnectionClosed:
             return
 
-    async def _listen(self) -> None:
+    async def _receive(self) -> None:
         start_by = self._loop.time() + self._config.start_timeout_s
         while True:
             try:
                 async with asyncio.timeout_at(self._deadline(start_by)):
                     data = await self._socket.recv()
             except TimeoutError:
-                raise self._silence() from None
+                raise self._timeout_error() from None
             self._session_metrics.message_received(data)
             if isinstance(data, str):
                 received: ClientEvent | None = self._protocol.receive_text(data)
             else:
                 received = self._protocol.receive_binary(data)
             if received is not None:
-                self._act(received)
-                await self._wait_for_room()
+                self._dispatch(received)
+                await self._wait_while_congested()
 
     def _deadline(self, start_by: float) -> float | None:
         match self._protocol.state:
@@ -143,23 +147,24 @@ class ConnectionHandler:
             case _:
                 return None
 
-    def _silence(self) -> ProtocolError:
+    def _timeout_error(self) -> ProtocolError:
         if self._protocol.state is State.AWAITING_START:
             return ProtocolError(
-                f"no start message within {self._config.start_timeout_s:g} s", code="start_timeout"
+                f"no start message within {self._config.start_timeout_s:g} s; send it right after connecting",
+                code="start_timeout",
             )
         return ProtocolError(
-            f"neither audio nor a message for {self._config.idle_timeout_s:g} s; send keepalive in pauses",
+            f"no audio and no message for {self._config.idle_timeout_s:g} s; send keepalive during pauses",
             code="idle_timeout",
         )
 
-    def _act(self, received: ClientEvent) -> None:
+    def _dispatch(self, received: ClientEvent) -> None:
         if isinstance(received, Start):
             self._open(received)
             return
         if isinstance(received, KeepAlive):
             return
-        assert self._session is not None, "the state table lets nothing else before start"
+        assert self._session is not None, "the state table allows only start and keepalive before start"
         match received:
             case Audio():
                 self._session.feed(received.data)
@@ -176,29 +181,30 @@ class ConnectionHandler:
     def _open(self, start: Start) -> None:
         if not self._authorized and not self._auth.accepts(start.token, time.time()):
             raise ProtocolError(
-                "no valid token: send it as `token` in start, `Authorization: Bearer` or `?token=`",
+                "missing or invalid token; send it as `token` in start, "
+                "as `Authorization: Bearer TOKEN` or as `?token=TOKEN`",
                 code="unauthorized",
             )
         self._session = self._engine.open(start, self._deliver_from_thread, self._resume_from_thread)
         self._session_metrics.session_opened(start, self._session.ready)
         self._outbox.put(self._session.ready, time.monotonic())
 
-    async def _wait_for_room(self) -> None:
-        """Backpressure: while the engine is behind, read no further."""
+    async def _wait_while_congested(self) -> None:
+        """Apply backpressure: stop reading while the session's backlog is too large."""
         session = self._session
         if session is None or not session.congested:
             return
         self._session_metrics.reading_paused()
         self._warn_of_backlog(session)
         while session.congested:
-            await self._room.wait()
-            self._room.clear()
+            await self._resumed.wait()
+            self._resumed.clear()
 
     def _warn_of_backlog(self, session: SessionInterface) -> None:
-        if self._warned or not self._session_metrics.in_real_time():
+        if self._backlog_warned or not self._session_metrics.in_real_time():
             return
-        self._warned = True
-        text = f"recognition is {session.backlog_ms} ms behind; captions come late, nothing is lost"
+        self._backlog_warned = True
+        text = f"recognition is {session.backlog_ms} ms behind; captions are late, but no audio is lost"
         self._warn("backlog", text)
 
     def _warn(self, code: str, text: str) -> None:
@@ -208,17 +214,19 @@ class ConnectionHandler:
         self._loop.call_soon_threadsafe(self._deliver, message, time.monotonic())
 
     def _resume_from_thread(self) -> None:
-        self._loop.call_soon_threadsafe(self._room.set)
+        self._loop.call_soon_threadsafe(self._resumed.set)
 
     def _deliver(self, message: ServerMessage, emitted_at: float) -> None:
         if isinstance(message, (Done, Error)):
             self._outbox.put_last(message, emitted_at)
         elif not self._outbox.put(message, emitted_at):
-            text = f"{len(self._outbox)} messages wait to be read; read faster, or ask for no partials"
+            text = (
+                f"{len(self._outbox)} messages are waiting to be read; read faster, or set partials to false"
+            )
             self._fail(ProtocolError(text, code="slow_reader"), drop_waiting=True)
 
     def _fail(self, error: StreamasrError, *, drop_waiting: bool = False) -> None:
-        """End with an error message. What waits before it is still sent, unless it is to be dropped."""
+        """End the session with an error message, sent after the queued messages unless they are dropped."""
         if self._session is not None:
             self._session.abort()
         message = Error(
@@ -227,7 +235,7 @@ class ConnectionHandler:
         self._outbox.put_last(message, time.monotonic(), drop_waiting=drop_waiting)
 
     async def _write(self) -> None:
-        """Send what the outbox gives until the last message, then close."""
+        """Send the outbox's messages up to the last one, then close the socket."""
         while (queued := await self._outbox.get()) is not None:
             message = queued.message
             text = self._protocol.send(message).encode()
@@ -248,7 +256,7 @@ class ConnectionHandler:
             async with asyncio.timeout(self._config.slow_reader_s):
                 await self._socket.send(text, text=True)
         except TimeoutError:
-            # No close frame would get through either: what was sent before it still waits to be read.
+            # A close frame would not get through either: the data before it has not been read.
             self._session_metrics.outcome = "slow_reader"
             self._socket.transport.abort()
             return False

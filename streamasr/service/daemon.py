@@ -1,7 +1,4 @@
-"""The process around the server: load, announce, watch the engine, and end well on a signal.
-
-Knows signals, systemd and standard output; no message and no model.
-"""
+"""Run the server as a process: load the engine, report readiness, feed the watchdog, and drain on a signal."""
 
 from __future__ import annotations
 
@@ -19,8 +16,7 @@ from streamasr.service.logs import log_event
 from streamasr.service.sdnotify import Notifier, passed_socket
 from streamasr.service.server import CaptionServer, open_listener
 
-_WATCHDOG_SHARE = 3
-"""Pings in one watchdog interval."""
+_PINGS_PER_WATCHDOG_INTERVAL = 3
 _STATUS_INTERVAL_S = 10.0
 
 
@@ -30,17 +26,22 @@ async def run_daemon(
     announce: Callable[[CaptionServer], None],
     environment: Mapping[str, str] = os.environ,
 ) -> int:
-    """Serve until SIGTERM or SIGINT; a second signal ends it at once.
+    """Serve until SIGTERM or SIGINT, then finish the open sessions. A second signal stops at once.
 
     Args:
-        load_engine: takes seconds; run on a thread.
-        announce: called once, when sessions are taken.
+        config: the daemon's settings.
+        load_engine: makes the engine; it takes seconds, so it runs on a thread.
+        announce: called once, when the server accepts sessions.
+        environment: the process's variables, with those of systemd.
 
     Returns:
-        The exit status: 0, or 1 where sessions had to be cut off.
+        The exit status: 0, or 1 if sessions had to be cut off.
+
+    Raises:
+        ConfigError: the address or the certificate cannot be used.
     """
     notifier = Notifier(environment)
-    # Before the model is loaded, which takes seconds: a port that is taken should be told at once.
+    # Bind before loading the model, which takes seconds, so that a port in use is reported at once.
     with open_listener(config, passed_socket(environment, os.getpid())) as listener:
         notifier.send(STATUS="loading the model")
         engine = await asyncio.to_thread(load_engine)
@@ -61,16 +62,16 @@ async def _serve(
     await server.start(listener)
     stop = _stop_on_signals()
     announce(server)
-    notifier.send(READY=1, STATUS="taking sessions")
+    notifier.send(READY=1, STATUS="accepting sessions")
     log_event("ready", url=server.stream_url)
-    watch = asyncio.create_task(_watch(notifier, engine))
+    watchdog = asyncio.create_task(_feed_watchdog(notifier, engine))
     try:
         await stop.wait()
         notifier.send(STOPPING=1, STATUS="finishing sessions")
         finished = await _drain(server, stop)
         await server.close()
     finally:
-        watch.cancel()
+        watchdog.cancel()
     log_event("stopped", finished=finished)
     return 0 if finished else 1
 
@@ -84,20 +85,22 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 async def _drain(server: CaptionServer, stop: asyncio.Event) -> bool:
-    """Drain, unless a second signal says that nobody wants to wait."""
+    """Drain the server, until a second signal asks to stop at once; true if all sessions finished."""
     stop.clear()
-    draining, again = asyncio.create_task(server.drain()), asyncio.create_task(stop.wait())
-    await asyncio.wait((draining, again), return_when=asyncio.FIRST_COMPLETED)
+    draining, second_signal = asyncio.create_task(server.drain()), asyncio.create_task(stop.wait())
+    await asyncio.wait((draining, second_signal), return_when=asyncio.FIRST_COMPLETED)
     finished = draining.done() and draining.result()
-    for task in (draining, again):
+    for task in (draining, second_signal):
         task.cancel()
     return finished
 
 
-async def _watch(notifier: Notifier, engine: EngineInterface) -> None:
-    """Pet the watchdog while the engine's worker turns; a stuck one is left to systemd to restart."""
+async def _feed_watchdog(notifier: Notifier, engine: EngineInterface) -> None:
+    """Ping the watchdog while the engine's heartbeat is recent; otherwise systemd restarts the daemon."""
     limit_s = notifier.watchdog_s
-    interval_s = _STATUS_INTERVAL_S if limit_s is None else min(_STATUS_INTERVAL_S, limit_s / _WATCHDOG_SHARE)
+    interval_s = _STATUS_INTERVAL_S
+    if limit_s is not None:
+        interval_s = min(interval_s, limit_s / _PINGS_PER_WATCHDOG_INTERVAL)
     while True:
         if limit_s is not None:
             silent_s = time.monotonic() - engine.heartbeat

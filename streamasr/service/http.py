@@ -1,7 +1,4 @@
-"""What the daemon answers to plain HTTP, and which requests may become a websocket.
-
-Knows requests and responses; no session and no audio.
-"""
+"""Answer plain HTTP requests, and decide which requests may be upgraded to a websocket."""
 
 from __future__ import annotations
 
@@ -28,11 +25,16 @@ TOKEN_PATH = "/v1/token"
 
 
 class HttpHandler:
-    """Answers one request at a time, without waiting for anything.
+    """Answers requests without blocking.
 
     Args:
-        connections: how many websockets are open now.
-        draining: whether the daemon is stopping.
+        config: the daemon's settings.
+        auth: checks and makes tokens.
+        engine: reports its health and counters.
+        metrics: served at ``/metrics``.
+        assets: request path to file of the captions page.
+        connections: returns the number of open websockets.
+        draining: returns whether the daemon is shutting down.
     """
 
     def __init__(
@@ -55,26 +57,26 @@ class HttpHandler:
         self._draining = draining
 
     def respond(self, request: Request) -> Response | None:
-        """The response to ``request``; ``None`` where it may become a websocket."""
+        """Return the response to ``request``; ``None`` if it may be upgraded to a websocket."""
         path = urlsplit(request.path).path
         if path == STREAM_PATH:
             return self._check_upgrade(request)
         if path == TOKEN_PATH:
             return self._mint_token(request)
         if request.method not in ("GET", "HEAD"):
-            return _text_response(405, "use GET\n", Allow="GET, HEAD")
+            return _text_response(405, f"{request.method} is not allowed here; use GET\n", Allow="GET, HEAD")
         response = self._route(path, request)
         if request.method == "HEAD":
             response.body = b""
         return response
 
     def presented_token(self, request: Request) -> str | None:
-        """The token in the ``Authorization`` header or the query."""
+        """Return the token of the ``Authorization`` header or of the query, if any."""
         query = parse_qs(urlsplit(request.path).query)
         return bearer_token(request.headers.get("Authorization")) or query.get("token", [None])[0]
 
     def healthy(self) -> bool:
-        """Whether the engine's worker lives and turns."""
+        """Whether the engine's worker is running and has sent a heartbeat within ``stalled_s``."""
         silent_s = time.monotonic() - self._engine.heartbeat
         return self._engine.alive and silent_s < self._config.stalled_s
 
@@ -90,13 +92,13 @@ class HttpHandler:
         if path in self._assets:
             return _asset_response(self._assets[path], request)
         return _text_response(
-            404, f"nothing at {path}; the stream is at {STREAM_PATH}, the captions page at /\n"
+            404, f"nothing at {path}; the stream is at {STREAM_PATH} and the captions page at /\n"
         )
 
     def _health(self) -> Response:
         healthy = self.healthy()
         return _json_response(
-            200 if healthy else 503, {"status": "ok" if healthy else "the engine does not answer"}
+            200 if healthy else 503, {"status": "ok" if healthy else "the engine is not responding"}
         )
 
     def _ready(self) -> Response:
@@ -115,21 +117,19 @@ class HttpHandler:
     def _check_upgrade(self, request: Request) -> Response | None:
         retry_s = math.ceil(self._config.engine.retry_after_ms / MS_PER_SECOND)
         if request.headers.get("Upgrade", "").lower() != "websocket":
-            return _text_response(426, f"{STREAM_PATH} is a websocket\n", Upgrade="websocket")
+            return _text_response(
+                426, f"{STREAM_PATH} accepts only websocket connections\n", Upgrade="websocket"
+            )
         if self._draining():
-            return self._refuse(
-                "shutting_down", _text_response(503, "the server is stopping\n", Retry_After=str(retry_s))
-            )
+            text = "the server is shutting down; connect again later\n"
+            return self._refuse("shutting_down", _text_response(503, text, Retry_After=str(retry_s)))
         if self._connections() >= self._config.max_connections:
-            return self._refuse(
-                "overloaded", _text_response(503, "too many connections\n", Retry_After=str(retry_s))
-            )
+            text = "too many connections; connect again later\n"
+            return self._refuse("overloaded", _text_response(503, text, Retry_After=str(retry_s)))
         origin, host = request.headers.get("Origin"), request.headers.get("Host")
         if not origin_allowed(origin, host, self._config.allowed_origins, token_required=self._auth.required):
-            hint = "add it to allowed_origins to let its pages connect"
-            return self._refuse(
-                "bad_origin", _text_response(403, f"origin {origin} may not connect; {hint}\n")
-            )
+            text = f"origin {origin} may not connect; to allow its pages, add it to allowed_origins\n"
+            return self._refuse("bad_origin", _text_response(403, text))
         token = self.presented_token(request)
         if token is not None and not self._auth.accepts(token, time.time()):
             return self._refuse("unauthorized", _unauthorized_response())
@@ -143,7 +143,7 @@ class HttpHandler:
         if request.method != "POST":
             return _text_response(405, "use POST, with an empty body\n", Allow="POST")
         if not self._auth.required:
-            return _text_response(404, "this server asks for no token\n")
+            return _text_response(404, "this server has no token, so clients need none\n")
         if not self._auth.is_master(bearer_token(request.headers.get("Authorization"))):
             return _unauthorized_response()
         token, expiry = self._auth.mint(time.time(), self._config.browser_token_ttl_s)
@@ -158,7 +158,10 @@ def _asset_response(asset: Asset, request: Request) -> Response:
 
 
 def _unauthorized_response() -> Response:
-    text = "a valid token is needed: `Authorization: Bearer …`, `?token=…` or the start message's `token`\n"
+    text = (
+        "missing or invalid token; send it as `Authorization: Bearer TOKEN`, as `?token=TOKEN` "
+        "or as `token` in the start message\n"
+    )
     return _text_response(401, text, WWW_Authenticate="Bearer")
 
 

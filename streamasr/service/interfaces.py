@@ -1,6 +1,6 @@
-"""What the service needs of an engine: the surface of :class:`streamasr.engine.Engine`, and no more.
+"""Declare the part of :class:`streamasr.engine.Engine` that the service uses.
 
-Tests put a small fake behind it; nothing here imports torch.
+The service imports these interfaces instead of the engine, so it starts without torch, and tests can use a fake.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from streamasr.protocol.messages import HotwordSpec, Ready, ServerMessage, Start
 
 
 class SessionInterface(Protocol):
-    """One session; every method returns at once."""
+    """One session. No method blocks."""
 
     @property
     def id(self) -> str:
@@ -21,7 +21,7 @@ class SessionInterface(Protocol):
 
     @property
     def ready(self) -> Ready:
-        """The first message to the client."""
+        """The first message for the client."""
 
     @property
     def congested(self) -> bool:
@@ -29,42 +29,42 @@ class SessionInterface(Protocol):
 
     @property
     def backlog_ms(self) -> int:
-        """Audio waiting to be recognised."""
+        """Audio that waits to be recognised, in milliseconds."""
 
     def feed(self, data: bytes) -> None:
-        """Audio."""
+        """Queue audio. Raises ``AudioError`` or ``OverloadedError``."""
 
     def finalize(self, finalize_id: str) -> None:
-        """Flush, then answer ``finalized``."""
+        """Finish the audio so far, then emit ``finalized``."""
 
     def configure(self, hotwords: Iterable[HotwordSpec]) -> None:
-        """Change the hotwords."""
+        """Replace the hotwords."""
 
     def stop(self) -> None:
-        """Finish; ``done`` follows."""
+        """End the audio. The last finals and ``done`` follow."""
 
     def abort(self) -> None:
-        """Forget it."""
+        """Drop the session and all queued audio."""
 
 
 class EngineInterface(Protocol):
-    """Many sessions on a thread of their own; sinks are called on that thread."""
+    """Sessions that share one worker thread, which calls their sinks."""
 
     @property
     def heartbeat(self) -> float:
-        """``time.monotonic()`` of the worker's last turn."""
+        """``time.monotonic()`` when the worker last asked for work."""
 
     @property
     def alive(self) -> bool:
-        """Whether the worker runs."""
+        """Whether the worker thread is running."""
 
     def open(
         self, start: Start, sink: Callable[[ServerMessage], None], resume: Callable[[], None] = ...
     ) -> SessionInterface:
-        """A new session; raises ``OverloadedError`` or ``ProtocolError``."""
+        """Open a session. Raises ``OverloadedError`` or ``ProtocolError``."""
 
     def stats(self) -> EngineStats:
-        """What it has done."""
+        """Return the engine's counters."""
 
     def close(self) -> None:
-        """End the worker."""
+        """Stop the worker thread."""

@@ -1,4 +1,4 @@
-"""How late captions are, from what one client sent and received. Knows no socket; times are arguments."""
+"""Measure how late captions arrive, from what one client sent and received. Times are arguments, in seconds."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from streamasr.units import MS_PER_SECOND, ceil_div
 
 _AGREEING_PARTIALS = 5
-"""Partials that must agree before a stream counts as whole chunks behind."""
+"""The number of partials that must agree before a stream counts as whole chunks behind."""
 
 
 class SentAudio:
-    """When each millisecond of a stream's audio left the client."""
+    """Records when each part of a stream's audio was sent."""
 
     def __init__(self) -> None:
         self._ends_ms: list[int] = []
@@ -23,32 +23,32 @@ class SentAudio:
 
     @property
     def total_ms(self) -> int:
-        """Audio sent so far."""
+        """Audio sent so far, in milliseconds."""
         return self._ends_ms[-1] if self._ends_ms else 0
 
     def add(self, end_ms: int, now: float) -> None:
-        """Audio up to ``end_ms`` has been sent by ``now``."""
+        """Record that the audio up to ``end_ms`` was sent at ``now``."""
         self._ends_ms.append(end_ms)
         self._times.append(now)
 
     def time_of(self, ms: int) -> float | None:
-        """When audio up to ``ms`` had been sent; ``None`` before that."""
+        """When the audio up to ``ms`` was sent; ``None`` if it has not been."""
         index = bisect_left(self._ends_ms, ms)
         return self._times[index] if index < len(self._times) else None
 
 
 class StreamLag:
-    """The lags of one stream, in milliseconds.
+    """Measures the lags of one stream, in milliseconds.
 
-    A partial does not say which chunk of audio it comes from. The newest chunk that had been sent whole is
-    the one, unless the stream has fallen behind by whole chunks; then the words tell: a daemon that keeps up soon
-    says a word that ends in the newest chunk. So the chunks by which even the freshest of the last few words
-    trailed are counted as lag too.
+    A partial does not state which chunk of audio it belongs to. It is taken to belong to the newest chunk that was
+    sent completely. This is wrong if the daemon is whole chunks behind, which shows in the word times: a daemon
+    that keeps up soon emits a word that ends in the newest chunk. Therefore the smallest distance, in chunks, of
+    the last few new words from the newest chunk is added to the lag.
 
     Args:
-        chunk_ms: audio that a step hears, as ``ready.latency_ms`` says.
-        sent: when its audio was sent.
-        hop_ms: audio from step to step, as ``ready.hop_ms`` says; by default whole chunks.
+        chunk_ms: audio of one step, as in ``ready.latency_ms``.
+        sent: records when the audio was sent.
+        hop_ms: audio from one step to the next, as in ``ready.hop_ms``; ``None`` for ``chunk_ms``.
     """
 
     def __init__(self, chunk_ms: int, sent: SentAudio, hop_ms: int | None = None) -> None:
@@ -58,14 +58,14 @@ class StreamLag:
         self._newest_word_ms = 0
         self._chunks_behind: deque[int] = deque(maxlen=_AGREEING_PARTIALS)
         self.partial_ms: list[float] = []
-        """Beyond the chunk: from a chunk having been sent whole to the arrival of its partial."""
+        """Times from a chunk's last audio being sent to its partial arriving."""
         self.final_ms: list[float] = []
-        """From an utterance's last word having been sent to its final, the silence between included."""
+        """Times from an utterance's last word being sent to its final arriving, including the silence between."""
         self.first_partial_ms: float | None = None
-        """From the first audio having been sent to the first partial."""
+        """Time from the first audio being sent to the first partial arriving."""
 
     def partial(self, end_ms: int, now: float) -> None:
-        """A partial arrived whose last word ends at ``end_ms``."""
+        """Record that a partial whose last word ends at ``end_ms`` arrived at ``now``."""
         started_at = self._sent.time_of(0)
         if self.first_partial_ms is None and started_at is not None:
             self.first_partial_ms = (now - started_at) * MS_PER_SECOND
@@ -79,14 +79,14 @@ class StreamLag:
             self.partial_ms.append((now - sent_at) * MS_PER_SECOND)
 
     def final(self, end_ms: int, now: float) -> None:
-        """A final arrived whose last word ends at ``end_ms``."""
+        """Record that a final whose last word ends at ``end_ms`` arrived at ``now``."""
         spoken_at = self._sent.time_of(end_ms)
         if spoken_at is not None:
             self.final_ms.append((now - spoken_at) * MS_PER_SECOND)
 
 
 def percentiles(values: Iterable[float]) -> dict[str, float | None]:
-    """The median, the 95th and the 99th percentile, to a tenth; ``None`` where there is no value."""
+    """Return the 50th, 95th and 99th percentile, rounded to one decimal; ``None`` if there are no values."""
     numbers = list(values)
     names = {"p50": 50, "p95": 95, "p99": 99}
     return {

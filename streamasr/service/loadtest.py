@@ -1,6 +1,6 @@
-"""Plays real-time streams into a running daemon and measures how late its captions come.
+"""Play real-time streams into a running daemon and measure the lag of its captions.
 
-Knows the protocol and websockets, nothing of what runs behind them; lags are reckoned in ``lag``.
+The load test uses only the protocol, so it works with a daemon on another machine.
 """
 
 from __future__ import annotations
@@ -23,35 +23,41 @@ from streamasr.service.lag import SentAudio, StreamLag, percentiles
 from streamasr.units import MS_PER_SECOND
 
 MESSAGE_MS = 40
-"""Audio of one message, as a microphone would send it."""
+"""Audio of one message, as a microphone client would send it."""
 SAMPLE_RATE = 16_000
 _BYTES_PER_MS = 2 * SAMPLE_RATE // MS_PER_SECOND
 _ANSWER_TIMEOUT_S = 60.0
-"""Longest wait for ``ready``, and for ``done`` after ``stop``."""
+"""Longest wait for ``done`` after ``stop``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadPlan:
-    """What to play."""
+    """The settings of a load test."""
 
     url: str
+    """The daemon's stream."""
     pcm: bytes
-    """Mono ``pcm_s16le`` at 16 kHz; repeated where the stream is longer."""
+    """Mono ``pcm_s16le`` at 16 kHz; repeated if it is shorter than ``duration_s``."""
     streams: int
+    """Concurrent streams."""
     latency_ms: int
+    """Requested latency of each stream."""
     duration_s: float
+    """Length of each stream."""
     token: str | None = None
 
     def __post_init__(self) -> None:
-        if self.streams < 1 or self.duration_s <= 0:
-            raise ConfigError("a load test needs at least one stream and some time")
+        if self.streams < 1:
+            raise ConfigError(f"the number of streams must be at least 1, got {self.streams}")
+        if self.duration_s <= 0:
+            raise ConfigError(f"the duration must be positive, got {self.duration_s:g} s")
         if len(self.pcm) < MESSAGE_MS * _BYTES_PER_MS:
-            raise ConfigError(f"the audio is shorter than {MS_PER_SECOND // MESSAGE_MS} ms")
+            raise ConfigError(f"the audio must be at least {MESSAGE_MS} ms long")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadReport:
-    """What came of it. Lags in milliseconds, as ``p50``, ``p95`` and ``p99``."""
+    """The results of a load test. Lags are in milliseconds, as ``p50``, ``p95`` and ``p99``."""
 
     streams: int
     failed: int
@@ -60,20 +66,22 @@ class LoadReport:
     partials: int
     finals: int
     partial_lag_ms: dict[str, float | None]
-    """Beyond the chunk; see :class:`~streamasr.service.lag.StreamLag`."""
+    """From the end of a chunk to its partial; see :class:`~streamasr.service.lag.StreamLag`."""
     final_lag_ms: dict[str, float | None]
-    """From a last word's end to its final, silence included."""
+    """From the end of the last word to its final, including the silence between."""
     first_partial_ms: dict[str, float | None]
+    """From the first audio to the first partial."""
     flush_ms: dict[str, float | None]
     """From ``stop`` to ``done``."""
     cpu_s_per_audio_s: float | None
-    """CPU seconds of the daemon for a second of audio; ``None`` where it does not tell."""
+    """CPU seconds of the daemon per second of audio; ``None`` if its metrics cannot be read."""
     errors: tuple[str, ...]
+    """The distinct error messages of the failed streams."""
 
 
 @dataclass(frozen=True, slots=True)
 class _StreamResult:
-    """One stream, over."""
+    """The measurements of one completed stream."""
 
     lag: StreamLag
     latency_ms: int
@@ -82,7 +90,7 @@ class _StreamResult:
 
 
 async def run_load(plan: LoadPlan) -> LoadReport:
-    """Play all streams at once, staggered over one chunk as independent clients would be."""
+    """Play all streams concurrently, with starts spread over one chunk as with independent clients."""
     before = await asyncio.to_thread(_read_usage, plan)
     streams = (_play(plan, index) for index in range(plan.streams))
     results = await asyncio.gather(*streams, return_exceptions=True)
@@ -137,7 +145,7 @@ async def _play(plan: LoadPlan, index: int) -> _StreamResult:
 
 
 async def _send_in_real_time(plan: LoadPlan, index: int, socket: ClientConnection, sent: SentAudio) -> None:
-    """Send each message when its audio would have been spoken, each stream from another place of the file."""
+    """Send each message when its audio would have been spoken. Each stream starts at another place of the file."""
     size = MESSAGE_MS * _BYTES_PER_MS
     messages = len(plan.pcm) // size
     started_at = time.monotonic()
@@ -170,7 +178,7 @@ async def _receive(socket: ClientConnection) -> ServerMessage:
 
 
 def _read_usage(plan: LoadPlan) -> tuple[float, float] | None:
-    """The daemon's CPU seconds and seconds of audio so far, from ``/metrics``; ``None`` if it keeps them."""
+    """Read the daemon's CPU seconds and seconds of audio so far from ``/metrics``; ``None`` if that fails."""
     parts = urlsplit(plan.url)
     url = urlunsplit(("https" if parts.scheme == "wss" else "http", parts.netloc, "/metrics", "", ""))
     headers = {"Authorization": f"Bearer {plan.token}"} if plan.token else {}

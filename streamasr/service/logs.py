@@ -1,6 +1,6 @@
-"""Structured lines on standard error: ``time level event key=value …``. Never audio, never what was said.
+"""Write structured log lines to standard error: ``time level event key=value …``.
 
-Knows no event: callers name them.
+Callers must never log audio or recognised text.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ logger = logging.getLogger("streamasr.service")
 
 
 class LineFormatter(logging.Formatter):
-    """One line an event, with its fields; a traceback, where there is one, as one quoted field."""
+    """Formats a record and its fields as one line. A traceback becomes one quoted field."""
 
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line."""
+        """Return the record as one line."""
         fields = dict(getattr(record, "fields", {}))
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
@@ -30,16 +30,16 @@ class LineFormatter(logging.Formatter):
 
 
 def configure_logging(level: str) -> None:
-    """Send every log record of the process to standard error, from ``level`` up."""
+    """Send the log records of the whole process to standard error, from ``level`` up."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # The library tells of every connection and handshake; ours are told below, with their session.
+    # The library logs every connection and handshake; the service logs its own, with session ids.
     logging.getLogger("websockets").setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 def log_event(name: str, *, level: int = logging.INFO, exc_info: bool = False, **fields: object) -> None:
-    """Log that something happened."""
+    """Log the event ``name`` with ``fields`` as ``key=value`` pairs."""
     logger.log(level, name, exc_info=exc_info, extra={"fields": fields})
 
 

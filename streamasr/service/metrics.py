@@ -1,6 +1,6 @@
-"""The daemon's Prometheus metrics: what the service counts itself, and the engine's statistics.
+"""Define the daemon's Prometheus metrics: the service's own counters and the engine's statistics.
 
-Knows no socket and no session. ``docs/operations.md`` explains every metric; a test holds the two together.
+``docs/operations.md`` explains every metric; a test compares the two.
 """
 
 from __future__ import annotations
@@ -27,24 +27,26 @@ _LAG_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.6, 1.0, 2.0, 5.0, 10.0
 
 
 class Metrics:
-    """Every metric of one daemon, in a registry of its own."""
+    """All metrics of one daemon, in their own registry."""
 
     def __init__(self, engine_stats: Callable[[], EngineStats]) -> None:
         self.registry = CollectorRegistry()
         self.connections = Gauge("streamasr_connections", "Open websockets", registry=self.registry)
         self.refused = self._counter(
-            "streamasr_admissions_refused", "Connections and sessions that were not taken", "code"
+            "streamasr_admissions_refused", "Connections and sessions that were refused", "code"
         )
         self.errors = self._counter("streamasr_session_errors", "Sessions that ended with an error", "code")
         self.messages = self._counter("streamasr_messages", "Websocket messages", "direction", "type")
         self.bytes = self._counter("streamasr_message_bytes", "Bytes of websocket messages", "direction")
-        self.pauses = self._counter("streamasr_backpressure_pauses", "Times a client was read no further")
+        self.pauses = self._counter(
+            "streamasr_backpressure_pauses", "Times that reading from a client was paused"
+        )
         self.delivery = self._histogram(
-            "streamasr_delivery_seconds", "From the engine's message to its last byte leaving", "type"
+            "streamasr_delivery_seconds", "From the engine emitting a message to sending it", "type"
         )
         self.final_lag = self._histogram(
             "streamasr_final_lag_seconds",
-            "From `finalize` or `stop` to the answer, finals included",
+            "From receiving `finalize` or `stop` to sending its answer",
             "request",
         )
         self.registry.register(_EngineCollector(engine_stats))
@@ -52,7 +54,7 @@ class Metrics:
         PlatformCollector(registry=self.registry)
 
     def exposition(self) -> bytes:
-        """Everything, in Prometheus's text format."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -63,22 +65,24 @@ class Metrics:
 
 
 class _EngineCollector(Collector):
-    """The engine's own numbers, read when Prometheus asks."""
+    """Reads the engine's counters at each scrape."""
 
     def __init__(self, stats: Callable[[], EngineStats]) -> None:
         self._stats = stats
 
     def collect(self) -> Iterable[Metric]:
-        """All metrics of one moment."""
+        """Yield the engine's metrics, all from one snapshot."""
         stats = self._stats()
         yield from _gauges(stats)
         yield from _counters(stats)
-        yield _histogram("streamasr_batch_size_chunks", "Chunks of one forward pass", stats.batch_size)
-        yield _histogram("streamasr_frontend_seconds", "Front end, one step", stats.frontend_s)
-        yield _histogram("streamasr_encoder_seconds", "Encoder, one step", stats.encoder_s)
-        yield _histogram("streamasr_decoder_seconds", "Decoder, one chunk", stats.decoder_s)
+        yield _histogram("streamasr_batch_size_chunks", "Chunks per forward pass", stats.batch_size)
+        yield _histogram("streamasr_frontend_seconds", "Front end, per step", stats.frontend_s)
+        yield _histogram("streamasr_encoder_seconds", "Encoder, per step", stats.encoder_s)
+        yield _histogram("streamasr_decoder_seconds", "Decoder, per chunk", stats.decoder_s)
         yield _histogram(
-            "streamasr_partial_lag_seconds", "From a chunk being whole to its messages", stats.chunk_lag_s
+            "streamasr_partial_lag_seconds",
+            "From a chunk being complete to its messages being emitted",
+            stats.chunk_lag_s,
         )
 
 
@@ -91,7 +95,7 @@ def _gauges(stats: EngineStats) -> Iterator[Metric]:
 
 
 def _counters(stats: EngineStats) -> Iterator[Metric]:
-    yield CounterMetricFamily("streamasr_sessions_opened", "Sessions ever opened", stats.sessions_opened)
+    yield CounterMetricFamily("streamasr_sessions_opened", "Sessions opened", stats.sessions_opened)
     yield CounterMetricFamily("streamasr_audio_seconds", "Audio recognised", stats.audio_seconds)
     yield CounterMetricFamily("streamasr_steps", "Forward passes", stats.steps)
     yield CounterMetricFamily("streamasr_step_failures", "Forward passes that failed", stats.step_failures)

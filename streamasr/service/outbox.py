@@ -1,7 +1,4 @@
-"""What waits to be sent to one client: bounded, partials replaced by newer ones, finals never lost.
-
-Lives on the event loop; knows no socket.
-"""
+"""Queue messages for one client: bounded, with newer partials replacing older ones, and without losing finals."""
 
 from __future__ import annotations
 
@@ -13,17 +10,20 @@ from streamasr.protocol.messages import Final, Partial, ServerMessage
 
 
 class QueuedMessage(NamedTuple):
-    """A message, and the second of the monotonic clock at which it was said."""
+    """A message and the time at which it was emitted, in seconds of the monotonic clock."""
 
     message: ServerMessage
     emitted_at: float
 
 
 class Outbox:
-    """A queue for one reader.
+    """A bounded send queue with one reader, used on one event loop.
 
-    A partial that still waits at the end of the queue is replaced by what comes next of the same utterance:
-    the client reads the newest, however slow it is. Nothing else is ever dropped.
+    A partial at the end of the queue is replaced by the next partial or final of the same utterance, so a slow
+    client receives the newest text. Other messages are never dropped.
+
+    Args:
+        limit: the largest number of queued messages.
     """
 
     def __init__(self, limit: int) -> None:
@@ -36,7 +36,10 @@ class Outbox:
         return len(self._waiting)
 
     def put(self, message: ServerMessage, emitted_at: float) -> bool:
-        """Queue ``message``; false, and nothing queued, at the limit. Once closed all is ignored."""
+        """Queue ``message``. Return false, and queue nothing, if the queue is full.
+
+        A closed outbox ignores the message and returns true.
+        """
         if self._closed:
             return True
         if self._supersedes_last(message):
@@ -48,7 +51,10 @@ class Outbox:
         return True
 
     def put_last(self, message: ServerMessage, emitted_at: float, *, drop_waiting: bool = False) -> None:
-        """Queue ``message`` beyond any limit and take no more after it."""
+        """Queue ``message`` regardless of the limit, then close the outbox.
+
+        ``drop_waiting`` discards the messages that are queued before it.
+        """
         if self._closed:
             return
         if drop_waiting:
@@ -57,12 +63,12 @@ class Outbox:
         self.close()
 
     def close(self) -> None:
-        """Take no more; what waits may still be read."""
+        """Accept no more messages. Those already queued can still be read."""
         self._closed = True
         self._changed.set()
 
     async def get(self) -> QueuedMessage | None:
-        """The next message; ``None`` once closed and empty."""
+        """Wait for the next message; ``None`` once the outbox is closed and empty."""
         while not self._waiting:
             if self._closed:
                 return None

@@ -1,6 +1,6 @@
-"""systemd's side of a daemon: readiness, watchdog and passed sockets (sd_notify(3), sd_listen_fds(3)).
+"""Talk to systemd: report readiness, feed the watchdog and receive sockets (sd_notify(3), sd_listen_fds(3)).
 
-Knows no event loop. Without systemd every call does nothing.
+Without systemd, every call does nothing.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ _MICROSECONDS = 1_000_000
 
 
 class Notifier:
-    """Sends state to the service manager, if there is one."""
+    """Sends the daemon's state to the service manager, if there is one."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.watchdog_s = _watchdog_s(environment)
-        """How often ``WATCHDOG=1`` must be sent at least; ``None`` where nobody waits for it."""
+        """Longest time between two ``WATCHDOG=1``, in seconds; ``None`` if the watchdog is off."""
 
     def send(self, **state: str | int) -> None:
-        """Send ``KEY=value`` lines, such as ``READY=1``. A manager that is gone is no reason to stop."""
+        """Send ``KEY=value`` lines, such as ``READY=1``. A missing manager is ignored."""
         if not self._address:
             return
         text = "\n".join(f"{key}={value}" for key, value in state.items())
@@ -37,10 +37,10 @@ class Notifier:
 
 
 def passed_socket(environment: Mapping[str, str], pid: int) -> socket.socket | None:
-    """The listening socket of a socket unit, if one was passed to this process.
+    """Return the listening socket that a socket unit passed to this process, if any.
 
     Raises:
-        OSError: the descriptor is not an open socket.
+        OSError: the file descriptor is not an open socket.
     """
     count = environment.get("LISTEN_FDS", "")
     if environment.get("LISTEN_PID") != str(pid) or not count.isdigit() or int(count) == 0:

@@ -1,7 +1,4 @@
-"""The listening socket and everybody who is connected to it.
-
-Knows websockets and conversations; no signal, no model, no process.
-"""
+"""Serve websockets and HTTP on one listening socket, and keep track of the open connections."""
 
 from __future__ import annotations
 
@@ -24,13 +21,18 @@ from streamasr.service.logs import log_event
 from streamasr.service.metrics import Metrics
 
 _HARD_SIZE_FACTOR = 4
-"""Messages up to so many times the limit get an error message; the websocket layer ends longer ones."""
+"""A message up to this many times the limit gets an error message; the websocket layer rejects longer ones."""
 _QUEUED_FRAMES = 4
-"""Frames read ahead of the handler: with their size, the bound on a client's incoming memory."""
+"""Frames read ahead of the handler. Times the frame size, this bounds the memory of a client's input."""
 
 
 class CaptionServer:
-    """Serves websockets and HTTP on one port. Made, started, drained and closed on one event loop."""
+    """Serves websockets and HTTP on one port. All methods run on one event loop.
+
+    Args:
+        config: the daemon's settings.
+        engine: opens the sessions.
+    """
 
     def __init__(self, config: ServerConfig, engine: EngineInterface) -> None:
         self._config = config
@@ -42,7 +44,7 @@ class CaptionServer:
         self._idle = asyncio.Event()
         self._idle.set()
         self.metrics = Metrics(engine.stats)
-        """What is counted; served at ``/metrics``."""
+        """The daemon's metrics, served at ``/metrics``."""
         self.http = HttpHandler(
             config=config,
             auth=self._auth,
@@ -52,13 +54,13 @@ class CaptionServer:
             connections=lambda: len(self._handlers),
             draining=lambda: self._draining,
         )
-        """Answers to plain HTTP."""
+        """Answers plain HTTP requests."""
 
     async def start(self, listener: socket.socket) -> None:
-        """Take sessions from now on; ``listener`` is the server's to close.
+        """Accept connections from now on. The server closes ``listener``.
 
         Raises:
-            ConfigError: the certificate is no good.
+            ConfigError: the certificate or its key cannot be loaded.
         """
         self._server = await serve(
             self._handle,
@@ -69,7 +71,7 @@ class CaptionServer:
             compression=None,  # speech samples hardly deflate, and each client's window would cost memory
             open_timeout=self._config.start_timeout_s,
             ping_interval=self._config.ping_interval_s,
-            ping_timeout=None,  # a pong may wait behind audio not read yet; idle_timeout_s rules
+            ping_timeout=None,  # a pong may wait behind unread audio; idle_timeout_s applies instead
             close_timeout=self._config.close_timeout_s,
             max_size=self._config.limits.audio_bytes * _HARD_SIZE_FACTOR,
             max_queue=_QUEUED_FRAMES,
@@ -77,12 +79,12 @@ class CaptionServer:
 
     @property
     def stream_url(self) -> str:
-        """Where clients connect."""
+        """The websocket URL for clients."""
         return f"ws{self._authority}{STREAM_PATH}"
 
     @property
     def page_url(self) -> str:
-        """Where browsers find the captions page."""
+        """The URL of the captions page."""
         return f"http{self._authority}/"
 
     @property
@@ -96,16 +98,16 @@ class CaptionServer:
         return f"{secure}://{f'[{host}]' if ':' in host else host}:{port}"
 
     def browser_url(self) -> str:
-        """The captions page for a browser on this machine, with a short-lived token where one is needed."""
+        """Return the captions page's URL for a browser on this machine, with a browser token if one is required."""
         if not self._auth.required:
             return self.page_url
         token, _ = self._auth.mint(time.time(), self._config.browser_token_ttl_s)
         return f"{self.page_url}#token={token}"
 
     async def drain(self) -> bool:
-        """Take no more sessions and finish those there are; false if ``drain_timeout_s`` was not enough.
+        """Refuse new sessions and finish the open ones; false if ``drain_timeout_s`` ran out first.
 
-        HTTP is answered meanwhile: ``/ready`` says 503.
+        HTTP requests are answered meanwhile, ``/ready`` with 503.
         """
         self._draining = True
         log_event("draining", connections=len(self._handlers))
@@ -120,7 +122,7 @@ class CaptionServer:
         return True
 
     async def close(self) -> None:
-        """Close the port, and with 1001 whoever is still connected."""
+        """Close the port, and the remaining connections with code 1001."""
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
@@ -151,10 +153,10 @@ class CaptionServer:
 
 
 def open_listener(config: ServerConfig, passed: socket.socket | None = None) -> socket.socket:
-    """The listening socket: the service manager's, or else one on the configured address.
+    """Return the listening socket: the one ``passed`` by the service manager, or a new one.
 
     Raises:
-        ConfigError: the address cannot be listened on, or not without a token.
+        ConfigError: the address cannot be bound, or needs a token and none is set.
     """
     listener = passed or _bind(config.host, config.port)
     try:
@@ -173,7 +175,7 @@ def _bind(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=128)
     except OSError as error:
         hint = (
-            "; is a daemon running already? --port 0 takes a free one"
+            "; is a daemon running already? --port 0 chooses a free port"
             if error.errno == errno.EADDRINUSE
             else ""
         )
@@ -181,7 +183,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _host_of(listener: socket.socket) -> str:
-    """The address that a socket is bound to; a Unix socket is as private as its file."""
+    """The address that a socket is bound to. A Unix socket counts as loopback: its file's mode protects it."""
     if listener.family == socket.AF_UNIX:
         return "127.0.0.1"
     return str(listener.getsockname()[0])

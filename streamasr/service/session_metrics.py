@@ -1,7 +1,4 @@
-"""What one conversation is counted and logged as: messages, audio, delays and how it ended.
-
-Knows the metrics and the log; no socket and no engine. Neither audio nor text is kept.
-"""
+"""Count and log one connection's messages, audio, delays and outcome. Neither audio nor text is stored."""
 
 from __future__ import annotations
 
@@ -16,15 +13,17 @@ from streamasr.service.metrics import Metrics
 from streamasr.units import MS_PER_SECOND
 
 _REAL_TIME_SLACK_MS = 1_000
-"""A client no further ahead of the clock than this sends in real time: a backlog is then the server's."""
+"""A client sends in real time if its audio is at most this far ahead of the clock."""
 
 _REQUEST_ANSWERED_BY = {Finalized: Finalize.type, Done: Stop.type}
+"""Server message to the type of the client message that it answers."""
 
 
 class SessionMetrics:
-    """One conversation's books.
+    """Metrics and log lines of one connection and its session.
 
     Args:
+        metrics: the daemon's metrics.
         peer: the client's address, for the log.
     """
 
@@ -38,12 +37,12 @@ class SessionMetrics:
             request: deque() for request in _REQUEST_ANSWERED_BY.values()
         }
         self.session = ""
-        """The session's name; empty before there is one."""
+        """The session's id; empty before the session opens."""
         self.outcome = "client_gone"
-        """How it ended: an error code, ``done``, ``drained`` or ``client_gone``."""
+        """How the connection ended: an error code, ``done``, ``drained`` or ``client_gone``."""
 
     def session_opened(self, start: Start, ready: Ready) -> None:
-        """The session began."""
+        """Log the new session."""
         self.session = ready.session
         frame = frame_bytes(cast(Encoding, start.encoding), start.channels)
         self._bytes_per_second = frame * start.sample_rate
@@ -58,12 +57,15 @@ class SessionMetrics:
         )
 
     def message_received(self, data: str | bytes) -> None:
-        """A websocket message came in."""
+        """Count an incoming websocket message."""
         size, kind = (len(data), "audio") if isinstance(data, bytes) else (len(data.encode()), "text")
         self._count("in", kind, size)
 
     def message_sent(self, message: ServerMessage, size: int, emitted_at: float) -> None:
-        """A message went out that was said at ``said``."""
+        """Count an outgoing message of ``size`` bytes and observe its delays.
+
+        ``emitted_at`` is the time of the monotonic clock when the message was emitted, in seconds.
+        """
         now = time.monotonic()
         self._count("out", message.type, size)
         self._metrics.delivery.labels(message.type).observe(now - emitted_at)
@@ -72,24 +74,24 @@ class SessionMetrics:
             self._metrics.final_lag.labels(request).observe(now - self._requested_at[request].popleft())
 
     def audio_received(self, size: int) -> None:
-        """The session took ``size`` bytes of audio."""
+        """Count ``size`` bytes of audio that the session accepted."""
         self._audio_bytes += size
 
     def request_received(self, request: str) -> None:
-        """The client asked for something that will be answered."""
+        """Remember when the client sent ``finalize`` or ``stop``, to measure the time to its answer."""
         self._requested_at[request].append(time.monotonic())
 
     def reading_paused(self) -> None:
-        """The client is not read further for a while."""
+        """Count a pause in reading from the client (backpressure)."""
         self._metrics.pauses.inc()
 
     def in_real_time(self) -> bool:
-        """Whether the audio came no faster than it was spoken."""
+        """Whether the client sends audio no faster than real time."""
         elapsed_ms = (time.monotonic() - self._opened_at) * MS_PER_SECOND
         return self._audio_ms() <= elapsed_ms + _REAL_TIME_SLACK_MS
 
     def connection_closed(self) -> None:
-        """It is over."""
+        """Log the end of the connection and count its error, if it failed."""
         failed = self.outcome not in ("done", "drained", "client_gone")
         if failed and not self.session:
             self._metrics.refused.labels(self.outcome).inc()

@@ -14,8 +14,8 @@ def test_state_reaches_the_manager(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(5)
-        Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")}).send(READY=1, STATUS="taking sessions")
-        assert manager.recv(1_000) == b"READY=1\nSTATUS=taking sessions"
+        Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")}).send(READY=1, STATUS="accepting sessions")
+        assert manager.recv(1_000) == b"READY=1\nSTATUS=accepting sessions"
 
 
 def test_an_abstract_address_is_understood() -> None:
