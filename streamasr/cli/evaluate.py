@@ -26,7 +26,7 @@ from streamasr.evaluation.evaluate import (
 from streamasr.manifest import Utterance
 from streamasr.recognition import load_model
 from streamasr.report.evaluation_page import chunk_name, evaluation_page
-from streamasr.report.measured import Evaluation
+from streamasr.report.results import Evaluation
 from streamasr.scoring import Interval
 
 EXAMPLE = """\

@@ -15,7 +15,7 @@ from streamasr.cli import (
 )
 from streamasr.recognition.model import CARD_FILE, packaged_models, read_model_config, resolve_model
 from streamasr.report.card import write_card
-from streamasr.report.measured import read_evaluation
+from streamasr.report.results import read_evaluation
 from streamasr.toml import to_toml
 
 EXAMPLE = """\

@@ -16,7 +16,7 @@ from streamasr.errors import ConfigError, DataError
 from streamasr.evaluation.decoding_pass import Heard, Mode, PassCost, default_modes, hear
 from streamasr.manifest import Utterance, read_manifest
 from streamasr.recognition.model import LoadedModel
-from streamasr.report.measured import Answer, Evaluation, Measurement, measure
+from streamasr.report.results import Evaluation, Measurement, RecognisedUtterance, measure
 from streamasr.text import TextRules, text_rules
 
 DEFAULT_CHUNK_MS = 640
@@ -161,8 +161,8 @@ def _measure_pass(
     return measured
 
 
-def _answer(utterance: Utterance, heard: Heard, rules: TextRules) -> Answer:
-    return Answer(
+def _answer(utterance: Utterance, heard: Heard, rules: TextRules) -> RecognisedUtterance:
+    return RecognisedUtterance(
         audio=str(utterance.audio),
         seconds=heard.audio_s,
         reference=rules.normalise(utterance.text),

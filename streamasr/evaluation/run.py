@@ -10,7 +10,7 @@ from streamasr.evaluation.decoding_pass import Mode
 from streamasr.evaluation.evaluate import EvaluationOptions, Progress, evaluate, passes, read_manifests
 from streamasr.recognition.model import load_model
 from streamasr.report.card import write_card
-from streamasr.report.measured import EVALUATION_FILE, Evaluation
+from streamasr.report.results import EVALUATION_FILE, Evaluation
 from streamasr.training.monitoring.log import EVENTS_FILE
 from streamasr.training.monitoring.run_page import write_page
 

@@ -1,6 +1,6 @@
 """Which errors a model makes: counts, the most frequent of each kind, and where they gather.
 
-Works on :class:`~streamasr.report.measured.Answer` values; knows no model and no page.
+Works on :class:`~streamasr.report.results.RecognisedUtterance` values; knows no model and no page.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from streamasr.report.measured import Answer, Unit
+from streamasr.report.results import RecognisedUtterance, Unit
 from streamasr.scoring import Edits, align, count_edits
 
 LENGTH_BOUNDS = (1, 2, 5, 10, 20, 40)
@@ -17,7 +17,7 @@ LENGTH_BOUNDS = (1, 2, 5, 10, 20, 40)
 MOST_FREQUENT = 15
 WORST = 20
 
-Tally = tuple[tuple[str, int], ...]
+Frequencies = tuple[tuple[str, int], ...]
 """Something and how often it was, the most frequent first."""
 
 
@@ -39,20 +39,20 @@ class ErrorAnalysis:
     exact: int
     """Utterances without an error."""
     utterances: int
-    substitutions: Tally
+    substitutions: Frequencies
     """``was → heard as``."""
-    insertions: Tally
-    deletions: Tally
-    confusions: Tally
+    insertions: Frequencies
+    deletions: Frequencies
+    confusions: Frequencies
     """Of characters, ``was → heard as``; with ∅ for nothing and ␣ for a space."""
     by_length: tuple[Group, ...]
     by_speaker: tuple[Group, ...]
     """The worst first; empty where no speaker is known."""
-    worst: tuple[tuple[Answer, Edits], ...]
+    worst: tuple[tuple[RecognisedUtterance, Edits], ...]
     """The utterances with the most errors."""
 
 
-def analyse(answers: Sequence[Answer], unit: Unit = "word") -> ErrorAnalysis:
+def analyse(answers: Sequence[RecognisedUtterance], unit: Unit = "word") -> ErrorAnalysis:
     """Look into the errors of ``answers``."""
     substitutions: Counter[str] = Counter()
     insertions: Counter[str] = Counter()
@@ -60,7 +60,7 @@ def analyse(answers: Sequence[Answer], unit: Unit = "word") -> ErrorAnalysis:
     confusions: Counter[str] = Counter()
     edits: list[Edits] = []
     for answer in answers:
-        reference, hypothesis = items_of(answer.reference, unit), items_of(answer.hypothesis, unit)
+        reference, hypothesis = scoring_units(answer.reference, unit), scoring_units(answer.hypothesis, unit)
         edits.append(count_edits(reference, hypothesis))
         if not edits[-1].errors:
             continue
@@ -89,12 +89,12 @@ def analyse(answers: Sequence[Answer], unit: Unit = "word") -> ErrorAnalysis:
     )
 
 
-def items_of(text: str, unit: Unit) -> list[str]:
+def scoring_units(text: str, unit: Unit) -> list[str]:
     """A text's words, or its characters without the spaces."""
     return text.split() if unit == "word" else list(text.replace(" ", ""))
 
 
-def _confused_characters(answer: Answer, unit: Unit) -> Iterable[str]:
+def _confused_characters(answer: RecognisedUtterance, unit: Unit) -> Iterable[str]:
     reference, hypothesis = answer.reference, answer.hypothesis
     if unit == "character":
         reference, hypothesis = reference.replace(" ", ""), hypothesis.replace(" ", "")
@@ -109,12 +109,12 @@ def _visible(character: str | None) -> str:
     return "␣" if character == " " else character
 
 
-def _most(counter: Counter[str]) -> Tally:
+def _most(counter: Counter[str]) -> Frequencies:
     """Equally frequent ones in alphabetical order, so that equal answers give equal pages."""
     return tuple(sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:MOST_FREQUENT])
 
 
-def _by_length(pairs: Sequence[tuple[Answer, Edits]]) -> tuple[Group, ...]:
+def _by_length(pairs: Sequence[tuple[RecognisedUtterance, Edits]]) -> tuple[Group, ...]:
     groups = []
     low = 0
     for high in (*LENGTH_BOUNDS, None):
@@ -126,7 +126,7 @@ def _by_length(pairs: Sequence[tuple[Answer, Edits]]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def _by_speaker(pairs: Sequence[tuple[Answer, Edits]]) -> tuple[Group, ...]:
+def _by_speaker(pairs: Sequence[tuple[RecognisedUtterance, Edits]]) -> tuple[Group, ...]:
     speakers: dict[str, list[Edits]] = {}
     for answer, edits in pairs:
         if answer.speaker:

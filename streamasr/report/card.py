@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamasr.errors import DataError
-from streamasr.report.measured import Evaluation, Measurement
+from streamasr.report.results import Evaluation, Measurement
 from streamasr.scoring import Interval
 
 CARD_FILE = "README.md"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from streamasr.report import html
-from streamasr.report.analysis import ErrorAnalysis, Group, Tally, analyse
-from streamasr.report.measured import Evaluation, Measurement, chosen_measurement
+from streamasr.report.analysis import ErrorAnalysis, Frequencies, Group, analyse
+from streamasr.report.results import Evaluation, Measurement, select_measurement
 from streamasr.report.svg import Curve, bars, line_chart
 from streamasr.scoring import Interval
 
@@ -30,7 +30,7 @@ def evaluation_sections(evaluation: Evaluation) -> str:
     parts = [f"<h2>{rate} at every chunk size</h2>", _rates(evaluation)]
     for manifest in manifests_of(evaluation):
         measured = [m for m in evaluation.measurements if m.manifest == manifest]
-        parts.append(_errors(evaluation, chosen_measurement(measured)))
+        parts.append(_errors(evaluation, select_measurement(measured)))
     return "\n".join(parts)
 
 
@@ -103,10 +103,10 @@ def _errors(evaluation: Evaluation, measured: Measurement) -> str:
         ),
     ]
     cards = [
-        html.card("Most frequent substitutions", _tally(found.substitutions)),
-        html.card("Most frequent insertions", _tally(found.insertions)),
-        html.card("Most frequent deletions", _tally(found.deletions)),
-        html.card("Characters confused", _tally(found.confusions)),
+        html.card("Most frequent substitutions", _frequencies(found.substitutions)),
+        html.card("Most frequent insertions", _frequencies(found.insertions)),
+        html.card("Most frequent deletions", _frequencies(found.deletions)),
+        html.card("Characters confused", _frequencies(found.confusions)),
         html.card(f"By length, in {unit}", _groups(found.by_length)),
     ]
     if found.by_speaker:
@@ -119,7 +119,7 @@ def _errors(evaluation: Evaluation, measured: Measurement) -> str:
     )
 
 
-def _tally(tally: Tally) -> str:
+def _frequencies(tally: Frequencies) -> str:
     return bars([(name, float(count), f"{count:,}") for name, count in tally])
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib import resources
 
-from streamasr.report.analysis import items_of
-from streamasr.report.measured import Unit
+from streamasr.report.analysis import scoring_units
+from streamasr.report.results import Unit
 from streamasr.scoring import align
 
 Row = Sequence[str]
@@ -53,7 +53,7 @@ def difference(reference: str, hypothesis: str, unit: Unit = "word") -> str:
     """The hypothesis in one line: what it lacks struck out, what it has too much in another colour."""
     between = " " if unit == "word" else ""
     parts = []
-    for was, heard in align(items_of(reference, unit), items_of(hypothesis, unit)):
+    for was, heard in align(scoring_units(reference, unit), scoring_units(hypothesis, unit)):
         if was == heard:
             parts.append(escape(was or ""))
             continue

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from streamasr.cli import main
-from streamasr.report.measured import read_evaluation
+from streamasr.report.results import read_evaluation
 from tests.recognition.tiny import noise, save_model
 
 

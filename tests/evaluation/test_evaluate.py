@@ -23,7 +23,7 @@ from streamasr.manifest import Utterance
 from streamasr.protocol.messages import Start
 from streamasr.recognition.local import transcribe_samples
 from streamasr.recognition.model import LoadedModel
-from streamasr.report.measured import Measurement
+from streamasr.report.results import Measurement
 from tests.recognition.tiny import final_text, noise, tiny_model
 
 SECONDS = (0.5, 2.0, 1.2, 3.1)

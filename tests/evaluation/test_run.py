@@ -11,7 +11,7 @@ import soundfile
 
 from streamasr.evaluation.evaluate import Progress
 from streamasr.evaluation.run import evaluate_run
-from streamasr.report.measured import read_evaluation
+from streamasr.report.results import read_evaluation
 from streamasr.training.monitoring.events import RunStarted
 from streamasr.training.monitoring.log import EventLog
 from tests.recognition.tiny import noise, save_model

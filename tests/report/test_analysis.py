@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from streamasr.report.analysis import MOST_FREQUENT, WORST, Group, analyse
-from streamasr.report.measured import Answer
+from streamasr.report.results import RecognisedUtterance
 from streamasr.scoring import Edits
 
 
-def answer(reference: str, hypothesis: str, speaker: str = "") -> Answer:
-    return Answer(audio="a.wav", seconds=1.0, reference=reference, hypothesis=hypothesis, speaker=speaker)
+def answer(reference: str, hypothesis: str, speaker: str = "") -> RecognisedUtterance:
+    return RecognisedUtterance(
+        audio="a.wav", seconds=1.0, reference=reference, hypothesis=hypothesis, speaker=speaker
+    )
 
 
 def test_every_kind_of_error_is_counted_by_what_it_is() -> None:

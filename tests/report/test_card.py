@@ -10,7 +10,7 @@ import pytest
 from streamasr.cli import main
 from streamasr.errors import DataError
 from streamasr.report.card import BEGIN, END, write_card
-from streamasr.report.measured import Answer, Evaluation, Measurement, measure
+from streamasr.report.results import Evaluation, Measurement, RecognisedUtterance, measure
 from tests.recognition.tiny import save_model
 
 
@@ -18,7 +18,7 @@ def measurement(
     chunk_ms: int | None, mode: str = "beam+lm", manifest: str = "dev", wrong: int = 1
 ) -> Measurement:
     words = ["one", "two", "three", "four"]
-    answer = Answer(
+    answer = RecognisedUtterance(
         audio="a.wav", seconds=60.0, reference=" ".join(words), hypothesis=" ".join(words[wrong:])
     )
     return measure([answer], [6.0], manifest=manifest, mode=mode, chunk_ms=chunk_ms, cpu_s=4.8, unit="word")

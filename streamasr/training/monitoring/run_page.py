@@ -9,7 +9,7 @@ from pathlib import Path
 
 from streamasr.report import html
 from streamasr.report.evaluation_page import evaluation_sections
-from streamasr.report.measured import EVALUATION_FILE, Evaluation, Unit, read_evaluation
+from streamasr.report.results import EVALUATION_FILE, Evaluation, Unit, read_evaluation
 from streamasr.report.svg import Curve, line_chart
 from streamasr.training.monitoring.events import DevReport, Diagnosis, Event, RunStarted, StepReport
 from streamasr.training.monitoring.log import EVENTS_FILE, read_events

@@ -25,8 +25,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from streamasr.report.analysis import items_of
-from streamasr.report.measured import Unit
+from streamasr.report.analysis import scoring_units
+from streamasr.report.results import Unit
 from streamasr.scoring import align
 from streamasr.training.monitoring.events import (
     DevReport,
@@ -234,7 +234,7 @@ def _change(rates: list[float]) -> Text:
 def _marked(reference: str, hypothesis: str, unit: Unit) -> Text:
     """The hypothesis with what is wrong in red, and a dot for each item that it lacks."""
     text = Text()
-    for was, heard in align(items_of(reference, unit), items_of(hypothesis, unit)):
+    for was, heard in align(scoring_units(reference, unit), scoring_units(hypothesis, unit)):
         if len(text) and unit == "word":
             text.append(" ")
         text.append("·" if heard is None else heard, style="" if was == heard else "red")

@@ -12,7 +12,7 @@ import pytest
 from streamasr.cli import main
 from streamasr.errors import DataError
 from streamasr.report.evaluation_page import evaluation_page
-from streamasr.report.measured import Answer, Evaluation, measure
+from streamasr.report.results import Evaluation, RecognisedUtterance, measure
 from streamasr.training.monitoring.events import DevReport, Event, RunStarted, StepReport
 from streamasr.training.monitoring.log import EventLog
 from streamasr.training.monitoring.run_page import run_page, write_page
@@ -21,8 +21,12 @@ from streamasr.training.monitoring.run_page import run_page, write_page
 @pytest.fixture
 def evaluation() -> Evaluation:
     answers = [
-        Answer(audio="1.wav", seconds=2.0, reference="tom & jerry", hypothesis="tom jelly", speaker="ann"),
-        Answer(audio="2.wav", seconds=1.0, reference="so be it", hypothesis="so be it", speaker="bob"),
+        RecognisedUtterance(
+            audio="1.wav", seconds=2.0, reference="tom & jerry", hypothesis="tom jelly", speaker="ann"
+        ),
+        RecognisedUtterance(
+            audio="2.wav", seconds=1.0, reference="so be it", hypothesis="so be it", speaker="bob"
+        ),
     ]
     measured = [
         measure(

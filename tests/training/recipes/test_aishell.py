@@ -15,7 +15,7 @@ import soundfile
 
 from streamasr.cli import main
 from streamasr.decoding.tokens import TokenList
-from streamasr.report.measured import read_evaluation
+from streamasr.report.results import read_evaluation
 from streamasr.toml import to_toml
 from streamasr.training.config import load_recipe
 from tests.training.recipes.toy import Voice, tiny

@@ -14,7 +14,7 @@ import soundfile
 
 from streamasr.cli import main
 from streamasr.manifest import read_manifest
-from streamasr.report.measured import read_evaluation
+from streamasr.report.results import read_evaluation
 from streamasr.toml import to_toml
 from streamasr.training.config import load_recipe
 from streamasr.training.data.importers.fsdd import WORDS

@@ -25,7 +25,7 @@ Unit = Literal["word", "character"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class RecognisedUtterance:
     """One utterance, as it should be and as it was recognised, both normalised alike."""
 
     audio: str
@@ -55,7 +55,7 @@ class Measurement:
     """Seconds of waiting for one second of audio: encoder and this mode's decoding."""
     cpu: float
     """CPU seconds, over all threads, for one second of audio."""
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[RecognisedUtterance, ...] = ()
 
     def headline(self, unit: Unit) -> Interval:
         """WER or CER, as the language has it."""
@@ -87,7 +87,7 @@ class Evaluation:
 
 
 def measure(
-    answers: Sequence[Answer],
+    answers: Sequence[RecognisedUtterance],
     seconds: Sequence[float],
     *,
     manifest: str,
@@ -126,13 +126,13 @@ def measure(
     )
 
 
-def _character_edits(answer: Answer, unit: Unit) -> Edits:
+def _character_edits(answer: RecognisedUtterance, unit: Unit) -> Edits:
     if unit == "character":
         return character_edits(answer.reference.replace(" ", ""), answer.hypothesis.replace(" ", ""))
     return character_edits(answer.reference, answer.hypothesis)
 
 
-def chosen_measurement(measurements: Sequence[Measurement], chunk_ms: int = 640) -> Measurement:
+def select_measurement(measurements: Sequence[Measurement], chunk_ms: int = 640) -> Measurement:
     """The measurement whose errors are looked into.
 
     Streamed if anything was, at the chunk size nearest ``chunk_ms``; of its modes the one measured last.

@@ -7,18 +7,20 @@ from pathlib import Path
 import pytest
 
 from streamasr.errors import DataError
-from streamasr.report.measured import (
-    Answer,
+from streamasr.report.results import (
     Evaluation,
     Measurement,
-    chosen_measurement,
+    RecognisedUtterance,
     measure,
     read_evaluation,
+    select_measurement,
 )
 
 
-def answer(reference: str, hypothesis: str) -> Answer:
-    return Answer(audio="a.wav", seconds=2.0, reference=reference, hypothesis=hypothesis, speaker="7")
+def answer(reference: str, hypothesis: str) -> RecognisedUtterance:
+    return RecognisedUtterance(
+        audio="a.wav", seconds=2.0, reference=reference, hypothesis=hypothesis, speaker="7"
+    )
 
 
 def measurement(chunk_ms: int | None = 640, mode: str = "greedy") -> Measurement:
@@ -80,5 +82,5 @@ def test_what_is_no_evaluation_is_told_so(tmp_path: Path, text: str | None, mess
 def test_errors_are_shown_where_streams_are_nearest_to_640_ms() -> None:
     offline, short, middle = measurement(None), measurement(160), measurement(600)
     beam = measurement(600, "beam+lm")
-    assert chosen_measurement([offline, short, middle, beam]) is beam
-    assert chosen_measurement([offline]) is offline
+    assert select_measurement([offline, short, middle, beam]) is beam
+    assert select_measurement([offline]) is offline
