@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from streamasr.synthesis.sentences import ScriptConfig, script
-from streamasr.synthesis.speak import MANIFEST_FILE, SpeakConfig, Spoken, speak
+from streamasr.synthesis.sentences import ScriptConfig, script_lines
+from streamasr.synthesis.synthesise import MANIFEST_FILE, SynthesisConfig, SynthesisProgress, synthesise
 from streamasr.synthesis.voices import load_voice
 
 EXAMPLE = "streamasr synthesise books.txt.gz talk.txt.gz --out made --voice piper:joe --hours 5"
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="piper:joe or piper:PATH.onnx (default: %(default)s)",
     )
     parser.add_argument("--hours", type=float, default=1.0, help="audio to make (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of sentences and manners (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of sentences and styles (default: %(default)s)")
     parser.add_argument(
         "--numbers",
         type=float,
@@ -47,12 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--speeds",
         type=float,
         nargs=2,
-        default=SpeakConfig.speeds,
+        default=SynthesisConfig.speeds,
         metavar=("SLOW", "FAST"),
         help="range of speaking rates, 1 is the voice's own (default: %(default)s)",
     )
     parser.add_argument(
-        "--format", choices=("opus", "flac"), default=SpeakConfig.format, help="default: %(default)s"
+        "--format", choices=("opus", "flac"), default=SynthesisConfig.format, help="default: %(default)s"
     )
 
 
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     names = ", ".join(str(text) for text in args.texts)
-    config = SpeakConfig(
+    config = SynthesisConfig(
         voice=args.voice,
         source=f"{names}; numbers {args.numbers:g}",
         hours=args.hours,
@@ -70,17 +70,17 @@ def run(args: argparse.Namespace) -> int:
         speeds=tuple(args.speeds),
         format=args.format,
     )
-    sentences = script(args.texts, ScriptConfig(seed=args.seed, numbers=args.numbers))
+    sentences = script_lines(args.texts, ScriptConfig(seed=args.seed, numbers=args.numbers))
     voice = load_voice(args.voice)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("synthesis", total=args.hours * 3600)
 
-        def progress(spoken: Spoken) -> None:
-            bar.update(task, completed=spoken.seconds, description=f"{spoken.seconds / 60:.1f} min of speech")
+        def progress(done: SynthesisProgress) -> None:
+            bar.update(task, completed=done.seconds, description=f"{done.seconds / 60:.1f} min of speech")
 
-        done = speak(sentences, voice, args.out, config, progress)
+        done = synthesise(sentences, voice, args.out, config, progress)
     console.print(
         f"{done.sentences} sentences, {done.seconds / 3600:.2f} hours: {args.out / MANIFEST_FILE}",
         soft_wrap=True,

@@ -1,1 +1,1 @@
-"""Made speech: sentences worth saying, said by a synthetic voice, with their manifest."""
+"""Synthesise training speech: select sentences, speak them with a text-to-speech voice, write a manifest."""

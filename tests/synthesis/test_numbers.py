@@ -1,4 +1,4 @@
-"""Numbers as they are said."""
+"""Test the spelling of numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamasr.text import normalise_english
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "spoken"),
     [
         (0, "zero"),
         (13, "thirteen"),
@@ -25,21 +25,21 @@ from streamasr.text import normalise_english
         (3_000_017, "three million seventeen"),
     ],
 )
-def test_cardinals(number: int, said: str) -> None:
-    assert cardinal(number) == said
+def test_cardinals(number: int, spoken: str) -> None:
+    assert cardinal(number) == spoken
 
 
-def test_and_is_said_where_it_belongs() -> None:
+def test_and_goes_before_the_last_two_digits() -> None:
     assert cardinal(342, with_and=True) == "three hundred and forty two"
     assert cardinal(1_006, with_and=True) == "one thousand and six"
     assert cardinal(1_600, with_and=True) == "one thousand six hundred"
 
 
 @given(st.integers(0, LARGEST))
-def test_every_number_has_words_of_its_own(number: int) -> None:
-    said = cardinal(number)
-    assert normalise_english(said) == said
-    assert said != cardinal((number + 1) % LARGEST)
+def test_no_two_neighbouring_numbers_have_the_same_words(number: int) -> None:
+    spoken = cardinal(number)
+    assert normalise_english(spoken) == spoken
+    assert spoken != cardinal((number + 1) % LARGEST)
 
 
 @pytest.mark.parametrize("number", [-1, LARGEST + 1])
@@ -49,15 +49,15 @@ def test_numbers_out_of_range_are_refused(number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "spoken"),
     [(1, "first"), (12, "twelfth"), (20, "twentieth"), (23, "twenty third"), (14, "fourteenth")],
 )
-def test_ordinals(number: int, said: str) -> None:
-    assert ordinal(number) == said
+def test_ordinals(number: int, spoken: str) -> None:
+    assert ordinal(number) == spoken
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "spoken"),
     [
         (1984, "nineteen eighty four"),
         (1905, "nineteen oh five"),
@@ -67,8 +67,8 @@ def test_ordinals(number: int, said: str) -> None:
         (2026, "twenty twenty six"),
     ],
 )
-def test_years(number: int, said: str) -> None:
-    assert year(number) == said
+def test_years(number: int, spoken: str) -> None:
+    assert year(number) == spoken
 
 
 def test_times() -> None:

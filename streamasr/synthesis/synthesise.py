@@ -1,4 +1,4 @@
-"""A script read aloud into a folder of sound files with a manifest; an interrupted reading goes on where it was.
+"""Synthesise sentences into a folder of audio files with a manifest; an interrupted run can be resumed.
 
 Shape suffix: S samples.
 """
@@ -17,11 +17,11 @@ import soundfile
 from streamasr.errors import ConfigError, DataError
 from streamasr.frontend.pcm import Samples
 from streamasr.frontend.resample import Resampler
-from streamasr.synthesis.voices import Manner, Voice
+from streamasr.synthesis.voices import SpeakingStyle, Voice
 from streamasr.text import normalise_english
 
 SAMPLE_RATE = 16_000
-"""Hz of the files: what models hear."""
+"""Rate of the audio files in Hz; the models take the same rate."""
 MANIFEST_FILE = "manifest.jsonl"
 SETTINGS_FILE = "synthesis.json"
 _SHORTEST_SECONDS = 0.3
@@ -30,20 +30,24 @@ _HEADROOM = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeakConfig:
-    """How a script is read, and for how long."""
+class SynthesisConfig:
+    """How sentences are spoken, and how much audio is made."""
 
     voice: str
+    """Name of the voice, as :func:`~streamasr.synthesis.voices.load_voice` takes it."""
     source: str = ""
-    """What the script was made of, in words; remembered, so that two scripts are not mixed in one folder."""
+    """Description of the texts. It is stored, so that sentences of other texts are not added to the same folder."""
     hours: float = 1.0
-    """Audio to make, earlier parts of the same folder included."""
+    """Hours of audio to make, including audio that is already in the folder."""
     seed: int = 1
+    """Seed of the speaking styles."""
     format: Literal["flac", "opus"] = "opus"
     speeds: tuple[float, float] = (0.85, 1.2)
-    """Slowest and fastest."""
+    """Slowest and fastest speaking rate."""
     liveliness: tuple[float, float] = (0.5, 0.9)
+    """Least and most noise in timbre and intonation."""
     rhythm: tuple[float, float] = (0.6, 1.0)
+    """Least and most noise in the phoneme durations."""
 
     def __post_init__(self) -> None:
         if self.hours <= 0:
@@ -57,39 +61,49 @@ class SpeakConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
-    """How far the reading is."""
+class SynthesisProgress:
+    """Number of sentences and seconds of audio in the folder so far."""
 
     sentences: int
     seconds: float
 
 
-def speak(
+def synthesise(
     lines: Iterable[str],
     voice: Voice,
     out: Path,
-    config: SpeakConfig,
-    progress: Callable[[Spoken], None] = lambda _: None,
-) -> Spoken:
-    """Read lines until the hours are full, or the lines are over.
+    config: SynthesisConfig,
+    progress: Callable[[SynthesisProgress], None] = lambda _: None,
+) -> SynthesisProgress:
+    """Synthesise lines until there are ``config.hours`` of audio, or no more lines.
 
-    Line ``i`` always becomes ``audio/i`` in the manner that the seed draws for it; lines that the manifest has
-    already are not said again.
+    Line ``i`` always becomes the file ``audio/i``, in a style that depends on the seed and ``i`` only. Lines that
+    are already in the manifest are not synthesised again.
+
+    Args:
+        lines: the sentences, in a fixed order.
+        voice: the voice that speaks them.
+        out: folder of the audio files and the manifest.
+        config: the settings.
+        progress: called after each sentence.
+
+    Returns:
+        The state of the folder at the end.
 
     Raises:
-        DataError: the folder holds speech that was made in another way.
+        DataError: the folder holds audio that was made with other settings.
     """
     (out / "audio").mkdir(parents=True, exist_ok=True)
     _check_settings(out / SETTINGS_FILE, config)
-    said, done = _resume(out / MANIFEST_FILE)
+    last_index, done = _resume(out / MANIFEST_FILE)
     container, subtype = _CONTAINERS[config.format]
     with (out / MANIFEST_FILE).open("a", encoding="utf-8") as manifest:
         for index, line in enumerate(lines):
             if done.seconds >= config.hours * 3600:
                 break
-            if index <= said:
+            if index <= last_index:
                 continue
-            samples_S = _at_model_rate(voice.say(line, _manner(config, index)), voice.sample_rate)
+            samples_S = _at_model_rate(voice.synthesise(line, _style_of(config, index)), voice.sample_rate)
             seconds = len(samples_S) / SAMPLE_RATE
             if seconds < _SHORTEST_SECONDS:
                 continue
@@ -103,17 +117,17 @@ def speak(
             }
             manifest.write(json.dumps(row) + "\n")
             manifest.flush()
-            done = Spoken(done.sentences + 1, done.seconds + seconds)
+            done = SynthesisProgress(done.sentences + 1, done.seconds + seconds)
             progress(done)
     return done
 
 
-def _manner(config: SpeakConfig, index: int) -> Manner:
-    draw = np.random.default_rng((config.seed, index))
-    return Manner(
-        speed=draw.uniform(*config.speeds),
-        liveliness=draw.uniform(*config.liveliness),
-        rhythm=draw.uniform(*config.rhythm),
+def _style_of(config: SynthesisConfig, index: int) -> SpeakingStyle:
+    rng = np.random.default_rng((config.seed, index))
+    return SpeakingStyle(
+        speed=rng.uniform(*config.speeds),
+        liveliness=rng.uniform(*config.liveliness),
+        rhythm=rng.uniform(*config.rhythm),
     )
 
 
@@ -124,8 +138,8 @@ def _at_model_rate(samples_S: Samples, sample_rate: int) -> Samples:
     return resampled_S * np.float32(_HEADROOM / peak) if peak > _HEADROOM else resampled_S
 
 
-def _check_settings(path: Path, config: SpeakConfig) -> None:
-    """Refuse to mix two ways of making in one folder; only ``hours`` may change."""
+def _check_settings(path: Path, config: SynthesisConfig) -> None:
+    """Refuse to add audio with other settings to the folder; only ``hours`` may differ."""
     wanted = json.loads(
         json.dumps({name: value for name, value in asdict(config).items() if name != "hours"})
     )
@@ -136,18 +150,21 @@ def _check_settings(path: Path, config: SpeakConfig) -> None:
     different = [name for name in wanted if found.get(name) != wanted[name]]
     if different:
         raise DataError(
-            f"{path.parent}: holds speech of other settings ({', '.join(different)}); use a folder of its own"
+            f"{path.parent}: holds audio made with other settings ({', '.join(different)}); use another folder"
         )
 
 
-def _resume(path: Path) -> tuple[int, Spoken]:
-    """Index of the last line said (-1 for none) and how much there is; a line torn by a crash is cut off."""
+def _resume(path: Path) -> tuple[int, SynthesisProgress]:
+    """Return the index of the last synthesised line (-1 for none) and the progress so far.
+
+    A half-written last line, which a crash can leave, is removed from the manifest.
+    """
     if not path.exists():
-        return -1, Spoken(0, 0.0)
+        return -1, SynthesisProgress(0, 0.0)
     text = path.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         path.write_text(whole, encoding="utf-8")
     rows = [json.loads(line) for line in whole.splitlines()]
     last = int(Path(rows[-1]["audio_filepath"]).stem) if rows else -1
-    return last, Spoken(len(rows), sum(row["duration"] for row in rows))
+    return last, SynthesisProgress(len(rows), sum(row["duration"] for row in rows))
