@@ -1,4 +1,4 @@
-"""A small language and log-probs made from it, for every test of the decoder."""
+"""Make a small language and log-probs of it, for the tests of the decoder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PIECES = TokenList(
         *("ed", "er", "re", "in", "on", "st", "ell", "ouse", "ight", "orn", "ing", "or", "at", "nd", "he"),
     )
 )
-"""Word pieces; a word has many spellings."""
+"""Word pieces; most words have several spellings."""
 
 SENTENCES = """\
 the boat left the harbour before the sun came up
@@ -81,20 +81,20 @@ CHARACTERS = TokenList.of_characters(sorted(set("".join(CHINESE))), separator=Fa
 
 
 def sentences_of(tokens: TokenList) -> list[str]:
-    """What is said in the language of ``tokens``."""
+    """The sentences of the language of ``tokens``."""
     return CHINESE if tokens.kind == "characters" else SENTENCES
 
 
 @functools.cache
 def language_model(config: DecoderConfig, tokens: TokenList = TOKENS) -> LanguageModel:
-    """A trigram of the language of ``tokens``, weighed by ``config``."""
+    """A trigram of the language of ``tokens``, weighted by ``config``."""
     model, unigrams = kenlm_model(tokens)
     return LanguageModel(model, list(unigrams), config)
 
 
 @functools.cache
 def kenlm_model(tokens: TokenList = TOKENS) -> tuple[kenlm.Model, tuple[str, ...]]:
-    """KenLM's own trigram of the language of ``tokens``, and its words."""
+    """A KenLM trigram of the language of ``tokens``, and its words."""
     sentences = sentences_of(tokens)
     with tempfile.TemporaryDirectory() as folder:
         arpa = write_arpa(Path(folder), sentences, "zh" if sentences is CHINESE else "en")
@@ -127,7 +127,7 @@ def utterance_decoder(
     return UtteranceDecoder(beams, frame_ms=FRAME_MS, endpointing=EndpointConfig())
 
 
-def spoken(
+def speech(
     text: str,
     rng: np.random.Generator,
     *,
@@ -135,14 +135,14 @@ def spoken(
     tail_frames: int = 6,
     tokens: TokenList = TOKENS,
 ) -> NDArray[np.float32]:
-    """Log-probs in which ``text`` is said: spikes and blanks as CTC gives them, some letters doubtful.
+    """Log-probs of ``text``: spikes and blanks like those of a CTC model, some letters ambiguous.
 
     Args:
-        text: what is said.
-        rng: the chance.
-        confusion: share of spikes in which another letter, or blank, is nearly as probable or more.
+        text: the words.
+        rng: the random generator.
+        confusion: share of spikes in which another token is about as probable.
         tail_frames: blank frames after the last letter.
-        tokens: in which tokens.
+        tokens: the token list.
 
     Returns:
         Natural logs, shape (frames, tokens).
@@ -151,18 +151,18 @@ def spoken(
     last = -1
     for token in tokens.encode(text):
         columns.extend(_blank(rng, tokens) for _ in range(int(rng.integers(0 if token != last else 1, 4))))
-        doubtful = rng.random() < confusion
-        rival = int(rng.integers(0, len(tokens)))
-        share = rng.uniform(0.2, 0.7) if doubtful else 0.01
+        ambiguous = rng.random() < confusion
+        other = int(rng.integers(0, len(tokens)))
+        share = rng.uniform(0.2, 0.7) if ambiguous else 0.01
         for _ in range(int(rng.integers(1, 3))):
-            columns.append(_column(rng, {token: 1.0 - share, rival: share}, tokens))
+            columns.append(_column(rng, {token: 1.0 - share, other: share}, tokens))
         last = token
     columns.extend(_blank(rng, tokens) for _ in range(tail_frames))
     return log_normalised(np.array(columns))
 
 
 def silence(frames: int, rng: np.random.Generator, *, tokens: TokenList = TOKENS) -> NDArray[np.float32]:
-    """Log-probs of ``frames`` frames in which blank is all but certain."""
+    """Log-probs of ``frames`` frames in which blank is nearly certain, shape (frames, tokens)."""
     columns = [_blank(rng, tokens) for _ in range(frames)]
     return log_normalised(np.array(columns).reshape(frames, len(tokens)))
 
@@ -170,13 +170,14 @@ def silence(frames: int, rng: np.random.Generator, *, tokens: TokenList = TOKENS
 def noise(
     frames: int, rng: np.random.Generator, *, spread: float = 2.0, tokens: TokenList = TOKENS
 ) -> NDArray[np.float32]:
-    """Log-probs of frames in which anything may be said, shape (frames, tokens)."""
+    """Log-probs of frames in which all tokens are random, shape (frames, tokens)."""
     return log_normalised(np.exp(rng.normal(0.0, spread, size=(frames, len(tokens)))))
 
 
 def log_normalised(weights: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Natural logs of the rows of ``weights``, each made to sum to one."""
-    return np.log(weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    """Normalise each row of ``weights`` to a sum of one and take natural logs."""
+    log_probs: NDArray[np.float32] = np.log(weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return log_probs
 
 
 def _blank(rng: np.random.Generator, tokens: TokenList) -> NDArray[np.float64]:

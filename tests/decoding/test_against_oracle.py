@@ -1,4 +1,4 @@
-"""The native search is the readable one of ``tests/decoding/oracle``: beams, scores, texts, times, events."""
+"""Compare the native search with the readable one in ``tests/decoding/oracle``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamasr.config import DecoderConfig, EndpointConfig
-from streamasr.decoding.hypothesis import Final, Hotword, Hypothesis, Partial, SpeechStarted
+from streamasr.decoding.beam import BeamState, LogProbs
+from streamasr.decoding.hypothesis import (
+    Final,
+    Hotword,
+    Hypothesis,
+    Partial,
+    SpeechStarted,
+    UtteranceEvent,
+)
+from streamasr.decoding.nbest import NBestEntry, TimedWord
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceOptions
-from tests.decoding.oracle.making import oracle_beams, oracle_utterances
-from tests.decoding.oracle.state import open_tokens
+from tests.decoding.oracle.builders import oracle_beams, oracle_utterances
+from tests.decoding.oracle.protocol import AnyUtteranceDecoder, S
+from tests.decoding.oracle.state import BeamState as OracleState
+from tests.decoding.oracle.state import divergent_tokens
 from tests.decoding.synthetic import (
     CHARACTERS,
     PIECES,
@@ -24,14 +35,14 @@ from tests.decoding.synthetic import (
     noise,
     sentences_of,
     silence,
-    spoken,
+    speech,
     utterance_decoder,
 )
 
 LOOSE_PIECES = TokenList((*PIECES.tokens, "▁"))
 KINDS = (TOKENS, LOOSE_PIECES, CHARACTERS)
 CLOSE = 1e-9
-"""Relative; sums are made in the same order, so that nothing but the C library's last bit may differ."""
+"""Relative and absolute. Sums are in the same order, so only the last bit of the C library's functions may differ."""
 HOTWORDS = {
     len(TOKENS): ("harbour", "the old house", "old house", "old house on the hill", "he", "zebra", "the the"),
     len(LOOSE_PIECES): ("harbour", "the old house", "house on the", "in", "storm"),
@@ -44,24 +55,27 @@ tokens_of_any_kind = st.sampled_from(KINDS)
 
 
 @st.composite
-def speech(draw, tokens):
+def log_probs_of(draw: st.DrawFn, tokens: TokenList) -> LogProbs:
     """Log-probs of a sentence or of noise, sharp or flat, as float32 or float64."""
+    log_probs: LogProbs
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     sentence = draw(st.sampled_from(sentences_of(tokens)))
     match draw(st.sampled_from(["doubtful", "flat", "noise"])):
         case "doubtful":
-            log_probs = spoken(sentence, rng, confusion=0.6, tokens=tokens)
+            log_probs = speech(sentence, rng, confusion=0.6, tokens=tokens)
         case "flat":
-            sharp = spoken(sentence[:25].strip(), rng, confusion=0.5, tokens=tokens).astype(np.float64)
+            sharp = speech(sentence[:25].strip(), rng, confusion=0.5, tokens=tokens).astype(np.float64)
             log_probs = log_normalised(np.exp(sharp * draw(st.sampled_from([0.4, 0.7]))))
         case _:
             log_probs = noise(15, rng, spread=draw(st.sampled_from([1.0, 2.0, 4.0])), tokens=tokens)
-    return log_probs.astype(draw(st.sampled_from([np.float32, np.float64])))
+    if draw(st.booleans()):
+        return log_probs.astype(np.float32)
+    return log_probs.astype(np.float64)
 
 
 @st.composite
-def hotwords(draw, tokens):
-    """Some of the language's hotwords, a few of them unwelcome."""
+def hotwords(draw: st.DrawFn, tokens: TokenList) -> tuple[Hotword, ...]:
+    """Some of the language's hotwords, a few of them with a negative boost."""
     texts = draw(st.lists(st.sampled_from(HOTWORDS[len(tokens)]), max_size=4))
     return tuple(Hotword(text, draw(st.sampled_from([-2.0, 1.5, 4.0, 9.0]))) for text in texts)
 
@@ -79,32 +93,34 @@ configs = st.builds(
 )
 
 
-def close(value):
+def close(value: float) -> object:
     return pytest.approx(value, rel=CLOSE, abs=CLOSE)
 
 
-def assert_same_beams(state, expected):
-    said = [(context, part, token) for context, part, token, *_ in state.beams]
-    assert said == [(beam.context.text, beam.part, beam.last) for beam in expected.beams]
+def assert_same_beams(state: BeamState, expected: OracleState) -> None:
+    texts = [(history, part, token) for history, part, token, *_ in state.beams]
+    assert texts == [(beam.history.text, beam.partial_word, beam.last_token) for beam in expected.beams]
     scores = np.array([scores for _, _, _, *scores in state.beams])
-    others = [(beam.score, beam.path_score, beam.context.score, beam.part_score) for beam in expected.beams]
+    others = [
+        (beam.score, beam.path_score, beam.history.score, beam.partial_word_score) for beam in expected.beams
+    ]
     np.testing.assert_allclose(scores, others, rtol=CLOSE, atol=CLOSE)
-    assert state.blank_log_prob == close(expected.offset)
+    assert state.blank_log_prob == close(expected.blank_log_prob)
     assert state.frame == expected.frame
-    assert state.divergent_tokens >= open_tokens(expected.beams)
+    assert state.divergent_tokens >= divergent_tokens(expected.beams)
 
 
-def sharpness(word):
+def sharpness(word: TimedWord) -> float:
     return min(1.0, math.exp(sum(token.max_log_prob for token in word.tokens) / len(word.tokens)))
 
 
-def assert_same_readings(readings, expected):
-    assert ["".join(word.text for word in r.words) for r in readings] == [
+def assert_same_nbest(entries: list[NBestEntry], expected: tuple[Hypothesis, ...]) -> None:
+    assert ["".join(word.text for word in entry.words) for entry in entries] == [
         "".join(word.text for word in hypothesis.words) for hypothesis in expected
     ]
-    for reading, hypothesis in zip(readings, expected, strict=True):
-        assert reading.score == close(hypothesis.score)
-        for word, other in zip(reading.words, hypothesis.words, strict=True):
+    for entry, hypothesis in zip(entries, expected, strict=True):
+        assert entry.score == close(hypothesis.score)
+        for word, other in zip(entry.words, hypothesis.words, strict=True):
             assert (word.text, word.start_frame, word.end_frame) == (
                 other.text,
                 other.start_frame,
@@ -115,18 +131,20 @@ def assert_same_readings(readings, expected):
 
 @settings(max_examples=40, deadline=None)
 @given(st.data(), tokens_of_any_kind, configs, st.booleans())
-def test_beams_and_readings_are_the_oracles(data, tokens, config, lm):
-    log_probs, listened = data.draw(speech(tokens)), data.draw(hotwords(tokens))
+def test_beams_and_nbest_lists_equal_the_oracles(
+    data: st.DataObject, tokens: TokenList, config: DecoderConfig, lm: bool
+) -> None:
+    log_probs, boosted = data.draw(log_probs_of(tokens)), data.draw(hotwords(tokens))
     native = beam_decoder(config, lm=lm, tokens=tokens)
     oracle = oracle_beams(config, lm=lm, tokens=tokens)
-    after = data.draw(st.sampled_from([(), ("the", "old"), ("zzz",)]))
-    state = native.initial_state(listened, frame=7, previous_words=after)
-    expected = oracle.initial_state(listened, frame=7, after=after)
+    previous_words = data.draw(st.sampled_from([(), ("the", "old"), ("zzz",)]))
+    state = native.initial_state(boosted, frame=7, previous_words=previous_words)
+    expected = oracle.initial_state(boosted, frame=7, previous_words=previous_words)
     for piece in np.array_split(log_probs, 3):
         state, expected = native.step(state, piece), oracle.step(expected, piece)
         assert_same_beams(state, expected)
     for final, end in ((False, False), (True, False), (True, True)):
-        assert_same_readings(
+        assert_same_nbest(
             native.nbest(state, final=final, count=30, end_of_sentence=end),
             oracle.hypotheses(expected, final=final, count=30, end_of_sentence=end),
         )
@@ -134,52 +152,65 @@ def test_beams_and_readings_are_the_oracles(data, tokens, config, lm):
 
 @settings(max_examples=25, deadline=None)
 @given(st.data(), tokens_of_any_kind)
-def test_hotwords_changed_under_way_and_words_committed_are_the_oracles(data, tokens):
+def test_changed_hotwords_and_committed_words_equal_the_oracles(
+    data: st.DataObject, tokens: TokenList
+) -> None:
     native, oracle = beam_decoder(tokens=tokens), oracle_beams(tokens=tokens)
     state, expected = native.initial_state(), oracle.initial_state()
-    for piece in np.array_split(data.draw(speech(tokens)), 4):
-        listened = data.draw(hotwords(tokens))
-        state, expected = native.with_hotwords(state, listened), oracle.with_hotwords(expected, listened)
+    for piece in np.array_split(data.draw(log_probs_of(tokens)), 4):
+        boosted = data.draw(hotwords(tokens))
+        state, expected = native.with_hotwords(state, boosted), oracle.with_hotwords(expected, boosted)
         assert_same_beams(state, expected)
         state, expected = native.step(state, piece), oracle.step(expected, piece)
-        text = data.draw(st.sampled_from([beam.context.text for beam in expected.beams]))
+        text = data.draw(st.sampled_from([beam.history.text for beam in expected.beams]))
         if text.startswith(expected.committed):
             state, expected = native.commit(state, text), oracle.commit(expected, text)
             assert state.committed == text
         assert_same_beams(state, expected)
 
 
-def events_of(decoder, log_probs, options, cuts, hotwords_then):
-    state, events = decoder.initial_state(options), []
+def events_of(
+    decoder: AnyUtteranceDecoder[S],
+    log_probs: LogProbs,
+    options: UtteranceOptions,
+    cuts: list[int],
+    later_hotwords: tuple[Hotword, ...],
+) -> list[UtteranceEvent]:
+    """Decode chunk by chunk; ``later_hotwords`` replace the hotwords before the third chunk."""
+    state = decoder.initial_state(options)
+    events: list[UtteranceEvent] = []
     for number, piece in enumerate(np.split(log_probs, cuts)):
         if number == 2:
-            state = decoder.configure(state, hotwords_then)
-        state, said = decoder.step(state, piece)
-        events.extend(said)
-    state, said = decoder.flush(state)
+            state = decoder.configure(state, later_hotwords)
+        state, new = decoder.step(state, piece)
+        events.extend(new)
+    state, last = decoder.flush(state)
     assert state.frame == len(log_probs)
-    return [*events, *said]
+    return [*events, *last]
 
 
-def outline(event):
-    """An event without its numbers that are not whole."""
+def outline(event: UtteranceEvent) -> object:
+    """An event without its scores and confidences."""
     if isinstance(event, SpeechStarted):
         return event
     others = event.alternatives if isinstance(event, Final) else ()
     texts = [
-        [(word.text, word.start_frame, word.end_frame) for word in reading.words]
-        for reading in (event.hypothesis, *others)
+        [(word.text, word.start_frame, word.end_frame) for word in hypothesis.words]
+        for hypothesis in (event.hypothesis, *others)
     ]
     return type(event), event.utterance, event.committed_words if isinstance(event, Partial) else None, texts
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.data(), tokens_of_any_kind, st.sampled_from([8, 40, 4096]))
-def test_utterances_are_the_oracles(data, tokens, max_path_tokens):
+def test_utterances_equal_the_oracles(data: st.DataObject, tokens: TokenList, max_path_tokens: int) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    pieces = []
+    pieces: list[LogProbs] = []
     for _ in range(3):
-        pieces += [data.draw(speech(tokens)), silence(data.draw(st.integers(0, 60)), rng, tokens=tokens)]
+        pieces += [
+            data.draw(log_probs_of(tokens)),
+            silence(data.draw(st.integers(0, 60)), rng, tokens=tokens),
+        ]
     log_probs = np.concatenate(pieces)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(log_probs)), max_size=8)))
     options = UtteranceOptions(
@@ -187,19 +218,19 @@ def test_utterances_are_the_oracles(data, tokens, max_path_tokens):
         endpointing=data.draw(st.sampled_from([IMPATIENT, EndpointConfig()])),
         alternatives=3,
     )
-    then = data.draw(hotwords(tokens))
+    later_hotwords = data.draw(hotwords(tokens))
     config = DecoderConfig(max_path_tokens=max_path_tokens)
-    got, expected = (
-        events_of(decoder, log_probs, options, cuts, then)
-        for decoder in (utterance_decoder(config, tokens=tokens), oracle_utterances(config, tokens=tokens))
-    )
+    native, oracle = utterance_decoder(config, tokens=tokens), oracle_utterances(config, tokens=tokens)
+    got = events_of(native, log_probs, options, cuts, later_hotwords)
+    expected = events_of(oracle, log_probs, options, cuts, later_hotwords)
     assert [outline(event) for event in got] == [outline(event) for event in expected]
     for event, other in zip(got, expected, strict=True):
         if isinstance(event, Final):
+            assert isinstance(other, Final)
             assert event.hypothesis.score == close(other.hypothesis.score)
 
 
-def test_many_sessions_at_once_are_each_as_if_alone():
+def test_sessions_stepped_together_equal_sessions_alone() -> None:
     rng = np.random.default_rng(0)
     decoder = utterance_decoder()
     options = [
@@ -208,7 +239,7 @@ def test_many_sessions_at_once_are_each_as_if_alone():
         for boost in (1.0, 5.0, 9.0, 12.0)
     ]
     streams = [
-        np.concatenate([spoken(text, rng, confusion=0.6), silence(30, rng), noise(10, rng)])
+        np.concatenate([speech(text, rng, confusion=0.6), silence(30, rng), noise(10, rng)])
         for text in sentences_of(TOKENS)[: len(options)]
     ]
     alone = [
@@ -217,34 +248,34 @@ def test_many_sessions_at_once_are_each_as_if_alone():
     ]
     for threads in (1, 2, 3, 16):
         states = [decoder.initial_state(option) for option in options]
-        together = [[] for _ in streams]
+        together: list[list[UtteranceEvent]] = [[] for _ in streams]
         for number in range(3):
             if number == 2:
                 states = [decoder.configure(state, ()) for state in states]
             chunks = [np.split(stream, [16, 40])[number] for stream in streams]
             outcomes = decoder.step_all(list(zip(states, chunks, strict=True)), threads=threads)
             states = [state for state, _ in outcomes]
-            for events, (_, said) in zip(together, outcomes, strict=True):
-                events.extend(said)
+            for events, (_, new) in zip(together, outcomes, strict=True):
+                events.extend(new)
         for events, state in zip(together, states, strict=True):
             events.extend(decoder.flush(state)[1])
         assert together == alone
 
 
-def test_a_state_is_a_value_that_may_be_stepped_twice():
+def test_a_state_is_a_value_that_can_be_stepped_twice() -> None:
     rng = np.random.default_rng(1)
     decoder = beam_decoder()
-    before = decoder.step(decoder.initial_state(), spoken("the old house", rng, confusion=0.5))
-    beams, readings = before.beams, decoder.hypotheses(before, final=True, count=5)
-    one, other = spoken("on the hill", rng), noise(20, rng)
-    branches = [decoder.step(before, log_probs).beams for log_probs in (one, other, one)]
+    before = decoder.step(decoder.initial_state(), speech("the old house", rng, confusion=0.5))
+    beams, hypotheses = before.beams, decoder.hypotheses(before, final=True, count=5)
+    words, others = speech("on the hill", rng), noise(20, rng)
+    branches = [decoder.step(before, log_probs).beams for log_probs in (words, others, words)]
     assert branches[0] == branches[2] != branches[1]
     assert before.beams == beams
-    assert decoder.hypotheses(before, final=True, count=5) == readings
+    assert decoder.hypotheses(before, final=True, count=5) == hypotheses
 
 
-def test_an_empty_reading_is_an_empty_hypothesis():
+def test_an_empty_entry_is_an_empty_hypothesis() -> None:
     decoder = beam_decoder()
-    (reading,) = decoder.nbest(decoder.initial_state(), final=False, count=3)
-    assert reading.words == []
+    (entry,) = decoder.nbest(decoder.initial_state(), final=False, count=3)
+    assert entry.words == []
     assert decoder.hypotheses(decoder.initial_state(), final=False, count=3) == (Hypothesis((), 0.0),)

@@ -1,4 +1,4 @@
-"""The beam search against CTC's definition and against its own promises."""
+"""Test the beam search against the definition of CTC and its own specification."""
 
 from __future__ import annotations
 
@@ -6,20 +6,28 @@ import itertools
 import math
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from streamasr.config import DecoderConfig
-from streamasr.decoding.beam import BeamDecoder
+from streamasr.decoding.beam import BeamDecoder, LogProbs
 from streamasr.decoding.greedy import greedy_text
-from streamasr.decoding.hypothesis import Hotword
+from streamasr.decoding.hypothesis import Hotword, Hypothesis
 from streamasr.decoding.tokens import TokenList
-from tests.decoding.synthetic import TOKENS, beam_decoder, log_normalised, noise, silence, spoken
+from tests.decoding.synthetic import TOKENS, beam_decoder, log_normalised, noise, silence, speech
 
 
-def decode(decoder: BeamDecoder, log_probs, *, splits=(), hotwords=(), count=5):
+def decode(
+    decoder: BeamDecoder,
+    log_probs: LogProbs,
+    *,
+    splits: Sequence[int] = (),
+    hotwords: Sequence[Hotword] = (),
+    count: int = 5,
+) -> tuple[Hypothesis, ...]:
     state = decoder.initial_state(hotwords)
     for piece in np.split(log_probs, splits):
         state = decoder.step(state, piece)
@@ -37,39 +45,37 @@ def decode(decoder: BeamDecoder, log_probs, *, splits=(), hotwords=(), count=5):
     ],
     ids=["letters", "pieces", "pieces with a separator", "characters"],
 )
-def test_without_pruning_a_text_scores_the_sum_of_all_its_paths(tokens, seed):
+def test_without_pruning_a_text_has_the_probability_of_all_its_paths(tokens: TokenList, seed: int) -> None:
     log_probs = np.log(np.random.default_rng(seed).dirichlet(np.ones(4), size=6)).astype(np.float32)
     sums: dict[str, float] = defaultdict(float)
     for ids in itertools.product(range(4), repeat=6):
         path_log_prob = sum(float(log_probs[frame, number]) for frame, number in enumerate(ids))
-        alone = [number for place, number in enumerate(ids) if place == 0 or number != ids[place - 1]]
-        sums[tokens.decode(alone)] += math.exp(path_log_prob)
+        merged = [number for at, number in enumerate(ids) if at == 0 or number != ids[at - 1]]
+        sums[tokens.decode(merged)] += math.exp(path_log_prob)
     config = DecoderConfig(beam_width=10_000, beam_prune_log_prob=-1e9, token_min_log_prob=-1e9)
-    readings = decode(BeamDecoder(tokens, None, config), log_probs, splits=[2], count=10_000)
-    assert {reading.text: math.exp(reading.score) for reading in readings} == pytest.approx(
-        dict(sums), rel=1e-6
-    )
+    hypotheses = decode(BeamDecoder(tokens, None, config), log_probs, splits=[2], count=10_000)
+    assert {found.text: math.exp(found.score) for found in hypotheses} == pytest.approx(dict(sums), rel=1e-6)
 
 
-def test_certain_frames_give_the_greedy_text_and_its_frames():
+def test_certain_frames_give_the_greedy_text_and_its_frames() -> None:
     log_probs = np.full((14, len(TOKENS)), 1e-7)
-    said = {1: "h", 2: "e", 4: "l", 5: "l", 6: "", 7: "l", 8: "o", 9: " ", 11: "y", 12: "o"}
+    letters = {1: "h", 2: "e", 4: "l", 5: "l", 6: "", 7: "l", 8: "o", 9: " ", 11: "y", 12: "o"}
     for frame in range(14):
-        letter = said.get(frame, "")
+        letter = letters.get(frame, "")
         log_probs[frame, TOKENS.encode(letter)[0] if letter.strip() else TOKENS.blank] = 1.0
     log_probs[9] = 1e-7
     log_probs[9, TOKENS.separator] = 1.0
     log_probs = log_normalised(log_probs)
     decoder = beam_decoder(lm=False)
     state = decoder.step(decoder.initial_state(frame=100), log_probs)
-    (reading,) = decoder.hypotheses(state, final=True, count=1)
-    assert reading.text == greedy_text(log_probs, TOKENS) == "hello yo"
-    frames = [(word.start_frame, word.end_frame) for word in reading.words]
+    (hypothesis,) = decoder.hypotheses(state, final=True, count=1)
+    assert hypothesis.text == greedy_text(log_probs, TOKENS) == "hello yo"
+    frames = [(word.start_frame, word.end_frame) for word in hypothesis.words]
     assert frames == [(101, 109), (111, 113)]
-    assert all(word.confidence > 0.99 for word in reading.words)
+    assert all(word.confidence > 0.99 for word in hypothesis.words)
 
 
-def test_times_are_those_of_the_best_path_not_of_the_last_one_merged():
+def test_times_are_those_of_the_best_path_not_of_the_last_one_merged() -> None:
     tokens = TokenList.of_characters("a")
     weights = np.array([[0.1, 0.0, 0.9], [0.9, 0.0, 0.1], [0.97, 0.0, 0.03]]) + 1e-9
     decoder = BeamDecoder(tokens, None, DecoderConfig())
@@ -78,64 +84,65 @@ def test_times_are_those_of_the_best_path_not_of_the_last_one_merged():
     assert (word.start_frame, word.end_frame) == (0, 1)
 
 
-def test_a_doubtful_word_is_less_sure_than_its_sharp_neighbours():
+def test_an_ambiguous_word_has_a_lower_confidence_than_clear_ones() -> None:
     rng = np.random.default_rng(6)
-    log_probs = spoken("the boat left", rng, confusion=0.0)
+    log_probs = speech("the boat left", rng, confusion=0.0)
     weights = np.exp(log_probs.astype(np.float64))
-    place = int(np.flatnonzero(weights.argmax(axis=1) == TOKENS.encode("b")[0])[0])
-    weights[place, TOKENS.encode("b")] = 0.55
-    weights[place, TOKENS.encode("g")] = 0.45
+    spike = int(np.flatnonzero(weights.argmax(axis=1) == TOKENS.encode("b")[0])[0])
+    weights[spike, TOKENS.encode("b")] = 0.55
+    weights[spike, TOKENS.encode("g")] = 0.45
     the, boat, left = decode(beam_decoder(lm=False), log_normalised(weights))[0].words
     assert min(the.confidence, left.confidence) > 0.9
     assert boat.confidence < 0.7
 
 
-def test_the_word_being_spoken_is_the_tail_of_an_open_reading():
+def test_a_hypothesis_that_goes_on_ends_in_the_open_word() -> None:
     decoder = beam_decoder()
-    log_probs = spoken("the boat left the harb", np.random.default_rng(7), confusion=0.0)
+    log_probs = speech("the boat left the harb", np.random.default_rng(7), confusion=0.0)
     state = decoder.step(decoder.initial_state(), log_probs)
-    (reading,) = decoder.hypotheses(state, final=False, count=1)
-    assert reading.text == "the boat left the harb"
+    (hypothesis,) = decoder.hypotheses(state, final=False, count=1)
+    assert hypothesis.text == "the boat left the harb"
     assert decoder.stable_text(state) == "the boat left the"
 
 
-def test_every_reading_begins_with_what_was_committed():
+def test_every_best_hypothesis_begins_with_the_committed_words() -> None:
     decoder = beam_decoder(lm=False)
     rng = np.random.default_rng(8)
-    weights = np.exp(spoken("we sat in", rng, confusion=0.0).astype(np.float64))
+    weights = np.exp(speech("we sat in", rng, confusion=0.0).astype(np.float64))
     after_sat = int(np.flatnonzero(weights.argmax(axis=1) == TOKENS.separator)[-1]) + 1
     spikes = np.flatnonzero(weights.argmax(axis=1) == TOKENS.encode("a")[0])
     weights[spikes, TOKENS.encode("a")] = 0.45
     weights[spikes, TOKENS.encode("i")] = 0.55
-    said = log_normalised(weights)
-    state = decoder.step(decoder.initial_state(), said[:after_sat])
+    log_probs = log_normalised(weights)
+    state = decoder.step(decoder.initial_state(), log_probs[:after_sat])
     assert decoder.hypotheses(state, final=False, count=1)[0].text.startswith("we sit")
     with pytest.raises(ValueError, match="no beam has finished 'we sang'"):
         decoder.commit(state, "we sang")
     state = decoder.commit(state, "we sat")
-    for log_probs in (said[after_sat:], noise(20, rng)):
-        state = decoder.step(state, log_probs)
+    for rest in (log_probs[after_sat:], noise(20, rng)):
+        state = decoder.step(state, rest)
         for final in (False, True):
             assert decoder.hypotheses(state, final=final, count=1)[0].text.startswith("we sat")
     state = decoder.with_hotwords(state, [Hotword("sit", 50.0)])
     assert decoder.hypotheses(state, final=True, count=1)[0].text.startswith("we sat")
 
 
-def test_hotwords_changed_under_way_count_as_if_they_had_been_there():
+def test_hotwords_changed_during_a_search_score_as_from_the_start() -> None:
     decoder = beam_decoder()
     hotwords = [Hotword("sea", 4.0), Hotword("old house", 3.0)]
-    log_probs = spoken("the old house by the sea", np.random.default_rng(9), confusion=0.0)
+    log_probs = speech("the old house by the sea", np.random.default_rng(9), confusion=0.0)
     changed = decoder.step(decoder.initial_state([Hotword("boat", 9.0)]), log_probs[:30])
     changed = decoder.step(decoder.with_hotwords(changed, hotwords), log_probs[30:])
     from_start = decoder.step(decoder.initial_state(hotwords), log_probs)
     got = decoder.hypotheses(changed, final=True, count=1)[0]
     expected = decoder.hypotheses(from_start, final=True, count=1)[0]
-    assert (got.text, got.score) == (expected.text, pytest.approx(expected.score))
+    assert got.text == expected.text
+    assert got.score == pytest.approx(expected.score)
 
 
-def test_a_hotword_wins_over_its_rival():
+def test_a_hotword_beats_a_more_probable_word() -> None:
     rng = np.random.default_rng(10)
-    weights = np.exp(spoken("call zoe", rng, confusion=0.0).astype(np.float64))
+    weights = np.exp(speech("call zoe", rng, confusion=0.0).astype(np.float64))
     spikes = np.flatnonzero(weights.argmax(axis=1) == TOKENS.encode("z")[0])
     weights[spikes, TOKENS.encode("z")] = 0.3
     weights[spikes, TOKENS.encode("j")] = 0.7
@@ -145,46 +152,46 @@ def test_a_hotword_wins_over_its_rival():
     assert decode(decoder, log_probs, hotwords=[Hotword("Zoe", 8.0)])[0].text == "call zoe"
 
 
-def test_frames_of_nothing_but_blank_cost_next_to_nothing():
+def test_frames_of_blank_alone_take_hardly_any_time() -> None:
     decoder = beam_decoder()
     log_probs = silence(20_000, np.random.default_rng(11))
-    state = decoder.step(decoder.initial_state(), spoken("the sea", np.random.default_rng(12)))
+    state = decoder.step(decoder.initial_state(), speech("the sea", np.random.default_rng(12)))
     began = time.process_time()
     after = decoder.step(state, log_probs)
     assert time.process_time() - began < 1.0
-    got = [reading.text for reading in decoder.hypotheses(after, final=True, count=3)]
-    assert got == [reading.text for reading in decoder.hypotheses(state, final=True, count=3)]
+    got = [found.text for found in decoder.hypotheses(after, final=True, count=3)]
+    assert got == [found.text for found in decoder.hypotheses(state, final=True, count=3)]
 
 
-def test_before_any_frame_there_is_one_empty_reading():
+def test_before_the_first_frame_there_is_one_empty_hypothesis() -> None:
     decoder = beam_decoder()
     for final in (False, True):
-        (reading,) = decoder.hypotheses(decoder.initial_state(), final=final, count=5)
-        assert reading.words == ()
-        assert reading.confidence == 0.0
+        (hypothesis,) = decoder.hypotheses(decoder.initial_state(), final=final, count=5)
+        assert hypothesis.words == ()
+        assert hypothesis.confidence == 0.0
 
 
-def test_impossible_tokens_are_as_good_as_improbable_ones():
+def test_minus_infinity_counts_as_improbable() -> None:
     log_probs = np.full((3, len(TOKENS)), -np.inf, dtype=np.float32)
     log_probs[:, TOKENS.encode("a")] = 0.0
     assert decode(beam_decoder(lm=False), log_probs)[0].text == "a"
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 3), (1, 5, len(TOKENS))])
-def test_log_probs_of_a_wrong_shape_are_refused(shape):
+def test_log_probs_of_a_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
     decoder = beam_decoder(lm=False)
     with pytest.raises(ValueError, match=r"expected log-probs \(frames, 29\)"):
         decoder.step(decoder.initial_state(), np.zeros(shape, dtype=np.float32))
 
 
-def test_nan_is_refused():
+def test_nan_is_refused() -> None:
     decoder = beam_decoder(lm=False)
     log_probs = np.full((2, len(TOKENS)), np.nan, dtype=np.float32)
     with pytest.raises(ValueError, match="NaN"):
         decoder.step(decoder.initial_state(), log_probs)
 
 
-def test_a_blank_penalty_is_the_penalised_model_under_no_penalty():
+def test_a_blank_penalty_equals_penalised_log_probs() -> None:
     log_probs = np.log(np.random.default_rng(3).dirichlet(np.full(len(TOKENS), 0.2), size=40) + 1e-9)
     log_probs -= np.logaddexp.reduce(log_probs, axis=1, keepdims=True)
     penalised = log_probs.copy()

@@ -1,4 +1,4 @@
-"""A session's state is bounded where nothing ever tells beams apart: noise, no language model, no endpoints."""
+"""Test that the state of a session is bounded even if its beams never agree, as in noise without endpoints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streamasr.config import DecoderConfig, EndpointConfig
-from streamasr.decoding.hypothesis import Final
+from streamasr.decoding.hypothesis import Final, Hypothesis
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceOptions, UtteranceState
 from streamasr.errors import ConfigError
@@ -18,7 +18,7 @@ from tests.decoding.synthetic import (
     TOKENS,
     beam_decoder,
     noise,
-    spoken,
+    speech,
     utterance_decoder,
 )
 
@@ -38,7 +38,7 @@ MINUTE_FRAMES = 60 * 50
 
 
 def session_bytes(state: UtteranceState) -> int:
-    """The search's state and the committed words, as much as a session alone holds on to."""
+    """Bytes of the search state and the committed words, which belong to this session alone."""
     words = sum(
         sys.getsizeof(word) + sum(sys.getsizeof(getattr(word, name)) for name in word.__slots__)
         for word in state.committed
@@ -46,32 +46,34 @@ def session_bytes(state: UtteranceState) -> int:
     return state.beam.bytes + sys.getsizeof(state.committed) + words
 
 
-def hear_noise(tokens: TokenList, config: DecoderConfig, frames: int) -> tuple[int, int, int]:
-    """Bytes and open tokens of the largest state on the way, and how many finals there were."""
+def decode_noise(tokens: TokenList, config: DecoderConfig, frames: int) -> tuple[int, int, int]:
+    """Return the largest number of bytes and of divergent tokens, and the number of finals."""
     decoder = utterance_decoder(config, lm=False, tokens=tokens)
     log_probs = noise(MINUTE_FRAMES, np.random.default_rng(0), spread=0.3, tokens=tokens)
     state = decoder.initial_state(ENDLESS)
-    largest, most_open, finals = 0, 0, 0
+    largest, most_divergent, finals = 0, 0, 0
     for start in range(0, frames, CHUNK_FRAMES):
         at = start % (MINUTE_FRAMES - CHUNK_FRAMES)
         state, events = decoder.step(state, log_probs[at : at + CHUNK_FRAMES])
         finals += sum(isinstance(event, Final) for event in events)
         largest = max(largest, session_bytes(state))
-        most_open = max(most_open, state.beam.divergent_tokens)
-    return largest, most_open, finals
+        most_divergent = max(most_divergent, state.beam.divergent_tokens)
+    return largest, most_divergent, finals
 
 
 @KINDS
 @pytest.mark.parametrize("beam_width", [64, 512])
-def test_beams_that_never_agree_hold_no_more_tokens_than_allowed(tokens, beam_width):
+def test_beams_that_never_agree_have_at_most_max_path_tokens(tokens: TokenList, beam_width: int) -> None:
     most = 4 * beam_width
-    _, most_open, _ = hear_noise(tokens, DecoderConfig(beam_width=beam_width, max_path_tokens=most), 320)
-    assert most // 4 < most_open <= most
+    _, most_divergent, _ = decode_noise(
+        tokens, DecoderConfig(beam_width=beam_width, max_path_tokens=most), 320
+    )
+    assert most // 4 < most_divergent <= most
 
 
 @KINDS
-def test_the_search_alone_is_bounded_too_but_for_its_text(tokens):
-    bounded, free = (
+def test_a_search_without_utterances_is_bounded_but_for_its_text(tokens: TokenList) -> None:
+    bounded, unbounded = (
         beam_decoder(DecoderConfig(max_path_tokens=most), lm=False, tokens=tokens) for most in (100, 4096)
     )
     log_probs = noise(300, np.random.default_rng(0), spread=0.3, tokens=tokens)
@@ -79,33 +81,36 @@ def test_the_search_alone_is_bounded_too_but_for_its_text(tokens):
     for piece in np.array_split(log_probs, 30):
         state = bounded.step(state, piece)
         assert state.divergent_tokens <= 100
-    assert free.step(free.initial_state(), log_probs).divergent_tokens > 100
+    assert unbounded.step(unbounded.initial_state(), log_probs).divergent_tokens > 100
 
 
-def test_beams_that_share_their_past_may_hold_as_long_a_text_as_they_like():
+def test_a_text_that_all_beams_share_may_be_longer_than_the_limit() -> None:
     text = "the old house on the hill has been sold"
-    said = spoken(text, np.random.default_rng(0), confusion=0.0)
-    readings = []
+    log_probs = speech(text, np.random.default_rng(0), confusion=0.0)
+    hypotheses: list[Hypothesis] = []
     for most in (20, 4096):
         decoder = beam_decoder(DecoderConfig(beam_width=4, max_path_tokens=most))
-        readings += decoder.hypotheses(decoder.step(decoder.initial_state(), said), final=True, count=1)
-    assert [reading.text for reading in readings] == [text, text]
-    assert readings[0].score == pytest.approx(readings[1].score)
+        state = decoder.step(decoder.initial_state(), log_probs)
+        hypotheses += decoder.hypotheses(state, final=True, count=1)
+    assert [hypothesis.text for hypothesis in hypotheses] == [text, text]
+    assert hypotheses[0].score == pytest.approx(hypotheses[1].score)
 
 
-def test_an_utterance_of_half_as_many_tokens_is_split_and_its_sentence_goes_on():
+def test_an_utterance_with_half_of_the_tokens_is_split_and_its_sentence_goes_on() -> None:
     decoder = utterance_decoder(DecoderConfig(max_path_tokens=40))
-    said = spoken("the boat left the harbour before the sun came up", np.random.default_rng(1), confusion=0.0)
-    state, events = decoder.step(decoder.initial_state(ENDLESS), said)
+    log_probs = speech(
+        "the boat left the harbour before the sun came up", np.random.default_rng(1), confusion=0.0
+    )
+    state, events = decoder.step(decoder.initial_state(ENDLESS), log_probs)
     _, last = decoder.flush(state)
     finals = [event for event in (*events, *last) if isinstance(event, Final)]
-    # Twenty tokens that are over, and the one that follows.
+    # Twenty finished tokens and the open one.
     assert [len(final.hypothesis.text.replace(" ", "")) for final in finals] == [21, 19]
     assert [final.ends_sentence for final in finals] == [False, True]
 
 
 @pytest.mark.parametrize("most", [0, -1])
-def test_a_limit_below_one_token_is_refused(most):
+def test_a_limit_below_one_token_is_refused(most: int) -> None:
     with pytest.raises(ConfigError, match="max_path_tokens must be positive"):
         DecoderConfig(max_path_tokens=most)
 
@@ -114,10 +119,12 @@ def test_a_limit_below_one_token_is_refused(most):
 @pytest.mark.timeout(3600)
 @KINDS
 @pytest.mark.parametrize(("beam_width", "minutes"), [(64, 60), (512, 5)])
-def test_an_hour_of_noise_without_endpoints_leaves_less_than_a_megabyte(tokens, beam_width, minutes):
-    """At beam 512 five minutes, as they take long: several times what it takes to reach both limits."""
+def test_an_hour_of_noise_without_endpoints_needs_less_than_a_megabyte(
+    tokens: TokenList, beam_width: int, minutes: int
+) -> None:
+    """Five minutes at a beam of 512, as they are slow: long enough to reach both limits several times."""
     config = DecoderConfig(beam_width=beam_width)
-    largest, most_open, finals = hear_noise(tokens, config, minutes * MINUTE_FRAMES)
-    assert config.max_path_tokens // 4 < most_open <= config.max_path_tokens
+    largest, most_divergent, finals = decode_noise(tokens, config, minutes * MINUTE_FRAMES)
+    assert config.max_path_tokens // 4 < most_divergent <= config.max_path_tokens
     assert finals > minutes // 3
     assert largest < MEGABYTE

@@ -1,4 +1,4 @@
-"""docs/decoding.md and docs/endpoints.md name every setting with the default it really has."""
+"""Test that the documents have every setting of the decoder with its default."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ TEXT = "\n".join((DOCS / page).read_text(encoding="utf-8") for page in ("decodin
     [DecoderConfig(), EndpointConfig(), StabilityConfig()],
     ids=["decoder", "endpointing", "stability"],
 )
-def test_every_setting_is_documented_with_its_default(config):
+def test_every_setting_is_documented_with_its_default(
+    config: DecoderConfig | EndpointConfig | StabilityConfig,
+) -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (\S+) \|", TEXT, flags=re.MULTILINE))
     for field in dataclasses.fields(config):
         default = getattr(config, field.name)

@@ -1,4 +1,4 @@
-"""The endpoint rules, one frame at a time."""
+"""Test the endpoint rules, one frame at a time."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ CONFIG = EndpointConfig(
 RULES = endpoint_rules(CONFIG, 20.0)
 
 
-def verdict(frames, silent, *, between=False, quiet=True):
-    return RULES.decide(frames, silent, at_word_boundary=between, silence=quiet)
+def decide(
+    utterance_frames: int, trailing_silence: int | None, *, at_word_boundary: bool, silence: bool
+) -> EndpointDecision:
+    return RULES.decide(utterance_frames, trailing_silence, at_word_boundary, silence)
 
 
-def test_limits_are_counted_in_frames():
+def test_limits_are_counted_in_frames() -> None:
     limits = (
         RULES.silence_frames,
         RULES.start_silence_frames,
@@ -32,7 +34,7 @@ def test_limits_are_counted_in_frames():
 
 
 @pytest.mark.parametrize(
-    ("frames", "silent", "between", "quiet", "expected"),
+    ("utterance_frames", "trailing_silence", "at_word_boundary", "silence", "expected"),
     [
         (100, 39, True, True, EndpointDecision.CONTINUE),
         (100, 40, True, True, EndpointDecision.END),
@@ -52,13 +54,22 @@ def test_limits_are_counted_in_frames():
         (1150, 0, False, False, EndpointDecision.SPLIT),
     ],
 )
-def test_rules(frames, silent, between, quiet, expected):
-    assert verdict(frames, silent, between=between, quiet=quiet) is expected
+def test_rules(
+    utterance_frames: int,
+    trailing_silence: int | None,
+    at_word_boundary: bool,
+    silence: bool,
+    expected: EndpointDecision,
+) -> None:
+    assert (
+        decide(utterance_frames, trailing_silence, at_word_boundary=at_word_boundary, silence=silence)
+        is expected
+    )
 
 
 @pytest.mark.parametrize(
     "name", ["silence_ms", "start_silence_ms", "max_utterance_ms", "max_overrun_ms", "pause_ms"]
 )
-def test_a_limit_must_be_positive(name):
+def test_a_limit_must_be_positive(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} must be positive"):
         EndpointConfig(**{name: 0})

@@ -1,8 +1,9 @@
-"""The language model's worth of words, its caches, and its files."""
+"""Test the scores of the language model, its caches and its files."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import kenlm
 import numpy as np
@@ -21,12 +22,12 @@ from tests.decoding.synthetic import (
     TOKENS,
     kenlm_model,
     language_model,
-    spoken,
+    speech,
     write_arpa,
 )
 
 
-def test_a_sentence_is_worth_what_pyctcdecode_gives_it():
+def test_a_sentence_scores_as_in_pyctcdecode() -> None:
     model, unigrams = kenlm_model()
     oracle, ours = Oracle(model, unigrams), language_model(DecoderConfig())
     for sentence in [*SENTENCES[:5], "the zebra left"]:
@@ -41,60 +42,60 @@ def test_a_sentence_is_worth_what_pyctcdecode_gives_it():
         assert score + ours.score_end(state) == pytest.approx(expected)
 
 
-def test_a_beginning_of_no_known_word_costs_more_the_longer_it_is():
+def test_the_penalty_of_a_partial_word_outside_the_lexicon_grows_with_its_length() -> None:
     lm = language_model(DecoderConfig(unk_score_offset=-4.0))
     assert lm.score_partial("harb") == 0.0
     assert lm.score_partial("xq") == -4.0
     assert lm.score_partial("x" * 12) == -8.0
 
 
-def test_weights_are_the_configurations():
+def test_the_configuration_sets_the_weights() -> None:
     model, _ = kenlm_model()
     lm = language_model(DecoderConfig(alpha=0.25, beta=0.75))
     raw = model.score("the", bos=True, eos=False)
     assert lm.score(lm.start_state, "the")[0] == pytest.approx(0.25 * raw * math.log(10.0) + 0.75, abs=1e-5)
 
 
-def test_caches_never_outgrow_their_limit():
+def test_caches_stay_within_their_limit() -> None:
     model, unigrams = kenlm_model()
     lm = LanguageModel(model, unigrams, DecoderConfig(lm_cache_entries=100))
     for number, word in enumerate(unigrams):
         lm.score(lm.start_state, word)
-        lm.score(lm.start_state, f"stranger{number}")
+        lm.score(lm.start_state, f"unknown{number}")
     assert len(unigrams) > 100
     assert lm.cached_entries == 200
 
 
-def test_what_was_asked_before_is_worth_the_same_again_and_so_is_what_was_forgotten():
+def test_scores_are_the_same_from_the_cache_and_after_eviction() -> None:
     model, unigrams = kenlm_model()
     small, large = (LanguageModel(model, unigrams, DecoderConfig(lm_cache_entries=n)) for n in (1, 1000))
     for sentence in [*SENTENCES[:5], *SENTENCES[:5]]:
-        worths = []
+        scores = []
         for lm in (small, large):
-            state, worth = lm.start_state, []
+            state, sentence_scores = lm.start_state, []
             for word in [*sentence.split(), "zebra"]:
                 score, state = lm.score(state, word)
-                worth.append(score)
-            worths.append([*worth, lm.score_end(state)])
-        assert worths[0] == worths[1]
+                sentence_scores.append(score)
+            scores.append([*sentence_scores, lm.score_end(state)])
+        assert scores[0] == scores[1]
 
 
-def test_words_that_the_model_knows_and_the_list_does_not_are_charged():
+def test_words_of_the_model_outside_the_lexicon_are_penalised() -> None:
     model, unigrams = kenlm_model()
     lm = LanguageModel(model, [word for word in unigrams if word != "boat"], DecoderConfig())
-    listed = language_model(DecoderConfig())
-    expected, _ = listed.score(listed.start_state, "boat")
-    charge = DecoderConfig().alpha * DecoderConfig().unk_score_offset * math.log(10.0)
-    assert lm.score(lm.start_state, "boat")[0] == pytest.approx(expected + charge)
+    complete = language_model(DecoderConfig())
+    expected, _ = complete.score(complete.start_state, "boat")
+    penalty = DecoderConfig().alpha * DecoderConfig().unk_score_offset * math.log(10.0)
+    assert lm.score(lm.start_state, "boat")[0] == pytest.approx(expected + penalty)
 
 
-def test_two_hundred_thousand_words_take_less_than_ten_megabytes():
+def test_two_hundred_thousand_words_take_less_than_ten_megabytes() -> None:
     model, _ = kenlm_model()
     rng = np.random.default_rng(0)
     syllables = [
         f"{first}{vowel}{last}" for first in "bdfghklmnprstvw" for vowel in "aeiou" for last in ("", "n", "r")
     ]
-    words = set()
+    words: set[str] = set()
     while len(words) < 200_000:
         words.update("".join(rng.choice(syllables, size=size)) for size in rng.integers(2, 6, size=1000))
     native = _native.LanguageModel(
@@ -109,7 +110,7 @@ def test_two_hundred_thousand_words_take_less_than_ten_megabytes():
     assert native.lexicon_bytes <= 10e6
 
 
-def test_files_load_to_the_same_model(tmp_path):
+def test_files_load_to_the_same_model(tmp_path: Path) -> None:
     write_arpa(tmp_path)
     _, unigrams = kenlm_model()
     words = tmp_path / "unigrams.txt"
@@ -120,7 +121,7 @@ def test_files_load_to_the_same_model(tmp_path):
     assert lm.score(lm.start_state, "the")[0] == same.score(same.start_state, "the")[0]
 
 
-def test_unusable_files_are_refused_by_name(tmp_path):
+def test_the_message_names_the_unusable_file(tmp_path: Path) -> None:
     model, words = tmp_path / "lm.bin", tmp_path / "unigrams.txt"
     with pytest.raises(ModelError, match=r"lm\.bin: no such file"):
         LanguageModel.load(model, words, DecoderConfig())
@@ -139,10 +140,10 @@ def test_unusable_files_are_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_what_goes_wrong_in_kenlm_comes_out_of_the_search(threads):
+def test_errors_in_kenlm_are_raised_by_the_search(threads: int) -> None:
     lm = LanguageModel(*kenlm_model(), DecoderConfig())
 
-    def fail(*_):
+    def fail(*_: object) -> float:
         raise MemoryError("no room for a state")
 
     lm.native = _native.LanguageModel(
@@ -157,6 +158,6 @@ def test_what_goes_wrong_in_kenlm_comes_out_of_the_search(threads):
     decoder = UtteranceDecoder(
         BeamDecoder(TOKENS, lm, DecoderConfig()), frame_ms=FRAME_MS, endpointing=EndpointConfig()
     )
-    log_probs = spoken("the sea", np.random.default_rng(0))
+    log_probs = speech("the sea", np.random.default_rng(0))
     with pytest.raises(MemoryError, match="no room"):
         decoder.step_all([(decoder.initial_state(), log_probs)] * 4, threads=threads)

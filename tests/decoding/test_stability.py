@@ -1,4 +1,4 @@
-"""Stability against lag: what partials leave out, what a margin commits, and what no setting may break."""
+"""Test stability against latency: which words partials show, what a margin commits, and that committed words stay."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from streamasr.config import StabilityConfig
-from streamasr.decoding.hypothesis import Final, Partial
+from streamasr.decoding.beam import LogProbs
+from streamasr.decoding.hypothesis import Final, Partial, UtteranceEvent
 from streamasr.decoding.stability import words_to_show
+from streamasr.decoding.tokens import TokenList
+from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.errors import ConfigError
 from tests.decoding.synthetic import (
     CHARACTERS,
@@ -17,7 +20,7 @@ from tests.decoding.synthetic import (
     TOKENS,
     noise,
     sentences_of,
-    spoken,
+    speech,
     utterance_decoder,
 )
 
@@ -30,7 +33,7 @@ SETTINGS = (
 )
 
 
-def test_the_last_words_are_held_back_but_for_committed_ones():
+def test_the_last_words_are_held_back_unless_they_are_committed() -> None:
     settings = [StabilityConfig(hold_words=count) for count in range(6)]
     assert [words_to_show(4, 0, stability) for stability in settings] == [4, 3, 2, 1, 0, 0]
     assert [words_to_show(4, 3, stability) for stability in settings] == [4, 3, 3, 3, 3, 3]
@@ -43,62 +46,68 @@ def test_the_last_words_are_held_back_but_for_committed_ones():
         ({"hold_words": -1}, "hold_words must not be negative"),
     ],
 )
-def test_settings_without_meaning_are_refused(settings, message):
+def test_invalid_settings_are_refused(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        StabilityConfig(**settings)
+        StabilityConfig(**settings)  # type: ignore[arg-type]
 
 
-def heard(decoder, stability, log_probs, chunk=16):
+def decode(
+    decoder: UtteranceDecoder, stability: StabilityConfig, log_probs: LogProbs, chunk: int = 16
+) -> list[UtteranceEvent]:
     state = decoder.initial_state(replace(decoder.default_options(), stability=stability))
-    events = []
+    events: list[UtteranceEvent] = []
     for start in range(0, len(log_probs), chunk):
-        state, said = decoder.step(state, log_probs[start : start + chunk])
-        events += said
+        state, new = decoder.step(state, log_probs[start : start + chunk])
+        events += new
     return [*events, *decoder.flush(state)[1]]
 
 
-def committed_sooner(events):
+def committed_words(events: list[UtteranceEvent]) -> int:
     """Committed words, summed over partials."""
     return sum(event.committed_words for event in events if isinstance(event, Partial))
 
 
 @pytest.mark.parametrize("tokens", [TOKENS, PIECES, CHARACTERS], ids=["letters", "pieces", "characters"])
 @pytest.mark.parametrize("stability", SETTINGS)
-def test_committed_words_never_change_under_any_setting(stability, tokens):
+def test_committed_words_never_change_under_any_setting(
+    stability: StabilityConfig, tokens: TokenList
+) -> None:
     decoder = utterance_decoder(tokens=tokens)
     for seed in range(3):
         rng = np.random.default_rng(seed)
         sentence = sentences_of(tokens)[seed]
-        said = spoken(sentence, rng, confusion=0.7, tokens=tokens)
-        log_probs = np.concatenate([said, noise(40, rng, tokens=tokens)])
-        shown = []
-        for event in heard(decoder, stability, log_probs):
+        spoken = speech(sentence, rng, confusion=0.7, tokens=tokens)
+        log_probs = np.concatenate([spoken, noise(40, rng, tokens=tokens)])
+        committed: list[str] = []
+        for event in decode(decoder, stability, log_probs):
             if isinstance(event, Partial):
                 texts = [word.text for word in event.hypothesis.words]
-                assert len(texts) >= event.committed_words >= len(shown)
-                assert texts[: len(shown)] == shown
-                shown = texts[: event.committed_words]
+                assert len(texts) >= event.committed_words >= len(committed)
+                assert texts[: len(committed)] == committed
+                committed = texts[: event.committed_words]
             elif isinstance(event, Final):
-                assert [word.text for word in event.hypothesis.words][: len(shown)] == shown
-                shown = []
+                assert [word.text for word in event.hypothesis.words][: len(committed)] == committed
+                committed = []
 
 
-def test_a_smaller_margin_commits_sooner_and_a_large_one_changes_nothing():
+def test_a_small_margin_commits_sooner_and_a_large_one_changes_nothing() -> None:
     decoder = utterance_decoder()
     rng = np.random.default_rng(5)
-    log_probs = spoken("there is a small house at the end of the lane", rng, confusion=0.6)
-    certain, wide, narrow = (
-        heard(decoder, StabilityConfig(commit_margin=margin), log_probs, chunk=8)
+    log_probs = speech("there is a small house at the end of the lane", rng, confusion=0.6)
+    no_margin, wide, narrow = (
+        decode(decoder, StabilityConfig(commit_margin=margin), log_probs, chunk=8)
         for margin in (None, 100.0, 1.0)
     )
-    assert certain == wide
-    assert committed_sooner(narrow) > committed_sooner(certain)
+    assert no_margin == wide
+    assert committed_words(narrow) > committed_words(no_margin)
 
 
-def test_held_words_come_later_and_finals_are_the_same():
+def test_held_words_come_later_and_finals_are_the_same() -> None:
     decoder = utterance_decoder()
-    log_probs = spoken("the old house on the hill has been sold", np.random.default_rng(6), confusion=0.5)
-    plain, held = (heard(decoder, StabilityConfig(hold_words=count), log_probs) for count in (0, 2))
+    log_probs = speech("the old house on the hill has been sold", np.random.default_rng(6), confusion=0.5)
+    plain, held = (decode(decoder, StabilityConfig(hold_words=count), log_probs) for count in (0, 2))
     assert [e for e in plain if isinstance(e, Final)] == [e for e in held if isinstance(e, Final)]
-    shown = [sum(len(e.hypothesis.words) for e in said if isinstance(e, Partial)) for said in (plain, held)]
+    shown = [
+        sum(len(e.hypothesis.words) for e in events if isinstance(e, Partial)) for events in (plain, held)
+    ]
     assert shown[1] < shown[0]

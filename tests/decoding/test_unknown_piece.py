@@ -1,4 +1,4 @@
-"""The piece of SentencePiece that spells nothing: lists hold it, and no search takes it."""
+"""Test that SentencePiece's unknown piece may be in a list and is never output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamasr.errors import ModelError
 TOKENS = TokenList(("<unk>", "▁a", "b", "▁c", "<blank>"))
 
 
-def test_a_list_of_pieces_may_hold_it() -> None:
+def test_a_list_of_pieces_may_contain_it() -> None:
     assert (TOKENS.unknown, TOKENS.blank, TOKENS.kind) == (0, 4, "pieces")
     assert TOKENS.decode([1, 0, 2, 3]) == "ab c"
     assert TokenList.of_characters("ab").unknown is None
@@ -22,7 +22,7 @@ def test_a_list_of_pieces_may_hold_it() -> None:
         TokenList(("<unk>", "a", "<blank>"))
 
 
-def test_no_search_takes_it_even_where_it_is_most_probable() -> None:
+def test_no_search_outputs_it_even_if_it_is_most_probable() -> None:
     log_probs_TV = np.log(
         np.array(
             [[0.9, 0.06, 0.01, 0.01, 0.02], [0.9, 0.01, 0.06, 0.01, 0.02], [0.01, 0.01, 0.01, 0.01, 0.96]]

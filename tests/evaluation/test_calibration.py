@@ -14,7 +14,7 @@ from streamasr.evaluation.calibration import Answer, answers_of, calibrate, fit,
 from streamasr.evaluation.reliability_plot import reliability_svg
 from streamasr.evaluation.tuning import Recording
 from streamasr.text import text_rules
-from tests.decoding.synthetic import CHARACTERS, spoken, utterance_decoder
+from tests.decoding.synthetic import CHARACTERS, speech, utterance_decoder
 
 TRUE = ConfidenceConfig(method="logistic", bias=0.5, share=0.6, sharpness=1.5, length=0.4)
 
@@ -76,7 +76,7 @@ def test_reliability_of_known_confidences():
 
 def test_words_are_right_where_the_reference_has_them():
     rng = np.random.default_rng(1)
-    said = Recording(spoken("the old man left", rng, confusion=0.0), "the young man left early")
+    said = Recording(speech("the old man left", rng, confusion=0.0), "the young man left early")
     answers = answers_of(utterance_decoder(), [said, said], text_rules("en"))
     assert [(a.utterance, a.right) for a in answers[:4]] == [(0, True), (0, False), (0, True), (0, True)]
     assert len(answers) == 8
@@ -85,7 +85,7 @@ def test_words_are_right_where_the_reference_has_them():
 
 def test_every_chinese_character_is_a_word():
     rng = np.random.default_rng(2)
-    said = Recording(spoken("今天天气很好", rng, confusion=0.0, tokens=CHARACTERS), "明天天气很好")
+    said = Recording(speech("今天天气很好", rng, confusion=0.0, tokens=CHARACTERS), "明天天气很好")
     answers = answers_of(utterance_decoder(tokens=CHARACTERS), [said], text_rules("zh"))
     assert [answer.right for answer in answers] == [False, True, True, True, True, True]
 

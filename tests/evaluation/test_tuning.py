@@ -16,7 +16,7 @@ from streamasr.evaluation.tuning import Recording, Trial, Tuner, TuningOptions, 
 from streamasr.manifest import Utterance
 from streamasr.recognition.model import LoadedModel
 from streamasr.toml import load_toml, to_toml
-from tests.decoding.synthetic import CHARACTERS, TOKENS, sentences_of, spoken, utterance_decoder
+from tests.decoding.synthetic import CHARACTERS, TOKENS, sentences_of, speech, utterance_decoder
 from tests.recognition.tiny import noise, tiny_model
 
 POOR = DecoderConfig(beam_width=8, alpha=3.0, beta=-4.0)
@@ -33,7 +33,7 @@ def model_of(tokens: TokenList, language: str) -> LoadedModel:
 def recordings(tokens: TokenList, count: int = 4) -> list[Recording]:
     rng = np.random.default_rng(5)
     texts = sentences_of(tokens)[:count]
-    return [Recording(spoken(text, rng, confusion=0.5, tokens=tokens), text) for text in texts]
+    return [Recording(speech(text, rng, confusion=0.5, tokens=tokens), text) for text in texts]
 
 
 def test_better_weights_are_found_and_none_are_tried_twice() -> None:

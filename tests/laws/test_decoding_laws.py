@@ -33,7 +33,7 @@ from tests.decoding.synthetic import (
     noise,
     sentences_of,
     silence,
-    spoken,
+    speech,
     utterance_decoder,
 )
 
@@ -60,10 +60,10 @@ def streams(draw):
     confusion = draw(st.sampled_from([0.1, 0.6]))
     pieces = [
         silence(draw(st.integers(0, 30)), rng, tokens=tokens),
-        spoken(draw(sentences), rng, confusion=confusion, tokens=tokens),
+        speech(draw(sentences), rng, confusion=confusion, tokens=tokens),
         silence(draw(st.integers(0, 60)), rng, tokens=tokens),
         noise(draw(st.integers(0, 8)), rng, tokens=tokens),
-        spoken(draw(sentences)[:20].strip(), rng, confusion=0.5, tokens=tokens),
+        speech(draw(sentences)[:20].strip(), rng, confusion=0.5, tokens=tokens),
     ]
     sharpness = draw(st.sampled_from([1.0, 0.65]))
     return log_normalised(np.exp(np.concatenate(pieces).astype(np.float64) * sharpness))
@@ -178,7 +178,7 @@ def listen_for(minutes):
     rng = np.random.default_rng(0)
     config = DecoderConfig(lm_cache_entries=256)
     decoder = utterance_decoder(config)
-    said = [spoken(" ".join(rng.permutation(SENTENCES)[:3]), rng, confusion=0.4) for _ in range(40)]
+    said = [speech(" ".join(rng.permutation(SENTENCES)[:3]), rng, confusion=0.4) for _ in range(40)]
     minute = np.concatenate([np.concatenate([text, silence(60, rng)]) for text in said])[: 50 * 60]
     state, seconds, memory, finals = decoder.initial_state(), [], [], 0
     tracemalloc.start()
@@ -228,7 +228,7 @@ def test_after_an_hour_a_session_holds_less_than_a_megabyte():
     rng = np.random.default_rng(3)
     config = DecoderConfig(beam_width=128, lm_cache_entries=1000)
     decoder, sessions, chunk = utterance_decoder(config), 4, 50
-    said = [spoken(" ".join(rng.permutation(SENTENCES)[:2]), rng, confusion=0.5) for _ in range(20)]
+    said = [speech(" ".join(rng.permutation(SENTENCES)[:2]), rng, confusion=0.5) for _ in range(20)]
     stream = np.concatenate([np.concatenate([text, silence(60, rng)]) for text in said])
     states, largest, resident = [decoder.initial_state() for _ in range(sessions)], 0, []
     for step in range(HOUR_FRAMES // chunk):
@@ -248,7 +248,7 @@ def test_a_thousand_hotwords_cost_a_tenth_more_at_most():
     """The work of listening, that is: boosts too small to change the search, which would cost or save beams."""
     rng = np.random.default_rng(4)
     decoder = utterance_decoder(lm=False).beams
-    said = [*(spoken(text, rng, confusion=0.5) for text in SENTENCES), noise(100, rng)]
+    said = [*(speech(text, rng, confusion=0.5) for text in SENTENCES), noise(100, rng)]
     words = {"".join(rng.choice(list(LETTERS), size=size)) for size in rng.integers(3, 10, size=1200)}
     many = decoder.compile_hotwords(Hotword(word, 1e-6) for word in sorted(words)[:1000])
     least = {}

@@ -1,7 +1,6 @@
-"""When an utterance ends, on audio time: pure rules over what the best beam has said so far.
+"""Decide after each encoder frame whether an utterance ends: the counterpart of ``native/endpoint.hpp``.
 
-The rules are those of Kaldi's ``online-endpoint.h`` in encoder frames. Knows no beams, no text and no clock;
-asked once a frame, so that the answer does not depend on how the audio is cut into chunks.
+The rules are those of Kaldi's ``online-endpoint.h``, with limits in encoder frames.
 """
 
 from __future__ import annotations
@@ -12,71 +11,71 @@ from enum import Enum, auto
 from streamasr.config import EndpointConfig
 
 
-class Verdict(Enum):
-    """What becomes of the utterance after this frame."""
+class EndpointDecision(Enum):
+    """What happens to the utterance after a frame."""
 
-    GOES_ON = auto()
-    ENDS = auto()
-    """Its words are final and its sentence is over."""
-    SPLITS = auto()
-    """It has grown too long: its words are final, but the sentence goes on in the next utterance."""
-    HEARD_NOTHING = auto()
-    """Silence for long enough: start afresh and say nothing."""
+    CONTINUE = auto()
+    END = auto()
+    """Its words are final and its sentence ends."""
+    SPLIT = auto()
+    """It is too long. Its words are final, but the sentence goes on in the next utterance."""
+    RESET = auto()
+    """There was no speech for long enough. The decoder starts over without a final."""
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
-    """What the rules look at after a frame."""
+class EndpointInput:
+    """What the rules depend on."""
 
-    frames: int
+    utterance_frames: int
     """Frames since the utterance began."""
-    silent_frames: int | None
-    """Frames since the best beam's last word token; ``None`` where it has no word."""
-    between_words: bool
-    """The best beam has finished its word with a separator."""
-    quiet: bool
-    """The frame itself is most probably blank or separator, so that nothing new is just beginning."""
+    trailing_silence: int | None
+    """Frames since the last token of a word of the best beam; ``None`` before its first word."""
+    at_word_boundary: bool
+    """Whether the best beam has no open word."""
+    silence: bool
+    """Whether blank or the separator is the most probable token of the frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointRules:
     """The limits of :class:`EndpointConfig` in encoder frames."""
 
-    silence: int
-    start_silence: int
-    max_utterance: int
-    max_overrun: int
-    pause: int
+    silence_frames: int
+    start_silence_frames: int
+    max_utterance_frames: int
+    max_overrun_frames: int
+    pause_frames: int
 
     @classmethod
-    def of(cls, config: EndpointConfig, frame_ms: float) -> EndpointRules:
-        """``config`` for encoder frames of ``frame_ms`` milliseconds; no limit is shorter than a frame."""
+    def from_config(cls, config: EndpointConfig, frame_ms: float) -> EndpointRules:
+        """Convert ``config`` to frames of ``frame_ms`` milliseconds; each limit is at least one frame."""
 
         def frames(ms: int) -> int:
             return max(1, round(ms / frame_ms))
 
         return cls(
-            silence=frames(config.silence_ms),
-            start_silence=frames(config.start_silence_ms),
-            max_utterance=frames(config.max_utterance_ms),
-            max_overrun=frames(config.max_overrun_ms),
-            pause=frames(config.pause_ms),
+            silence_frames=frames(config.silence_ms),
+            start_silence_frames=frames(config.start_silence_ms),
+            max_utterance_frames=frames(config.max_utterance_ms),
+            max_overrun_frames=frames(config.max_overrun_ms),
+            pause_frames=frames(config.pause_ms),
         )
 
-    def judge(self, hearing: Hearing) -> Verdict:
-        """The verdict on one frame.
+    def decide(self, current: EndpointInput) -> EndpointDecision:
+        """Return the decision after one frame.
 
-        Limits wait for a quiet frame, so that a word which is just beginning is not cut off from its
-        utterance; the overrun bounds the wait.
+        Limits take effect at a frame of silence, so that a word which is just beginning is not cut off. The overrun
+        bounds the wait for such a frame.
         """
-        silent, quiet = hearing.silent_frames, hearing.quiet
-        if silent is None:
-            over = hearing.frames - self.start_silence
-            nothing = (over >= 0 and quiet) or over >= self.max_overrun
-            return Verdict.HEARD_NOTHING if nothing else Verdict.GOES_ON
-        if quiet and silent >= self.silence:
-            return Verdict.ENDS
-        over = hearing.frames - self.max_utterance
-        at_pause = quiet and (hearing.between_words or silent >= self.pause)
-        too_long = (over >= 0 and at_pause) or over >= self.max_overrun
-        return Verdict.SPLITS if too_long else Verdict.GOES_ON
+        trailing_silence, silence = current.trailing_silence, current.silence
+        if trailing_silence is None:
+            overrun = current.utterance_frames - self.start_silence_frames
+            is_over = (overrun >= 0 and silence) or overrun >= self.max_overrun_frames
+            return EndpointDecision.RESET if is_over else EndpointDecision.CONTINUE
+        if silence and trailing_silence >= self.silence_frames:
+            return EndpointDecision.END
+        overrun = current.utterance_frames - self.max_utterance_frames
+        at_pause = silence and (current.at_word_boundary or trailing_silence >= self.pause_frames)
+        is_over = (overrun >= 0 and at_pause) or overrun >= self.max_overrun_frames
+        return EndpointDecision.SPLIT if is_over else EndpointDecision.CONTINUE

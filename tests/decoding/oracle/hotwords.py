@@ -1,9 +1,8 @@
-"""Hotwords: words and phrases a session listens for, and what hearing them is worth.
+"""Score hotwords: the readable counterpart of ``native/hotwords.hpp``.
 
-Knows words and letters only, no beams and no language model. A single hotword is worth exactly what
-pyctcdecode's ``HotwordScorer`` gives it: its boost once whole, and while it is being spelt the share of its
-letters heard so far. A phrase is worth its boost for each of its words, credited word by word as long as the
-phrase goes on, and taken back when it breaks off.
+A single hotword scores what pyctcdecode's ``HotwordScorer`` gives it: its boost when it is complete, and before that
+the share of its letters so far. A phrase scores its boost for each of its words, word by word as long as the phrase
+goes on; the score is taken back when the phrase breaks off.
 """
 
 from __future__ import annotations
@@ -19,39 +18,39 @@ from streamasr.errors import ConfigError
 
 @dataclass(slots=True, eq=False)
 class _Node:
-    """A place inside phrases, after ``depth`` of their words."""
+    """The first ``depth`` words of one or more phrases."""
 
     depth: int
     children: dict[str, _Node] = field(default_factory=dict)
     boost: float = 0.0
     """The highest boost of the phrases that go on from here or end here."""
-    ending_boost: float | None = None
+    end_boost: float | None = None
     """The highest boost of the phrases that end here."""
-    part_credit: dict[str, float] = field(default_factory=dict)
-    """What the beginning of a next word is worth."""
+    partial_scores: dict[str, float] = field(default_factory=dict)
+    """Scores of the letters of a next word, by its first letters."""
 
 
 class HotwordState(NamedTuple):
-    """What a sequence of words has earned. ``open`` are the phrases under way."""
+    """The hotword score of a sequence of words. ``open`` are the phrases under way at its end."""
 
-    settled: float = 0.0
-    pending: float = 0.0
+    completed_score: float = 0.0
+    pending_score: float = 0.0
     open: tuple[_Node, ...] = ()
-    covered: int = 0
-    """How many of the last words are part of a whole hotword, so that no word is paid twice."""
+    covered_words: int = 0
+    """How many of the last words belong to a complete hotword; no word counts twice."""
 
 
-NOTHING_HEARD = HotwordState()
+NO_HOTWORDS = HotwordState()
 
 
 class HotwordScorer:
     """Scores words against a session's hotwords; immutable.
 
     Args:
-        hotwords: texts as the model spells them. Of equal texts the highest boost counts.
+        hotwords: texts as the model spells them. For equal texts the highest boost counts.
 
     Raises:
-        ConfigError: an empty text, or a boost that is not a finite number.
+        ConfigError: a text is empty, or a boost is not a finite number.
     """
 
     def __init__(self, hotwords: Iterable[Hotword]) -> None:
@@ -74,38 +73,42 @@ class HotwordScorer:
         node = self._root
         for word in words:
             for length in range(1, len(word) + 1):
-                credit = boost * length / len(word)
+                score = boost * length / len(word)
                 part = word[:length]
-                node.part_credit[part] = max(credit, node.part_credit.get(part, credit))
+                node.partial_scores[part] = max(score, node.partial_scores.get(part, score))
             known = word in node.children
             child = node.children.setdefault(word, _Node(depth=node.depth + 1))
             child.boost = max(boost, child.boost) if known else boost
             node = child
-        node.ending_boost = boost if node.ending_boost is None else max(boost, node.ending_boost)
+        node.end_boost = boost if node.end_boost is None else max(boost, node.end_boost)
 
     def advance(self, state: HotwordState, word: str) -> HotwordState:
-        """The state after one more whole word."""
-        heard = [child for node in (self._root, *state.open) if (child := node.children.get(word))]
-        if not heard:
-            return HotwordState(settled=state.settled) if state is not NOTHING_HEARD else state
-        gain, covered = 0.0, 0
-        for node in heard:
-            if node.ending_boost is not None:
-                newly = node.depth - min(node.depth - 1, state.covered)
-                if covered == 0 or node.ending_boost * newly > gain:
-                    gain = node.ending_boost * newly
-                    covered = max(node.depth, state.covered + 1)
-        unfinished = tuple(node for node in heard if node.children)
-        pending = max((node.boost * max(0, node.depth - covered) for node in unfinished), default=0.0)
-        return HotwordState(state.settled + gain, pending, unfinished, covered)
+        """Return the state after one more whole word."""
+        active = [child for node in (self._root, *state.open) if (child := node.children.get(word))]
+        if not active:
+            return HotwordState(completed_score=state.completed_score) if state is not NO_HOTWORDS else state
+        added_score, covered_words = 0.0, 0
+        for node in active:
+            if node.end_boost is not None:
+                new_words = node.depth - min(node.depth - 1, state.covered_words)
+                if covered_words == 0 or node.end_boost * new_words > added_score:
+                    added_score = node.end_boost * new_words
+                    covered_words = max(node.depth, state.covered_words + 1)
+        unfinished = tuple(node for node in active if node.children)
+        pending_score = max(
+            (node.boost * max(0, node.depth - covered_words) for node in unfinished), default=0.0
+        )
+        return HotwordState(state.completed_score + added_score, pending_score, unfinished, covered_words)
 
     def score(self, state: HotwordState) -> float:
-        """What the whole words are worth, phrases under way included (natural log)."""
-        return state.settled + state.pending
+        """Return the score of whole words, phrases under way included (natural log)."""
+        return state.completed_score + state.pending_score
 
     def score_partial(self, state: HotwordState, part: str) -> float | None:
-        """What the beginning ``part`` of the next word is worth; ``None`` where no hotword begins so."""
-        credits = [
-            credit for node in (self._root, *state.open) if (credit := node.part_credit.get(part)) is not None
+        """Return the score of the first letters of the next word; ``None`` if no hotword begins so."""
+        scores = [
+            score
+            for node in (self._root, *state.open)
+            if (score := node.partial_scores.get(part)) is not None
         ]
-        return max(credits) if credits else None
+        return max(scores) if scores else None

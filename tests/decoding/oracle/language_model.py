@@ -1,61 +1,44 @@
-"""The n-gram language model: what a word is worth after the words before it.
-
-Binds KenLM's binary to pyctcdecode's ``LanguageModel``, which does the weighing. Knows no beams and no audio.
-One model serves every session: queries change nothing but two caches, which are bounded. kenlm and
-pyctcdecode are imported here only.
-"""
+"""Score words with KenLM through pyctcdecode's ``LanguageModel``, with bounded caches."""
 
 from __future__ import annotations
 
-import copy
 import math
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import kenlm
-from pyctcdecode.language_model import LanguageModel as WeighedModel
+from pyctcdecode.language_model import LanguageModel as PyctcdecodeLm
 
 from streamasr.config import DecoderConfig
 from streamasr.errors import ModelError
 
 LmState = Any
-"""A ``kenlm.State``: the words that still matter. Hashable, equal when the same words are next as likely."""
+"""A ``kenlm.State``: the words on which the next score depends. Hashable, compared by value."""
 
 
 class LanguageModel:
-    """A KenLM model weighed by ``alpha``, ``beta`` and ``unk_score_offset`` (see :class:`DecoderConfig`).
+    """A KenLM model weighted by ``alpha``, ``beta`` and ``unk_score_offset`` (see :class:`DecoderConfig`).
 
     Scores are natural logs. ``order`` is the length of the longest n-gram.
     """
 
     def __init__(self, model: kenlm.Model, unigrams: list[str], config: DecoderConfig) -> None:
         self._model = model
-        self._weigh(WeighedModel(model, unigrams), config)
-
-    def reweighed(self, config: DecoderConfig) -> LanguageModel:
-        """The same model and words under other weights; nothing is read or built again."""
-        other = copy.copy(self)
-        other._weigh(copy.copy(self._weighed), config)
-        return other
-
-    def _weigh(self, weighed: WeighedModel, config: DecoderConfig) -> None:
-        weighed.alpha, weighed.beta = config.alpha, config.beta
-        weighed.unk_score_offset = config.unk_score_offset
-        self._weighed = weighed
+        scorer = PyctcdecodeLm(model, unigrams, config.alpha, config.beta, config.unk_score_offset)
         self._alpha = config.alpha
-        self.order: int = weighed.order
-        self.start_state: LmState = weighed.get_start_state()
+        self.order: int = scorer.order
+        self.start_state: LmState = scorer.get_start_state()
         cached = lru_cache(maxsize=config.lm_cache_entries)
-        self._score = cached(weighed.score)
-        self._score_partial = cached(weighed.score_partial_token)
+        self._score = cached(scorer.score)
+        self._score_partial = cached(scorer.score_partial_token)
 
     @classmethod
     def load(cls, model_path: Path, unigrams_path: Path, config: DecoderConfig) -> LanguageModel:
-        """Read a KenLM file (binary, or slowly ARPA) and its words, one a line.
+        """Read a KenLM file (binary, or ARPA, which is slow) and its words, one per line.
 
         Raises:
-            ModelError: a file is missing, empty or not what its name says; the message names the file.
+            ModelError: a file is missing, empty or of another format; the message names the file.
         """
         for path in (model_path, unigrams_path):
             if not path.is_file():
@@ -75,15 +58,15 @@ class LanguageModel:
         return cls(model, unigrams, config)
 
     def score(self, state: LmState, word: str) -> tuple[float, LmState]:
-        """The worth of ``word`` after ``state``, and the state after it."""
+        """Return the score of ``word`` after ``state``, and the state after the word."""
         return self._score(state, word)
 
     def score_end(self, state: LmState) -> float:
-        """The worth of the sentence ending after ``state``; no word, so no ``beta``."""
+        """Return the score of the end of the sentence after ``state``. It is no word, so ``beta`` is not added."""
         return self._alpha * math.log(10.0) * float(self._model.BaseScore(state, "</s>", kenlm.State()))
 
     def score_partial(self, part: str) -> float:
-        """0 while some known word begins with ``part``, a penalty growing with its length where none does."""
+        """Return 0 if a word of the lexicon begins with ``part``, else a penalty that grows with its length."""
         return self._score_partial(part)
 
     @property

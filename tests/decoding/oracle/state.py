@@ -1,7 +1,4 @@
-"""A beam search as it stands between two frames, and what can be told from that alone.
-
-Values only: knows neither log-probs nor how a search goes on.
-"""
+"""Define the state of a beam search between two frames, and compute what follows from it alone."""
 
 from __future__ import annotations
 
@@ -10,91 +7,91 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import NamedTuple
 
-from tests.decoding.oracle.context import Context, ContextScorer
+from tests.decoding.oracle.history import History, HistoryScorer
 from tests.decoding.oracle.paths import Path
 
 
 class Beam(NamedTuple):
     """All paths that spell one text and end in one token."""
 
-    context: Context
+    history: History
     """The finished words."""
-    part: str
-    """The word being spelt; empty after a separator."""
-    last: int
+    partial_word: str
+    """The open word; empty after a separator."""
+    last_token: int
     """The token of the last frame; blank at the start."""
     score: float
-    """Log probability of all the paths together."""
+    """Log-prob of all the paths together."""
     path_score: float
-    """Log probability of the best one, ``path``."""
-    part_score: float
-    """What ``part`` is worth so far."""
+    """Log-prob of the best one, ``path``."""
+    partial_word_score: float
     path: Path
     tokens: tuple[tuple[int, int, int], ...] = ()
-    """The finished tokens of ``path``, each by the frame that finished it, the place of the beam that it was in, and
-    the token that ended its word, too, -1 where none did: beams share as many of them as they do of their past."""
+    """The finished tokens of ``path``: the frame at which each was finished, the index of its beam, and the token
+    that ended its word, -1 if none did. Beams share as many of them as their paths have in common."""
 
     @property
     def total(self) -> float:
         """The score by which beams compete."""
-        return self.score + self.context.score + self.part_score
+        return self.score + self.history.score + self.partial_word_score
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BeamState:
-    """A search under way. Bounded by the beam width times the length of its text."""
+    """The state of a search between two frames. Bounded by the beam width times the length of its text."""
 
     beams: tuple[Beam, ...]
     """Best first, never empty."""
-    offset: float
-    """Log probability of frames in which nothing but blank was possible; belongs to every beam alike."""
-    resting: bool
-    """Whether every beam ends in blank, so that one more blank changes none of them."""
+    blank_log_prob: float
+    """Log-prob of the frames in which only blank was possible; part of every beam's score."""
+    ends_in_blank: bool
+    """Whether every beam does, so that one more blank changes none of them."""
     frame: int
-    """Frames of the stream seen so far, those before this search included."""
+    """Frames of the stream so far, including those before this search."""
     committed: str
-    """Words with which every reading begins from now on."""
-    scorer: ContextScorer
+    """The words with which every best hypothesis begins from now on."""
+    scorer: HistoryScorer
 
 
-def undominated(beams: Iterable[Beam]) -> tuple[Beam, ...]:
-    """Leave out every beam of which a better one has the same future (pyctcdecode's ``prune_history``).
+def recombined(beams: Iterable[Beam]) -> tuple[Beam, ...]:
+    """Keep of all beams that can be recombined only the best (pyctcdecode's ``prune_history``).
 
-    Two beams that agree on the words the language model still looks at, on the hotwords under way, on the
-    open word and on the last token gain the same from every future frame, so that the worse of them can never
-    win.
+    Two beams can be recombined if they agree in the words that the language model still looks at, in the hotword
+    phrases under way, in the open word and in the last token. All future scores are then the same for both, so the
+    worse one can never become the best.
 
     Args:
         beams: best first.
     """
     first: dict[object, Beam] = {}
     for beam in beams:
-        recent, heard = beam.context.recent, beam.context.hotword_state
-        first.setdefault((recent, heard.open, heard.covered, beam.part, beam.last), beam)
+        recent, hotwords = beam.history.recent, beam.history.hotword_state
+        key = (recent, hotwords.open, hotwords.covered_words, beam.partial_word, beam.last_token)
+        first.setdefault(key, beam)
     return tuple(first.values())
 
 
 def shared_tokens(beams: Sequence[Beam]) -> int:
-    """How many tokens of their paths all of ``beams`` share."""
+    """Count the tokens that the paths of all ``beams`` share."""
     levels = zip(*(beam.tokens for beam in beams), strict=False)
     return sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
 
 
-def open_tokens(beams: Sequence[Beam]) -> int:
-    """How many tokens the paths hold beyond those, each counted once."""
+def divergent_tokens(beams: Sequence[Beam]) -> int:
+    """Count the tokens in which the paths of ``beams`` differ, each once."""
     return len(set().union(*(beam.tokens for beam in beams))) - shared_tokens(beams)
 
 
-def narrowed(beams: tuple[Beam, ...], most: int) -> tuple[Beam, ...]:
-    """Leave out beams that part from the best one so early that all of them hold more than ``most`` open tokens.
+def limit_divergence(beams: tuple[Beam, ...], max_tokens: int) -> tuple[Beam, ...]:
+    """Drop beams until their paths have at most ``max_tokens`` divergent tokens.
 
-    Those go that part from it before the middle of its open tokens, and again until the rest is few enough.
+    Those go that diverge from the best one in the first half of its divergent tokens, repeatedly.
 
     Args:
         beams: best first.
-        most: tokens.
+        max_tokens: the limit.
     """
-    while open_tokens(beams) > most:
+    while divergent_tokens(beams) > max_tokens:
         best, shared = beams[0].tokens, shared_tokens(beams)
         middle = best[: shared + (len(best) - shared + 1) // 2]
         if len(middle) == shared:
@@ -103,12 +100,12 @@ def narrowed(beams: tuple[Beam, ...], most: int) -> tuple[Beam, ...]:
     return beams
 
 
-def settled_text(state: BeamState) -> str:
-    """The longest run of finished words with which every beam that can still win begins."""
-    texts = {beam.context.text for beam in undominated(state.beams)}
+def stable_text(state: BeamState) -> str:
+    """Return the longest sequence of finished words with which all beams begin that can still become the best."""
+    texts = {beam.history.text for beam in recombined(state.beams)}
     shared = texts.pop().split()
     for text in texts:
         words = text.split()
-        agreeing = takewhile(lambda pair: pair[0] == pair[1], zip(shared, words, strict=False))
-        shared = [word for word, _ in agreeing]
+        equal = takewhile(lambda pair: pair[0] == pair[1], zip(shared, words, strict=False))
+        shared = [word for word, _ in equal]
     return " ".join(shared)

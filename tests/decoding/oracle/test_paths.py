@@ -1,4 +1,4 @@
-"""Times and sharpness of the words on one path."""
+"""Test the times and the sharpness of the words of a path."""
 
 from __future__ import annotations
 
@@ -6,41 +6,49 @@ import math
 
 import pytest
 
-from tests.decoding.oracle.paths import Path, spoken_words
+from tests.decoding.oracle.paths import Path, path_words
 
 
-def test_a_word_lasts_from_its_first_token_to_the_frame_after_its_last():
-    path = Path().letter(3, -0.1).letter(7, -0.1).repeat(8, -0.1).close("hi").letter(20, -0.1).close("a")
-    assert [(word.text, word.start_frame, word.end_frame) for word in spoken_words(path.words)] == [
+def test_a_word_spans_its_tokens() -> None:
+    path = (
+        Path()
+        .add_token(3, -0.1)
+        .add_token(7, -0.1)
+        .repeat_token(8, -0.1)
+        .finish_word("hi")
+        .add_token(20, -0.1)
+        .finish_word("a")
+    )
+    assert [(word.text, word.start_frame, word.end_frame) for word in path_words(path.words)] == [
         ("hi", 3, 9),
         ("a", 20, 21),
     ]
 
 
-def test_sharpness_is_the_geometric_mean_of_each_tokens_best_frame():
-    path = Path().letter(0, math.log(0.5)).repeat(1, math.log(0.9)).repeat(2, math.log(0.6))
-    (word,) = spoken_words(path.letter(3, math.log(0.4)).close("hi").words)
+def test_sharpness_is_the_geometric_mean_of_each_tokens_best_frame() -> None:
+    path = Path().add_token(0, math.log(0.5)).repeat_token(1, math.log(0.9)).repeat_token(2, math.log(0.6))
+    (word,) = path_words(path.add_token(3, math.log(0.4)).finish_word("hi").words)
     assert word.sharpness == pytest.approx(math.sqrt(0.9 * 0.4))
 
 
-def test_speech_reaches_from_the_first_word_to_the_last_token():
-    silent = Path()
-    assert (silent.speech_start, silent.speech_end) == (-1, None)
-    first = silent.letter(5, -0.1)
+def test_speech_spans_all_words() -> None:
+    empty = Path()
+    assert (empty.speech_start, empty.speech_end) == (-1, None)
+    first = empty.add_token(5, -0.1)
     assert (first.speech_start, first.speech_end) == (5, 6)
-    paused = first.close("a")
+    paused = first.finish_word("a")
     assert (paused.speech_start, paused.speech_end) == (5, 6)
-    second = paused.letter(9, -0.1)
+    second = paused.add_token(9, -0.1)
     assert (second.speech_start, second.speech_end) == (5, 10)
 
 
-def test_closing_where_no_word_is_open_adds_none():
-    assert Path().close("") == Path()
+def test_finishing_without_an_open_word_adds_none() -> None:
+    assert Path().finish_word("") == Path()
 
 
-def test_paths_share_the_words_they_have_in_common():
-    common = Path().letter(0, -0.1).close("a")
-    one, other = common.letter(4, -0.1).close("b"), common.letter(4, -0.1).close("c")
-    assert one.words is not None
-    assert other.words is not None
-    assert one.words.before is other.words.before is common.words
+def test_paths_share_the_words_they_have_in_common() -> None:
+    common = Path().add_token(0, -0.1).finish_word("a")
+    left, right = common.add_token(4, -0.1).finish_word("b"), common.add_token(4, -0.1).finish_word("c")
+    assert left.words is not None
+    assert right.words is not None
+    assert left.words.previous is right.words.previous is common.words

@@ -1,4 +1,4 @@
-"""Oracles over the small language of :mod:`tests.decoding.synthetic`."""
+"""Build oracle decoders for the small language of :mod:`tests.decoding.synthetic`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.decoding.synthetic import FRAME_MS, TOKENS, kenlm_model
 
 @functools.cache
 def oracle_lm(config: DecoderConfig, tokens: TokenList = TOKENS) -> LanguageModel:
-    """The trigram of the language of ``tokens``, weighed by ``config``."""
+    """The trigram of the language of ``tokens``, weighted by ``config``."""
     model, unigrams = kenlm_model(tokens)
     return LanguageModel(model, list(unigrams), config)
 
