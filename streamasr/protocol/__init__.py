@@ -1,1 +1,1 @@
-"""The native protocol, sans-I/O: one vocabulary for daemon and clients."""
+"""Define the native websocket protocol for the daemon and its clients, without I/O."""

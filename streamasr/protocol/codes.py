@@ -1,6 +1,6 @@
-"""Every error and warning code of the native protocol: whose fault, how the socket closes, what it means.
+"""List the error and warning codes of the native protocol, with their fault, close code and meaning.
 
-Knows no message and no socket. ``docs/protocol.md`` lists the same codes; a test holds the two together.
+The protocol's reference in ``docs/`` lists the same codes; a test compares the two.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ CLOSE_POLICY = 1008
 CLOSE_TOO_BIG = 1009
 CLOSE_INTERNAL = 1011
 CLOSE_TRY_AGAIN_LATER = 1013
-"""Close codes of RFC 6455 and of IANA's registry that the protocol uses."""
+"""The close codes that the protocol uses, from RFC 6455 and IANA's registry."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCode:
-    """How one error is told: ``fault`` in the message, ``close`` as the socket's close code."""
+    """The properties of an error: ``fault`` is sent in the message, ``close`` as the socket's close code."""
 
     fault: Fault
     close: int
@@ -48,15 +48,15 @@ ERROR_CODES: dict[str, ErrorCode] = {
     ),
     "internal": ErrorCode("server", CLOSE_INTERNAL, "a fault of the server that it did not foresee"),
 }
-"""Code of an ``error`` message to what it means."""
+"""The ``code`` of an ``error`` message to its properties."""
 
 WARNING_CODES: dict[str, str] = {
     "backlog": "recognition is behind the audio; the server reads no more of it until it has caught up",
     "shutting_down": "the server is stopping: finals and `done` follow for the audio it has read",
 }
-"""Code of a ``warning`` message to what it means."""
+"""The ``code`` of a ``warning`` message to its meaning."""
 
 
 def close_code(code: str) -> int:
-    """The close code that follows an error of ``code``."""
+    """Return the close code that follows an error with ``code``; unknown codes count as internal errors."""
     return ERROR_CODES[code].close if code in ERROR_CODES else CLOSE_INTERNAL

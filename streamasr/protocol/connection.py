@@ -1,6 +1,6 @@
-"""The server's side of one session, sans-I/O: what came in gives events, what goes out gives text.
+"""Run the server's side of one session without I/O: received messages become events, events become text to send.
 
-Knows the order of messages and their limits; no socket, no clock, no audio format.
+The connection checks the order of messages and their limits. It does not look into the audio.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ from streamasr.protocol.states import TRANSITIONS, State, allowed_inputs
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """A binary message: audio in the encoding that ``start`` named."""
+    """A binary message: audio in the encoding of ``start``."""
 
     data: bytes
 
 
 ClientEvent = ClientMessage | Audio
-"""What a client may say."""
+"""An event that a client can cause."""
 
 _HINTS = {
     (State.AWAITING_START, "audio"): "audio came before start",
-    (State.STREAMING, "start"): "the session has started already; open a second socket for a second session",
+    (
+        State.STREAMING,
+        "start",
+    ): "the session has already started; open a second connection for another session",
     (State.STOPPING, "audio"): "audio came after stop",
 }
 
@@ -34,8 +37,11 @@ _HINTS = {
 class ServerConnection:
     """Checks one client's messages against the state table.
 
-    A :class:`~streamasr.errors.ProtocolError` leaves the state as it was: the caller answers with an
-    ``error`` message, through :meth:`send`, which closes the session.
+    After a :class:`~streamasr.errors.ProtocolError` the state is unchanged. The caller then passes an ``error``
+    message to :meth:`send`, which closes the session.
+
+    Args:
+        limits: the limits to enforce.
     """
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -44,50 +50,50 @@ class ServerConnection:
 
     @property
     def state(self) -> State:
-        """Where the session stands."""
+        """The session's state."""
         return self._state
 
     def receive_text(self, text: str) -> ClientMessage | None:
-        """One text message; ``None`` while the session drains, when nothing is to be done about it.
+        """Parse a text message. Return ``None`` if the session is draining and the message must be ignored.
 
         Raises:
-            ProtocolError: not a message of the protocol, or not now.
+            ProtocolError: the message is invalid, or not allowed in the current state.
         """
         message = parse_client_message(text, self._limits)
         return message if self._advance(message.type) else None
 
     def receive_binary(self, data: bytes) -> Audio | None:
-        """One binary message; ``None`` while the session drains: that audio will not be recognised.
+        """Accept a binary message. Return ``None`` if the session is draining and the audio must be ignored.
 
         Raises:
-            ProtocolError: too long, or not now.
+            ProtocolError: the message is too long, or not allowed in the current state.
         """
         if len(data) > self._limits.audio_bytes:
             raise ProtocolError(
-                f"a binary message may have {self._limits.audio_bytes} bytes, this one has {len(data)}",
+                f"a binary message may have at most {self._limits.audio_bytes} bytes, this one has {len(data)}",
                 code="message_too_big",
             )
         return Audio(data) if self._advance("audio") else None
 
     def drain(self) -> None:
-        """The server stops: from now on the client's messages are ignored and the session only finishes."""
+        """Ignore the client's messages from now on, because the server is shutting down."""
         self._advance("drain")
 
     def send(self, message: ServerMessage) -> str:
-        """The text to send for ``message``; ``done`` and ``error`` close the session."""
+        """Return the text to send for ``message``. After ``done`` or ``error`` the session is closed."""
         assert self._state is not State.CLOSED, f"{message.type} after the session's last message"
         if message.type in ("done", "error"):
             self._advance(message.type)
         return encode(message)
 
     def _advance(self, name: str) -> bool:
-        """Follow the table; true where the input means something to do."""
+        """Follow the state table. Return false if the input must be ignored."""
         before = self._state
         if name not in TRANSITIONS[before]:
             allowed = ", ".join(allowed_inputs(before)) or "nothing"
-            what = _HINTS.get((before, name), f"{name} is not allowed now")
+            problem = _HINTS.get((before, name), f"{name} is not allowed now")
             raise ProtocolError(
-                f"{what}; the session is {before.value} and takes {allowed}", code="out_of_order"
+                f"{problem}; the session is {before.value} and accepts {allowed}", code="out_of_order"
             )
         self._state = TRANSITIONS[before][name]
         return before is not State.DRAINING

@@ -1,7 +1,4 @@
-"""Every limit of the native protocol, in one place; a test holds ``docs/protocol.md`` to it.
-
-Knows no message and no socket.
-"""
+"""Define every limit of the native protocol. A test compares the reference in ``docs/`` with it."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from streamasr.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """An inclusive range of numbers."""
+    """An inclusive range of numbers. NaN is in no range."""
 
     low: float
     high: float
@@ -26,7 +23,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a client may send. A message beyond a limit is refused and named; nothing is clipped silently."""
+    """What a client may send. A message beyond a limit is refused with an error; no value is clipped."""
 
     message_bytes: int = 65_536
     """Longest text message, in bytes of UTF-8."""
@@ -35,17 +32,17 @@ class Limits:
     sample_rate: Range = Range(8_000, 48_000)
     """Hz."""
     channels: Range = Range(1, 2)
-    """Two channels are mixed down."""
+    """Two channels are mixed down to one."""
     latency_ms: Range = Range(20, 10_000)
-    """Asked for; ``ready`` says what the model gives."""
+    """``start.latency_ms``; ``ready.latency_ms`` is the latency that the model offers."""
     alternatives: Range = Range(1, 10)
-    """Readings of a final."""
+    """``start.alternatives``: hypotheses of a final, the best one included."""
     hotwords: int = 256
     """Hotwords of one session."""
     hotword_chars: int = 64
     """Characters of one hotword."""
     boost: Range = Range(-20, 20)
-    """Of one hotword, natural log; negative makes it less likely."""
+    """Boost of one hotword, natural log; a negative one makes the word less likely."""
     commit_margin: Range = Range(1, 100)
     """``stability.commit_margin``, natural log."""
     hold_words: Range = Range(0, 20)

@@ -1,6 +1,6 @@
-"""The native protocol's messages, version 1, as frozen dataclasses: one vocabulary for daemon and clients.
+"""Define the messages of the native protocol, version 1, as frozen dataclasses.
 
-Knows neither sockets nor audio. ``docs/protocol.md`` describes every field; a test holds the two together.
+``docs/protocol.md`` describes every field; a test compares the two.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from streamasr.errors import Fault
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HotwordSpec:
-    """A word or phrase to listen for; ``boost`` in natural-log units, ``None`` for the model's default."""
+    """A word or phrase to make more likely; ``boost`` is a natural log, ``None`` for the model's default."""
 
     text: str
     boost: float | None = None
@@ -21,7 +21,7 @@ class HotwordSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointingSpec:
-    """Per-session endpoint rules in milliseconds of audio; ``None`` keeps the model's own."""
+    """Per-session endpoint rules in milliseconds of audio; ``None`` keeps the model's value."""
 
     silence_ms: int | None = None
     start_silence_ms: int | None = None
@@ -30,7 +30,7 @@ class EndpointingSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StabilitySpec:
-    """How sure a session wants words to be before they are shown and committed; ``None`` keeps the model's own."""
+    """How certain words must be before they are shown and committed; ``None`` keeps the model's value."""
 
     commit_margin: float | None = None
     hold_words: int | None = None
@@ -38,7 +38,7 @@ class StabilitySpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """Opens the session; always the first message."""
+    """Open the session. This is the first message, except for ``keepalive``."""
 
     type: ClassVar[str] = "start"
     sample_rate: int = 16_000
@@ -57,7 +57,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finalize:
-    """Flush what has been heard, answer with its final and then ``finalized``."""
+    """Finish the audio so far: the server sends its final, then ``finalized``."""
 
     type: ClassVar[str] = "finalize"
     id: str = ""
@@ -65,7 +65,7 @@ class Finalize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configure:
-    """Change the hotwords of a running session, from the next utterance frame on."""
+    """Replace the hotwords of a running session, for the audio that follows."""
 
     type: ClassVar[str] = "configure"
     hotwords: tuple[HotwordSpec, ...]
@@ -73,14 +73,14 @@ class Configure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepAlive:
-    """Nothing to say, still there."""
+    """Keep an idle session open."""
 
     type: ClassVar[str] = "keepalive"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """No more audio: send the last finals, then ``done``, then close with 1000."""
+    """End the audio. The server sends the last finals and ``done``, then closes with code 1000."""
 
     type: ClassVar[str] = "stop"
 
@@ -90,7 +90,7 @@ ClientMessage = Start | Finalize | Configure | KeepAlive | Stop
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WordTiming:
-    """A word with its place in the session's audio and the estimated probability that it is right."""
+    """A word, its times in the session's audio, and the estimated probability that it is correct."""
 
     word: str
     start_ms: int
@@ -100,7 +100,7 @@ class WordTiming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alternative:
-    """A further reading of a finished utterance."""
+    """Another hypothesis of a finished utterance."""
 
     text: str
     confidence: float
@@ -108,10 +108,10 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """The session is open; audio may be sent. ``latency_ms`` is the chunk size really used.
+    """The session is open, and the client may send audio.
 
-    ``hop_ms`` is the audio by which the stream moves on in a step; ``None`` where a server says nothing of it: whole
-    chunks.
+    ``latency_ms`` is the audio of one step (the chunk), ``hop_ms`` the audio from one step to the next. ``None``
+    means that it equals ``latency_ms``.
     """
 
     type: ClassVar[str] = "ready"
@@ -132,7 +132,7 @@ class SpeechStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partial:
-    """The utterance so far. ``committed`` only ever grows; ``tail`` may change with the next message."""
+    """The utterance so far. ``committed`` only grows; ``tail`` may change with the next message."""
 
     type: ClassVar[str] = "partial"
     utterance: int
@@ -159,7 +159,7 @@ class Final:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finalized:
-    """Answers ``finalize``: all audio sent before it is in finals sent before this."""
+    """The answer to ``finalize``. The finals of all audio before it have been sent."""
 
     type: ClassVar[str] = "finalized"
     id: str = ""
@@ -167,7 +167,7 @@ class Finalized:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warning:
-    """Something the client should know; the session goes on."""
+    """A problem that the client should know about. The session continues."""
 
     type: ClassVar[str] = "warning"
     code: str
@@ -176,7 +176,7 @@ class Warning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Error:
-    """The session ends; says whose fault it was and when to try again, if ever."""
+    """The session has failed. ``retry_after_ms`` is set if a later attempt may succeed."""
 
     type: ClassVar[str] = "error"
     code: str
@@ -187,7 +187,7 @@ class Error:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """Answers ``stop``: everything has been said about ``audio_ms`` of audio."""
+    """The answer to ``stop``. All results for ``audio_ms`` of audio have been sent."""
 
     type: ClassVar[str] = "done"
     audio_ms: int

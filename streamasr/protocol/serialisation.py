@@ -1,6 +1,7 @@
-"""Messages to JSON and back. Strict towards clients; tolerant towards servers, which may be newer.
+"""Convert messages to JSON and back.
 
-Knows no session state, socket or clock.
+Parsing is strict for client messages, and ignores unknown fields of server messages, because a server may be newer
+than its client.
 """
 
 from __future__ import annotations
@@ -21,75 +22,78 @@ M = TypeVar("M")
 
 CLIENT_MESSAGES: dict[str, type[Any]] = {cls.type: cls for cls in typing.get_args(ClientMessage)}
 SERVER_MESSAGES: dict[str, type[Any]] = {cls.type: cls for cls in typing.get_args(ServerMessage)}
-"""Message type as it is on the wire to its dataclass."""
+"""The ``type`` of a message on the wire to its dataclass."""
 
 _ERROR_CHARS = 300
-"""Longest error text: what it quotes may come from the other side."""
+"""Longest error message; it may quote text from the other side."""
 
 
 def encode(message: ClientMessage | ServerMessage) -> str:
-    """One message as compact JSON; fields that are ``None`` are left out."""
-    return json.dumps(
-        {"type": message.type, **_plain(message)}, ensure_ascii=False, separators=(",", ":"), allow_nan=False
-    )
+    """Return ``message`` as compact JSON, without the fields that are ``None``."""
+    values = {"type": message.type, **_to_json_value(message)}
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def parse_client_message(text: str, limits: Limits = DEFAULT_LIMITS) -> ClientMessage:
-    """Read what a client sent.
+    """Parse a message from a client.
+
+    Args:
+        text: the websocket message.
+        limits: the limits to enforce.
 
     Raises:
-        ProtocolError: not JSON, an unknown type or field, a wrong type, or a value beyond ``limits``; it
-            says which.
+        ProtocolError: not JSON, an unknown message type or field, a field of the wrong type, or a value beyond
+            ``limits``. The message names the field and what is allowed.
     """
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > limits.message_bytes:
         raise ProtocolError(
-            f"a text message may have {limits.message_bytes} bytes, this one has {size}",
+            f"a text message may have at most {limits.message_bytes} bytes, this one has {size}",
             code="message_too_big",
         )
-    name, values = _load(text)
+    name, values = _parse_object(text)
     message = _build(_message_class(CLIENT_MESSAGES, name), name, values)
     _check(message, limits)
     return typing.cast(ClientMessage, message)
 
 
 def parse_server_message(text: str) -> ServerMessage:
-    """Read what a server sent. Fields that this version does not know are ignored.
+    """Parse a message from a server. Unknown fields are ignored.
 
     Raises:
-        ProtocolError: not JSON, an unknown type, or a known field missing or of the wrong type.
+        ProtocolError: not JSON, an unknown message type, or a known field missing or of the wrong type.
     """
     try:
-        name, values = _load(text)
+        name, values = _parse_object(text)
         cls = _message_class(SERVER_MESSAGES, name)
-        message = _build(cls, name, _known_only(cls, values))
+        message = _build(cls, name, _drop_unknown_fields(cls, values))
     except ProtocolError as error:
         error.fault = "server"
         raise
     return typing.cast(ServerMessage, message)
 
 
-def _plain(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         items = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
-        return {name: _plain(item) for name, item in items if item is not None}
+        return {name: _to_json_value(item) for name, item in items if item is not None}
     if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
+        return [_to_json_value(item) for item in value]
     return value
 
 
-def _load(text: str) -> tuple[str, dict[str, Any]]:
+def _parse_object(text: str) -> tuple[str, dict[str, Any]]:
     try:
-        values = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
+        values = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_fields)
     except ProtocolError:
         raise
     except (ValueError, RecursionError) as error:
         _refuse(f"not valid JSON: {error}")
     if not isinstance(values, dict):
-        _refuse('a message is a JSON object with a \'type\', for example {"type":"start"}')
+        _refuse('a message must be a JSON object with a \'type\', for example {"type":"start"}')
     name = values.pop("type", None)
     if not isinstance(name, str):
-        _refuse("the message has no 'type', or it is not a string")
+        _refuse('\'type\' is missing or not a string; a message looks like {"type":"start"}')
     return name, values
 
 
@@ -101,28 +105,30 @@ def _message_class(classes: Mapping[str, type[M]], name: str) -> type[M]:
 
 def _build(cls: type[M], name: str, values: Mapping[str, Any]) -> M:
     try:
-        return from_mapping(cls, values)
+        return from_mapping(cls, values, name)
     except ConfigError as error:
-        _refuse(f"{name}: {error.message}")
+        _refuse(error.message)
     except OverflowError:
         _refuse(f"{name}: a number is too large")
 
 
-def _known_only(hint: Any, value: Any) -> Any:
-    """``value`` without the fields that the dataclass ``hint`` (or a tuple of it) does not have."""
+def _drop_unknown_fields(hint: Any, value: Any) -> Any:
+    """Return ``value`` without the fields that the dataclass ``hint`` (or a tuple of it) does not have."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
         hints = typing.get_type_hints(hint)
         known = {f.name for f in dataclasses.fields(hint)}
-        return {key: _known_only(hints[key], item) for key, item in value.items() if key in known}
+        return {key: _drop_unknown_fields(hints[key], item) for key, item in value.items() if key in known}
     if typing.get_origin(hint) is tuple and isinstance(value, list):
-        return [_known_only(typing.get_args(hint)[0], item) for item in value]
+        return [_drop_unknown_fields(typing.get_args(hint)[0], item) for item in value]
     return value
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        _refuse("an object names a field twice")
+def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            _refuse(f"the field {name!r} appears twice in one object")
+        values[name] = value
     return values
 
 
@@ -131,8 +137,8 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _refuse(message: str) -> NoReturn:
-    clean = message.encode("utf-8", "replace").decode()
-    raise ProtocolError(clean if len(clean) <= _ERROR_CHARS else clean[: _ERROR_CHARS - 1] + "…") from None
+    valid = message.encode("utf-8", "replace").decode()
+    raise ProtocolError(valid if len(valid) <= _ERROR_CHARS else valid[: _ERROR_CHARS - 1] + "…") from None
 
 
 def _check(message: object, limits: Limits) -> None:
@@ -162,21 +168,21 @@ def _check_start(start: Start, limits: Limits) -> None:
 
 def _check_hotwords(where: str, hotwords: tuple[HotwordSpec, ...], limits: Limits) -> None:
     if len(hotwords) > limits.hotwords:
-        _refuse(f"{where}.hotwords: at most {limits.hotwords}, got {len(hotwords)}")
+        _refuse(f"{where}.hotwords: expected at most {limits.hotwords}, got {len(hotwords)}")
     for index, hotword in enumerate(hotwords):
         path = f"{where}.hotwords[{index}]"
         _check_text(f"{path}.text", hotword.text, limits.hotword_chars)
         if not hotword.text.strip():
-            _refuse(f"{path}.text: is empty")
+            _refuse(f"{path}.text: must not be empty")
         if hotword.boost is not None:
             _check_range(f"{path}.boost", hotword.boost, limits.boost)
 
 
 def _check_text(path: str, text: str, limit: int) -> None:
     if len(text) > limit:
-        _refuse(f"{path}: at most {limit} characters, got {len(text)}")
+        _refuse(f"{path}: expected at most {limit} characters, got {len(text)}")
     if any("\ud800" <= char <= "\udfff" for char in text):
-        _refuse(f"{path}: holds half a surrogate pair")
+        _refuse(f"{path}: contains half of a surrogate pair; send complete characters")
 
 
 def _check_range(path: str, value: float, allowed: Range) -> None:

@@ -1,6 +1,7 @@
-"""The session's states and what may happen in each, as one table. Checks and the docs' diagram both read it.
+"""Define the states of a session and their transitions in one table.
 
-Knows message names only: no JSON, no socket, no clock.
+:class:`~streamasr.protocol.connection.ServerConnection` checks messages against the table, and the diagram in the
+documentation is generated from it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import enum
 
 
 class State(enum.Enum):
-    """Where a session stands; the value is its name in ``docs/protocol.md``."""
+    """A state of the session. The value is its name in error messages and in the documentation."""
 
     AWAITING_START = "awaiting_start"
     STREAMING = "streaming"
@@ -19,7 +20,7 @@ class State(enum.Enum):
 
 
 CLIENT_INPUTS = ("start", "audio", "finalize", "configure", "keepalive", "stop")
-"""What a client may send: its messages, and ``audio`` for a binary one."""
+"""The inputs from a client: the types of its messages, and ``audio`` for a binary message."""
 
 TRANSITIONS: dict[State, dict[str, State]] = {
     State.AWAITING_START: {
@@ -53,20 +54,20 @@ TRANSITIONS: dict[State, dict[str, State]] = {
     },
     State.CLOSED: {},
 }
-"""State → what happens → next state.
+"""State → input → next state.
 
-Inputs are the client's messages, ``drain`` (the server is told to stop) and the server's last
-words, ``done`` and ``error``. While draining, the client's messages are read and ignored: it cannot know yet.
+Inputs are the client's messages, ``drain`` (the server is shutting down) and the server's last messages, ``done``
+and ``error``. While draining, the client's messages are ignored: the client may not know yet.
 """
 
 
 def allowed_inputs(state: State) -> tuple[str, ...]:
-    """What a client may send in ``state``."""
+    """Return the inputs that a client may send in ``state``."""
     return tuple(name for name in CLIENT_INPUTS if name in TRANSITIONS[state])
 
 
 def diagram() -> str:
-    """The table as a Mermaid state diagram, one arrow for every pair of states."""
+    """Return the table as a Mermaid state diagram, with one arrow per pair of states."""
     lines = ["stateDiagram-v2", f"    [*] --> {State.AWAITING_START.value}"]
     for state, row in TRANSITIONS.items():
         arrows: dict[State, list[str]] = {}

@@ -44,7 +44,7 @@ def test_the_table_decides(state: State, name: str) -> None:
         receive(connection, name)
         assert connection.state is TRANSITIONS[state][name]
     else:
-        with pytest.raises(ProtocolError, match=f"the session is {state.value} and takes") as caught:
+        with pytest.raises(ProtocolError, match=f"the session is {state.value} and accepts") as caught:
             receive(connection, name)
         assert caught.value.code == "out_of_order"
         assert connection.state is state
@@ -53,10 +53,10 @@ def test_the_table_decides(state: State, name: str) -> None:
 @pytest.mark.parametrize(
     ("state", "name", "hint"),
     [
-        (State.AWAITING_START, "audio", "audio came before start; .* takes start, keepalive"),
-        (State.STREAMING, "start", "the session has started already"),
+        (State.AWAITING_START, "audio", "audio came before start; .* accepts start, keepalive"),
+        (State.STREAMING, "start", "the session has already started"),
         (State.STOPPING, "audio", "audio came after stop"),
-        (State.CLOSED, "stop", "the session is closed and takes nothing"),
+        (State.CLOSED, "stop", "the session is closed and accepts nothing"),
     ],
 )
 def test_common_mistakes_are_named(state: State, name: str, hint: str) -> None:
@@ -85,7 +85,7 @@ def test_a_long_binary_message_is_refused() -> None:
     connection = ServerConnection(Limits(audio_bytes=2_000))
     connection.receive_text(TEXTS["start"])
     connection.receive_binary(bytes(2_000))
-    with pytest.raises(ProtocolError, match="may have 2000 bytes, this one has 2001") as caught:
+    with pytest.raises(ProtocolError, match="may have at most 2000 bytes, this one has 2001") as caught:
         connection.receive_binary(bytes(2_001))
     assert caught.value.code == "message_too_big"
 

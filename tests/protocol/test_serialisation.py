@@ -85,16 +85,16 @@ def test_none_is_left_out_on_the_wire() -> None:
         ("", "not valid JSON"),
         ("{", "not valid JSON"),
         ("[" * 60_000, "not valid JSON"),
-        ("[1]", "a message is a JSON object"),
-        ("{}", "no 'type'"),
-        ('{"type":3}', "no 'type'"),
+        ("[1]", "a message must be a JSON object"),
+        ("{}", "'type' is missing or not a string"),
+        ('{"type":3}', "'type' is missing or not a string"),
         ('{"type":"begin"}', "unknown message type 'begin'; known types are start, finalize"),
         ('{"type":"ready"}', "unknown message type 'ready'"),
         (
             '{"type":"start","sampel_rate":8000}',
-            "start: sampel_rate: unknown field; known fields are sample_rate",
+            "start.sampel_rate: unknown field; known fields are sample_rate",
         ),
-        ('{"type":"start","sample_rate":"16000"}', "start: sample_rate: expected int, got str"),
+        ('{"type":"start","sample_rate":"16000"}', "start.sample_rate: expected int, got str"),
         ('{"type":"start","sample_rate":16000.5}', "sample_rate: expected int, got float"),
         ('{"type":"start","partials":1}', "partials: expected bool, got int"),
         ('{"type":"start","sample_rate":7999}', "start.sample_rate: expected 8000 to 48000, got 7999"),
@@ -108,20 +108,20 @@ def test_none_is_left_out_on_the_wire() -> None:
         ('{"type":"start","alternatives":0}', "start.alternatives: expected 1 to 10, got 0"),
         ('{"type":"start","hotwords":[{"text":"a","boots":1}]}', r"hotwords\[0\].boots: unknown field"),
         ('{"type":"start","hotwords":[{"boost":1}]}', r"hotwords\[0\].text: missing"),
-        ('{"type":"start","hotwords":[{"text":" "}]}', r"start.hotwords\[0\].text: is empty"),
+        ('{"type":"start","hotwords":[{"text":" "}]}', r"start.hotwords\[0\].text: must not be empty"),
         ('{"type":"start","hotwords":[{"text":"a","boost":21}]}', r"hotwords\[0\].boost: expected -20 to 20"),
         ('{"type":"start","hotwords":[{"text":"a","boost":NaN}]}', "NaN is not a JSON number"),
         ('{"type":"start","hotwords":[{"text":"a","boost":1e999}]}', r"boost: expected -20 to 20, got inf"),
         ('{"type":"start","hotwords":[{"text":"a","boost":1' + "0" * 400 + "}]}", "a number is too large"),
         ('{"type":"start","sample_rate":1' + "0" * 5000 + "}", "not valid JSON"),
-        ('{"type":"start","hotwords":[{"text":"\\ud800"}]}', "half a surrogate pair"),
+        ('{"type":"start","hotwords":[{"text":"\\ud800"}]}', "half of a surrogate pair"),
         ('{"type":"start","endpointing":{"silence_ms":5}}', "endpointing.silence_ms: expected 100 to 10000"),
         ('{"type":"start","endpointing":7}', "endpointing: expected names with values, got int"),
-        ('{"type":"start","type":"stop"}', "names a field twice"),
-        ('{"type":"configure"}', "configure: hotwords: missing"),
+        ('{"type":"start","type":"stop"}', "the field .type. appears twice"),
+        ('{"type":"configure"}', "configure.hotwords: missing"),
         ('{"type":"configure","hotwords":"a"}', "hotwords: expected a list, got str"),
-        ('{"type":"stop","now":true}', "stop: now: unknown field"),
-        ('{"type":"finalize","id":7}', "finalize: id: expected str, got int"),
+        ('{"type":"stop","now":true}', "stop.now: unknown field"),
+        ('{"type":"finalize","id":7}', "finalize.id: expected str, got int"),
     ],
 )
 def test_what_is_wrong_is_said(text: str, complaint: str) -> None:
@@ -141,15 +141,15 @@ def test_garbage_is_refused_and_never_worse(text: str) -> None:
 @pytest.mark.parametrize(
     ("message", "complaint"),
     [
-        (messages.Start(token="x" * 513), "start.token: at most 512 characters, got 513"),
-        (messages.Finalize(id="x" * 129), "finalize.id: at most 128 characters"),
+        (messages.Start(token="x" * 513), "start.token: expected at most 512 characters, got 513"),
+        (messages.Finalize(id="x" * 129), "finalize.id: expected at most 128 characters"),
         (
             messages.Configure(hotwords=(messages.HotwordSpec(text="x" * 65),)),
-            r"configure.hotwords\[0\].text: at most 64 characters",
+            r"configure.hotwords\[0\].text: expected at most 64 characters",
         ),
         (
             messages.Configure(hotwords=(messages.HotwordSpec(text="x"),) * 257),
-            "configure.hotwords: at most 256, got 257",
+            "configure.hotwords: expected at most 256, got 257",
         ),
     ],
 )
@@ -159,13 +159,13 @@ def test_texts_and_lists_are_bounded(message: messages.ClientMessage, complaint:
 
 
 def test_a_long_message_is_refused_before_it_is_read() -> None:
-    with pytest.raises(ProtocolError, match="may have 65536 bytes, this one has 65537") as caught:
+    with pytest.raises(ProtocolError, match="may have at most 65536 bytes, this one has 65537") as caught:
         parse_client_message("é" + "x" * (DEFAULT_LIMITS.message_bytes - 1))
     assert caught.value.code == "message_too_big"
 
 
 def test_limits_can_be_set() -> None:
-    with pytest.raises(ProtocolError, match="at most 1 characters"):
+    with pytest.raises(ProtocolError, match="expected at most 1 characters"):
         parse_client_message('{"type":"finalize","id":"ab"}', Limits(finalize_id_chars=1))
 
 
@@ -180,7 +180,7 @@ def test_a_newer_server_may_say_more() -> None:
 
 
 def test_a_servers_mistake_is_the_servers() -> None:
-    with pytest.raises(ProtocolError, match="done: audio_ms: missing") as caught:
+    with pytest.raises(ProtocolError, match="done.audio_ms: missing") as caught:
         parse_server_message('{"type":"done"}')
     assert caught.value.fault == "server"
 

@@ -70,8 +70,8 @@ async def test_a_whole_session(launch: Launch) -> None:
         (b"\0\0", "out_of_order", "audio came before start"),
         ("{", "bad_message", "not valid JSON"),
         ('{"type":"start","latency":640}', "bad_message", "latency: unknown field"),
-        ('{"type":"stop"}', "out_of_order", "takes start, keepalive"),
-        ("x" * 70_000, "message_too_big", "may have 65536 bytes"),
+        ('{"type":"stop"}', "out_of_order", "accepts start, keepalive"),
+        ("x" * 70_000, "message_too_big", "may have at most 65536 bytes"),
     ],
 )
 async def test_a_bad_beginning_is_answered_and_closed(
