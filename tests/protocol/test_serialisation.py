@@ -180,7 +180,7 @@ def test_a_newer_server_may_say_more() -> None:
 
 
 def test_a_servers_mistake_is_the_servers() -> None:
-    with pytest.raises(ProtocolError, match="done.audio_ms: missing") as caught:
+    with pytest.raises(ProtocolError, match=r"done\.audio_ms: missing") as caught:
         parse_server_message('{"type":"done"}')
     assert caught.value.fault == "server"
 
