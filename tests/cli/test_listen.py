@@ -21,7 +21,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
     """What the command asked the client to do."""
     made: list[SimpleNamespace] = []
 
-    async def show_captions(url: str, start: Start, source: AudioSource, view: object, **options: Any) -> None:
+    async def show_captions(
+        url: str, start: Start, source: AudioSource, view: object, **options: Any
+    ) -> None:
         made.append(SimpleNamespace(url=url, start=start, source=source, **options))
 
     monkeypatch.setattr(command, "show_captions", show_captions)
