@@ -42,7 +42,7 @@ from streamasr.decoding.language_model import LanguageModel
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder, UtteranceOptions
 from streamasr.errors import StreamasrError
-from streamasr.evaluation.tuning import listen
+from streamasr.evaluation.tuning import record
 from streamasr.manifest import read_manifest
 from streamasr.recognition.model import LoadedModel, load_model, resolve_model
 
@@ -400,7 +400,7 @@ def hotwords(kit: Kit, heard: Sequence[LogProbs], rounds: int, console: Console)
 def log_probs_of(model: LoadedModel, manifest: Path, count: int) -> list[LogProbs]:
     utterances = read_manifest(manifest)
     some = utterances[:: max(1, len(utterances) // count)][:count]
-    heard = listen(model, some, chunk_ms=640, batch=1)
+    heard = record(model, some, chunk_ms=640, batch=1)
     return [np.ascontiguousarray(recording.log_probs_TV) for recording in heard]
 
 

@@ -31,7 +31,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from streamasr.errors import StreamasrError
-from streamasr.evaluation.decoding_pass import Mode, PassCost, hear
+from streamasr.evaluation.decoding_pass import Mode, PassCost, decode_files
 from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance, read_manifest
 from streamasr.recognition.model import load_model
@@ -155,7 +155,7 @@ class Point:
 def recipe_accuracy(folder: Path, test: list[Utterance]) -> float:
     """Share of the test's words that the model folder, streamed, writes right."""
     model = load_model(folder, device="cpu")
-    answers = hear(
+    answers = decode_files(
         model,
         [utterance.audio for utterance in test],
         chunk_frames=model.chunk_frames_for(LATENCY_MS),

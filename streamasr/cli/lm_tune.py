@@ -16,7 +16,7 @@ from streamasr.evaluation.tuning import (
     Tuner,
     TuningOptions,
     Weights,
-    listen,
+    record,
     weights_of,
     write_weights,
 )
@@ -87,11 +87,11 @@ def run(args: argparse.Namespace) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        hearing = progress.add_task("listening", total=len(utterances))
+        encoding = progress.add_task("encoding", total=len(utterances))
         recordings = []
-        for recording in listen(model, utterances, chunk_ms=args.chunk_ms, batch=args.batch):
+        for recording in record(model, utterances, chunk_ms=args.chunk_ms, batch=args.batch):
             recordings.append(recording)
-            progress.advance(hearing)
+            progress.advance(encoding)
         weighing = progress.add_task("weighing", total=None)
         tuner = Tuner(model, recordings, lambda _: progress.advance(weighing), beam_width=args.beam)
         best = tuner.search(options)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from streamasr.decoding.confidence import FEATURES
 from streamasr.errors import ConfigError
-from streamasr.evaluation.calibration import Calibration, answers_of, calibrate
+from streamasr.evaluation.calibration import Calibration, calibrate, label_words
 from streamasr.evaluation.reliability_plot import reliability_svg
 
 
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     """Fit, print and, where asked, draw and write."""
     from streamasr.evaluation.evaluate import read_manifests
     from streamasr.evaluation.settings import write_settings
-    from streamasr.evaluation.tuning import listen
+    from streamasr.evaluation.tuning import record
     from streamasr.recognition.model import CONFIG_FILE, load_model, resolve_model
     from streamasr.text import text_rules
 
@@ -54,15 +54,15 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(folder, args.device)
     console = Console(stderr=True)
     recordings = track(
-        listen(model, utterances, chunk_ms=args.chunk_ms, batch=args.batch),
-        "listening",
+        record(model, utterances, chunk_ms=args.chunk_ms, batch=args.batch),
+        "encoding",
         total=len(utterances),
         console=console,
         transient=True,
         disable=not console.is_terminal,
     )
     found = calibrate(
-        answers_of(model.decoder, recordings, text_rules(model.config.language)), model.config.confidence
+        label_words(model.decoder, recordings, text_rules(model.config.language)), model.config.confidence
     )
     if args.json:
         print(json.dumps(asdict(found)))
@@ -98,5 +98,5 @@ def _print(found: Calibration) -> None:
     for name, measured in (("before", found.before), ("calibrated", found.after)):
         print(
             f"{name}: expected calibration error {measured.error:.3f}, normalised cross entropy "
-            f"{measured.entropy_gain:.3f}, right before wrong {100 * measured.order:.1f} %"
+            f"{measured.entropy_gain:.3f}, right before wrong {100 * measured.roc_auc:.1f} %"
         )

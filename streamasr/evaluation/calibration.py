@@ -1,8 +1,7 @@
-"""Make confidences probabilities: label a model's words right or wrong, fit a logistic regression, measure it.
+"""Calibrate word confidences: label a model's words right or wrong, fit a logistic regression, and measure it.
 
 The regression has three features (see :mod:`streamasr.decoding.confidence`) and is fitted by Newton's method with
-a small ridge. What it is worth is measured across utterances: fitted on one half, measured on the other, and the
-other way round. Knows log-probs and references; prints and draws nothing.
+a small ridge penalty. Its quality is measured by two-fold cross-validation over utterances.
 
 Shape suffixes: N words, F features with a constant in front.
 """
@@ -26,20 +25,20 @@ from streamasr.scoring import align
 from streamasr.text import TextRules
 
 BINS = 10
-"""Confidences are compared with the share of right words in so many bins of equal width (Guo et al. 2017)."""
+"""Number of equal-width bins in which confidence is compared with the share of right words (Guo et al. 2017)."""
 FOLDS = 2
-"""An utterance's words are in one fold together."""
+"""Folds of the cross-validation; the words of an utterance are in the same fold."""
 RIDGE = 1.0
-"""Weight of the squared weights, of features scaled to unit variance, beside the sum of log losses."""
+"""Weight of the ridge penalty beside the sum of log losses, for features scaled to unit variance."""
 _NEWTON_STEPS = 50
 _CONVERGED = 1e-8
 _LEAST_WORDS = 50
-"""Fewer right or wrong words fit nothing worth having."""
+"""With fewer right or wrong words a fit would be meaningless."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A word that the model said."""
+class LabelledWord:
+    """A recognised word, and whether it is right."""
 
     utterance: int
     features: WordFeatures
@@ -54,45 +53,47 @@ class Bin:
     high: float
     words: int
     confidence: float
-    """Their mean; 0 without a word."""
+    """Their mean confidence; 0 if there are no words."""
     right: float
-    """The share of them that is right; 0 without a word."""
+    """The share of right words; 0 if there are no words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """What confidences are worth."""
+    """Quality of confidences."""
 
     bins: tuple[Bin, ...]
     error: float
-    """Expected calibration error: the mean distance of confidence and share of right words over the bins."""
+    """Expected calibration error (ECE): mean distance of confidence and share of right words over the bins."""
     entropy_gain: float
-    """Normalised cross entropy (NIST): 1 knows every word, 0 knows no more than the share of right ones."""
-    order: float
-    """How often a right word has more confidence than a wrong one (area under the ROC curve); 0.5 is chance."""
+    """Normalised cross entropy (NIST): 1 is perfect, 0 is no better than the overall share of right words."""
+    roc_auc: float
+    """Area under the ROC curve: how often a right word has more confidence than a wrong one; 0.5 is chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The weights that the words give, and what they are worth on words that gave other weights."""
+    """Fitted weights, and their cross-validated quality."""
 
     config: ConfidenceConfig
     words: int
     right: int
     before: Reliability
-    """Of the model's own confidences."""
+    """Quality of the model's present confidences."""
     after: Reliability
-    """Of those that the folds gave each other."""
+    """Cross-validated quality of the new ones."""
 
 
-def answers_of(decoder: UtteranceDecoder, recordings: Iterable[Recording], rules: TextRules) -> list[Answer]:
-    """Every word that ``decoder`` says, right where the alignment with the reference has the same word.
+def label_words(
+    decoder: UtteranceDecoder, recordings: Iterable[Recording], rules: TextRules
+) -> list[LabelledWord]:
+    """Label every word that ``decoder`` recognises: right if the alignment with the reference has the same word.
 
-    Words are compared as ``rules`` normalise them, as references are.
+    Words and references are compared in the normalised form of ``rules``.
     """
     options = replace(decoder.default_options(), partials=False)
     spaced = decoder.beams.tokens.kind != "characters"
-    answers: list[Answer] = []
+    labelled: list[LabelledWord] = []
     for number, recording in enumerate(recordings):
         state, events = decoder.step(decoder.initial_state(options), recording.log_probs_TV)
         _, last = decoder.flush(state)
@@ -100,41 +101,43 @@ def answers_of(decoder: UtteranceDecoder, recordings: Iterable[Recording], rules
         words = [word for final in finals for word in final.hypothesis.words]
         reference = recording.reference.split() if spaced else list(recording.reference.replace(" ", ""))
         pairs = align(reference, [rules.normalise(word.text) for word in words])
-        rights = [said == heard for said, heard in pairs if heard is not None]
-        answers += [Answer(number, word.features, right) for word, right in zip(words, rights, strict=True)]
-    return answers
+        rights = [expected == recognised for expected, recognised in pairs if recognised is not None]
+        labelled += [
+            LabelledWord(number, word.features, right) for word, right in zip(words, rights, strict=True)
+        ]
+    return labelled
 
 
-def calibrate(answers: Sequence[Answer], current: ConfidenceConfig) -> Calibration:
-    """Fit weights to ``answers`` and compare them with the ``current`` ones.
+def calibrate(words: Sequence[LabelledWord], current: ConfidenceConfig) -> Calibration:
+    """Fit weights to ``words`` and compare them with the ``current`` ones.
 
     Raises:
         DataError: too few right words, or too few wrong ones.
     """
-    right_N = np.array([answer.right for answer in answers], dtype=bool)
+    right_N = np.array([word.right for word in words], dtype=bool)
     if min(right_N.sum(), (~right_N).sum()) < _LEAST_WORDS:
         raise DataError(
-            f"too little to calibrate on: {right_N.sum()} right and {(~right_N).sum()} wrong words, "
-            f"at least {_LEAST_WORDS} of each are needed; give more utterances"
+            f"not enough words to calibrate: {right_N.sum()} right and {(~right_N).sum()} wrong words, "
+            f"at least {_LEAST_WORDS} of each are needed; use more utterances"
         )
-    fold_N = np.array([answer.utterance for answer in answers]) % FOLDS
-    held_out_N = np.zeros(len(answers))
+    fold_N = np.array([word.utterance for word in words]) % FOLDS
+    held_out_N = np.zeros(len(words))
     for fold in range(FOLDS):
-        rest = [answer for answer, its in zip(answers, fold_N, strict=True) if its != fold]
-        held_out_N[fold_N == fold] = _estimates(answers, fit(rest))[fold_N == fold]
+        rest = [word for word, its in zip(words, fold_N, strict=True) if its != fold]
+        held_out_N[fold_N == fold] = _estimates(words, fit(rest))[fold_N == fold]
     return Calibration(
-        config=fit(answers),
-        words=len(answers),
+        config=fit(words),
+        words=len(words),
         right=int(right_N.sum()),
-        before=reliability(_estimates(answers, current), right_N),
+        before=reliability(_estimates(words, current), right_N),
         after=reliability(held_out_N, right_N),
     )
 
 
-def fit(answers: Sequence[Answer]) -> ConfidenceConfig:
-    """The weights under which the answers are most probable, the ridge taken off."""
-    features_NF = np.array([(1.0, *answer.features.vector) for answer in answers])
-    right_N = np.array([answer.right for answer in answers], dtype=np.float64)
+def fit(words: Sequence[LabelledWord]) -> ConfidenceConfig:
+    """Maximum-likelihood weights with the ridge penalty."""
+    features_NF = np.array([(1.0, *word.features.vector) for word in words])
+    right_N = np.array([word.right for word in words], dtype=np.float64)
     mean_F, scale_F = features_NF.mean(axis=0), features_NF.std(axis=0)
     mean_F[0], scale_F[0] = 0.0, 1.0
     scale_F[scale_F == 0] = 1.0
@@ -163,7 +166,7 @@ def fit(answers: Sequence[Answer]) -> ConfidenceConfig:
 
 
 def reliability(confidence_N: NDArray[np.float64], right_N: NDArray[np.bool_]) -> Reliability:
-    """What confidences are worth, given which words are right; both kinds of words must occur."""
+    """Measure confidences against right and wrong words; both kinds must occur."""
     place_N = np.minimum((confidence_N * BINS).astype(int), BINS - 1)
     bins = []
     for place in range(BINS):
@@ -186,11 +189,11 @@ def reliability(confidence_N: NDArray[np.float64], right_N: NDArray[np.bool_]) -
         bins=tuple(bins),
         error=sum(b.words * abs(b.confidence - b.right) for b in bins) / total,
         entropy_gain=float((prior + np.log2(sure_N).mean()) / prior),
-        order=_order(confidence_N, right_N),
+        roc_auc=_roc_auc(confidence_N, right_N),
     )
 
 
-def _order(confidence_N: NDArray[np.float64], right_N: NDArray[np.bool_]) -> float:
+def _roc_auc(confidence_N: NDArray[np.float64], right_N: NDArray[np.bool_]) -> float:
     """The area under the ROC curve, from ranks; equal confidences share their mean rank (Mann and Whitney 1947)."""
     ranks_N = np.empty(len(confidence_N))
     order = np.argsort(confidence_N, kind="stable")
@@ -203,6 +206,6 @@ def _order(confidence_N: NDArray[np.float64], right_N: NDArray[np.bool_]) -> flo
     return float((ranks_N[right_N].sum() - right * (right + 1) / 2) / (right * (len(right_N) - right)))
 
 
-def _estimates(answers: Sequence[Answer], config: ConfidenceConfig) -> NDArray[np.float64]:
+def _estimates(words: Sequence[LabelledWord], config: ConfidenceConfig) -> NDArray[np.float64]:
     estimate = confidence_estimator(config)
-    return np.array([estimate(answer.features) for answer in answers])
+    return np.array([estimate(word.features) for word in words])

@@ -1,13 +1,13 @@
-"""One pass of a model over audio, decoded in several ways at once: the encoder runs once, every mode hears it.
+"""Run one model pass over audio files and decode its log-probs in several modes at once.
 
-Streams run through the code that sessions of the daemon run. Knows audio and modes; no reference and no score.
+The encoder runs once for all modes. Streams run through the same code as the daemon's sessions.
 Shape suffixes: S samples, T encoder frames, V tokens, M mel bands.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -34,14 +34,14 @@ class Mode(StrEnum):
     GREEDY = "greedy"
     """The best token of every frame: no beam, no language model, no endpoints."""
     BEAM = "beam"
-    """Beam search that knows the model's tokens alone."""
+    """Beam search over the model's tokens, without a language model."""
     BEAM_LM = "beam+lm"
-    """Beam search with the model's language model: what the daemon does."""
+    """Beam search with the model's language model, as in the daemon."""
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """One utterance, as one mode decoded it."""
+class DecodedUtterance:
+    """One utterance, decoded in one mode."""
 
     index: int
     """Its place in the input."""
@@ -49,24 +49,24 @@ class Heard:
     text: str
     audio_s: float
     seconds: float
-    """Its share of the encoder's time, and this mode's own."""
+    """Its share of the encoder's wall time, and the mode's own wall time."""
     cpu_s: float
-    """CPU seconds of the decoding alone; the encoder's are the pass's."""
+    """CPU seconds of decoding alone; :class:`PassCost` has the encoder's."""
 
 
 @dataclass(slots=True)
 class PassCost:
-    """CPU seconds, over all threads, that the encoder and the front end took in a pass; complete at its end."""
+    """CPU seconds, over all threads, of the encoder and the front end in a pass; complete at its end."""
 
     encoder_cpu_s: float = 0.0
 
 
 def default_modes(model: LoadedModel) -> tuple[Mode, ...]:
-    """What the daemon does with this model."""
+    """The mode that the daemon uses with this model."""
     return (Mode.BEAM if model.decoder.beams.lm is None else Mode.BEAM_LM,)
 
 
-def hear(
+def decode_files(
     model: LoadedModel,
     paths: Sequence[Path],
     *,
@@ -74,8 +74,8 @@ def hear(
     modes: Sequence[Mode],
     batch: int,
     cost: PassCost,
-) -> Iterator[list[Heard]]:
-    """Recognise every file once for each mode; files come as they are finished, not in order.
+) -> Iterator[list[DecodedUtterance]]:
+    """Recognise every file once in each mode; yields a file's results when it is finished, not in order.
 
     Args:
         model: what to run.
@@ -83,96 +83,96 @@ def hear(
         chunk_frames: encoder frames of a chunk; ``None`` lets every frame see its whole file.
         modes: at least one.
         batch: streams at a time.
-        cost: takes the encoder's CPU time.
+        cost: receives the encoder's CPU time.
 
     Raises:
         DataError: an audio file is missing, unreadable or empty.
-        ConfigError: a language model is asked for and there is none.
+        ConfigError: a mode needs a language model and the model has none.
     """
     if Mode.BEAM_LM in modes and model.decoder.beams.lm is None:
         raise ConfigError(f"{model.config.name} has no language model (lm.bin); use greedy or beam")
-    began, other_cpu_s = time.process_time(), 0.0
+    started_cpu_s, other_cpu_s = time.process_time(), 0.0
     lengths: dict[int, int] = {}
 
     def audio() -> Iterator[Samples]:
         nonlocal other_cpu_s
         for index, path in enumerate(paths):
-            reading = time.process_time()
+            read_started = time.process_time()
             samples_S = read_audio(path, model.sample_rate)
-            other_cpu_s += time.process_time() - reading
+            other_cpu_s += time.process_time() - read_started
             if not len(samples_S):
-                raise DataError(f"{path}: holds no sample")
+                raise DataError(f"{path}: contains no samples")
             lengths[index] = len(samples_S)
             yield samples_S
 
-    ears = {mode: _ear_maker(model, mode) for mode in modes}
+    factories = {mode: _decoder_factory(model, mode) for mode in modes}
 
-    def listener() -> _Ears:
-        return _Ears({mode: make() for mode, make in ears.items()})
+    def make_decoders() -> _ModeDecoders:
+        return _ModeDecoders({mode: make() for mode, make in factories.items()})
 
     if chunk_frames is None:
-        passes = _offline(model, audio(), listener)
+        results = _decode_whole(model, audio(), make_decoders)
     else:
-        streams = stream_many(model, audio(), chunk_frames, listener, slots=batch)
-        passes = ((heard.index, heard.sink, heard.seconds) for heard in streams)
-    for index, listening, seconds in passes:
-        shared_s = seconds - sum(listening.seconds.values())
-        other_cpu_s += sum(listening.cpu_s.values())
+        streams = stream_many(model, audio(), chunk_frames, make_decoders, slots=batch)
+        results = ((stream.index, stream.sink, stream.seconds) for stream in streams)
+    for index, decoders, seconds in results:
+        shared_s = seconds - sum(decoders.seconds.values())
+        other_cpu_s += sum(decoders.cpu_s.values())
         yield [
-            Heard(
+            DecodedUtterance(
                 index,
                 mode,
-                ear.text(),
+                decoder.text(),
                 lengths[index] / model.sample_rate,
-                shared_s + listening.seconds[mode],
-                listening.cpu_s[mode],
+                shared_s + decoders.seconds[mode],
+                decoders.cpu_s[mode],
             )
-            for mode, ear in listening.ears.items()
+            for mode, decoder in decoders.by_mode.items()
         ]
-        cost.encoder_cpu_s = max(0.0, time.process_time() - began - other_cpu_s)
+        cost.encoder_cpu_s = max(0.0, time.process_time() - started_cpu_s - other_cpu_s)
 
 
-class _Ear(Protocol):
-    """Hears the log-probs of one utterance, chunk by chunk."""
+class _ModeDecoder(Protocol):
+    """Decodes the log-probs of one utterance, chunk by chunk."""
 
     def accept(self, chunk: Chunk, log_probs_TV: LogProbs, /) -> None: ...
 
     def text(self) -> str: ...
 
 
-class _Ears:
-    """Every mode's ear for one utterance, and what each costs."""
+class _ModeDecoders:
+    """The decoders of all modes for one utterance, and the time that each takes."""
 
-    def __init__(self, ears: dict[Mode, _Ear]) -> None:
-        self.ears = ears
-        self.seconds = dict.fromkeys(ears, 0.0)
-        self.cpu_s = dict.fromkeys(ears, 0.0)
+    def __init__(self, by_mode: dict[Mode, _ModeDecoder]) -> None:
+        self.by_mode = by_mode
+        self.seconds = dict.fromkeys(by_mode, 0.0)
+        self.cpu_s = dict.fromkeys(by_mode, 0.0)
 
     def accept(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
-        for mode, ear in self.ears.items():
-            began, cpu = time.perf_counter(), time.process_time()
-            ear.accept(chunk, log_probs_TV)
-            self.seconds[mode] += time.perf_counter() - began
-            self.cpu_s[mode] += time.process_time() - cpu
+        for mode, decoder in self.by_mode.items():
+            started, started_cpu = time.perf_counter(), time.process_time()
+            decoder.accept(chunk, log_probs_TV)
+            self.seconds[mode] += time.perf_counter() - started
+            self.cpu_s[mode] += time.process_time() - started_cpu
 
 
-class _Finals:
-    """Hears one utterance as a session does and keeps its finals."""
+class _SessionDecoder:
+    """Decodes one utterance as a session does and keeps its finals."""
 
     def __init__(self, captioner: Captioner) -> None:
         self._captioner = captioner
         self._texts: list[str] = []
 
     def accept(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
-        told = self._captioner.accept(chunk, log_probs_TV)
-        self._texts.extend(m.text for m in told if isinstance(m, messages.Final))
+        sent = self._captioner.accept(chunk, log_probs_TV)
+        self._texts.extend(m.text for m in sent if isinstance(m, messages.Final))
 
     def text(self) -> str:
         return join_words(self._texts)
 
 
-class _BestTokens:
-    """Hears one utterance and keeps the best token of every frame."""
+class _GreedyDecoder:
+    """Keeps the best token of every frame of one utterance."""
 
     def __init__(self, model: LoadedModel) -> None:
         self._tokens = model.decoder.beams.tokens
@@ -186,35 +186,27 @@ class _BestTokens:
         return greedy_text_of_ids(self._ids, self._tokens)
 
 
-class _EarMaker(Protocol):
-    def __call__(self) -> _Ear: ...
-
-
-def _ear_maker(model: LoadedModel, mode: Mode) -> _EarMaker:
+def _decoder_factory(model: LoadedModel, mode: Mode) -> Callable[[], _ModeDecoder]:
     if mode is Mode.GREEDY:
-        return lambda: _BestTokens(model)
+        return lambda: _GreedyDecoder(model)
     used = _without_lm(model) if mode is Mode.BEAM else model
-    session = resolve_options(messages.Start(partials=False, words=False), used)
-    return lambda: _Finals(Captioner(used, session))
+    options = resolve_options(messages.Start(partials=False, words=False), used)
+    return lambda: _SessionDecoder(Captioner(used, options))
 
 
 def _without_lm(model: LoadedModel) -> LoadedModel:
-    """The same model with a beam search that knows the tokens alone."""
+    """The same model with a beam search that uses no language model."""
     beams = model.decoder.beams
-    deaf = BeamDecoder(beams.tokens, None, model.config.decoder, beams.hypothesis_builder)
-    return replace(model, decoder=model.decoder.with_beam_decoder(deaf))
+    without_lm = BeamDecoder(beams.tokens, None, model.config.decoder, beams.hypothesis_builder)
+    return replace(model, decoder=model.decoder.with_beam_decoder(without_lm))
 
 
-class _EarsMaker(Protocol):
-    def __call__(self) -> _Ears: ...
-
-
-def _offline(
-    model: LoadedModel, audio: Iterator[Samples], listener: _EarsMaker
-) -> Iterator[tuple[int, _Ears, float]]:
+def _decode_whole(
+    model: LoadedModel, audio: Iterator[Samples], make_decoders: Callable[[], _ModeDecoders]
+) -> Iterator[tuple[int, _ModeDecoders, float]]:
     for index, samples_S in enumerate(audio):
-        began = time.perf_counter()
-        listening = listener()
+        started = time.perf_counter()
+        decoders = make_decoders()
         whole = Chunk(samples_S, len(samples_S), starts_stream=True, hotwords=None, end=StopMark())
-        listening.accept(whole, run_whole(model, samples_S, None).log_probs_TV)
-        yield index, listening, time.perf_counter() - began
+        decoders.accept(whole, run_whole(model, samples_S, None).log_probs_TV)
+        yield index, decoders, time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""A model on manifests: error rates and cost at chunk sizes and offline, decoded in several ways. Prints nothing."""
+"""Measure a model's error rates and cost on manifests, at several chunk sizes and offline, in several modes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from streamasr.errors import ConfigError, DataError
-from streamasr.evaluation.decoding_pass import Heard, Mode, PassCost, default_modes, hear
+from streamasr.evaluation.decoding_pass import DecodedUtterance, Mode, PassCost, decode_files, default_modes
 from streamasr.manifest import Utterance, read_manifest
 from streamasr.recognition.model import LoadedModel
 from streamasr.report.results import Evaluation, Measurement, RecognisedUtterance, measure
@@ -27,11 +27,11 @@ class EvaluationOptions:
     """What to measure."""
 
     chunk_ms: tuple[int, ...] | None = (DEFAULT_CHUNK_MS,)
-    """Latencies; for each, the nearest chunk size that is not longer. ``None`` for every one that the model has."""
+    """Latencies; each selects the largest chunk size that is not longer. ``None`` for all sizes of the model."""
     offline: bool = False
-    """Let every frame see its whole utterance, too: no stream can, this is what streaming costs."""
+    """Also measure with full context, which no stream has: the difference is the cost of streaming."""
     modes: tuple[Mode, ...] = ()
-    """How to decode; nothing for what the daemon does with the model."""
+    """How to decode; empty for the daemon's own mode."""
     batch: int = 16
     """Utterances at a time."""
 
@@ -40,11 +40,11 @@ class EvaluationOptions:
             sizes = ", ".join(map(str, self.chunk_ms or ())) or "all"
             raise ConfigError(f"--chunk-ms and --batch must be positive, got {sizes} and {self.batch}")
         if self.chunk_ms == () and not self.offline:
-            raise ConfigError("nothing to measure: neither a chunk size nor offline is asked for")
+            raise ConfigError("nothing to measure; give a chunk size, or --offline")
 
 
 Progress = Callable[[str, int | None], None]
-"""Hears the manifest's name and the chunk size in milliseconds of every utterance that is through."""
+"""Called for every finished utterance with the manifest's name and the chunk size in ms."""
 
 
 def evaluate(
@@ -53,17 +53,17 @@ def evaluate(
     options: EvaluationOptions,
     progress: Progress = lambda _name, _chunk_ms: None,
 ) -> Evaluation:
-    """Recognise every manifest once for each chunk size, and score it once for each mode.
+    """Recognise every manifest once at each chunk size, and score it in each mode.
 
     Args:
         model: what to run.
-        manifests: the name of each and its utterances, at least one.
+        manifests: names and utterances; at least one utterance each.
         options: what to measure.
-        progress: told as it goes; see :func:`passes` for how often.
+        progress: called for every utterance of every pass; see :func:`passes`.
 
     Raises:
         DataError: an audio file is missing, unreadable or empty.
-        ConfigError: a language model is asked for and there is none.
+        ConfigError: a mode needs a language model and the model has none.
     """
     measurements: list[Measurement] = []
     for name, utterances in manifests.items():
@@ -80,7 +80,7 @@ def evaluate(
 
 
 def passes(model: LoadedModel, options: EvaluationOptions) -> list[int | None]:
-    """Chunk sizes in encoder frames, each once, rising, and ``None`` last for offline."""
+    """The passes over each manifest: chunk sizes in encoder frames, ascending, then ``None`` for offline."""
     if options.chunk_ms is None:
         streamed = set(model.encoder.chunk_frames)
     else:
@@ -89,11 +89,11 @@ def passes(model: LoadedModel, options: EvaluationOptions) -> list[int | None]:
 
 
 def read_manifests(paths: Sequence[Path], limit: int | None = None) -> dict[str, list[Utterance]]:
-    """Manifests by name: the folder's for ``manifest.jsonl``, the file's for any other, the path where two agree.
+    """Read manifests and name them: by folder for ``manifest.jsonl``, else by file name, by path if two agree.
 
     Args:
         paths: the files.
-        limit: take only so many utterances of each.
+        limit: read only this many utterances of each.
 
     Raises:
         DataError: a file cannot be read.
@@ -110,7 +110,7 @@ def read_manifests(paths: Sequence[Path], limit: int | None = None) -> dict[str,
 
 
 def describe_machine(device: torch.device) -> str:
-    """What computes here, in words: processor and cores, or the GPU, and threads."""
+    """Describe the hardware: the processor with cores and threads, or the GPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
@@ -127,12 +127,12 @@ def _measure_pass(
     progress: Progress,
 ) -> list[Measurement]:
     if not utterances:
-        raise DataError(f"{name}: holds no utterance")
+        raise DataError(f"{name}: contains no utterances")
     modes = options.modes or default_modes(model)
     chunk_ms = None if chunk_frames is None else model.chunk_ms(chunk_frames)
     cost = PassCost()
-    heard: dict[Mode, list[Heard]] = {mode: [] for mode in modes}
-    for answers in hear(
+    decoded: dict[Mode, list[DecodedUtterance]] = {mode: [] for mode in modes}
+    for results in decode_files(
         model,
         [utterance.audio for utterance in utterances],
         chunk_frames=chunk_frames,
@@ -140,39 +140,39 @@ def _measure_pass(
         batch=options.batch,
         cost=cost,
     ):
-        for answer in answers:
-            heard[answer.mode].append(answer)
+        for result in results:
+            decoded[result.mode].append(result)
         progress(name, chunk_ms)
     rules = text_rules(model.config.language)
     measured = []
-    for mode, answers in heard.items():
-        answers.sort(key=lambda answer: answer.index)
+    for mode, results in decoded.items():
+        results.sort(key=lambda result: result.index)
         measured.append(
             measure(
-                [_answer(utterances[answer.index], answer, rules) for answer in answers],
-                [answer.seconds for answer in answers],
+                [_answer(utterances[result.index], result, rules) for result in results],
+                [result.seconds for result in results],
                 manifest=name,
                 mode=mode.value,
                 chunk_ms=chunk_ms,
-                cpu_s=cost.encoder_cpu_s + sum(answer.cpu_s for answer in answers),
+                cpu_s=cost.encoder_cpu_s + sum(result.cpu_s for result in results),
                 unit=rules.unit,
             )
         )
     return measured
 
 
-def _answer(utterance: Utterance, heard: Heard, rules: TextRules) -> RecognisedUtterance:
+def _answer(utterance: Utterance, decoded: DecodedUtterance, rules: TextRules) -> RecognisedUtterance:
     return RecognisedUtterance(
         audio=str(utterance.audio),
-        seconds=heard.audio_s,
+        seconds=decoded.audio_s,
         reference=rules.normalise(utterance.text),
-        hypothesis=rules.normalise(heard.text),
+        hypothesis=rules.normalise(decoded.text),
         speaker=utterance.speaker,
     )
 
 
 def _processor() -> str:
-    """The processor's name where the system tells it, its family elsewhere."""
+    """The processor's name as the system reports it, else its family."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

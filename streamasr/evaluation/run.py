@@ -1,4 +1,4 @@
-"""What a finished run is worth: its model on its dev manifests, as it streams; into evaluation, card and page."""
+"""Evaluate a finished training run on its dev manifests, and update its evaluation, model card and page."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from streamasr.training.monitoring.log import EVENTS_FILE
 from streamasr.training.monitoring.run_page import write_page
 
 OPTIONS = EvaluationOptions(chunk_ms=None, offline=True, modes=(Mode.GREEDY,))
-"""Every latency and offline; greedy, for a model folder fresh from training has no language model."""
+"""Every latency and offline; greedy, since a new model folder has no language model."""
 
 
 Watch = Callable[[int], AbstractContextManager[Progress]]
-"""Given how many utterances will be recognised, who hears of each."""
+"""Takes the number of utterances to recognise and returns the progress callback, as a context manager."""
 
 
 @contextmanager
@@ -30,13 +30,13 @@ def _unwatched(_count: int) -> Iterator[Progress]:
 def evaluate_run(
     run: Path, manifests: Sequence[Path], device: str = "auto", watch: Watch = _unwatched
 ) -> Evaluation | None:
-    """Measure ``run/model``, and write ``run/evaluation.json``, the model's card and, where there is a log, the page.
+    """Measure ``run/model``; write ``run/evaluation.json``, the model card and, if there is a log, the page.
 
     Args:
         run: a finished run's folder.
-        manifests: its dev manifests; with none, nothing is measured and nothing written.
+        manifests: its dev manifests; with none, nothing is measured or written.
         device: where to compute.
-        watch: who hears how it goes.
+        watch: shows progress.
 
     Raises:
         ModelError: the run has no complete model folder.

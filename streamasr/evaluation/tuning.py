@@ -1,8 +1,8 @@
-"""The decoder's weights that suit a model best, found on a manifest by the decoder that the daemon runs.
+"""Find the decoder weights with the fewest errors on a manifest, with the decoder that the daemon runs.
 
 The encoder runs once; its log-probs are decoded again for every choice of weights: a coarse grid first, then a
 compass search around its best point whose step halves whenever no neighbour is better (Kolda, Lewis and
-Torczon 2003). Prints nothing. Shape suffixes: T encoder frames, V tokens.
+Torczon 2003). Shape suffixes: T encoder frames, V tokens.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DIRECTIONS = ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1
 
 
 class Weights(NamedTuple):
-    """What is tuned, by the names of :class:`~streamasr.config.DecoderConfig`."""
+    """The tuned weights, with the names of :class:`~streamasr.config.DecoderConfig`."""
 
     alpha: float
     beta: float
@@ -43,22 +43,22 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuningOptions:
-    """Where to look."""
+    """The search space."""
 
     alphas: tuple[float, ...] = (0.2, 0.5, 0.8, 1.1)
-    """The grid's weights of the language model."""
+    """Language-model weights of the grid."""
     betas: tuple[float, ...] = (0.0, 1.5, 3.0)
-    """The grid's bonuses for a word."""
+    """Word bonuses of the grid."""
     blank_penalties: tuple[float, ...] = (0.0, 1.0)
-    """The grid's penalties of the blank."""
+    """Blank penalties of the grid."""
     alpha_step: float = 0.15
-    """The first step of the search around the grid's best point, in ``alpha`` …"""
+    """First step of ``alpha`` in the search around the grid's best point."""
     beta_step: float = 0.75
-    """… in ``beta`` …"""
+    """First step of ``beta``."""
     blank_penalty_step: float = 0.5
-    """… and in ``blank_penalty``."""
+    """First step of ``blank_penalty``."""
     halvings: int = 2
-    """How often the steps halve before the search ends; 0 leaves it at the grid."""
+    """How often the steps halve before the search ends; 0 searches the grid only."""
 
     def __post_init__(self) -> None:
         if not self.alphas or not self.betas or not self.blank_penalties:
@@ -71,7 +71,7 @@ class TuningOptions:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Weights, and the errors they leave."""
+    """Weights, and the errors that decoding with them makes."""
 
     weights: Weights
     errors: Edits
@@ -80,13 +80,13 @@ class Trial:
 
     @property
     def cost(self) -> tuple[int, int]:
-        """What is made small; characters decide between equal numbers of errors."""
+        """The value to minimise; character errors break ties."""
         return self.errors.errors, self.characters.errors
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """An utterance as the encoder heard it, and what was said."""
+    """The log-probs of an utterance, and its transcript."""
 
     log_probs_TV: LogProbs
     reference: str
@@ -104,12 +104,12 @@ class _Recorder:
             self.pieces.append(log_probs_TV)
 
 
-def listen(
+def record(
     model: LoadedModel, utterances: Sequence[Utterance], *, chunk_ms: int, batch: int
 ) -> Iterator[Recording]:
     """Run the encoder over every utterance, in chunks of the size nearest below ``chunk_ms``.
 
-    They come as they are finished, not in order.
+    Yields utterances as they finish, not in order.
 
     Raises:
         DataError: an audio file is missing, unreadable or empty.
@@ -117,21 +117,21 @@ def listen(
     rules = text_rules(model.config.language)
     audio = (read_audio(utterance.audio, model.sample_rate) for utterance in utterances)
     frames = model.chunk_frames_for(chunk_ms)
-    for heard in stream_many(model, audio, frames, _Recorder, slots=batch):
-        utterance = utterances[heard.index]
-        if not heard.sink.pieces:
-            raise DataError(f"{utterance.audio}: holds no sample")
-        yield Recording(np.concatenate(heard.sink.pieces), rules.normalise(utterance.text))
+    for stream in stream_many(model, audio, frames, _Recorder, slots=batch):
+        utterance = utterances[stream.index]
+        if not stream.sink.pieces:
+            raise DataError(f"{utterance.audio}: contains no samples")
+        yield Recording(np.concatenate(stream.sink.pieces), rules.normalise(utterance.text))
 
 
 class Tuner:
-    """Tries weights on what a model heard; each once.
+    """Decodes recorded log-probs with different weights, each combination once.
 
     Args:
         model: the model; its decoder's other settings stay.
-        recordings: what :func:`listen` gave.
-        trial_done: told of every new trial.
-        beam_width: in place of the model's own.
+        recordings: from :func:`record`.
+        trial_done: called with every new trial.
+        beam_width: replaces the model's own.
 
     Raises:
         ConfigError: the model has no language model.
@@ -149,7 +149,7 @@ class Tuner:
         lm = model.decoder.beams.lm
         if lm is None:
             raise ConfigError(
-                f"{model.config.name} has no language model to weigh; `streamasr lm build` makes one"
+                f"{model.config.name} has no language model to tune; build one with `streamasr lm build`"
             )
         self._lm = lm
         self._decoder = model.decoder
@@ -158,18 +158,18 @@ class Tuner:
             self._config = replace(self._config, beam_width=beam_width)
         self._recordings = list(recordings)
         if not self._recordings:
-            raise DataError("nothing to tune on: the manifest holds no utterance")
+            raise DataError("nothing to tune on: the manifest contains no utterances")
         self._rules = text_rules(model.config.language)
         self._trial_done = trial_done
         self._trials: dict[Weights, Trial] = {}
 
     @property
     def trials(self) -> list[Trial]:
-        """Every trial so far, best first; of equal ones the earliest."""
+        """All trials so far, best first; ties in order of time."""
         return sorted(self._trials.values(), key=lambda trial: trial.cost)
 
     def search(self, options: TuningOptions) -> Trial:
-        """The best weights: the model's own, the grid, then around the best of them."""
+        """Try the model's own weights, the grid, then the neighbours of the best; return the best trial."""
         self.attempt(weights_of(self._config))
         for weights in itertools.product(options.alphas, options.betas, options.blank_penalties):
             self.attempt(Weights(*weights))
@@ -190,7 +190,7 @@ class Tuner:
         return best
 
     def attempt(self, weights: Weights) -> Trial:
-        """The errors under these weights."""
+        """Decode with these weights, unless that was done before."""
         weights = Weights(*(round(weight, 4) for weight in weights))
         if weights not in self._trials:
             trial = self._decode(weights)
@@ -220,7 +220,7 @@ class Tuner:
 
 
 def weights_of(config: DecoderConfig) -> Weights:
-    """The weights that a decoder has."""
+    """The weights in a decoder's configuration."""
     return Weights(config.alpha, config.beta, config.blank_penalty)
 
 
@@ -230,7 +230,7 @@ def _moved(weights: Weights, by: Sequence[float]) -> Weights:
 
 
 def write_weights(path: Path, weights: Weights) -> None:
-    """Set the weights under ``[decoder]`` in a model folder's ``config.toml``; all else stays as it is.
+    """Set the weights under ``[decoder]`` in a model folder's ``config.toml``; leave the rest unchanged.
 
     Raises:
         ConfigError: the file is not a model's configuration.

@@ -66,7 +66,7 @@ def test_too_little_speech_is_refused(
     folder = copied(speech.parent / "tiny", tmp_path)
     flags = ["--model", str(folder), "--manifest", str(speech), "--chunk-ms", "160", "--limit", "1"]
     assert main(["model", "calibrate", *flags, "--write"]) == 1
-    assert "too little to calibrate on" in capsys.readouterr().err
+    assert "not enough words to calibrate" in capsys.readouterr().err
     assert load_toml(ModelConfig, folder / "config.toml").confidence.method == "uncalibrated"
     assert main(["model", "calibrate", *flags[:-1], "0"]) == 1
     assert "--limit must be positive, got 0" in capsys.readouterr().err

@@ -21,7 +21,7 @@ from streamasr.decoding.hypothesis import Final
 from streamasr.decoding.language_model import LanguageModel
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
-from streamasr.evaluation.tuning import Recording, listen
+from streamasr.evaluation.tuning import Recording, record
 from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance, read_manifest
 from streamasr.recognition.model import LoadedModel, load_model, read_model_config
@@ -167,7 +167,7 @@ def test_the_dev_sets_decode_as_in_python(
 ) -> None:
     utterances = read_manifest(shared_dir / speech / "manifest.jsonl")
     assert len(utterances) == count
-    recordings = listen(model, utterances, chunk_ms=640, batch=8)
+    recordings = record(model, utterances, chunk_ms=640, batch=8)
     compared = compare_with_python(en_small, read_model_config(en_small), recordings)
     assert compared.different == 0
     assert compared.native.errors <= compared.python.errors

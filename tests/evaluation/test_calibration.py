@@ -10,7 +10,7 @@ import pytest
 from streamasr.config import ConfidenceConfig
 from streamasr.decoding.confidence import WordFeatures, confidence_estimator
 from streamasr.errors import DataError
-from streamasr.evaluation.calibration import Answer, answers_of, calibrate, fit, reliability
+from streamasr.evaluation.calibration import LabelledWord, calibrate, fit, label_words, reliability
 from streamasr.evaluation.reliability_plot import reliability_svg
 from streamasr.evaluation.tuning import Recording
 from streamasr.text import text_rules
@@ -30,7 +30,7 @@ def drawn(count, seed=0):
             mean_log_prob=-float(rng.exponential(0.5)),
             num_characters=int(rng.integers(1, 12)),
         )
-        answers.append(Answer(number // 10, features, bool(rng.random() < estimate(features))))
+        answers.append(LabelledWord(number // 10, features, bool(rng.random() < estimate(features))))
     return answers
 
 
@@ -50,7 +50,7 @@ def test_calibrated_confidences_are_probabilities_on_the_other_half():
 
 def test_a_feature_that_never_changes_does_no_harm():
     answers = [
-        Answer(a.utterance, WordFeatures(a.features.posterior, -0.1, 4), a.right) for a in drawn(2_000)
+        LabelledWord(a.utterance, WordFeatures(a.features.posterior, -0.1, 4), a.right) for a in drawn(2_000)
     ]
     found = calibrate(answers, ConfidenceConfig())
     assert all(math.isfinite(w) for w in (found.config.bias, found.config.sharpness, found.config.length))
@@ -67,17 +67,17 @@ def test_reliability_of_known_confidences():
     measured = reliability(np.array([0.95, 0.95, 0.25, 0.25]), np.array([True, True, True, False]))
     assert [b.words for b in measured.bins] == [0, 0, 2, 0, 0, 0, 0, 0, 0, 2]
     assert measured.error == pytest.approx(0.5 * 0.05 + 0.5 * 0.25)
-    assert measured.order == pytest.approx(5 / 6)
+    assert measured.roc_auc == pytest.approx(5 / 6)
     certain = reliability(np.array([1.0, 0.0]), np.array([True, False]))
-    assert (certain.error, certain.entropy_gain, certain.order) == pytest.approx((0, 1, 1))
+    assert (certain.error, certain.entropy_gain, certain.roc_auc) == pytest.approx((0, 1, 1))
     ignorant = reliability(np.full(4, 0.75), np.array([True, True, True, False]))
-    assert (ignorant.entropy_gain, ignorant.order) == pytest.approx((0, 0.5))
+    assert (ignorant.entropy_gain, ignorant.roc_auc) == pytest.approx((0, 0.5))
 
 
 def test_words_are_right_where_the_reference_has_them():
     rng = np.random.default_rng(1)
     said = Recording(speech("the old man left", rng, confusion=0.0), "the young man left early")
-    answers = answers_of(utterance_decoder(), [said, said], text_rules("en"))
+    answers = label_words(utterance_decoder(), [said, said], text_rules("en"))
     assert [(a.utterance, a.right) for a in answers[:4]] == [(0, True), (0, False), (0, True), (0, True)]
     assert len(answers) == 8
     assert answers[0].features.num_characters == 3
@@ -86,7 +86,7 @@ def test_words_are_right_where_the_reference_has_them():
 def test_every_chinese_character_is_a_word():
     rng = np.random.default_rng(2)
     said = Recording(speech("今天天气很好", rng, confusion=0.0, tokens=CHARACTERS), "明天天气很好")
-    answers = answers_of(utterance_decoder(tokens=CHARACTERS), [said], text_rules("zh"))
+    answers = label_words(utterance_decoder(tokens=CHARACTERS), [said], text_rules("zh"))
     assert [answer.right for answer in answers] == [False, True, True, True, True, True]
 
 

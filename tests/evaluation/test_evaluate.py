@@ -146,9 +146,9 @@ def test_files_that_cannot_be_used_are_named(model: LoadedModel, tmp_path: Path)
     with pytest.raises(DataError, match=r"none\.wav: no such file"):
         measured(model, [Utterance(tmp_path / "none.wav", 1.0, "a")])
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16_000)
-    with pytest.raises(DataError, match=r"empty\.wav: holds no sample"):
+    with pytest.raises(DataError, match=r"empty\.wav: contains no samples"):
         measured(model, [Utterance(tmp_path / "empty.wav", 0.0, "a")])
-    with pytest.raises(DataError, match="m: holds no utterance"):
+    with pytest.raises(DataError, match="m: contains no utterances"):
         measured(model, [])
 
 

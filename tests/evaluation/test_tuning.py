@@ -12,7 +12,7 @@ import soundfile
 from streamasr.config import DecoderConfig, ModelConfig
 from streamasr.decoding.tokens import TokenList
 from streamasr.errors import ConfigError, DataError
-from streamasr.evaluation.tuning import Recording, Trial, Tuner, TuningOptions, Weights, listen, write_weights
+from streamasr.evaluation.tuning import Recording, Trial, Tuner, TuningOptions, Weights, record, write_weights
 from streamasr.manifest import Utterance
 from streamasr.recognition.model import LoadedModel
 from streamasr.toml import load_toml, to_toml
@@ -72,16 +72,18 @@ def test_what_is_heard_is_every_frame_of_every_utterance(tmp_path: Path) -> None
         soundfile.write(tmp_path / f"{index}.wav", noise(seconds, seed=index), 16_000)
         utterances.append(Utterance(tmp_path / f"{index}.wav", seconds, f"Text {'ab'[index]}!"))
     for batch in (1, 2):
-        heard = listen(model, utterances, chunk_ms=160, batch=batch)
+        heard = record(model, utterances, chunk_ms=160, batch=batch)
         shapes = {one.reference: one.log_probs_TV.shape for one in heard}
         assert shapes == {"text a": (25, 9), "text b": (55, 9)}
     soundfile.write(tmp_path / "0.wav", np.zeros(0), 16_000)
-    with pytest.raises(DataError, match=r"0\.wav: holds no sample"):
-        list(listen(model, utterances, chunk_ms=160, batch=1))
+    with pytest.raises(DataError, match=r"0\.wav: contains no samples"):
+        list(record(model, utterances, chunk_ms=160, batch=1))
 
 
 def test_without_a_language_model_or_speech_there_is_nothing_to_weigh() -> None:
-    with pytest.raises(ConfigError, match="tiny has no language model to weigh; `streamasr lm build`"):
+    with pytest.raises(
+        ConfigError, match="tiny has no language model to tune; build one with `streamasr lm build`"
+    ):
         Tuner(tiny_model(), recordings(TOKENS))
     with pytest.raises(DataError, match="nothing to tune on"):
         Tuner(model_of(TOKENS, "en"), [])

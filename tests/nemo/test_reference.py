@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamasr.cli import main
 from streamasr.decoding.greedy import greedy_text_of_ids
-from streamasr.evaluation.decoding_pass import Mode, PassCost, hear
+from streamasr.evaluation.decoding_pass import Mode, PassCost, decode_files
 from streamasr.frontend.files import read_audio
 from streamasr.frontend.pcm import Samples
 from streamasr.nemo.translate import Generation
@@ -100,7 +100,7 @@ def test_evaluated_offline_every_frame_sees_the_whole_utterance(nemo_dir: Path, 
     model = loaded("B", "current")
 
     def text(chunk_frames: int | None) -> str:
-        passes = hear(
+        passes = decode_files(
             model,
             [nemo_dir / "long.wav"],
             chunk_frames=chunk_frames,
