@@ -1,5 +1,4 @@
-"""Clients of the daemon: microphone and file sources, the socket, caption rendering, subtitles and the web
-page.
+"""Connect to the daemon: audio sources, sessions, live captions in a terminal, subtitles and the captions page.
 
-Knows the protocol (``streamasr.protocol``) and nothing of models or engines.
+The client uses the protocol (``streamasr.protocol``), but no model and no engine.
 """

@@ -1,7 +1,4 @@
-"""What every source of audio looks like, and sources made from sound files.
-
-Knows sample formats and soundfile; knows no socket and no microphone.
-"""
+"""Define audio sources and formats, and read audio files."""
 
 from __future__ import annotations
 
@@ -21,17 +18,17 @@ from streamasr_client.errors import MediaError
 Encoding = Literal["pcm_s16le", "pcm_f32le"]
 
 BLOCK_MS = 50
-"""Audio travels in blocks of about this long."""
+"""Default length of a block of audio."""
 SILENCE_DBFS = -90.0
-"""What the level of digital silence is shown as."""
+"""The lowest level reported, that of digital silence."""
 
 _INTEGER_SUBTYPES = frozenset({"PCM_U8", "PCM_S8", "PCM_16", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM"})
-"""Sample formats of libsndfile that 16 bits hold without loss."""
+"""Sample formats of libsndfile that fit into 16 bits without loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """What the bytes of a source are; goes into the ``start`` message."""
+    """The format of a source's audio, as sent in the ``start`` message."""
 
     sample_rate: int
     """Hz."""
@@ -40,40 +37,43 @@ class AudioFormat:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one sample of every channel."""
+        """Size of a frame, that is one sample of every channel, in bytes."""
         return self.channels * (2 if self.encoding == "pcm_s16le" else 4)
 
     def bytes_to_ms(self, size: int) -> int:
-        """Milliseconds of audio in ``size`` bytes."""
+        """Return the duration of ``size`` bytes of audio, in milliseconds."""
         return samples_to_ms(size // self.frame_bytes, self.sample_rate)
 
     def ms_to_bytes(self, ms: float) -> int:
-        """Bytes of ``ms`` milliseconds of audio, whole frames."""
+        """Return the size of ``ms`` milliseconds of audio in bytes, as a whole number of frames."""
         return ms_to_samples(ms, self.sample_rate) * self.frame_bytes
 
 
 class AudioSource(Protocol):
-    """Audio as it comes. The microphone and :class:`PacedFile` are sources; so is any test's."""
+    """A live audio source, such as :class:`~streamasr_client.microphone.Microphone` or :class:`PacedFile`."""
 
     format: AudioFormat
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """Blocks of whole frames until the audio ends or :meth:`stop` is called."""
+        """Yield blocks of whole frames until the audio ends or :meth:`stop` is called."""
         ...
 
     def stop(self) -> None:
-        """End the audio soon; blocks already captured still come."""
+        """End the audio soon. Blocks that were already captured are still yielded."""
         ...
 
 
 class SoundFile:
-    """A sound file as PCM blocks, as fast as they are asked for.
+    """An audio file that is read in PCM blocks.
 
-    Files of up to 16 bits a sample travel as ``pcm_s16le``, all others as ``pcm_f32le``, so that nothing is
-    lost on the way; more than two channels are mixed down here.
+    Files with up to 16 bits per sample are read as ``pcm_s16le``, all others as ``pcm_f32le``, so that no
+    precision is lost. More than two channels are mixed down to one.
+
+    Args:
+        path: a file in a format that libsndfile reads: WAV, FLAC, Ogg, Opus, MP3 and others.
 
     Raises:
-        MediaError: missing, or not a format that libsndfile reads.
+        MediaError: the file is missing, or libsndfile cannot read it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -88,7 +88,7 @@ class SoundFile:
             if not path.exists():
                 raise MediaError(f"{path}: no such file") from None
             raise MediaError(
-                f"{path}: not a sound file that can be read ({error}); WAV, FLAC, Ogg, Opus and MP3 can"
+                f"{path}: not a readable audio file ({error}); use WAV, FLAC, Ogg, Opus or MP3"
             ) from None
         exact = subtype in _INTEGER_SUBTYPES and channels <= 2
         encoding: Encoding = "pcm_s16le" if exact else "pcm_f32le"
@@ -96,11 +96,15 @@ class SoundFile:
 
     @property
     def duration_ms(self) -> int:
-        """Length in milliseconds."""
+        """Duration in milliseconds."""
         return samples_to_ms(self.frames, self.format.sample_rate)
 
     def blocks(self, block_ms: int = BLOCK_MS) -> Iterator[bytes]:
-        """The whole file in blocks of ``block_ms``, the last one shorter."""
+        """Yield the whole file in blocks of ``block_ms`` milliseconds; the last one may be shorter.
+
+        Raises:
+            MediaError: the file is damaged.
+        """
         frames = ms_to_samples(block_ms, self.format.sample_rate)
         dtype = "int16" if self.format.encoding == "pcm_s16le" else "float32"
         wire_dtype = "<i2" if self.format.encoding == "pcm_s16le" else "<f4"
@@ -114,12 +118,15 @@ class SoundFile:
 
 
 class PacedFile:
-    """A sound file played at the speed of sound, as a microphone would hear it.
+    """An :class:`AudioSource` that plays an audio file in real time, like a microphone.
 
     Args:
         path: the file.
-        clock: seconds, rising; the event loop's by default.
-        sleep: waits so many seconds; ``asyncio.sleep`` by default.
+        clock: returns a monotonic time in seconds; by default the event loop's.
+        sleep: waits the given number of seconds; by default ``asyncio.sleep``.
+
+    Raises:
+        MediaError: the file cannot be read.
     """
 
     def __init__(
@@ -136,7 +143,7 @@ class PacedFile:
         self._stopped = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Each block comes when its last sample would have been heard."""
+        """Yield each block when its last sample would have been played."""
         clock = self._clock or asyncio.get_running_loop().time
         due = clock()
         for block in self._file.blocks():
@@ -152,7 +159,7 @@ class PacedFile:
 
 
 def level_dbfs(pcm: bytes, encoding: Encoding) -> float:
-    """The root mean square of a block in decibels below full scale, at least :data:`SILENCE_DBFS`."""
+    """Return the RMS level of a block in dBFS, at least :data:`SILENCE_DBFS`."""
     samples: npt.NDArray[np.float64]
     if encoding == "pcm_s16le":
         samples = np.frombuffer(pcm, "<i2").astype(np.float64) / 32_768

@@ -1,7 +1,6 @@
-"""One session over one websocket, and how long to wait before the next try.
+"""Open a session over one websocket, and compute the waiting time before the next attempt.
 
-Knows websockets and the protocol's messages; knows nothing of where audio comes from or where captions go.
-:mod:`streamasr_client.live` builds an unbroken stream of captions from sessions that may break.
+:mod:`streamasr_client.live` builds a continuous stream of captions from several sessions.
 """
 
 from __future__ import annotations
@@ -31,20 +30,20 @@ OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 5.0
 """Longest wait for the daemon's side of the closing handshake."""
 PING_TIMEOUT_S = 20.0
-"""A daemon that answers no ping for so long is taken for gone."""
+"""A connection is closed if the daemon does not answer a ping for this long."""
 AUDIO_TOLERANCE_MS = 100
-"""Rounding allowed between the audio sent and the audio that ``done`` accounts for."""
+"""Largest difference, caused by rounding, between the audio sent and ``done.audio_ms``."""
 AUDIO_MESSAGE_BYTES = 16_384
-"""Audio is cut into messages of at most this size, well under the daemon's limit."""
+"""Largest audio message that the client sends, well below the daemon's limit."""
 
 
 @dataclass(slots=True)
 class Backoff:
-    """Exponential waiting times with jitter, in milliseconds.
+    """Exponential backoff with jitter, in milliseconds.
 
-    Each time is drawn evenly from the upper half of a window that doubles from ``first_ms`` to ``max_ms``,
-    so that clients which lost the same daemon do not all come back at once. A daemon's own
-    ``retry_after_ms`` is a floor.
+    Each waiting time is drawn uniformly from the upper half of a window that doubles from ``first_ms`` up to
+    ``max_ms``, so that clients of the same daemon do not all reconnect at once. It is never shorter than the
+    daemon's ``retry_after_ms``.
     """
 
     first_ms: int = 500
@@ -53,29 +52,29 @@ class Backoff:
     tries: int = 0
 
     def next_ms(self, retry_after_ms: int | None = None) -> int:
-        """The time to wait now."""
+        """Return the next waiting time, at least ``retry_after_ms``."""
         window = min(self.max_ms, self.first_ms * 2 ** min(self.tries, 30))
         self.tries += 1
         jittered = round(self.uniform(window / 2, window))
         return jittered if retry_after_ms is None else retry_after_ms + jittered - window // 2
 
     def reset(self) -> None:
-        """A session has opened: the next failure starts from ``first_ms``."""
+        """Start again from ``first_ms``, after a successful attempt."""
         self.tries = 0
 
 
 class Session:
-    """An open session: ``ready`` has come, audio may be sent. Made by :func:`open_session`."""
+    """An open session, made by :func:`open_session`: ``ready`` was received, and audio may be sent."""
 
     def __init__(self, socket: ClientConnection, ready: Ready) -> None:
         self._socket = socket
         self.ready = ready
 
     async def send_audio(self, pcm: bytes) -> None:
-        """Send audio in the encoding of the ``start`` message; waits while the socket's buffers are full.
+        """Send audio in the encoding of the ``start`` message. Waits while the socket's buffers are full.
 
         Raises:
-            ConnectionFailed: the connection is gone.
+            ConnectionFailed: the connection is closed.
         """
         try:
             for begin in range(0, len(pcm), AUDIO_MESSAGE_BYTES):
@@ -84,22 +83,26 @@ class Session:
             raise ConnectionFailed(_why_closed(error)) from None
 
     async def send(self, message: ClientMessage) -> None:
-        """Send a control message; errors as :meth:`send_audio`."""
+        """Send a control message.
+
+        Raises:
+            ConnectionFailed: the connection is closed.
+        """
         try:
             await self._socket.send(encode(message))
         except ConnectionClosed as error:
             raise ConnectionFailed(_why_closed(error)) from None
 
     async def stop(self) -> None:
-        """Say that no more audio comes; the last finals and ``done`` follow in :meth:`messages`."""
+        """Send ``stop``: end the audio. :meth:`messages` then yields the last finals and ``done``."""
         await self.send(Stop())
 
     def abort(self) -> None:
-        """Break the connection at once, whatever waits in its buffers; :meth:`messages` then raises."""
+        """Close the connection at once and discard its buffers. :meth:`messages` then raises."""
         self._socket.transport.abort()
 
     async def messages(self) -> AsyncIterator[ServerMessage]:
-        """All messages after ``ready``, up to and including ``done``.
+        """Yield all messages after ``ready``, up to and including ``done``.
 
         Raises:
             DaemonError: the daemon sent an ``error``.
@@ -120,15 +123,20 @@ async def open_session(
     open_timeout_s: float = OPEN_TIMEOUT_S,
     ping_timeout_s: float | None = PING_TIMEOUT_S,
 ) -> AsyncIterator[Session]:
-    """Connect, send ``start`` and wait for ``ready``; closes the socket on the way out.
+    """Connect, send ``start`` and wait for ``ready``. The context manager closes the connection on exit.
 
-    ``ping_timeout_s`` is how long the daemon may leave a ping unanswered; ``None`` waits for ever, right
-    for a sender that fills every buffer, behind which a ping may have to queue for minutes.
+    Args:
+        url: the daemon's stream, such as :data:`DEFAULT_URL`.
+        start: the ``start`` message.
+        open_timeout_s: longest wait for the handshake, and again for ``ready``.
+        ping_timeout_s: longest wait for the answer to a ping; ``None`` waits forever. Use ``None`` for a sender
+            that fills all buffers: a ping may then wait behind minutes of audio.
 
     Raises:
         ConfigError: ``url`` is not a websocket address.
-        ConnectionFailed: nobody answers there, or not in time.
-        DaemonError: the daemon refused the session.
+        ConnectionFailed: the daemon does not answer, or not in time.
+        DaemonError: the daemon refused the connection or the session.
+        ProtocolError: the server answered with something other than ``ready``.
     """
     try:
         socket = await connect(
@@ -136,15 +144,15 @@ async def open_session(
             open_timeout=open_timeout_s,
             close_timeout=CLOSE_TIMEOUT_S,
             ping_timeout=ping_timeout_s,
-            compression=None,  # speech samples hardly deflate; it would only cost time
+            compression=None,  # audio samples hardly compress; it would only cost time
             proxy=None if _is_loopback(url) else True,
         )
     except (InvalidURI, ValueError) as error:
-        raise ConfigError(f"{url}: not a websocket address ({error}); one looks like {DEFAULT_URL}") from None
+        raise ConfigError(f"{url}: not a websocket address ({error}); an example is {DEFAULT_URL}") from None
     except InvalidStatus as error:
         raise _refused(url, error) from None
     except InvalidHandshake as error:
-        raise ConnectionFailed(f"{url} answers, but is no streamasr daemon: {error}") from None
+        raise ConnectionFailed(f"{url} is not a streamasr daemon: {error}") from None
     except TimeoutError:
         raise ConnectionFailed(f"{url} did not answer within {open_timeout_s:g} s") from None
     except OSError as error:
@@ -154,11 +162,11 @@ async def open_session(
     async with socket:
         try:
             async with asyncio.timeout(open_timeout_s):
-                with contextlib.suppress(ConnectionClosed):  # why it closed may be waiting to be read
+                with contextlib.suppress(ConnectionClosed):  # the reason may still be in the receive buffer
                     await socket.send(encode(start))
                 ready = await _receive(socket)
         except TimeoutError:
-            raise ConnectionFailed(f"{url} gave no `ready` within {open_timeout_s:g} s") from None
+            raise ConnectionFailed(f"{url} sent no `ready` within {open_timeout_s:g} s") from None
         if not isinstance(ready, Ready):
             raise ProtocolError(f"expected `ready` from {url}, got `{ready.type}`; is it a streamasr daemon?")
         yield Session(socket, ready)
@@ -179,7 +187,7 @@ async def _receive(socket: ClientConnection) -> ServerMessage:
 
 def _why_closed(error: ConnectionClosed) -> str:
     if error.rcvd is None:
-        return "the connection to the daemon broke"
+        return "the connection to the daemon was lost"
     reason = f": {error.rcvd.reason}" if error.rcvd.reason else ""
     if error.rcvd.code == 1001:
         return f"the daemon is shutting down{reason}"
@@ -193,14 +201,14 @@ def _refused(url: str, error: InvalidStatus) -> DaemonError:
     retry_after_ms = int(retry_after) * MS_PER_SECOND if retry_after.isdigit() else None
     code, hint = {
         401: ("unauthorized", "; give the daemon's token with --token"),
-        403: ("unauthorized", "; give the daemon's token with --token"),
+        403: ("unauthorized", "; the daemon, or a proxy in front of it, does not allow this client"),
         404: ("not_found", "; the path is /v1/stream"),
         503: ("overloaded", ""),
     }.get(status, ("refused", ""))
     fault: Fault = "server" if status >= 500 else "client"
-    said = f": {body}" if body else ""
+    reason = f": {body}" if body else ""
     return DaemonError(
-        f"{url} refused the connection (HTTP {status}{said}){hint}",
+        f"{url} refused the connection (HTTP {status}{reason}){hint}",
         code=code,
         fault=fault,
         retry_after_ms=retry_after_ms,

@@ -1,4 +1,4 @@
-"""What can go wrong on the client's side of the socket."""
+"""Define the errors that clients raise."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from streamasr.errors import Fault, StreamasrError
 
 
 class ConnectionFailed(StreamasrError):
-    """The daemon could not be reached, or the connection broke; trying again may help."""
+    """The daemon could not be reached, or the connection was lost. A later attempt may succeed."""
 
     code = "connection_failed"
     fault: Fault = "server"
@@ -16,7 +16,7 @@ class DaemonError(StreamasrError):
     """The daemon ended the session with an ``error`` message, or refused the handshake.
 
     Attributes:
-        fault: as the daemon said. ``client`` means that trying again the same way will fail the same way.
+        fault: from the daemon. ``client`` means that the same request will fail again.
     """
 
     def __init__(self, message: str, *, code: str, fault: Fault, retry_after_ms: int | None = None) -> None:
@@ -30,14 +30,14 @@ class DaemonError(StreamasrError):
 
 
 class MicrophoneError(StreamasrError):
-    """No sound can be captured; the message says what to install, plug in or choose."""
+    """The microphone cannot be used. The message says what to install, connect or choose."""
 
     code = "no_microphone"
     fault: Fault = "client"
 
 
 class MediaError(StreamasrError):
-    """A sound file cannot be read."""
+    """An audio file cannot be read."""
 
     code = "bad_file"
     fault: Fault = "client"

@@ -1,8 +1,7 @@
-"""Unbroken captions over a connection that may break.
+"""Stream audio and receive captions continuously, reconnecting when the connection is lost.
 
-Audio since the last finished utterance is kept and sent again after a reconnect, so that neither sound nor
-text is lost while the daemon restarts; times and utterance numbers run on as if there had been one session.
-Knows sessions and sources; draws nothing.
+The audio since the last finished utterance is buffered and sent again after a reconnect, so that no audio and no
+text is lost while the daemon restarts. Times and utterance numbers continue as in a single session.
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ from streamasr_client.connection import (
 from streamasr_client.errors import ConnectionFailed, DaemonError
 
 REPLAY_MS = 30_000
-"""Most audio kept for a reconnect: longer than the longest utterance. The oldest is dropped first."""
+"""Most audio buffered for a reconnect, longer than the longest utterance. The oldest audio is dropped first."""
 IDLE_REPLAY_MS = 5_000
-"""Audio kept while nobody speaks: enough for the daemon to have answered if somebody had."""
+"""Audio buffered while no utterance is in progress: long enough for the daemon to report that one has begun."""
 TRIES_AFTER_END = 3
-"""Once the source has ended, a lost session is opened again at most so often."""
+"""Failed sessions that are allowed after the source has ended."""
 
 _RETRYABLE_CLIENT_ERRORS = frozenset({"idle_timeout", "slow_reader", "start_timeout"})
-"""Errors of the client that come from stalls (a suspended laptop), not from what it sent."""
+"""Client errors that are caused by stalls, such as a suspended laptop, so that a new session may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionStatus:
-    """The connection changed: trying, live, or waiting ``retry_ms`` for the reason in ``message``."""
+    """A change of the connection's state. ``waiting`` has the reason and the time until the next attempt."""
 
     state: Literal["connecting", "live", "waiting"]
     message: str = ""
@@ -48,7 +47,7 @@ class ConnectionStatus:
 
 @dataclass(frozen=True, slots=True)
 class AudioLost:
-    """So much audio was never recognised: it was older than the replay buffer when the daemon came back."""
+    """Audio that was never recognised, because it no longer fitted into the replay buffer."""
 
     ms: int
 
@@ -57,7 +56,7 @@ LiveEvent = ServerMessage | ConnectionStatus | AudioLost
 
 
 class ReplayBuffer:
-    """The newest ``max_bytes`` bytes of a stream, addressed by their offset from its beginning."""
+    """Holds the newest ``max_bytes`` bytes of a stream, addressed by their offset from its start."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -70,33 +69,33 @@ class ReplayBuffer:
         return self.start + len(self._data)
 
     def append(self, data: bytes) -> None:
-        """Add at the end; the oldest bytes make room."""
+        """Append ``data``. The oldest bytes are dropped if the buffer is full."""
         self._data += data
         self.release(self.end - self.max_bytes)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Up to ``size`` bytes from ``offset``, which must not lie before ``start``."""
+        """Return up to ``size`` bytes from ``offset``, which must not be before ``start``."""
         begin = offset - self.start
         assert begin >= 0, "read of bytes already dropped"
         return bytes(self._data[begin : begin + size])
 
     def release(self, offset: int) -> None:
-        """Forget what lies before ``offset``."""
+        """Drop the bytes before ``offset``."""
         count = min(max(0, offset - self.start), len(self._data))
         del self._data[:count]
         self.start += count
 
 
 class LiveStream:
-    """Captions of one source.
+    """Streams one source to the daemon and yields its captions.
 
     Args:
         url: the daemon's stream.
-        start: the ``start`` message; its audio fields are replaced by the source's format.
-        source: where the audio comes from.
-        backoff: waiting times between tries.
-        replay_ms: most audio kept for a reconnect, in milliseconds.
-        on_audio: called with every block as it comes (for a level meter).
+        start: the ``start`` message. The source's format replaces its audio fields.
+        source: the audio.
+        backoff: the waiting times between attempts.
+        replay_ms: most audio buffered for a reconnect, in milliseconds.
+        on_audio: called with every block from the source, for example for a level meter.
     """
 
     def __init__(
@@ -135,14 +134,14 @@ class LiveStream:
         self._recognised_ms = 0
 
     async def events(self) -> AsyncGenerator[LiveEvent, None]:
-        """Everything that happens, until the source has ended and the daemon has said ``done``.
+        """Yield messages and changes of the connection until the source has ended and ``done`` was received.
 
-        Close the generator (``contextlib.aclosing``) to give up early.
+        Close the generator (``contextlib.aclosing``) to stop early.
 
         Raises:
-            DaemonError: the daemon refuses this client; trying again would not help.
-            ConnectionFailed: the daemon stayed away after the source had ended.
-            MicrophoneError: from the source, after the finals of what it had given.
+            DaemonError: the daemon refused the session, and another attempt would fail, too.
+            ConnectionFailed: the source has ended, and the daemon could not be reached again.
+            MicrophoneError: the source failed. It is raised after the last finals.
         """
         reader = asyncio.create_task(self._read_source())
         tries_after_end = 0
@@ -201,7 +200,7 @@ class LiveStream:
             self._audio_added.set()
 
     async def _wait_to_reconnect(self, wait_ms: int) -> None:
-        """Wait, but no longer than the source lasts: who stops it is waiting to leave."""
+        """Wait before the next attempt, but not beyond the end of the source: the user wants to exit then."""
         if self._source_ended.is_set():
             await asyncio.sleep(wait_ms / MS_PER_SECOND)
             return
@@ -210,7 +209,7 @@ class LiveStream:
                 await self._source_ended.wait()
 
     def _start_session(self) -> list[LiveEvent]:
-        """A session has opened: place its audio and its numbers after what came before."""
+        """Reset the state for a new session, whose times and numbers continue those of the last one."""
         events: list[LiveEvent] = [ConnectionStatus("live")]
         if self._lost:
             events.append(AudioLost(self._format.bytes_to_ms(self._lost)))
@@ -222,8 +221,7 @@ class LiveStream:
         return events
 
     async def _run_session(self, session: Session) -> AsyncIterator[ServerMessage]:
-        """Send and receive at once until ``done``. Why the daemon ended the session is for the receiver to
-        tell."""
+        """Send audio and yield messages until ``done``. The receiving side reports why a session failed."""
         self._session = session
         self._position = self._buffer.start
         sender = asyncio.create_task(self._send_audio(session))
@@ -245,8 +243,7 @@ class LiveStream:
             await asyncio.gather(sender, return_exceptions=True)
 
     async def _send_audio(self, session: Session) -> None:
-        """Send what the buffer holds, then what comes, then ``stop``. A socket that fails here fails
-        for the receiver too, who reports it."""
+        """Send the buffered audio, then new audio, then ``stop``. The receiver reports a lost connection."""
         idle = self._format.ms_to_bytes(IDLE_REPLAY_MS)
         while True:
             chunk = self._buffer.read(self._position, AUDIO_MESSAGE_BYTES)
@@ -268,7 +265,7 @@ class LiveStream:
                 await self._audio_added.wait()
 
     def _rebase(self, message: ServerMessage) -> ServerMessage:
-        """The message with its times and number moved to where they are in the whole stream."""
+        """Return ``message`` with its times and utterance number relative to the whole stream."""
         shift = self._origin_ms
         if isinstance(message, SpeechStarted):
             return dataclasses.replace(message, at_ms=message.at_ms + shift)

@@ -1,8 +1,7 @@
-"""The microphone as a source of audio, through PortAudio.
+"""Record from a microphone through PortAudio.
 
-The only module that knows sounddevice, which it imports late: everything else works on a machine without
-PortAudio. PortAudio's callback runs on its own thread; a bounded queue hands its blocks to the event loop,
-and what does not fit is counted, never lost silently.
+sounddevice is imported on first use, so that the rest of the client works without PortAudio. PortAudio calls back
+on its own thread; a bounded queue passes the blocks to the event loop. Blocks that do not fit are counted.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from streamasr_client.audio import BLOCK_MS, AudioFormat
 from streamasr_client.errors import MicrophoneError
 
 PREFERRED_RATE = 16_000
-"""Hz; what the models hear. A device that cannot is opened at its own rate and the daemon resamples."""
+"""Sample rate of the models, in Hz. Other devices are opened at their own rate, and the daemon resamples."""
 QUEUE_BLOCKS = 100
-"""Blocks of 50 ms between the callback and the event loop: five seconds."""
+"""Largest number of queued blocks of 50 ms: five seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that records."""
+    """A recording device."""
 
     index: int
     name: str
@@ -42,7 +41,7 @@ def load_portaudio() -> ModuleType:
     """Import sounddevice.
 
     Raises:
-        MicrophoneError: it or PortAudio itself is not installed; the message says what to install.
+        MicrophoneError: sounddevice or PortAudio is not installed; the message says how to install it.
     """
     try:
         import sounddevice
@@ -60,7 +59,7 @@ def load_portaudio() -> ModuleType:
 
 
 def list_devices(portaudio: Any) -> list[Device]:
-    """All devices that record, in PortAudio's order."""
+    """Return all recording devices, in PortAudio's order."""
     default = portaudio.default.device[0]
     return [
         Device(
@@ -76,14 +75,14 @@ def list_devices(portaudio: Any) -> list[Device]:
 
 
 def choose_device(devices: list[Device], wanted: str | None) -> Device:
-    """The device with that index, or the only one with that text in its name; ``None`` is the default one.
+    """Return the device with the index ``wanted`` or with that text in its name; ``None`` for the default device.
 
     Raises:
-        MicrophoneError: there is none, or the text fits several; the message lists what there is.
+        MicrophoneError: no device matches, or several do; the message lists the devices.
     """
     if not devices:
         raise MicrophoneError(
-            "no recording device found; plug in a microphone, or play a file: streamasr listen --file FILE"
+            "no recording device found; connect a microphone, or use a file: streamasr listen --file FILE"
         )
     if wanted is None:
         return next((device for device in devices if device.is_default), devices[0])
@@ -93,7 +92,7 @@ def choose_device(devices: list[Device], wanted: str | None) -> Device:
         found = [device for device in devices if wanted.casefold() in device.name.casefold()]
     if len(found) == 1:
         return found[0]
-    problem = f"no recording device fits {wanted!r}" if not found else f"{wanted!r} fits several devices"
+    problem = f"{wanted!r} matches several devices" if found else f"no recording device matches {wanted!r}"
     listing = "\n".join(map(str, found or devices))
     raise MicrophoneError(f"{problem}; choose one by its number or a part of its name:\n{listing}")
 
@@ -102,12 +101,12 @@ class Microphone:
     """A recording device as an :class:`~streamasr_client.audio.AudioSource`, mono ``pcm_s16le``.
 
     Args:
-        wanted: device number or part of its name; ``None`` for the default device.
-        queue_blocks: blocks that may wait for the event loop.
-        portaudio: the sounddevice module, or what stands in for it.
+        wanted: the device's number or a part of its name; ``None`` for the default device.
+        queue_blocks: largest number of blocks that wait for the event loop.
+        portaudio: the sounddevice module, or a substitute with the same interface.
 
     Raises:
-        MicrophoneError: no PortAudio, no such device.
+        MicrophoneError: PortAudio is not installed, or there is no such device.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class Microphone:
         self._queue_blocks = queue_blocks
         self._stopped = False
         self.overruns = 0
-        """Blocks lost so far: the event loop was late, or the device told of an overflow."""
+        """Blocks lost so far, because the queue was full or the device reported an overflow."""
 
     def _rate(self) -> int:
         try:
@@ -135,12 +134,12 @@ class Microphone:
         """Record until :meth:`stop`.
 
         Raises:
-            MicrophoneError: the device cannot be opened, or went away.
+            MicrophoneError: the device cannot be opened, or was disconnected.
         """
         loop = asyncio.get_running_loop()
 
         def on_block(data: Any, _frames: int, _time: Any, status: Any) -> None:
-            """Runs on PortAudio's thread."""
+            """Pass a block to the event loop; called on PortAudio's thread."""
             loop.call_soon_threadsafe(self._put, bytes(data), bool(status and status.input_overflow))
 
         try:
@@ -167,7 +166,7 @@ class Microphone:
             raise MicrophoneError(f"the device {self.device.name!r} stopped recording; was it unplugged?")
 
     def stop(self) -> None:
-        """End the recording; blocks already captured still come."""
+        """End the recording. Blocks that were already captured are still yielded."""
         self._stopped = True
         self._queue.put_nowait(None)
 

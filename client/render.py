@@ -1,7 +1,7 @@
-"""Live captions in a terminal: events in, a picture out.
+"""Render live captions for a terminal.
 
-:func:`update` folds events into a :class:`CaptionState`, :func:`render` draws one with rich; both are pure.
-Knows no socket and no clock.
+:func:`update` applies an event to a :class:`CaptionState`, and :func:`render` turns the state into a rich renderable.
+Both are pure functions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ METER_CELLS = 16
 METER_FLOOR_DBFS = -60.0
 """The left end of the level meter; its right end is full scale."""
 LOUD_DBFS = -3.0
-"""Above this the meter turns red: the microphone may clip."""
+"""Above this level the meter is red, because the microphone may clip."""
 
 COMMITTED_STYLE = Style(bold=True)
 TAIL_STYLE = Style(dim=True, italic=True)
@@ -31,7 +31,7 @@ TAIL_STYLE = Style(dim=True, italic=True)
 
 @dataclass(frozen=True, slots=True)
 class CaptionState:
-    """All that the picture shows. Finished utterances are not in it: they belong to the terminal above."""
+    """Everything that is redrawn. Finished utterances are not part of it: they scroll up in the terminal."""
 
     committed: str = ""
     tail: str = ""
@@ -39,13 +39,13 @@ class CaptionState:
     model: str = ""
     latency_ms: int = 0
     notice: str = ""
-    """A warning, or why there is no connection."""
+    """A warning, or the reason why there is no connection."""
     overruns: int = 0
     level_dbfs: float = SILENCE_DBFS
 
 
 def update(state: CaptionState, event: LiveEvent) -> CaptionState:
-    """The state after ``event``."""
+    """Return the state after ``event``."""
     match event:
         case Partial():
             return dataclasses.replace(state, committed=event.committed, tail=event.tail)
@@ -71,17 +71,17 @@ def update(state: CaptionState, event: LiveEvent) -> CaptionState:
 
 
 def lost_notice(event: AudioLost) -> str:
-    """What to tell a person about audio that was not recognised."""
+    """Describe audio that was not recognised."""
     return f"{event.ms / 1000:.1f} s of audio lost while the daemon was away"
 
 
 def overrun_notice(overruns: int) -> str:
-    """What to tell a person about blocks that this machine was too slow to take."""
+    """Describe blocks that were lost because this machine was too slow."""
     return f"{overruns} audio blocks lost: this machine is too busy to record without gaps"
 
 
 def render(state: CaptionState) -> RenderableType:
-    """The running utterance (committed text solid, tail dim), what there is to warn of, a status line."""
+    """Return the running utterance (committed text bold, tail dim), the notices and a status line."""
     lines: list[RenderableType] = [caption(state.committed, state.tail)]
     if state.overruns:
         lines.append(Text(overrun_notice(state.overruns), style="yellow"))
@@ -92,7 +92,7 @@ def render(state: CaptionState) -> RenderableType:
 
 
 def caption(committed: str, tail: str) -> Text:
-    """The running utterance."""
+    """Return the running utterance with styles."""
     text = Text()
     text.append(committed, style=COMMITTED_STYLE)
     text.append(" " * (len(join_words([committed, tail])) - len(committed) - len(tail)))
@@ -101,7 +101,7 @@ def caption(committed: str, tail: str) -> Text:
 
 
 def meter(level_dbfs: float) -> Text:
-    """The level as a bar of :data:`METER_CELLS` cells, in eighths of a cell."""
+    """Return the level as a bar of :data:`METER_CELLS` cells, drawn in eighths of a cell."""
     share = min(1.0, max(0.0, 1 - level_dbfs / METER_FLOOR_DBFS))
     eighths = round(share * METER_CELLS * 8)
     bar = "█" * (eighths // 8) + (" ▏▎▍▌▋▊▉"[eighths % 8] if eighths % 8 else "")
@@ -123,5 +123,5 @@ def _status_line(state: CaptionState) -> Text:
     text.append(meter(state.level_dbfs))
     if state.model:
         text.append(f"  {state.model} · {state.latency_ms} ms", style="dim")
-    text.append("  Ctrl-C ends", style="dim")
+    text.append("  Ctrl-C to stop", style="dim")
     return text

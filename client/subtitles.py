@@ -1,8 +1,8 @@
-"""Finished utterances to plain text, SRT, WebVTT and JSON.
+"""Convert finished utterances to plain text, SRT, WebVTT and JSON.
 
-Cues hold at most two lines of 42 characters and last at most seven seconds, the customary limits of broadcast
-subtitles; they break between words, at pauses where there is a choice. Pure functions; ``web/subtitles.js``
-is the same algorithm and a test holds the two together.
+A cue has at most two lines of 42 characters and lasts at most seven seconds, the usual limits of broadcast
+subtitles. Cues break between words, preferably at pauses. ``web/subtitles.js`` implements the same algorithm; a test
+compares the two.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from streamasr.units import MS_PER_SECOND
 
 @dataclass(frozen=True, kw_only=True)
 class CueLimits:
-    """What a cue may be."""
+    """The limits of a subtitle cue."""
 
     line_chars: int = 42
-    """Characters of one line, of which a cue has at most two; a longer word has a line of its own."""
+    """Longest line, in characters. A cue has at most two lines; a longer word gets its own line."""
     cue_ms: int = 7_000
-    """Longest time a cue stands; a longer word has a cue of its own."""
+    """Longest duration of a cue; a longer word gets its own cue."""
     min_cue_ms: int = 1_000
-    """A shorter cue stands this long where the next one leaves room."""
+    """A shorter cue is shown for this long, if the next cue leaves room."""
     pause_ms: int = 700
-    """A pause this long between words is as good a place to break as an even split of the text."""
+    """Pauses count up to this length when the place of a break is chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ DEFAULT_LIMITS = CueLimits()
 
 
 def cues(finals: Iterable[Final], limits: CueLimits = DEFAULT_LIMITS) -> list[Cue]:
-    """Split utterances, in order of time, into cues that do not overlap."""
+    """Split utterances, given in order of time, into cues that do not overlap."""
     result = [cue for final in finals for cue in _utterance_cues(_words(final), limits)]
     for index, cue in enumerate(result):
         end_ms = max(cue.end_ms, cue.start_ms + limits.min_cue_ms)
@@ -56,12 +56,12 @@ def cues(finals: Iterable[Final], limits: CueLimits = DEFAULT_LIMITS) -> list[Cu
 
 
 def to_srt(finals: Iterable[Final], limits: CueLimits = DEFAULT_LIMITS) -> str:
-    """SubRip: numbered cues, commas before the milliseconds."""
+    """Return the utterances as a SubRip (SRT) file."""
     return "".join(srt_cue(number, cue) for number, cue in enumerate(cues(finals, limits), start=1))
 
 
 def srt_cue(number: int, cue: Cue) -> str:
-    """One cue of SubRip, with the empty line that ends it."""
+    """Return one SRT cue with the empty line that ends it."""
     times = f"{_timestamp(cue.start_ms, ',')} --> {_timestamp(cue.end_ms, ',')}"
     return "\n".join([str(number), times, *cue.lines, "", ""])
 
@@ -70,30 +70,30 @@ VTT_HEADER = "WEBVTT\n\n"
 
 
 def to_vtt(finals: Iterable[Final], limits: CueLimits = DEFAULT_LIMITS) -> str:
-    """WebVTT (https://www.w3.org/TR/webvtt1/)."""
+    """Return the utterances as a WebVTT file (https://www.w3.org/TR/webvtt1/)."""
     return VTT_HEADER + "".join(vtt_cue(cue) for cue in cues(finals, limits))
 
 
 def vtt_cue(cue: Cue) -> str:
-    """One cue of WebVTT, with the empty line that ends it."""
+    """Return one WebVTT cue with the empty line that ends it."""
     lines = (line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for line in cue.lines)
     return "\n".join([f"{_timestamp(cue.start_ms, '.')} --> {_timestamp(cue.end_ms, '.')}", *lines, "", ""])
 
 
 def to_text(finals: Iterable[Final]) -> str:
-    """One utterance a line."""
+    """Return the text of the utterances, one per line."""
     return "".join(f"{final.text}\n" for final in finals if final.text)
 
 
 def to_json(finals: Iterable[Final], **extra: object) -> str:
-    """One line: the whole ``text``, every utterance as the daemon sent it, and what is in ``extra`` first."""
+    """Return one line of JSON: the fields of ``extra``, the whole ``text``, and the ``utterances`` as received."""
     utterances = [dataclasses.asdict(final) for final in finals]
     text = " ".join(utterance["text"] for utterance in utterances if utterance["text"])
     return json.dumps({**extra, "text": text, "utterances": utterances}, ensure_ascii=False) + "\n"
 
 
 def _words(final: Final) -> Sequence[WordTiming]:
-    """The utterance's words; where the daemon sent no times, even shares of the utterance by length."""
+    """Return the utterance's words. Without word times, divide its duration in proportion to their lengths."""
     if final.words:
         return final.words
     texts = split_words(final.text)
@@ -109,11 +109,14 @@ def _words(final: Final) -> Sequence[WordTiming]:
 
 
 def _utterance_cues(words: Sequence[WordTiming], limits: CueLimits) -> list[Cue]:
-    """The fewest cues; among those the most even ones, a pause of ``pause_ms`` worth one line's characters
-    squared.
+    """Split an utterance into as few cues as possible, and among those splits choose the one with the lowest cost.
 
-    Dynamic programming over the words from the last to the first: ``best[i]`` is the cheapest way to split
-    ``words[i:]``, as (cues, cost, end of the first cue, its lines).
+    The cost is the sum of the squared lengths of the cues, so that even splits are preferred, minus
+    ``line_chars ** 2`` for every break at a pause of ``pause_ms`` or longer, and a proportional part for shorter
+    ones.
+
+    Dynamic programming over the words, from the last to the first: ``best[i]`` is the cheapest split of
+    ``words[i:]``, as (cues, cost, end of the first cue, lines of the first cue).
     """
     count = len(words)
     best: list[tuple[int, int, int, tuple[str, ...]]] = [(0, 0, count, ())] * (count + 1)
@@ -141,7 +144,7 @@ def _utterance_cues(words: Sequence[WordTiming], limits: CueLimits) -> list[Cue]
 
 
 def _wrap(texts: Sequence[str], limits: CueLimits) -> tuple[str, ...] | None:
-    """The words on one line, or on two whose lengths differ least; ``None`` where they do not fit."""
+    """Put the words on one line, or on two lines of nearly equal length; ``None`` if they do not fit."""
     whole = join_words(texts)
     if len(whole) <= limits.line_chars:
         return (whole,)
@@ -156,10 +159,15 @@ def _timestamp(ms: int, separator: str) -> str:
 
 
 class SubtitleFile:
-    """Writes captions while they come: after every final the file is whole and ends with that final.
+    """Writes captions during a session. After every final, the file is complete.
 
-    The last utterance's cues are written anew when the next one comes, since how long a short cue may stand
-    depends on it.
+    When an utterance is added, the cues of the previous one are written again, because the duration of a short cue
+    depends on the start of the next one.
+
+    Args:
+        file: an empty, seekable text file.
+        file_format: ``srt``, ``vtt`` or ``txt``.
+        limits: the limits of a cue.
     """
 
     def __init__(self, file: IO[str], file_format: str, limits: CueLimits = DEFAULT_LIMITS) -> None:
@@ -173,7 +181,7 @@ class SubtitleFile:
         self._last_utterance_offset = file.tell()
 
     def add(self, final: Final) -> None:
-        """Append one utterance and flush."""
+        """Append an utterance and flush the file."""
         if self._file_format == "txt":
             self._file.write(to_text([final]))
         else:

@@ -1,7 +1,7 @@
-"""What ``streamasr listen`` does once its flags are read: run a live stream and show it.
+"""Show live captions in a terminal, or print them as plain lines where there is none.
 
-In a terminal the picture of :mod:`streamasr_client.render` is drawn over and over; anywhere else finals are
-printed one a line, and everything that is not text goes to standard error.
+In a terminal, the output of :mod:`streamasr_client.render` is redrawn continuously. Elsewhere each final is printed
+on its own line, and notices go to standard error.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ REFRESH_PER_SECOND = 12
 
 
 class View(Protocol):
-    """Where a live stream is shown."""
+    """Shows a live stream."""
 
     def show(self, event: LiveEvent) -> None:
-        """Something happened."""
+        """Show an event of the stream."""
         ...
 
     def show_level(self, dbfs: float) -> None:
-        """A block of that level was captured."""
+        """Show the level of a captured block, in dBFS."""
         ...
 
     def show_overrun(self, blocks: int) -> None:
-        """So many blocks have been lost so far, more than before."""
+        """Show that ``blocks`` audio blocks have been lost so far."""
         ...
 
 
 class PlainView:
-    """Finals one a line on ``out``; news about the connection on ``err``."""
+    """Prints finals on ``out``, one per line, and notices on ``err``."""
 
     def __init__(self, out: Console, err: Console) -> None:
         self._out = out
@@ -62,7 +62,7 @@ class PlainView:
                 self._print_notice(lost_notice(event))
 
     def show_level(self, dbfs: float) -> None:
-        """See :class:`View`: lines have no meter."""
+        """Do nothing: plain lines have no level meter."""
 
     def show_overrun(self, blocks: int) -> None:
         """See :class:`View`."""
@@ -73,7 +73,7 @@ class PlainView:
 
 
 class TerminalView:
-    """The picture at the foot of the terminal; finished utterances scroll up above it and stay."""
+    """Redraws the running utterance and the status line; finished utterances scroll up above them."""
 
     def __init__(self, live: Live) -> None:
         self._live = live
@@ -81,7 +81,7 @@ class TerminalView:
 
     def show(self, event: LiveEvent) -> None:
         """See :class:`View`."""
-        self._draw(update(self._state, event))  # first: no word may be on the screen twice
+        self._draw(update(self._state, event))  # before printing, so that no word is on the screen twice
         if isinstance(event, Final) and event.text:
             self._live.console.print(event.text, markup=False, highlight=False)
 
@@ -100,7 +100,7 @@ class TerminalView:
 
 @contextmanager
 def open_view(out: Console, err: Console) -> Iterator[View]:
-    """A picture where ``out`` is a terminal, plain lines elsewhere."""
+    """Open a :class:`TerminalView` if ``out`` is a terminal, otherwise a :class:`PlainView`."""
     if not out.is_terminal:
         yield PlainView(out, err)
         return
@@ -117,11 +117,18 @@ async def show_captions(
     save: SubtitleFile | None = None,
     overruns: Callable[[], int] = lambda: 0,
 ) -> None:
-    """Show the captions of ``source`` until it ends or the first Ctrl-C, which still waits for the last
-    finals.
+    """Show the captions of ``source`` until it ends. The first Ctrl-C stops it and waits for the last finals.
+
+    Args:
+        url: the daemon's stream.
+        start: the ``start`` message. The source's format replaces its audio fields.
+        source: the audio.
+        view: shows the captions.
+        save: also receives the finals, if given.
+        overruns: returns the number of audio blocks lost so far.
 
     Raises:
-        StreamasrError: as :meth:`LiveStream.events`.
+        StreamasrError: as from :meth:`LiveStream.events`.
     """
 
     reported = 0
@@ -143,14 +150,14 @@ async def show_captions(
 
 @contextlib.asynccontextmanager
 async def stop_on_interrupt(stop: Callable[[], None]) -> AsyncIterator[None]:
-    """The first SIGINT calls ``stop``; the second interrupts as ever."""
+    """Call ``stop`` at the first SIGINT. The second one raises ``KeyboardInterrupt`` as usual."""
     loop = asyncio.get_running_loop()
 
-    def first() -> None:
+    def on_interrupt() -> None:
         loop.remove_signal_handler(signal.SIGINT)
         stop()
 
-    loop.add_signal_handler(signal.SIGINT, first)
+    loop.add_signal_handler(signal.SIGINT, on_interrupt)
     try:
         yield
     finally:

@@ -1,7 +1,6 @@
-"""A whole sound file through the daemon, as fast as the daemon reads.
+"""Transcribe a whole audio file with the daemon, as fast as the daemon reads.
 
-Flow control is the socket's own: sending waits while its buffers are full. Knows no live sound and no
-output form.
+The socket's flow control sets the pace: sending waits while its buffers are full.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from streamasr_client.connection import AUDIO_TOLERANCE_MS, Backoff, Session, op
 from streamasr_client.errors import ConnectionFailed, DaemonError
 
 TRIES = 5
-"""A file is begun again so often when the daemon has no room, or goes away in the middle."""
+"""Attempts per file, if the daemon has no free session or stops in the middle."""
 BLOCK_MS = 500
 """Length of the blocks that are sent."""
 
@@ -31,19 +30,19 @@ async def transcribe_file(
     backoff: Backoff | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Final]:
-    """The finals of one file.
+    """Send a file and return its finals.
 
     Args:
         url: the daemon's stream.
-        start: the ``start`` message; its audio fields are replaced by the file's format.
-        file: what to send.
-        tries: times the file is begun in all, while the failure is one that may pass.
-        backoff: waiting times between tries.
+        start: the ``start`` message. The file's format replaces its audio fields.
+        file: the audio.
+        tries: attempts in all. Each one sends the whole file; only temporary failures are retried.
+        backoff: the waiting times between attempts.
         on_progress: called with the milliseconds of audio sent so far.
 
     Raises:
-        DaemonError: the daemon refuses the session, for good or ``tries`` times.
-        ConnectionFailed: the daemon could not be reached or kept ``tries`` times.
+        DaemonError: the daemon refused the session permanently, or in every attempt.
+        ConnectionFailed: the daemon could not be reached, or the connection was lost, in every attempt.
         MediaError: the file is damaged.
     """
     backoff = backoff or Backoff()
@@ -54,15 +53,15 @@ async def transcribe_file(
         encoding=file.format.encoding,
         partials=False,
     )
-    for left in reversed(range(tries)):
+    for tries_left in reversed(range(tries)):
         try:
             return await _attempt(url, start, file, on_progress)
         except DaemonError as error:
-            if not left or not error.may_retry:
+            if not tries_left or not error.may_retry:
                 raise
             wait_ms = backoff.next_ms(error.retry_after_ms)
         except ConnectionFailed:
-            if not left:
+            if not tries_left:
                 raise
             wait_ms = backoff.next_ms()
         await asyncio.sleep(wait_ms / MS_PER_SECOND)
@@ -82,7 +81,7 @@ async def _attempt(
             if recognised_ms + AUDIO_TOLERANCE_MS < sent_ms:
                 raise ConnectionFailed("the daemon is shutting down; it stopped in the middle of the file")
         except BaseException:
-            session.abort()  # a closing handshake would queue behind all that has been sent
+            session.abort()  # a closing handshake would wait behind the audio in the buffers
             raise
         finally:
             sender.cancel()
@@ -92,7 +91,7 @@ async def _attempt(
 
 
 async def _send(session: Session, file: SoundFile, on_progress: Callable[[int], None] | None) -> int:
-    """All of the file and ``stop``; returns its length in milliseconds."""
+    """Send the file and ``stop``; return the file's duration in milliseconds."""
     sent = 0
     try:
         for block in file.blocks(BLOCK_MS):
@@ -102,12 +101,12 @@ async def _send(session: Session, file: SoundFile, on_progress: Callable[[int], 
                 on_progress(file.format.bytes_to_ms(sent))
         await session.stop()
     except ConnectionFailed:
-        return file.duration_ms  # the receiver finds it too, and knows better why
+        return file.duration_ms  # the receiver fails, too, and knows the reason
     return file.format.bytes_to_ms(sent)
 
 
 async def _receive(session: Session) -> tuple[list[Final], int]:
-    """The finals, and the milliseconds that ``done`` accounts for."""
+    """Return the finals and ``done.audio_ms``."""
     finals, recognised_ms = [], 0
     async for message in session.messages():
         if isinstance(message, Final):

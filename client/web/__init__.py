@@ -1,5 +1,5 @@
-"""The captions page, served as it lies here: no build step.
+"""Hold the files of the captions page, which the daemon serves as they are, without a build step.
 
-It needs nothing inline and nothing from elsewhere, so that it runs under a strict
+The page has no inline code and loads nothing from other hosts, so it works with a strict
 ``Content-Security-Policy``.
 """

@@ -1,11 +1,11 @@
-// Text size, dark and light, full screen: how the page looks, saved with the settings.
+// Changes the text size, dark or light mode, and full screen. They are stored with the settings.
 
 import { saveSettings } from "./settings.js";
 
 const FONT_STEPS = 6;
 const darkByDefault = matchMedia("(prefers-color-scheme: dark)");
 
-/** Applies and changes the appearance in `settings`; `changed` is called after every change. */
+/** Applies the appearance in `settings` to the page; `changed` is called after every change. */
 export class Appearance {
   constructor(settings, changed) {
     this.settings = settings;

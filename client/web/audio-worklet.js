@@ -1,4 +1,4 @@
-// Microphone samples to pcm_s16le messages. Runs on the audio thread; knows nothing but samples.
+// Converts microphone samples to mono pcm_s16le blocks, on the browser's audio thread.
 
 class Capture extends AudioWorkletProcessor {
   constructor(options) {

@@ -1,11 +1,11 @@
-// Captions on the page. Text is only ever appended or the tail replaced, so nothing flickers and a selection survives.
+// Shows captions. Text is only appended, or the tail replaced, so that nothing flickers and a selection survives.
 
 import { joinWords } from "./words.js";
 
-const MAX_SHOWN = 400; // utterances; a long day's captions must not slow the page down
+const MAX_SHOWN = 400; // utterances, so that many hours of captions do not slow the page down
 const NEAR_END_PX = 80;
 
-/** `root` holds `[data-finals]` (a live region: finals only), `[data-current]` and `[data-latest]`. */
+/** Shows captions in `root`, which contains `[data-finals]` (a live region), `[data-current]` and `[data-latest]`. */
 export class CaptionView {
   constructor(root) {
     this.root = root;
@@ -54,7 +54,7 @@ export class CaptionView {
   scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.root;
     if (this.following && this.size !== this.measure()) {
-      this.follow(); // the window changed, not the reader's mind
+      this.follow(); // the window was resized; the user did not scroll
       return;
     }
     this.following = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;

@@ -1,4 +1,4 @@
-// Captions as files.
+// Saves captions as files.
 
 import { toSrt, toText, toVtt } from "./subtitles.js";
 
@@ -8,7 +8,7 @@ const FORMATS = {
   vtt: [toVtt, "text/vtt"],
 };
 
-/** Offer the finals to be saved; `format` is "txt", "srt" or "vtt". */
+/** Download the finals as a file; `format` is "txt", "srt" or "vtt". */
 export function download(finals, format, now = new Date()) {
   const [write, type] = FORMATS[format];
   const url = URL.createObjectURL(new Blob([write(finals)], { type: `${type};charset=utf-8` }));

@@ -1,4 +1,4 @@
-// A picture of the microphone's level: the last seconds as bars. Draws in the colours of the stylesheet.
+// Draws the microphone's level during the last seconds as bars, in the colours of the stylesheet.
 
 const FLOOR_DB = -60;
 const CLIP_DB = -3;
@@ -12,7 +12,7 @@ export class LevelMeter {
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
-  /** One block's level in dBFS. */
+  /** Add the level of one block, in dBFS. */
   push(level) {
     this.levels.push(level);
     this.draw();

@@ -1,17 +1,17 @@
-// Unbroken captions over a connection that may break: audio since the last finished utterance is kept and sent again
-// after a reconnect; times and utterance numbers run on. Knows sessions; knows no microphone and no page.
+// Streams audio and receives captions continuously. When the connection is lost, it reconnects and sends the audio
+// since the last finished utterance again. Times and utterance numbers continue.
 
 import { Session } from "./protocol.js";
 
-const REPLAY_MS = 30000; // most audio kept, longer than the longest utterance
-const IDLE_REPLAY_MS = 5000; // kept while nobody speaks
-const BACKLOG_MS = 5000; // most audio handed to the network at once
+const REPLAY_MS = 30000; // most audio buffered, longer than the longest utterance
+const IDLE_REPLAY_MS = 5000; // audio buffered while no utterance is in progress
+const BACKLOG_MS = 5000; // most audio queued in the websocket
 const FIRST_WAIT_MS = 500;
 const MAX_WAIT_MS = 20000;
 const FINISH_MS = 10000; // longest wait for the last finals after stop
 const RETRYABLE_CLIENT_ERRORS = new Set(["idle_timeout", "slow_reader", "start_timeout"]);
 
-/** The newest `maxBytes` of a stream, addressed by their offset from its beginning. */
+/** Holds the newest `maxBytes` bytes of a stream, addressed by their offset from its start. */
 export class ReplayBuffer {
   constructor(maxBytes) {
     this.maxBytes = maxBytes;
@@ -26,7 +26,7 @@ export class ReplayBuffer {
     this.release(this.end - this.maxBytes);
   }
 
-  /** The rest of the chunk that `offset` lies in; null at the end. */
+  /** Return the rest of the chunk that contains `offset`; null at the end. */
   read(offset) {
     const chunk = this.chunks.find(({ at, bytes }) => offset < at + bytes.length);
     return chunk ? chunk.bytes.subarray(offset - chunk.at) : null;
@@ -40,7 +40,7 @@ export class ReplayBuffer {
   }
 }
 
-/** The wait before try number `tries` (from 0), with jitter; a server's own wish is a floor. */
+/** The waiting time before attempt number `tries` (from 0), with jitter, and at least `retryAfterMs`. */
 export function backoffMs(tries, retryAfterMs, random = Math.random) {
   const window = Math.min(MAX_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.min(tries, 30));
   const jitter = (window / 2) * random();
@@ -48,9 +48,9 @@ export function backoffMs(tries, retryAfterMs, random = Math.random) {
 }
 
 /**
- * Captions of one recording. `on.message(message)` gets the server's messages, `on.status(status)` the state of the
- * connection: {state: "connecting" | "live" | "waiting" | "ended", failure?, waitMs?, lostMs?}. The state "ended" comes
- * once and last; its failure is null when all was heard.
+ * Streams one recording. Calls `on.message(message)` for every message of the server, and `on.status(status)` when the
+ * connection changes: {state: "connecting" | "live" | "waiting" | "ended", failure?, waitMs?, lostMs?}. The state
+ * "ended" is the last one; its failure is null if all audio was recognised.
  */
 export class LiveStream {
   constructor({ url, start, originMs = 0, firstUtterance = 0, on }) {
@@ -68,12 +68,12 @@ export class LiveStream {
     this.connect();
   }
 
-  /** Whole samples of `ms`, in bytes. */
+  /** The size of `ms` milliseconds of audio in bytes, as a whole number of samples. */
   bytes(ms) {
     return 2 * Math.round((ms * this.bytesPerMs) / 2);
   }
 
-  /** Where the recording stands, in milliseconds. */
+  /** The duration of the recording so far, in milliseconds. */
   get positionMs() {
     return this.baseMs + Math.round(this.buffer.end / this.bytesPerMs);
   }
@@ -84,7 +84,7 @@ export class LiveStream {
     this.sendBuffered();
   }
 
-  /** No more audio: send what is left and `stop`, wait for the last finals. */
+  /** End the audio: send the rest and `stop`, then wait for the last finals. */
   finish() {
     if (this.over || this.finishing) return;
     this.finishing = true;

@@ -1,4 +1,4 @@
-// The page: buttons, keys and words around one LiveStream at a time.
+// Connects the page's controls, keys and texts to one LiveStream at a time.
 
 import { Appearance } from "./appearance.js";
 import { CaptionView } from "./captions.js";
@@ -12,6 +12,7 @@ import { joinWords } from "./words.js";
 
 const SILENT_DB = -70;
 const SILENT_BLOCKS = 80; // four seconds
+const SILENCE_ALERT = "No sound from the microphone. Check that it is not muted, and that the right one is selected.";
 
 const element = (id) => document.getElementById(id);
 const settings = loadSettings();
@@ -24,9 +25,9 @@ const appearance = new Appearance(settings, () => {
 
 let token = loadToken();
 let finals = [];
-let lastPartial = null; // the running utterance's newest partial
-let recording = null; // {microphone, stream} while one runs
-let recordedMs = 0; // by recordings that have ended
+let lastPartial = null; // the newest partial of the running utterance
+let recording = null; // {microphone, stream} of the running recording
+let recordedMs = 0; // duration of the finished recordings
 let nextUtterance = 0;
 let silentBlocks = 0;
 let countdown = null;
@@ -55,10 +56,10 @@ function setRunning(running) {
 function showWaiting({ failure, waitMs }) {
   const until = performance.now() + waitMs;
   const full = failure.code === "overloaded";
-  setAlert(full ? "The server has no room just now. Meanwhile the last 30 seconds of sound are kept." : failure.message);
+  setAlert(full ? "The server has no free session. The last 30 seconds of audio are kept." : failure.message);
   const tick = () => {
     const seconds = Math.max(1, Math.ceil((until - performance.now()) / 1000));
-    setStatus("waiting", `${full ? "Server full" : "Server away"}, trying again in ${seconds} s`);
+    setStatus("waiting", `${full ? "Server full" : "Disconnected"}, retrying in ${seconds} s`);
   };
   clearInterval(countdown);
   countdown = setInterval(tick, 1000);
@@ -70,7 +71,7 @@ function showWaiting({ failure, waitMs }) {
 async function start() {
   setAlert("");
   setRunning(true);
-  setStatus("connecting", "Asking for the microphone");
+  setStatus("connecting", "Waiting for the microphone");
   silentBlocks = 0;
   const current = { microphone: null, stream: null };
   recording = current;
@@ -121,7 +122,7 @@ async function stop() {
     setStatus("idle", "Ready");
     return;
   }
-  setStatus("finishing", "Finishing the last words");
+  setStatus("finishing", "Finishing");
   element("start").disabled = true;
   await current.microphone.close();
   current.stream.finish();
@@ -139,8 +140,8 @@ function onBlock(current, pcm, level) {
   current.stream.push(pcm);
   element("clock").textContent = clockText(current.stream.positionMs);
   silentBlocks = level < SILENT_DB ? silentBlocks + 1 : 0;
-  if (silentBlocks === SILENT_BLOCKS) setAlert("The microphone gives no sound. Is it muted, or the wrong one chosen?");
-  if (silentBlocks === 0 && element("alert").textContent.startsWith("The microphone gives")) setAlert("");
+  if (silentBlocks === SILENT_BLOCKS) setAlert(SILENCE_ALERT);
+  if (silentBlocks === 0 && element("alert").textContent === SILENCE_ALERT) setAlert("");
 }
 
 function receive(message) {
@@ -174,9 +175,7 @@ function connectionChanged(current, status) {
       break;
     case "live":
       setStatus("live", `Listening · ${status.model} · ${status.latencyMs} ms`);
-      setAlert(
-        status.lostMs ? `${(status.lostMs / 1000).toFixed(1)} s of sound were lost while the server was away.` : "",
-      );
+      setAlert(status.lostMs ? lostText(status.lostMs) : "");
       break;
     case "waiting":
       showWaiting(status);
@@ -185,6 +184,10 @@ function connectionChanged(current, status) {
       ended(current, status.failure);
       break;
   }
+}
+
+function lostText(ms) {
+  return `${(ms / 1000).toFixed(1)} s of audio were lost while disconnected from the server.`;
 }
 
 function ended(current, failure) {
@@ -199,7 +202,7 @@ function ended(current, failure) {
   if (!failure) {
     setStatus("idle", "Stopped");
   } else if (failure.code === "unauthorized") {
-    setStatus("error", "Token needed");
+    setStatus("error", "Token required");
     askToken(failure.message);
   } else {
     setAlert(failure.message);
@@ -207,7 +210,7 @@ function ended(current, failure) {
   }
 }
 
-/** A recording that broke off leaves the words it had. */
+/** Turn the last partial into a final, so that an interrupted recording keeps its words. */
 function keepLastPartial() {
   if (!lastPartial) return;
   const { committed, tail, ...rest } = lastPartial;
@@ -218,7 +221,7 @@ async function keepAwake() {
   try {
     wakeLock = await navigator.wakeLock.request("screen");
   } catch {
-    // not in this browser, or not now: the screen may sleep
+    // not supported, or not allowed now: the screen may turn off
   }
 }
 
@@ -243,7 +246,7 @@ async function fillDevices() {
   const options = (await listMicrophones()).map(({ deviceId, label }, index) => {
     return new Option(label || `Microphone ${index + 1}`, deviceId);
   });
-  select.replaceChildren(new Option("The browser’s default", ""), ...options);
+  select.replaceChildren(new Option("Browser default", ""), ...options);
   select.value = settings.device;
   if (select.selectedIndex < 0) select.value = "";
 }
@@ -273,7 +276,7 @@ function setDownloads() {
 }
 
 function clear() {
-  if (!confirm("Clear all captions? They cannot be brought back.")) return;
+  if (!confirm("Clear all captions? This cannot be undone.")) return;
   finals = [];
   view.clear();
   setDownloads();
@@ -288,7 +291,7 @@ function clockText(ms) {
   return hours ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
 }
 
-// wiring
+// events
 
 const KEYS = {
   " ": toggle,

@@ -1,20 +1,20 @@
-// The microphone: permission, device choice, the worklet that captures it. Knows no socket and no page.
+// Opens the microphone: permission, choice of the device, and the worklet that captures the audio.
 
 const BLOCK_MS = 50;
-const MAX_RATE = 48000; // what the protocol takes
+const MAX_RATE = 48000; // the protocol's limit, in Hz
 
-/** Why there is no sound, in words for a person. */
+/** Says in its message why the microphone cannot be used, and what to do. */
 export class MicrophoneError extends Error {}
 
 const REASONS = {
   NotAllowedError:
-    "The browser may not use the microphone. Allow it for this page (the icon beside the address) and start again.",
-  NotFoundError: "No microphone was found. Plug one in and start again.",
-  OverconstrainedError: "The chosen microphone is no longer there. Choose another one in the settings.",
-  NotReadableError: "Another program holds the microphone. Close it there and start again.",
+    "The browser is not allowed to use the microphone. Allow it with the icon next to the address, then start again.",
+  NotFoundError: "No microphone was found. Connect one and start again.",
+  OverconstrainedError: "The selected microphone is not connected. Connect it, or choose another one in the settings.",
+  NotReadableError: "Another program is using the microphone. Close that program and start again.",
 };
 
-/** The recording devices; their names are empty until the microphone has been allowed once. */
+/** List the microphones. Their names are empty until the user has allowed access once. */
 export async function listMicrophones() {
   if (!navigator.mediaDevices) return [];
   const devices = await navigator.mediaDevices.enumerateDevices();
@@ -22,14 +22,14 @@ export async function listMicrophones() {
 }
 
 /**
- * An open microphone. `onBlock(pcm, level)` gets an ArrayBuffer of mono 16-bit samples and its level in dBFS about
- * twenty times a second; `onLost(error)` is called if the device goes away.
+ * An open microphone. `onBlock(pcm, level)` is called about twenty times per second with an ArrayBuffer of mono 16-bit
+ * samples and its level in dBFS; `onLost(error)` is called if the device is disconnected.
  */
 export class Microphone {
   static async open({ device, autoLevel }, onBlock, onLost) {
     if (!navigator.mediaDevices?.getUserMedia) {
       throw new MicrophoneError(
-        "Browsers give the microphone only to pages opened over https or on localhost. Open this page that way.",
+        "Browsers allow the microphone only on pages from https or localhost. Open this page with such an address.",
       );
     }
     const microphone = new Microphone();
@@ -69,7 +69,7 @@ export class Microphone {
     });
     this.context.createMediaStreamSource(this.stream).connect(this.node);
     for (const track of this.stream.getAudioTracks()) {
-      track.onended = () => onLost(new MicrophoneError("The microphone went away. Plug it in and start again."));
+      track.onended = () => onLost(new MicrophoneError("The microphone was disconnected. Connect it and start again."));
     }
   }
 
@@ -77,7 +77,7 @@ export class Microphone {
     return this.context.sampleRate;
   }
 
-  /** Stop after the last captured sample has been given out. */
+  /** Stop after the last captured block has been passed to `onBlock`. */
   async close() {
     this.node.port.postMessage("stop");
     await Promise.race([this.flushed, new Promise((resolve) => setTimeout(resolve, 500))]);

@@ -1,8 +1,8 @@
-// One session over one websocket, version 1 of the protocol. Knows no microphone and no page.
+// Runs one session over one websocket, with version 1 of the protocol.
 
 const OPEN_TIMEOUT_MS = 10000;
 
-/** Where the daemon that served this page takes sessions. */
+/** The websocket address of the daemon that served this page. */
 export function streamUrl(location) {
   const url = new URL("v1/stream", location.href);
   url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
@@ -11,7 +11,7 @@ export function streamUrl(location) {
   return url.href;
 }
 
-/** "Name" or "Name:12", one a line, to the protocol's hotwords. */
+/** Parse hotwords, one per line, such as "Name" or "Name:12" (with a boost). */
 export function parseHotwords(text) {
   return text
     .split("\n")
@@ -24,8 +24,8 @@ export function parseHotwords(text) {
 }
 
 /**
- * A session. `on.ready(message)` when audio may be sent, `on.message(message)` for all that follows, and exactly once
- * `on.ended(failure)`: null after `done`, else {code, message, fault, retryAfterMs}.
+ * A session. Calls `on.ready(message)` when audio may be sent, `on.message(message)` for every later message, and once,
+ * at the end, `on.ended(failure)`: null after `done`, otherwise {code, message, fault, retryAfterMs}.
  */
 export class Session {
   constructor(url, start, on) {
@@ -43,7 +43,7 @@ export class Session {
     switch (message.type) {
       case "ready":
         clearTimeout(this.timer);
-        this.failure = { code: "connection_failed", message: "The connection to the server broke.", fault: "server" };
+        this.failure = { ...this.failure, message: "The connection to the server was lost." };
         this.on.ready(message);
         break;
       case "error":
@@ -66,7 +66,7 @@ export class Session {
     if (this.socket.readyState === WebSocket.OPEN) this.socket.send(data);
   }
 
-  /** Bytes the network has not taken yet. */
+  /** Bytes that are queued in the websocket. */
   get backlog() {
     return this.socket.bufferedAmount;
   }

@@ -1,12 +1,12 @@
-// What the page remembers: in this browser only, and the token no longer than the tab lives.
+// Stores the settings in the browser, and the token until the tab is closed.
 
 const KEY = "streamasr.settings";
 const TOKEN_KEY = "streamasr.token";
 
-// the browser's level control changes the sound: of use to faint microphones, a loss to all others
+// automatic gain control changes the audio: it helps with quiet microphones only
 const DEFAULTS = { device: "", autoLevel: false, latencyMs: 640, hotwords: "", fontStep: 2, theme: "auto" };
 
-/** The settings of last time over the defaults; storage may be forbidden, then the defaults. */
+/** Load the stored settings, with defaults for the others. Storage may be disabled. */
 export function loadSettings() {
   try {
     return { ...DEFAULTS, ...JSON.parse(localStorage.getItem(KEY) ?? "{}") };
@@ -19,11 +19,11 @@ export function saveSettings(settings) {
   try {
     localStorage.setItem(KEY, JSON.stringify(settings));
   } catch {
-    // a private window: the settings last as long as the page
+    // storage is disabled: the settings last until the page is closed
   }
 }
 
-/** The token from `#token=…` (which then leaves the address bar), or the tab's. */
+/** Take the token from `#token=…` and remove it from the address bar, or load the tab's stored token. */
 export function loadToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given) {

@@ -1,5 +1,5 @@
-// Finished utterances to text, SRT and WebVTT. The same algorithm as the Python client's subtitles.py, where it is
-// explained; a test holds the two together.
+// Converts finished utterances to text, SRT and WebVTT. The algorithm is explained in the Python client's subtitles.py;
+// a test compares the two.
 
 import { joinWords, splitWords } from "./words.js";
 
@@ -20,7 +20,7 @@ export function toVtt(finals) {
   return "WEBVTT\n\n" + cues(finals).map((cue) => block([times(cue, "."), ...cue.lines.map(escaped)])).join("");
 }
 
-/** Utterances in order of time to cues that do not overlap: {startMs, endMs, lines}. */
+/** Split utterances, given in order of time, into cues that do not overlap: {startMs, endMs, lines}. */
 export function cues(finals) {
   const result = finals.flatMap((final) => utteranceCues(timedWords(final)));
   result.forEach((cue, index) => {

@@ -1,4 +1,5 @@
-// Words to text and back, as streamasr/text.py does it: no space between two characters of Chinese or Japanese.
+// Joins words to text and splits text into words, like streamasr/text.py: no space between Chinese or Japanese
+// characters.
 
 const SPACELESS =
   "\\u2e80-\\u2fdf\\u3005-\\u3007\\u3021-\\u3029\\u3040-\\u30ff\\u31f0-\\u31ff\\u3400-\\u4dbf\\u4e00-\\u9fff" +

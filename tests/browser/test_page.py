@@ -234,8 +234,8 @@ async def test_a_lost_connection_is_told_and_mended(page: Any, daemon: Any) -> N
     await page.goto(daemon.url)
     await page.press(" ")
     await page.wait_for("document.getElementById('status').dataset.state === 'waiting'")
-    assert "trying again in 1 s" in await page.text("#status-text")
-    assert await page.text("#alert") == "The connection to the server broke."
+    assert "retrying in 1 s" in await page.text("#status-text")
+    assert await page.text("#alert") == "The connection to the server was lost."
     await page.wait_for("document.querySelectorAll('[data-finals] p').length === 2")
     assert await page.text("[data-finals] p:last-child") == "back again"
     assert await page.evaluate("document.getElementById('alert').hidden")
@@ -252,7 +252,7 @@ async def test_a_full_server_is_asked_again_when_it_said(page: Any, daemon: Any)
     await page.goto(daemon.url)
     await page.press(" ")
     await page.wait_for("document.getElementById('status').dataset.state === 'waiting'")
-    assert await page.text("#status-text") == "Server full, trying again in 2 s"
+    assert await page.text("#status-text") == "Server full, retrying in 2 s"
     await page.wait_for("document.querySelectorAll('[data-finals] p').length === 1")
 
 
@@ -289,9 +289,9 @@ async def test_the_token_of_the_address_is_used_and_hidden(page: Any, daemon: An
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("NotAllowedError", "may not use the microphone"),
+        ("NotAllowedError", "not allowed to use the microphone"),
         ("NotFoundError", "No microphone was found"),
-        ("NotReadableError", "Another program holds the microphone"),
+        ("NotReadableError", "Another program is using the microphone"),
     ],
 )
 async def test_microphone_trouble_is_explained(page: Any, daemon: Any, name: str, words: str) -> None:

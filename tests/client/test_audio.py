@@ -47,7 +47,7 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
         SoundFile(tmp_path / "gone.wav")
     text = tmp_path / "notes.txt"
     text.write_text("hello")
-    with pytest.raises(MediaError, match=r"notes\.txt: not a sound file .*WAV, FLAC"):
+    with pytest.raises(MediaError, match=r"notes\.txt: not a readable audio file .*WAV, FLAC"):
         SoundFile(text)
 
 

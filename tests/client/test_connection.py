@@ -78,7 +78,7 @@ async def test_nobody_there() -> None:
 
 
 async def test_not_an_address() -> None:
-    with pytest.raises(ConfigError, match=r"not a websocket address.*one looks like ws://"):
+    with pytest.raises(ConfigError, match=r"not a websocket address.*an example is ws://"):
         async with open_session("http:/nowhere", Start()):
             pass
 
@@ -117,7 +117,7 @@ async def test_a_broken_connection_is_not_an_end(daemon: Any) -> None:
         await talk.socket.close(1001, "upgrade")
 
     daemon.scripts = [breaks, leaves]
-    for pattern in ("connection to the daemon broke", "shutting down: upgrade"):
+    for pattern in ("connection to the daemon was lost", "shutting down: upgrade"):
         with pytest.raises(ConnectionFailed, match=pattern):
             async with open_session(daemon.url, Start()) as session:
                 assert [message async for message in session.messages()] == []

@@ -103,7 +103,7 @@ async def test_after_a_break_times_numbers_and_audio_run_on(
     (waiting,) = [
         event for event in events if isinstance(event, ConnectionStatus) and event.state == "waiting"
     ]
-    assert "broke" in waiting.message
+    assert "connection to the daemon was lost" in waiting.message
 
 
 async def test_while_nobody_speaks_little_is_sent_again(daemon: Any, make_source: Any) -> None:

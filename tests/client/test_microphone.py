@@ -66,7 +66,11 @@ def test_devices_are_listed_and_chosen() -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "message"),
-    [("usb", "'usb' fits several devices"), ("0", "no recording device fits '0'"), ("x", "fits 'x'")],
+    [
+        ("usb", "'usb' matches several devices"),
+        ("0", "no recording device matches '0'"),
+        ("x", "matches 'x'"),
+    ],
 )
 def test_a_wrong_choice_lists_what_there_is(wanted: str, message: str) -> None:
     with pytest.raises(MicrophoneError, match=message) as caught:
