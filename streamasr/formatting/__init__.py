@@ -12,18 +12,18 @@ from typing import NamedTuple, Protocol
 from streamasr.errors import ConfigError
 
 
-class Piece(NamedTuple):
+class WrittenWord(NamedTuple):
     """A word in written form."""
 
     text: str
     num_words: int
-    """How many spoken-form words it replaces. The pieces of a text cover all its words, in order."""
+    """How many spoken-form words it replaces. The written words of a text cover all its words, in order."""
 
 
 class Formatter(Protocol):
     """The rules of one language."""
 
-    def write(self, words: Sequence[str], *, begins_sentence: bool) -> list[Piece]:
+    def write(self, words: Sequence[str], *, begins_sentence: bool) -> list[WrittenWord]:
         """Return ``words`` in written form.
 
         Args:

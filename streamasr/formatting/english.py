@@ -12,7 +12,7 @@ from itertools import groupby
 
 from text_to_num import find_numbers
 
-from streamasr.formatting import Piece
+from streamasr.formatting import WrittenWord
 
 _SCALES = "hundred thousand million billion trillion"
 _NUMBERS = f"""
@@ -77,15 +77,15 @@ class _Number:
 class EnglishFormatter:
     """See :class:`streamasr.formatting.Formatter`."""
 
-    def write(self, words: Sequence[str], *, begins_sentence: bool) -> list[Piece]:
+    def write(self, words: Sequence[str], *, begins_sentence: bool) -> list[WrittenWord]:
         """Return ``words`` with digits and capitals."""
-        pieces: list[Piece] = []
+        pieces: list[WrittenWord] = []
         for numeric, group in groupby(words, key=_RUN.__contains__):
             run = list(group)
-            pieces += _with_digits(run) if numeric else [Piece(word, 1) for word in run]
-        pieces = [Piece(_capital(p.text), p.num_words) if p.text in _I else p for p in pieces]
+            pieces += _with_digits(run) if numeric else [WrittenWord(word, 1) for word in run]
+        pieces = [WrittenWord(_capital(p.text), p.num_words) if p.text in _I else p for p in pieces]
         if begins_sentence and pieces:
-            pieces[0] = Piece(_capital(pieces[0].text), pieces[0].num_words)
+            pieces[0] = WrittenWord(_capital(pieces[0].text), pieces[0].num_words)
         return pieces
 
     def stable_count(self, words: Sequence[str]) -> int:
@@ -103,13 +103,13 @@ def _capital(word: str) -> str:
     return word[:1].upper() + word[1:]
 
 
-def _with_digits(run: list[str]) -> Iterator[Piece]:
+def _with_digits(run: list[str]) -> Iterator[WrittenWord]:
     at = 0
     for number in _in_digits(_years(_numbers(run), run)):
-        yield from (Piece(word, 1) for word in run[at : number.start])
-        yield Piece(_grouped(number), number.end - number.start)
+        yield from (WrittenWord(word, 1) for word in run[at : number.start])
+        yield WrittenWord(_grouped(number), number.end - number.start)
         at = number.end
-    yield from (Piece(word, 1) for word in run[at:])
+    yield from (WrittenWord(word, 1) for word in run[at:])
 
 
 def _numbers(run: list[str]) -> list[_Number]:
