@@ -1,4 +1,4 @@
-"""Scaled dot-product attention by the way that is fastest where it runs.
+"""Compute scaled dot-product attention with the implementation that is fastest on the device.
 
 Shape suffixes: B batch, H heads, T queries, S keys, K head width.
 """
@@ -11,9 +11,9 @@ from torch import Tensor
 
 
 def attention(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, visible: Tensor | None) -> Tensor:
-    """What each query gathers, [B, H, T, K] (Vaswani et al. 2017, equation 1).
+    """Return the context of each query, [B, H, T, K] (Vaswani et al. 2017, equation 1).
 
-    PyTorch's fused attention saves memory, but on a CPU its backward pass takes twice as long as that of its parts.
+    PyTorch's fused attention saves memory, but on a CPU its backward pass takes twice as long as separate operations.
 
     Args:
         q_BHTK: queries.

@@ -1,4 +1,4 @@
-"""What every chunked encoder needs: the mask that streaming gives, and tensors that keep the newest frames.
+"""Build attention masks for streaming, and keep the newest frames of a tensor.
 
 Shape suffixes: B batch, T frames, C cached frames, S both.
 """
@@ -12,10 +12,10 @@ from torch import Tensor
 def streaming_mask(
     lengths_B: Tensor, frames: int, chunk_frames: int | Tensor | None, left_context: int
 ) -> Tensor:
-    """Which frames a frame may look at when streaming: [B, 1, T, T], true where query (row) sees key (column).
+    """The attention mask of streaming: [B, 1, T, T], true where a query (row) sees a key (column).
 
-    A frame sees its own chunk and ``left_context`` frames before that chunk, nothing beyond its row's length (every
-    frame sees itself, so that no row of the softmax is empty). ``chunk_frames=None`` lifts the chunk limits.
+    A frame sees its own chunk and ``left_context`` frames before it, within its row's length. Every frame sees
+    itself, so that no row of the softmax is empty. ``chunk_frames=None`` gives full context.
     """
     device = lengths_B.device
     time_T = torch.arange(frames, device=device)
@@ -32,12 +32,12 @@ def streaming_mask(
 
 
 def newest(x: Tensor, lengths_B: Tensor, count: int) -> Tensor:
-    """The last ``count`` real frames along dim -2 of ``x``, whose rows hold ``count`` old frames, then new ones.
+    """The last ``count`` valid frames along dim -2 of ``x``, whose rows hold ``count`` old frames, then new ones.
 
-    Of the new frames the first ``lengths_B`` are real.
+    The first ``lengths_B`` of the new frames are valid.
     """
     new = x.shape[-2] - count
-    # Looking at the lengths would stall a GPU, and a graph that is exported is for rows of any lengths.
+    # Reading the lengths would synchronise a GPU, and an exported graph is for rows of any lengths.
     if not (x.is_cuda or torch.compiler.is_exporting()) and bool((lengths_B == new).all()):
         return x[..., new:, :]
     index_BC = lengths_B[:, None] + torch.arange(count, device=x.device)
@@ -46,10 +46,10 @@ def newest(x: Tensor, lengths_B: Tensor, count: int) -> Tensor:
 
 
 def cached_mask(cached_B: Tensor, cache: int, fresh_B: Tensor, frames: int) -> Tensor:
-    """What a step's queries see of a cache and the fresh frames behind it: [B, 1, 1, cache + frames].
+    """The mask of a step's queries over the cache and the new frames after it: [B, 1, 1, cache + frames].
 
-    Of the cache the newest ``cached_B`` frames are real, of the fresh ones the first ``fresh_B``; one of these is
-    always seen, so that no row of the softmax is empty.
+    The newest ``cached_B`` frames of the cache are valid, and the first ``fresh_B`` new ones. At least one new frame
+    is visible, so that no row of the softmax is empty.
     """
     age_C = torch.arange(cache, 0, -1, device=cached_B.device)
     fresh_T = torch.arange(frames, device=cached_B.device)

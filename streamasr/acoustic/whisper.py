@@ -1,9 +1,8 @@
-"""The Whisper encoder (Radford et al. 2022) as a chunked causal CTC encoder with a rolling state.
+"""Encode mel frames with Whisper's encoder (Radford et al. 2022), made chunked and causal, with a rolling state.
 
-Three things differ from Whisper, see docs/architecture.md: the convolution stem is causal, attention sees its own
-chunk and a limited left context, and the sinusoidal positions repeat so that they never run out. A fourth is an
-option: after some layers every two frames are merged into one. The layers before are the early ones here, those
-behind the late ones; without merging all are late.
+Three things differ from Whisper, see docs/encoders.md: the convolution stem is causal, attention sees its own chunk
+and a limited left context, and the sinusoidal positions repeat. An option merges every two frames into one after
+some layers: the layers before are called early here, those after it late. Without merging all layers are late.
 
 Shape suffixes: B batch, T frames, M mel bands, D model width, L layers, H heads, K head width, C cached frames,
 E early layers, F frames cached for them, V tokens.
@@ -28,20 +27,20 @@ _LONGEST_WAVELENGTH = 10_000.0
 
 
 class WhisperState(NamedTuple):
-    """What a stream remembers. Batch is dim 0 of every leaf."""
+    """A stream's state. Batch is dim 0 of every leaf."""
 
     mel_tail_BTM: Tensor
-    """The last mel frames that the stem's first convolution still reaches back to."""
+    """The newest mel frames, which the stem's first convolution still needs."""
     stem_tail_BTD: Tensor
-    """The same between the stem's two convolutions."""
+    """The newest frames between the stem's two convolutions."""
     early_keys_BEHFK: Tensor
     early_values_BEHFK: Tensor
-    """The left context of every layer before the merging, newest last; twice as many frames as behind it."""
+    """The left context of every early layer, newest last; twice as many frames as in the late layers."""
     keys_BLHCK: Tensor
     values_BLHCK: Tensor
-    """The same of every other layer."""
+    """The left context of every late layer."""
     cached_B: Tensor
-    """How many of the C cached frames are real."""
+    """How many of the C cached frames are valid."""
     position_B: Tensor
     """Index of the stem's next frame in the periodic position table."""
 
@@ -60,7 +59,7 @@ class Block(nn.Module):
         self.mlp_out = nn.Linear(4 * dim, dim)
 
     def forward(self, x_BTD: Tensor, visible: Tensor | None) -> Tensor:
-        """A whole sequence attending to itself where ``visible`` allows it."""
+        """Run a whole sequence with the attention mask ``visible``."""
         return self.attend(x_BTD, *self.project(x_BTD), visible)
 
     def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,12 +97,12 @@ class WhisperEncoder(Encoder[WhisperState]):
         self.conv2 = nn.Conv1d(config.dim, config.dim, config.stem_kernel, stride=config.stem_stride)
         self.stem_tails = (config.stem_kernel - 1, config.stem_kernel - config.stem_stride)
         for conv in (self.conv1, self.conv2):
-            # torch's default would leave the sound an order of magnitude fainter than the positions added to it.
+            # torch's default would leave the output an order of magnitude smaller than the positions added to it.
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
         self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.layers))
         self.merge = nn.Linear(MERGED * config.dim, config.dim) if config.merge_after_layers else None
         if self.merge is not None:
-            # The mean of both frames: what pretrained layers behind it find most like what they know.
+            # The mean of both frames is closest to the input that pretrained late layers expect.
             with torch.no_grad():
                 self.merge.weight.copy_(torch.eye(config.dim).repeat(1, MERGED) / MERGED)
                 self.merge.bias.zero_()
@@ -115,7 +114,7 @@ class WhisperEncoder(Encoder[WhisperState]):
         self.register_buffer("positions_PD", table_PD, persistent=False)
 
     def initial_state(self, batch: int) -> WhisperState:
-        """The state of ``batch`` streams that have heard nothing; see the Protocol."""
+        """The state of ``batch`` new streams; see the Protocol."""
         c = self.config
         like = self.head.weight
         width, early = c.dim // c.heads, c.merge_after_layers
@@ -135,33 +134,33 @@ class WhisperEncoder(Encoder[WhisperState]):
     def step(
         self, state: WhisperState, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
     ) -> StepOutput[WhisperState]:
-        """One chunk of each stream; see the Protocol. ``mel_BTM`` has whole encoder frames."""
+        """Encode one chunk of each stream; see the Protocol. ``mel_BTM`` has whole encoder frames."""
         c = self.config
         advance_B = lengths_B if advance_B is None else advance_B
-        x_BTD, heard_BTM, middle_BTD = self._stem(mel_BTM, state.mel_tail_BTM, state.stem_tail_BTD)
+        x_BTD, extended_BTM, middle_BTD = self._stem(mel_BTM, state.mel_tail_BTM, state.stem_tail_BTD)
         x_BTD = x_BTD + self._positions(state.position_B, x_BTD.shape[1])
-        stem_heard = _Heard(lengths_B // c.stem_stride, advance_B // c.stem_stride)
-        heard = _Heard(lengths_B // c.subsampling, advance_B // c.subsampling)
+        stem_frames = _NewFrames(lengths_B // c.stem_stride, advance_B // c.stem_stride)
+        new = _NewFrames(lengths_B // c.subsampling, advance_B // c.subsampling)
         early_keys, early_values = state.early_keys_BEHFK, state.early_values_BEHFK
         if self.merge is not None:
-            x_BTD, early_keys, early_values = _through(
-                self.early, x_BTD, (early_keys, early_values), state.cached_B * c.merge_frames, stem_heard
+            x_BTD, early_keys, early_values = _run_layers(
+                self.early, x_BTD, (early_keys, early_values), state.cached_B * c.merge_frames, stem_frames
             )
             x_BTD = self._merge(x_BTD)
-        x_BTD, keys, values = _through(
-            self.late, x_BTD, (state.keys_BLHCK, state.values_BLHCK), state.cached_B, heard
+        x_BTD, keys, values = _run_layers(
+            self.late, x_BTD, (state.keys_BLHCK, state.values_BLHCK), state.cached_B, new
         )
         new_state = WhisperState(
-            mel_tail_BTM=newest(heard_BTM, advance_B, self.stem_tails[0]),
+            mel_tail_BTM=newest(extended_BTM, advance_B, self.stem_tails[0]),
             stem_tail_BTD=newest(middle_BTD, advance_B, self.stem_tails[1]),
             early_keys_BEHFK=early_keys,
             early_values_BEHFK=early_values,
             keys_BLHCK=keys,
             values_BLHCK=values,
-            cached_B=(state.cached_B + heard.kept_B).clamp(max=c.left_context_frames),
-            position_B=(state.position_B + stem_heard.kept_B) % c.position_period_frames,
+            cached_B=(state.cached_B + new.kept_B).clamp(max=c.left_context_frames),
+            position_B=(state.position_B + stem_frames.kept_B) % c.position_period_frames,
         )
-        return StepOutput(new_state, self.log_probs(self.final_norm(x_BTD)), heard.kept_B)
+        return StepOutput(new_state, self.log_probs(self.final_norm(x_BTD)), new.kept_B)
 
     def encode(
         self,
@@ -173,7 +172,7 @@ class WhisperEncoder(Encoder[WhisperState]):
         tap_layer: int | None = None,
         checkpoint_layers: bool = False,
     ) -> Encoded:
-        """Hidden states of whole utterances under the streaming mask; see :class:`Encoder`.
+        """Compute hidden states of whole utterances under the streaming mask; see :class:`Encoder`.
 
         ``mel_BTM`` has whole encoder frames.
         """
@@ -210,18 +209,18 @@ class WhisperEncoder(Encoder[WhisperState]):
     def _stem(
         self, mel_BTM: Tensor, mel_tail_BTM: Tensor, stem_tail_BTD: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The stem's output, and the inputs of its two convolutions, tails in front."""
-        heard_BTM = torch.cat((mel_tail_BTM, mel_BTM), dim=1)
-        middle_BDT = F.gelu(self.conv1(heard_BTM.transpose(1, 2)))
+        """Return the stem's output, and the inputs of its two convolutions, carried frames first."""
+        extended_BTM = torch.cat((mel_tail_BTM, mel_BTM), dim=1)
+        middle_BDT = F.gelu(self.conv1(extended_BTM.transpose(1, 2)))
         middle_BTD = torch.cat((stem_tail_BTD.to(middle_BDT.dtype), middle_BDT.transpose(1, 2)), dim=1)
         x_BTD = F.gelu(self._conv2(middle_BTD.transpose(1, 2))).transpose(1, 2)
-        return x_BTD, heard_BTM, middle_BTD
+        return x_BTD, extended_BTM, middle_BTD
 
     def _conv2(self, middle_BDT: Tensor) -> Tensor:
-        """The second convolution, summed in float64 where float32 is asked to be exact; a step costs a tenth more.
+        """Compute the second convolution, summing in float64 in float32 inference; a step takes a tenth longer.
 
-        With Whisper's weights the layers behind it multiply what rounding leaves here: it was most of the log-probs'
-        error, up to 6e-4 on processors without AVX-512, a third of that now.
+        With Whisper's weights the layers above amplify the rounding errors of this convolution: they were most of the
+        log-probs' error, up to 6e-4 on processors without AVX-512, and are a third of that now.
         """
         conv = self.conv2
         if self.training or middle_BDT.dtype != torch.float32 or torch.compiler.is_exporting():
@@ -238,16 +237,16 @@ class WhisperEncoder(Encoder[WhisperState]):
 
     @property
     def early(self) -> nn.ModuleList:
-        """The layers before the merging."""
+        """The layers before merging."""
         return self.blocks[: self.config.merge_after_layers]
 
     @property
     def late(self) -> nn.ModuleList:
-        """The layers behind it; all of them where nothing is merged."""
+        """The layers after merging; all layers if nothing is merged."""
         return self.blocks[self.config.merge_after_layers :]
 
     def _merge(self, x_BTD: Tensor) -> Tensor:
-        """One frame of every two."""
+        """Merge every two frames into one."""
         assert self.merge is not None
         merged_BTD: Tensor = self.merge(x_BTD.reshape(x_BTD.shape[0], -1, MERGED * self.config.dim))
         return merged_BTD
@@ -255,34 +254,34 @@ class WhisperEncoder(Encoder[WhisperState]):
     def _positions(self, first_B: Tensor, frames: int) -> Tensor:
         c, table_PD = self.config, self.positions_PD
         if torch.compiler.is_exporting():
-            # A graph computes the table when it is loaded; it would hold megabytes else.
+            # A graph computes the table when it is loaded; storing it would take megabytes.
             table_PD = periodic_positions(c.position_period_frames, c.position_wavelength_frames, c.dim)
         index_BT = first_B[:, None] + torch.arange(frames, device=first_B.device)
         return table_PD[index_BT % c.position_period_frames]
 
 
-class _Heard(NamedTuple):
-    """Fresh frames of each row."""
+class _NewFrames(NamedTuple):
+    """How many frames of a step are new, in each row."""
 
     frames_B: Tensor
     kept_B: Tensor
-    """Those of them by which the stream moves on; the others are heard again."""
+    """How many of them the stream advances by; the rest is look-ahead."""
 
 
-def _through(
+def _run_layers(
     blocks: nn.ModuleList,
     x_BTD: Tensor,
     cache: tuple[Tensor, Tensor],
     cached_B: Tensor,
-    heard: _Heard,
+    new: _NewFrames,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Fresh frames through layers with a cache of keys and values [B, L, H, C, K].
+    """Run new frames through layers with a cache of keys and values [B, L, H, C, K].
 
-    The newest ``cached_B`` frames of the cache are real. Returns what comes out, and keys and values one chunk later.
+    The newest ``cached_B`` frames of the cache are valid. Returns the output, and the cache after this step.
     """
     keys_BLHCK, values_BLHCK = cache
     C = keys_BLHCK.shape[3]
-    visible_BHTS = cached_mask(cached_B, C, heard.frames_B, x_BTD.shape[1])
+    visible_BHTS = cached_mask(cached_B, C, new.frames_B, x_BTD.shape[1])
     keys, values = [], []
     for layer, block in enumerate(blocks):
         assert isinstance(block, Block)
@@ -290,18 +289,18 @@ def _through(
         k_BHSK = torch.cat((keys_BLHCK[:, layer], k_BHTK), dim=2)
         v_BHSK = torch.cat((values_BLHCK[:, layer], v_BHTK), dim=2)
         x_BTD = block.attend(x_BTD, q_BHTK, k_BHSK, v_BHSK, visible_BHTS)
-        keys.append(newest(k_BHSK, heard.kept_B, C))
-        values.append(newest(v_BHSK, heard.kept_B, C))
+        keys.append(newest(k_BHSK, new.kept_B, C))
+        values.append(newest(v_BHSK, new.kept_B, C))
     return x_BTD, torch.stack(keys, dim=1), torch.stack(values, dim=1)
 
 
 def periodic_positions(period: int, longest_wavelength: int, dim: int) -> Tensor:
-    """Whisper's sinusoids [period, dim], to be repeated without an end.
+    """Compute Whisper's sinusoids [period, dim], to be repeated endlessly.
 
     With ``longest_wavelength`` 0 they are Whisper's own (Vaswani et al. 2017, section 3.5), cut after ``period``
-    frames: what a pretrained encoder understands. Otherwise every frequency is rounded to a whole number of turns
-    in ``period`` frames, so that the table wraps around without a seam, and longer wavelengths stand still at their
-    value for frame 0: they would tell where in a recording a frame is, of no use to a stream.
+    frames, as a pretrained encoder needs them. Otherwise every frequency is rounded to a whole number of turns in
+    ``period`` frames, so that the table wraps around without a seam, and longer wavelengths keep their value for
+    frame 0: they would encode the position in a recording, which is useless in a stream.
     """
     half = dim // 2
     # Tensors, not numbers: an exported graph would round numbers to float32.

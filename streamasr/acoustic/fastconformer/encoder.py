@@ -1,10 +1,10 @@
-"""The cache-aware streaming FastConformer (Rekesh et al. 2023, Noroozi et al. 2024) as a CTC encoder.
+"""Encode mel frames with the cache-aware streaming FastConformer (Rekesh et al. 2023, Noroozi et al. 2024).
 
-NeMo's checkpoints of it run here with their own weights, see docs/nemo.md. Keys and values are cached, not the
-layers' inputs, and what positions contribute to the scores of a step is computed once for each size of step.
+NeMo's checkpoints run with their own weights, see docs/nemo.md. Keys and values are cached instead of the layers'
+inputs. The contribution of positions to the attention scores is computed once for each step size.
 
 Shape suffixes: B batch, T frames, M mel bands, D model width, L layers, H heads, K head width, C cached frames,
-N distances, X the stem's tails, V tokens.
+N distances, X the stem's carried frames, V tokens.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from streamasr.config import FastConformerEncoderConfig
 
 
 class FastConformerState(NamedTuple):
-    """What a stream remembers. Batch is dim 0 of every leaf."""
+    """A stream's state. Batch is dim 0 of every leaf."""
 
     stem_tail_BX: Tensor
-    """The last frame that each stage of the stem heard."""
+    """The frame that each stage of the stem carries."""
     keys_BLHCK: Tensor
     values_BLHCK: Tensor
     """The left context of every layer, newest last."""
     conv_tail_BLCD: Tensor
-    """The last frames that every layer's convolution heard."""
+    """The newest inputs of every layer's convolution."""
     cached_B: Tensor
-    """How many of the cached keys are real; none only before a stream's first frame."""
+    """How many cached keys are valid; 0 only before a stream's first frame."""
 
 
 class _PositionKeys(NamedTuple):
-    """What :meth:`FastConformerEncoder.position_keys` keeps."""
+    """The cache of :meth:`FastConformerEncoder.position_keys`."""
 
     made_from: object
-    """Tells whether the weights are the same."""
+    """Identifies the weights that it was computed from."""
     frames: int
-    """Encoder frames of the largest step that it serves."""
+    """Encoder frames of the largest step that it covers."""
     keys_LHNK: Tensor
 
 
@@ -69,7 +69,7 @@ class FastConformerEncoder(Encoder[FastConformerState]):
 
     @property
     def layers(self) -> tuple[Block, ...]:
-        """The layers, first one first."""
+        """The layers, bottom first."""
         return tuple(block for block in self.blocks if isinstance(block, Block))
 
     @property
@@ -78,7 +78,7 @@ class FastConformerEncoder(Encoder[FastConformerState]):
         return (self.stem,)
 
     def initial_state(self, batch: int) -> FastConformerState:
-        """The state of ``batch`` streams that have heard nothing; see the Protocol."""
+        """The state of ``batch`` new streams; see the Protocol."""
         c, like = self.config, self.head.weight
         cache = (batch, c.layers, c.heads, c.left_context_frames, c.dim // c.heads)
         return FastConformerState(
@@ -96,8 +96,10 @@ class FastConformerEncoder(Encoder[FastConformerState]):
         lengths_B: Tensor,
         advance_B: Tensor | None = None,
     ) -> StepOutput[FastConformerState]:
-        """One chunk of each stream; see the Protocol."""
-        assert advance_B is None, "a convolution's and the stem's tails are those of whole chunks"
+        """Encode one chunk of each stream; see the Protocol."""
+        assert advance_B is None, (
+            "FastConformer has no look-ahead: its convolutions carry the newest frames of whole chunks"
+        )
         return self.advance(
             state, mel_BTM, lengths_B, self.position_keys(mel_BTM.shape[1] // self.subsampling)
         )
@@ -105,11 +107,11 @@ class FastConformerEncoder(Encoder[FastConformerState]):
     def advance(
         self, state: FastConformerState, mel_BTM: Tensor, lengths_B: Tensor, positions_LHNK: Tensor
     ) -> StepOutput[FastConformerState]:
-        """:meth:`step` with everything it depends on, for who exports it: see :meth:`position_keys`."""
+        """:meth:`step` with the position keys as an argument (see :meth:`position_keys`), for the ONNX export."""
         C = self.config.left_context_frames
         first_B = (state.cached_B == 0) * self.left_padding_frames
         frames_B = (lengths_B + self.subsampling - 1) // self.subsampling * (lengths_B > first_B)
-        x_BTD, heard = self.stem(mel_BTM, first_B, lengths_B, state.stem_tail_BX)
+        x_BTD, stem_inputs = self.stem(mel_BTM, first_B, lengths_B, state.stem_tail_BX)
         x_BTD = x_BTD * self.scale
         visible_BHTS = cached_mask(state.cached_B, C, frames_B, x_BTD.shape[1])
 
@@ -119,12 +121,12 @@ class FastConformerEncoder(Encoder[FastConformerState]):
             k_BHSK = torch.cat((state.keys_BLHCK[:, layer], k_BHTK), dim=2)
             v_BHSK = torch.cat((state.values_BLHCK[:, layer], v_BHTK), dim=2)
             attended_BTD = block.attention.attend(q_BHTK, k_BHSK, v_BHSK, positions_LHNK[layer], visible_BHTS)
-            x_BTD, heard_BTD = block.leave(x_BTD, attended_BTD, state.conv_tail_BLCD[:, layer])
+            x_BTD, conv_input_BTD = block.leave(x_BTD, attended_BTD, state.conv_tail_BLCD[:, layer])
             keys.append(newest(k_BHSK, frames_B, C))
             values.append(newest(v_BHSK, frames_B, C))
-            conv_tails.append(newest(heard_BTD, frames_B, block.conv_tail))
+            conv_tails.append(newest(conv_input_BTD, frames_B, block.conv_tail))
         new_state = FastConformerState(
-            stem_tail_BX=self.stem.tails(heard),
+            stem_tail_BX=self.stem.tails(stem_inputs),
             keys_BLHCK=torch.stack(keys, dim=1),
             values_BLHCK=torch.stack(values, dim=1),
             conv_tail_BLCD=torch.stack(conv_tails, dim=1),
@@ -133,16 +135,16 @@ class FastConformerEncoder(Encoder[FastConformerState]):
         return StepOutput(new_state, self.log_probs(x_BTD), frames_B)
 
     def position_keys(self, frames: int) -> Tensor:
-        """What positions contribute to a step of ``frames`` encoder frames [L, H, N, K], N = C + 2 T - 1.
+        """The position keys of a step of ``frames`` encoder frames: [L, H, N, K] with N = C + 2 T - 1.
 
-        Computed once, for the largest step; kept until the weights that it comes from are others.
+        They are computed once, for the largest step, and cached until the weights change.
         """
         weights = [block.attention.position.weight for block in self.layers]
         made_from = [(weight.data_ptr(), weight._version, weight.dtype) for weight in weights]
         kept = self._positions
         if kept is None or kept.made_from != made_from or kept.frames < frames:
             largest = max(frames, self.chunk_frames[-1])
-            # Not an inference tensor, wherever this is called first: training may meet it later.
+            # Not an inference tensor, even if the first call is in inference mode: training may use it later.
             with torch.inference_mode(False), torch.no_grad():
                 distances_ND = self._distances(self.config.left_context_frames + largest - 1, 1 - largest)
                 keys = [block.attention.position_keys(distances_ND) for block in self.layers]
@@ -160,7 +162,7 @@ class FastConformerEncoder(Encoder[FastConformerState]):
         tap_layer: int | None = None,
         checkpoint_layers: bool = False,
     ) -> Encoded:
-        """Hidden states of whole utterances under the streaming mask; see :class:`Encoder`."""
+        """Compute hidden states of whole utterances under the streaming mask; see :class:`Encoder`."""
         x_BTD, frames_B = self._whole_stem(mel_BTM, lengths_B)
         x_BTD = self.stem_dropout(x_BTD * self.scale)
         T = x_BTD.shape[1]
@@ -177,14 +179,14 @@ class FastConformerEncoder(Encoder[FastConformerState]):
         return Encoded(x_BTD, frames_B, tapped_BTD)
 
     def _whole_stem(self, mel_BTM: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """The stem's output for whole utterances, and its frames."""
-        lead, B = self.left_padding_frames, mel_BTM.shape[0]
-        lacking = -(mel_BTM.shape[1] + lead) % self.subsampling
-        mel_BTM = nn.functional.pad(mel_BTM, (0, 0, lead, lacking))
-        frames_B = (lengths_B + lead + self.subsampling - 1) // self.subsampling * (lengths_B > 0)
-        first_B = torch.full_like(lengths_B, lead)
+        """The stem's output for whole utterances, and the valid frames of each row."""
+        padding, B = self.left_padding_frames, mel_BTM.shape[0]
+        missing = -(mel_BTM.shape[1] + padding) % self.subsampling
+        mel_BTM = nn.functional.pad(mel_BTM, (0, 0, padding, missing))
+        frames_B = (lengths_B + padding + self.subsampling - 1) // self.subsampling * (lengths_B > 0)
+        first_B = torch.full_like(lengths_B, padding)
         silence_BX = mel_BTM.new_zeros(B, sum(self.stem.tail_sizes))
-        x_BTD, _ = self.stem(mel_BTM, first_B, lengths_B + lead, silence_BX)
+        x_BTD, _ = self.stem(mel_BTM, first_B, lengths_B + padding, silence_BX)
         return x_BTD, frames_B
 
     def _distances(self, first: int, last: int) -> Tensor:

@@ -1,7 +1,7 @@
-"""A Conformer layer (Gulati et al. 2020) with causal convolution and relative positions (Dai et al. 2019).
+"""Compute a Conformer layer (Gulati et al. 2020) with causal convolution and relative positions (Dai et al. 2019).
 
 Shape suffixes: B batch, T frames, S keys (old and new), N distances, D model width, H heads, K head width, C frames
-that the convolution carries.
+carried by the convolution.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LONGEST_WAVELENGTH = 10_000.0
 
 
 class FeedForward(nn.Sequential):
-    """Two linear maps with a SiLU between."""
+    """Two linear layers with a SiLU between."""
 
     def __init__(self, config: FastConformerEncoderConfig) -> None:
         inner = config.dim * config.feed_forward_factor
@@ -31,7 +31,7 @@ class FeedForward(nn.Sequential):
 
 
 class Attention(nn.Module):
-    """Multi-head attention whose scores know the distance between query and key (Dai et al. 2019, section 3.3)."""
+    """Multi-head attention with relative positional encoding (Dai et al. 2019, section 3.3)."""
 
     def __init__(self, config: FastConformerEncoderConfig) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Attention(nn.Module):
         return q_BTHK.transpose(1, 2), k_BTHK.transpose(1, 2), v_BTHK.transpose(1, 2)
 
     def position_keys(self, distances_ND: Tensor) -> Tensor:
-        """What queries meet instead of keys for their positions: [H, N, K]."""
+        """Project sinusoids of distances to keys [H, N, K] for the positional part of the scores."""
         keys_NHK: Tensor = self.position(distances_ND).unflatten(1, (self.heads, -1))
         return keys_NHK.transpose(0, 1)
 
@@ -93,17 +93,17 @@ class Convolution(nn.Module):
         self.out = nn.Linear(config.dim, config.dim, bias=config.bias)
 
     def forward(self, x_BTD: Tensor, tail_BCD: Tensor) -> tuple[Tensor, Tensor]:
-        """The module's output, and its depthwise convolution's input with the tail in front."""
+        """Return the module's output, and the depthwise convolution's input, carried frames first."""
         gated_BTD = F.glu(self.expand(x_BTD), dim=-1)
-        heard_BTD = torch.cat((tail_BCD.to(gated_BTD.dtype), gated_BTD), dim=1)
-        mixed_BTD = self.depthwise(heard_BTD.transpose(1, 2)).transpose(1, 2)
-        return self.out(F.silu(self.norm(mixed_BTD))), heard_BTD
+        conv_input_BTD = torch.cat((tail_BCD.to(gated_BTD.dtype), gated_BTD), dim=1)
+        mixed_BTD = self.depthwise(conv_input_BTD.transpose(1, 2)).transpose(1, 2)
+        return self.out(F.silu(self.norm(mixed_BTD))), conv_input_BTD
 
 
 class Block(nn.Module):
     """One layer: half a feed-forward step, attention, convolution, another half step, and a norm.
 
-    Called as a module it hears whole utterances; a stream goes through its three parts one by one.
+    ``forward`` is for whole utterances; a stream calls :meth:`enter`, the attention and :meth:`leave` itself.
     """
 
     def __init__(self, config: FastConformerEncoderConfig) -> None:
@@ -117,7 +117,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_BTD: Tensor, distances_ND: Tensor, visible: Tensor) -> Tensor:
-        """A whole sequence; ``distances_ND`` are those between its T frames, see :meth:`Attention.attend`."""
+        """Run a whole sequence; ``distances_ND`` are those of its T frames, see :meth:`Attention.attend`."""
         x_BTD, q_BHTK, k_BHTK, v_BHTK = self.enter(x_BTD)
         positions_HNK = self.attention.position_keys(distances_ND)
         attended_BTD = self.attention.attend(q_BHTK, k_BHTK, v_BHTK, positions_HNK, visible)
@@ -127,23 +127,23 @@ class Block(nn.Module):
         return x_BTD
 
     def enter(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Up to the attention: the residual stream, then queries, keys and values."""
+        """The part before the attention: returns the residual, queries, keys and values."""
         x_BTD = x_BTD + 0.5 * self.dropout(self.first(self.first_norm(x_BTD)))
         return x_BTD, *self.attention.project(self.attention_norm(x_BTD))
 
     def leave(self, x_BTD: Tensor, attended_BTD: Tensor, tail_BCD: Tensor) -> tuple[Tensor, Tensor]:
-        """From the attention on: the layer's output, and what its convolution heard, tail in front."""
+        """The part after the attention: returns the layer's output and the convolution's input."""
         x_BTD = x_BTD + self.dropout(attended_BTD)
-        mixed_BTD, heard_BTD = self.convolution(self.convolution_norm(x_BTD), tail_BCD)
+        mixed_BTD, conv_input_BTD = self.convolution(self.convolution_norm(x_BTD), tail_BCD)
         x_BTD = x_BTD + self.dropout(mixed_BTD)
         x_BTD = x_BTD + 0.5 * self.dropout(self.second(self.second_norm(x_BTD)))
-        return self.out_norm(x_BTD), heard_BTD
+        return self.out_norm(x_BTD), conv_input_BTD
 
 
 def relative_shift(scores: Tensor) -> Tensor:
-    """Scores by distance [..., T, N] lined up by key [..., T, N - T + 1] (Dai et al., appendix B).
+    """Align scores by distance [..., T, N] to keys [..., T, N - T + 1] (Dai et al., appendix B).
 
-    Row ``i`` begins at its own distance ``T - 1 - i``: in memory, one number less than a row behind the row before.
+    Row ``i`` begins at distance ``T - 1 - i``: in memory, N - 1 numbers after the start of the row before.
     """
     T, N = scores.shape[-2:]
     batch = scores.shape[:-2]
@@ -151,12 +151,12 @@ def relative_shift(scores: Tensor) -> Tensor:
         shifted = F.pad(scores, (1, 0)).reshape(*batch, N + 1, T)[..., 1:, :]
         return shifted.reshape(*batch, T, N)[..., : N - T + 1]
     rows = scores.reshape(-1, T * N).contiguous()
-    lined_up = rows.as_strided((len(rows), T, N - T + 1), (T * N, N - 1, 1), rows.storage_offset() + T - 1)
-    return lined_up.reshape(*batch, T, N - T + 1)
+    aligned = rows.as_strided((len(rows), T, N - T + 1), (T * N, N - 1, 1), rows.storage_offset() + T - 1)
+    return aligned.reshape(*batch, T, N - T + 1)
 
 
 def distance_sinusoids(first: int, last: int, like: Tensor, dim: int) -> Tensor:
-    """Sinusoids [N, D] of the distances ``first, first - 1 … last``: sine in even columns, cosine in odd ones."""
+    """Compute sinusoids [N, D] of the distances ``first, first - 1 … last``: sine in even columns, cosine in odd ones."""
     distances_N = torch.arange(first, last - 1, -1, dtype=torch.float64, device=like.device)
     radians_D = torch.exp(
         -math.log(_LONGEST_WAVELENGTH)

@@ -1,9 +1,9 @@
-"""FastConformer's subsampling: causal strided convolutions over time and frequency, one after another.
+"""Subsample mel frames with FastConformer's stack of causal strided convolutions over time and frequency.
 
-Every stage halves time and frequency (Rekesh et al. 2023: a full convolution, then depthwise separable ones). A
-stage's frame ``i`` looks at the frames ``2 i - 2 … 2 i`` before it, so that encoder frame ``i`` looks back from mel
-frame ``subsampling * i``. A step therefore begins ``subsampling - 1`` mel frames before a stream's first one, and
-every stage carries one frame.
+Every stage halves time and frequency (Rekesh et al. 2023: a full convolution, then depthwise separable ones). Frame
+``i`` of a stage depends on the frames ``2 i - 2 … 2 i`` of its input, so encoder frame ``i`` ends with mel frame
+``subsampling * i``. A stream's first step therefore has ``subsampling - 1`` mel frames of left padding, and every
+stage carries one frame from step to step.
 
 Shape suffixes: B batch, T frames, M mel bands, C channels, W bands of a stage, X all tails in a row, D model width.
 """
@@ -22,20 +22,20 @@ from streamasr.config import FastConformerEncoderConfig
 
 _KERNEL, _STRIDE = 3, 2
 _BANDS_PADDING = (2, 1)
-"""Zeros below and above the bands."""
+"""Zero padding below and above the bands."""
 
 
-class Heard(NamedTuple):
-    """What a stage heard."""
+class StageInput(NamedTuple):
+    """A stage's input in one step."""
 
     frames_BCTW: Tensor
-    """The tail, then the frames of this step."""
+    """The carried frame, then the frames of this step."""
     end_B: Tensor
-    """How many of the latter count."""
+    """How many frames of this step are valid, in each row."""
 
 
 class Stage(nn.Module):
-    """One halving of time and frequency."""
+    """Halve time and frequency once."""
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
@@ -46,16 +46,16 @@ class Stage(nn.Module):
             self.depthwise = nn.Conv2d(channels_in, channels_in, _KERNEL, _STRIDE, groups=channels_in)
             self.mixing = nn.Conv2d(channels_in, channels, 1)
 
-    def forward(self, heard_BCTW: Tensor) -> Tensor:
-        """Of ``T + 1`` frames, the first a tail, ``T / 2``."""
-        x_BCTW = F.pad(heard_BCTW, _BANDS_PADDING)
+    def forward(self, input_BCTW: Tensor) -> Tensor:
+        """Map ``T + 1`` frames, the first one carried, to ``T / 2``."""
+        x_BCTW = F.pad(input_BCTW, _BANDS_PADDING)
         if self.depthwise is not None:
             x_BCTW = self.depthwise(x_BCTW)
         return F.relu(self.mixing(x_BCTW))
 
 
 class Stem(nn.Module):
-    """Mel frames to encoder frames.
+    """Turns mel frames into encoder frames.
 
     Args:
         config: bands, channels and the number of halvings.
@@ -70,34 +70,34 @@ class Stem(nn.Module):
         for _ in range(stages):
             bands.append(bands[-1] // _STRIDE + 1)
         self.tail_shapes = tuple(zip(channels[:-1], bands[:-1], strict=True))
-        """Channels and bands of what each stage carries: one frame."""
+        """Channels and bands of the frame that each stage carries."""
         self.tail_sizes = [count * width for count, width in self.tail_shapes]
         self.out = nn.Linear(channels[-1] * bands[-1], config.dim)
 
     def forward(
         self, mel_BTM: Tensor, first_B: Tensor, end_B: Tensor, tail_BX: Tensor
-    ) -> tuple[Tensor, list[Heard]]:
-        """Encoder frames, and what each stage heard.
+    ) -> tuple[Tensor, list[StageInput]]:
+        """Return encoder frames [B, T, D] and the inputs of the stages.
 
         Args:
             mel_BTM: a whole number of encoder frames.
-            first_B: where a row's sound begins; the stages hear silence before it.
-            end_B: where it ends; each stage hears silence behind its own last frame.
-            tail_BX: what :meth:`tails` gave for the frames before; zeros at a stream's start.
+            first_B: each row's first valid mel frame; the input of every stage is zero before it.
+            end_B: the end of its valid mel frames; the input of each stage is zero after its own last frame.
+            tail_BX: the carried frames, from :meth:`tails` of the last step; zeros at a stream's start.
         """
         x_BCTW = mel_BTM.unsqueeze(1)
-        heard = []
+        inputs = []
         old_tails = torch.split(tail_BX, self.tail_sizes, dim=1)
         for stage, shape, tail in zip(self.stages, self.tail_shapes, old_tails, strict=True):
             time_T = torch.arange(x_BCTW.shape[2], device=mel_BTM.device)
-            sounds_BT = (time_T >= first_B[:, None]) & (time_T < end_B[:, None])
-            x_BCTW = x_BCTW * sounds_BT[:, None, :, None]
-            heard_BCTW = torch.cat((tail.view(-1, shape[0], 1, shape[1]).to(x_BCTW.dtype), x_BCTW), dim=2)
-            heard.append(Heard(heard_BCTW, end_B))
-            x_BCTW = stage(heard_BCTW)
+            valid_BT = (time_T >= first_B[:, None]) & (time_T < end_B[:, None])
+            x_BCTW = x_BCTW * valid_BT[:, None, :, None]
+            input_BCTW = torch.cat((tail.view(-1, shape[0], 1, shape[1]).to(x_BCTW.dtype), x_BCTW), dim=2)
+            inputs.append(StageInput(input_BCTW, end_B))
+            x_BCTW = stage(input_BCTW)
             first_B, end_B = first_B // _STRIDE, (end_B + 1) // _STRIDE
-        return self.out(x_BCTW.transpose(1, 2).flatten(2)), heard
+        return self.out(x_BCTW.transpose(1, 2).flatten(2)), inputs
 
-    def tails(self, heard: list[Heard]) -> Tensor:
-        """What the frames behind need of what the stages heard: [B, X]."""
-        return torch.cat([newest(stage.frames_BCTW, stage.end_B, 1).flatten(1) for stage in heard], dim=1)
+    def tails(self, inputs: list[StageInput]) -> Tensor:
+        """The frames [B, X] that the stages carry to the next step."""
+        return torch.cat([newest(stage.frames_BCTW, stage.end_B, 1).flatten(1) for stage in inputs], dim=1)

@@ -50,13 +50,13 @@ def compare(
         for batch in _BATCHES:
             states = [encoder.initial_state(batch) for encoder in (reference, other)]
             time_T = torch.arange(chunk * reference.subsampling)
-            heard_B = torch.randint(len(mel_FM), (batch,), generator=generator)
+            position_B = torch.randint(len(mel_FM), (batch,), generator=generator)
             count = min(max(FRAMES // chunk, STEPS[0]), STEPS[1])
             for number in range(count):
-                mel_BTM = mel_FM[(heard_B[:, None] + time_T) % len(mel_FM)]
+                mel_BTM = mel_FM[(position_B[:, None] + time_T) % len(mel_FM)]
                 lengths_B = _lengths(batch, chunk, reference.subsampling, number == count - 1, generator)
                 advance_B = _advance(reference, chunk, lengths_B)
-                heard_B = heard_B + (lengths_B if advance_B is None else advance_B)
+                position_B = position_B + (lengths_B if advance_B is None else advance_B)
                 outs = [
                     encoder.step(state, mel_BTM.to(_precision(state)), lengths_B, advance_B)
                     for encoder, state in zip((reference, other), states, strict=True)
