@@ -156,7 +156,7 @@ def relative_shift(scores: Tensor) -> Tensor:
 
 
 def distance_sinusoids(first: int, last: int, like: Tensor, dim: int) -> Tensor:
-    """Compute sinusoids [N, D] of the distances ``first, first - 1 … last``: sine in even columns, cosine in odd ones."""
+    """Compute sinusoids [N, D] of the distances ``first, first - 1 … last``; sine in even columns, cosine in odd."""
     distances_N = torch.arange(first, last - 1, -1, dtype=torch.float64, device=like.device)
     radians_D = torch.exp(
         -math.log(_LONGEST_WAVELENGTH)
