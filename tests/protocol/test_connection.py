@@ -38,7 +38,7 @@ def receive(connection: ServerConnection, name: str) -> object:
 
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("name", CLIENT_INPUTS)
-def test_the_table_decides(state: State, name: str) -> None:
+def test_transitions_follow_the_table(state: State, name: str) -> None:
     connection = connection_in(state)
     if name in TRANSITIONS[state]:
         receive(connection, name)
@@ -59,7 +59,7 @@ def test_the_table_decides(state: State, name: str) -> None:
         (State.CLOSED, "stop", "the session is closed and accepts nothing"),
     ],
 )
-def test_common_mistakes_are_named(state: State, name: str, hint: str) -> None:
+def test_common_mistakes_have_clear_messages(state: State, name: str, hint: str) -> None:
     with pytest.raises(ProtocolError, match=hint):
         receive(connection_in(state), name)
 
@@ -74,7 +74,7 @@ def test_messages_become_events() -> None:
     assert connection.state is State.CLOSED
 
 
-def test_a_draining_session_hears_nothing() -> None:
+def test_a_draining_session_ignores_its_client() -> None:
     connection = connection_in(State.DRAINING)
     assert [receive(connection, name) for name in ("audio", "finalize", "stop")] == [None, None, None]
     connection.send(Done(audio_ms=0))
@@ -90,7 +90,7 @@ def test_a_long_binary_message_is_refused() -> None:
     assert caught.value.code == "message_too_big"
 
 
-def test_every_state_ends() -> None:
+def test_every_state_can_close() -> None:
     """From every state ``error`` leads to the end, and nothing leads out of it."""
     for state, row in TRANSITIONS.items():
         assert state is State.CLOSED or row["error"] is State.CLOSED
@@ -115,5 +115,5 @@ def test_the_diagram_shows_every_transition() -> None:
     assert shown == table
 
 
-def test_allowed_inputs_are_the_clients() -> None:
+def test_allowed_inputs_are_client_inputs() -> None:
     assert allowed_inputs(State.STOPPING) == ("keepalive",)

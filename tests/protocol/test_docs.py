@@ -38,13 +38,13 @@ def rows(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", [*CLIENT_MESSAGES, *SERVER_MESSAGES])
-def test_every_message_and_field_is_described(name: str) -> None:
+def test_every_message_and_field_is_documented(name: str) -> None:
     cls = (CLIENT_MESSAGES | SERVER_MESSAGES)[name]
     assert set(rows(section(f"`{name}`"))) == {f.name for f in dataclasses.fields(cls)}
 
 
 @pytest.mark.parametrize("cls", NESTED, ids=lambda cls: cls.__name__)
-def test_every_nested_field_is_described(cls: type) -> None:
+def test_every_nested_field_is_documented(cls: type) -> None:
     heading = {
         "HotwordSpec": "A hotword",
         "EndpointingSpec": "Endpointing",
@@ -55,7 +55,7 @@ def test_every_nested_field_is_described(cls: type) -> None:
     assert set(rows(section(heading))) == {f.name for f in dataclasses.fields(cls)}
 
 
-def test_every_default_of_start_is_told() -> None:
+def test_every_default_of_start_is_documented() -> None:
     described = rows(section("`start`"))
     for f in dataclasses.fields(Start):
         value = getattr(Start(), f.name)
@@ -65,7 +65,7 @@ def test_every_default_of_start_is_told() -> None:
     assert all(f"`{name}`" in described["encoding"] for name in ENCODINGS)
 
 
-def test_every_limit_is_told() -> None:
+def test_every_limit_is_documented() -> None:
     described = rows(section("Limits"))
     assert set(described) == {f.name for f in dataclasses.fields(DEFAULT_LIMITS)}
     for name, row in described.items():
@@ -74,24 +74,24 @@ def test_every_limit_is_told() -> None:
         assert f"| {shown} |" in row, row
 
 
-def test_every_error_code_is_told() -> None:
+def test_every_error_code_is_documented() -> None:
     described = rows(section("Errors"))
     assert set(described) == set(ERROR_CODES)
     for name, code in ERROR_CODES.items():
         assert f"| {code.fault} | {code.close} | {code.meaning} |" in described[name]
 
 
-def test_every_warning_code_is_told() -> None:
+def test_every_warning_code_is_documented() -> None:
     described = rows(section("Warnings"))
     assert set(described) == set(WARNING_CODES)
     assert all(meaning in described[name] for name, meaning in WARNING_CODES.items())
 
 
-def test_the_diagram_is_the_tables() -> None:
+def test_the_diagram_is_generated_from_the_table() -> None:
     assert f"```mermaid\n{diagram()}\n```" in section("States")
 
 
-def test_every_example_is_a_message() -> None:
+def test_every_example_is_a_valid_message() -> None:
     examples = re.findall(r"^([→←]) (\{.*\})$", DOC, re.M)
     assert len(examples) >= 8
     for arrow, text in examples:

@@ -34,7 +34,7 @@ SERVER_EXAMPLES: list[messages.ServerMessage] = [
 
 
 @pytest.mark.parametrize("message", SERVER_EXAMPLES, ids=lambda message: message.type)
-def test_server_messages_come_back_as_they_went(message: messages.ServerMessage) -> None:
+def test_server_messages_round_trip(message: messages.ServerMessage) -> None:
     assert parse_server_message(encode(message)) == message
 
 
@@ -67,15 +67,15 @@ client_messages = st.one_of(
 
 
 @given(client_messages)
-def test_client_messages_come_back_as_they_went(message: messages.ClientMessage) -> None:
+def test_client_messages_round_trip(message: messages.ClientMessage) -> None:
     assert parse_client_message(encode(message)) == message
 
 
-def test_all_defaults_of_start_may_be_left_out() -> None:
+def test_fields_of_start_have_defaults() -> None:
     assert parse_client_message('{"type":"start"}') == messages.Start()
 
 
-def test_none_is_left_out_on_the_wire() -> None:
+def test_none_is_not_sent() -> None:
     assert "retry_after_ms" not in encode(messages.Error(code="x", message="y", fault="client"))
 
 
@@ -124,7 +124,7 @@ def test_none_is_left_out_on_the_wire() -> None:
         ('{"type":"finalize","id":7}', "finalize.id: expected str, got int"),
     ],
 )
-def test_what_is_wrong_is_said(text: str, complaint: str) -> None:
+def test_invalid_input_gets_a_clear_error(text: str, complaint: str) -> None:
     with pytest.raises(ProtocolError, match=complaint) as caught:
         parse_client_message(text)
     assert (caught.value.code, caught.value.fault) == ("bad_message", "client")
@@ -133,7 +133,7 @@ def test_what_is_wrong_is_said(text: str, complaint: str) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=200))
-def test_garbage_is_refused_and_never_worse(text: str) -> None:
+def test_garbage_raises_protocol_error_only(text: str) -> None:
     with pytest.raises(ProtocolError):
         parse_client_message(text)
 
@@ -153,23 +153,23 @@ def test_garbage_is_refused_and_never_worse(text: str) -> None:
         ),
     ],
 )
-def test_texts_and_lists_are_bounded(message: messages.ClientMessage, complaint: str) -> None:
+def test_texts_and_lists_have_limits(message: messages.ClientMessage, complaint: str) -> None:
     with pytest.raises(ProtocolError, match=complaint):
         parse_client_message(encode(message))
 
 
-def test_a_long_message_is_refused_before_it_is_read() -> None:
+def test_a_long_message_is_refused_before_parsing() -> None:
     with pytest.raises(ProtocolError, match="may have at most 65536 bytes, this one has 65537") as caught:
         parse_client_message("é" + "x" * (DEFAULT_LIMITS.message_bytes - 1))
     assert caught.value.code == "message_too_big"
 
 
-def test_limits_can_be_set() -> None:
+def test_limits_are_configurable() -> None:
     with pytest.raises(ProtocolError, match="expected at most 1 characters"):
         parse_client_message('{"type":"finalize","id":"ab"}', Limits(finalize_id_chars=1))
 
 
-def test_a_newer_server_may_say_more() -> None:
+def test_unknown_fields_of_a_server_are_ignored() -> None:
     text = (
         '{"type":"final","utterance":0,"text":"a","confidence":1,"start_ms":0,"end_ms":1,"mood":"calm",'
         '"words":[{"word":"a","start_ms":0,"end_ms":1,"confidence":1,"pitch":[1]}]}'
@@ -179,13 +179,13 @@ def test_a_newer_server_may_say_more() -> None:
     assert message.words == (messages.WordTiming(word="a", start_ms=0, end_ms=1, confidence=1.0),)
 
 
-def test_a_servers_mistake_is_the_servers() -> None:
+def test_an_invalid_server_message_is_the_servers_fault() -> None:
     with pytest.raises(ProtocolError, match=r"done\.audio_ms: missing") as caught:
         parse_server_message('{"type":"done"}')
     assert caught.value.fault == "server"
 
 
-def test_every_message_of_the_vocabulary_is_known() -> None:
+def test_every_message_class_is_registered() -> None:
     declared = {
         cls.type: cls
         for cls in vars(messages).values()

@@ -29,18 +29,18 @@ class Client:
 
     async def rest(self) -> list[ServerMessage]:
         """Everything until the server closes."""
-        told = []
+        messages = []
         with suppress(ConnectionClosed):
             while True:
-                told.append(await self.receive())
-        return told
+                messages.append(await self.receive())
+        return messages
 
     async def close_code(self) -> int | None:
         await self.socket.wait_closed()
         return self.socket.close_code
 
 
-class Bench:
+class Harness:
     """A running server and what belongs to it."""
 
     def __init__(self, server: CaptionServer, engine: FakeEngine, stack: AsyncExitStack) -> None:
@@ -64,7 +64,7 @@ class Bench:
         return client
 
 
-Launch = Callable[..., Awaitable[Bench]]
+Launch = Callable[..., Awaitable[Harness]]
 
 
 @pytest.fixture
@@ -73,13 +73,13 @@ async def launch() -> AsyncIterator[Launch]:
     async with AsyncExitStack() as clients:
         servers = []
 
-        async def start(engine: FakeEngine | None = None, **settings: Any) -> Bench:
+        async def start(engine: FakeEngine | None = None, **settings: Any) -> Harness:
             engine = engine or FakeEngine()
             server_config = ServerConfig(**{"port": 0, **settings})
             server = CaptionServer(server_config, engine)
             await server.start(open_listener(server_config))
             servers.append(server)
-            return Bench(server, engine, clients)
+            return Harness(server, engine, clients)
 
         yield start
         for server in servers:

@@ -1,4 +1,4 @@
-"""An engine without a model: it remembers what it was told and says what the test tells it to."""
+"""An engine without a model: it remembers what it was messages and says what the test tells it to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FakeSession:
     def __init__(self, name: str, start: Start, sink: Sink, resume: Callable[[], None]) -> None:
         self.id = name
         self.start = start
-        self.say = sink
+        self.emit = sink
         self.resume = resume
         self.audio = b""
         self.hotwords: tuple[HotwordSpec, ...] = ()
@@ -36,14 +36,14 @@ class FakeSession:
         self.audio += data
 
     def finalize(self, finalize_id: str) -> None:
-        self.say(Finalized(id=finalize_id))
+        self.emit(Finalized(id=finalize_id))
 
     def configure(self, hotwords: Iterable[HotwordSpec]) -> None:
         self.hotwords = tuple(hotwords)
 
     def stop(self) -> None:
         self.stopped = True
-        self.say(Done(audio_ms=len(self.audio) * 1_000 // (2 * self.start.sample_rate)))
+        self.emit(Done(audio_ms=len(self.audio) * 1_000 // (2 * self.start.sample_rate)))
 
     def abort(self) -> None:
         self.aborted = True

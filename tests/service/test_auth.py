@@ -7,14 +7,14 @@ from streamasr.service.auth import TokenAuth, bearer_token, origin_allowed
 MASTER = "the-master-token-of-the-daemon"
 
 
-def test_without_a_token_everybody_passes() -> None:
+def test_without_a_token_every_client_is_accepted() -> None:
     auth = TokenAuth(None)
     assert not auth.required
     assert auth.accepts(None, 0)
     assert auth.accepts("anything", 0)
 
 
-def test_the_master_token_passes_and_nothing_near_it() -> None:
+def test_only_the_master_token_itself_is_accepted() -> None:
     auth = TokenAuth(MASTER)
     assert auth.accepts(MASTER, 0)
     for token in (
@@ -32,7 +32,7 @@ def test_the_master_token_passes_and_nothing_near_it() -> None:
         assert not auth.accepts(token, 0)
 
 
-def test_a_browser_token_lives_its_time_and_mints_nothing() -> None:
+def test_a_browser_token_expires_and_is_no_master_token() -> None:
     auth = TokenAuth(MASTER)
     token, expiry = auth.mint(1_000.7, 60)
     assert expiry == 1_060
@@ -42,7 +42,7 @@ def test_a_browser_token_lives_its_time_and_mints_nothing() -> None:
     assert not auth.is_master(token)
 
 
-def test_a_browser_token_cannot_be_changed_or_moved() -> None:
+def test_a_browser_token_cannot_be_forged() -> None:
     auth = TokenAuth(MASTER)
     token, expiry = auth.mint(1_000, 60)
     assert not auth.accepts(token.replace(str(expiry), str(expiry + 1_000)), 1_001)
@@ -54,7 +54,7 @@ def test_a_browser_token_cannot_be_changed_or_moved() -> None:
     ("header", "token"),
     [(None, None), ("", None), ("Basic abc", None), ("Bearer", None), ("Bearer  x ", "x"), ("bearer x", "x")],
 )
-def test_bearer(header: str | None, token: str | None) -> None:
+def test_bearer_token(header: str | None, token: str | None) -> None:
     assert bearer_token(header) == token
 
 

@@ -18,14 +18,14 @@ from streamasr.service.config import (
 TOKEN = "0123456789abcdef"
 
 
-def test_defaults_are_usable_and_private() -> None:
+def test_defaults_are_valid_and_loopback_only() -> None:
     config = load_config({}, {})
     assert config == ServerConfig()
     assert (config.host, config.port, config.model) == ("127.0.0.1", 8765, "en-small")
     config.check_exposure(config.host)
 
 
-def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+def test_flags_override_the_environment_which_overrides_the_file(tmp_path: Path) -> None:
     file = tmp_path / "streamasr.toml"
     file.write_text("port = 1\nhost = '::1'\nidle_timeout_s = 5\n[engine]\nmax_sessions = 3\nmax_batch = 2\n")
     environment = {
@@ -39,7 +39,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
     assert (config.engine.max_sessions, config.engine.max_batch) == (4, 2)
 
 
-def test_the_file_may_set_limits(tmp_path: Path) -> None:
+def test_the_file_can_set_limits(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_text("[limits]\nhotwords = 3\n[limits.boost]\nlow = 0\nhigh = 5\n")
     limits = load_config({}, {}, file).limits
@@ -68,7 +68,9 @@ def test_lists_are_split_at_commas() -> None:
         ({}, {"STREAMASR_CONFIG": "/nowhere/c.toml"}, "/nowhere/c.toml: No such file"),
     ],
 )
-def test_what_is_wrong_is_said(flags: dict[str, str], environment: dict[str, str], complaint: str) -> None:
+def test_invalid_input_gets_a_clear_error(
+    flags: dict[str, str], environment: dict[str, str], complaint: str
+) -> None:
     with pytest.raises(ConfigError, match=complaint):
         load_config(flags, environment)
 
@@ -84,7 +86,7 @@ def test_what_is_wrong_is_said(flags: dict[str, str], environment: dict[str, str
         ("[limits.boost]\nlow = 'x'", r"limits\.boost\.low: expected float, got str$"),
     ],
 )
-def test_a_bad_file_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+def test_errors_in_the_file_name_it(tmp_path: Path, text: str, complaint: str) -> None:
     file = tmp_path / "c.toml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=rf"c\.toml: {complaint}"):
@@ -99,7 +101,7 @@ def test_a_token_file_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "captions.example"])
-def test_an_open_door_needs_a_token(host: str) -> None:
+def test_other_addresses_need_a_token(host: str) -> None:
     assert not is_loopback(host)
     with pytest.raises(ConfigError, match=f"refusing to listen on {host} without a token.*--token-file"):
         ServerConfig().check_exposure(host)
@@ -107,11 +109,11 @@ def test_an_open_door_needs_a_token(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
-def test_loopback_needs_none(host: str) -> None:
+def test_loopback_addresses_need_no_token(host: str) -> None:
     ServerConfig().check_exposure(host)
 
 
-def test_every_setting_has_a_flag_that_tells_its_default() -> None:
+def test_every_setting_has_a_flag_with_its_default() -> None:
     parser = argparse.ArgumentParser()
     add_flags(parser)
     text = " ".join(parser.format_help().split())

@@ -46,8 +46,8 @@ async def ended_with(client: Client) -> Error:
 
 
 async def test_a_whole_session(launch: Launch) -> None:
-    bench = await launch()
-    client = await bench.connect()
+    harness = await launch()
+    client = await harness.connect()
     await client.send(Start(sample_rate=8_000, encoding="mulaw"))
     assert await client.receive() == Ready(session="fake-0", sample_rate=8_000, latency_ms=640, model="fake")
     await client.send(b"abcd")
@@ -55,12 +55,12 @@ async def test_a_whole_session(launch: Launch) -> None:
     await client.send(Configure(hotwords=(HotwordSpec(text="x"),)))
     await client.send(Finalize(id="7"))
     assert await client.receive() == Finalized(id="7")
-    bench.engine.sessions[0].say(final(0))
+    harness.engine.sessions[0].emit(final(0))
     assert await client.receive() == final(0)
     await client.send(Stop())
     assert await client.rest() == [Done(audio_ms=0)]
     assert await client.close_code() == 1000
-    session = bench.engine.sessions[0]
+    session = harness.engine.sessions[0]
     assert (session.audio, session.hotwords, session.stopped) == (b"abcd", (HotwordSpec(text="x"),), True)
 
 
@@ -74,16 +74,16 @@ async def test_a_whole_session(launch: Launch) -> None:
         ("x" * 70_000, "message_too_big", "may have at most 65536 bytes"),
     ],
 )
-async def test_a_bad_beginning_is_answered_and_closed(
+async def test_an_invalid_first_message_ends_the_connection(
     launch: Launch, sent: str | bytes, code: str, words: str
 ) -> None:
-    bench = await launch()
-    client = await bench.connect()
+    harness = await launch()
+    client = await harness.connect()
     await client.send(sent)
     error = await ended_with(client)
     assert (error.code, error.fault) == (code, "client")
     assert words in error.message
-    assert bench.engine.sessions == []
+    assert harness.engine.sessions == []
 
 
 @pytest.mark.parametrize(
@@ -95,87 +95,87 @@ async def test_a_bad_beginning_is_answered_and_closed(
         (b"boom", "internal", "server"),
     ],
 )
-async def test_a_fault_ends_its_own_session_only(
+async def test_an_error_ends_its_own_session_only(
     launch: Launch, sent: str | bytes, code: str, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bench = await launch(limits=Limits(audio_bytes=4_096))
-    other, client = await bench.session(), await bench.session()
+    harness = await launch(limits=Limits(audio_bytes=4_096))
+    other, client = await harness.session(), await harness.session()
     await client.send(sent)
     error = await ended_with(client)
     assert (error.code, error.fault) == (code, fault)
     assert "Traceback" not in error.message
-    assert bench.engine.sessions[1].aborted
+    assert harness.engine.sessions[1].aborted
     await other.send(b"abcd")
     await other.send(Stop())
     assert isinstance((await other.rest())[-1], Done)
-    assert bench.engine.sessions[0].audio == b"abcd"
+    assert harness.engine.sessions[0].audio == b"abcd"
 
 
-async def test_what_was_said_before_an_error_still_arrives(launch: Launch) -> None:
-    bench = await launch()
-    client = await bench.session()
+async def test_messages_before_an_error_are_delivered(launch: Launch) -> None:
+    harness = await launch()
+    client = await harness.session()
     for number in range(5):
-        bench.engine.sessions[0].say(final(number))
+        harness.engine.sessions[0].emit(final(number))
     await client.send(b"odd")
-    told = await client.rest()
-    assert told[:-1] == [final(number) for number in range(5)]
-    assert isinstance(told[-1], Error)
+    messages = await client.rest()
+    assert messages[:-1] == [final(number) for number in range(5)]
+    assert isinstance(messages[-1], Error)
 
 
-async def test_an_engines_error_ends_the_session(launch: Launch) -> None:
-    bench = await launch()
-    client = await bench.session()
-    bench.engine.sessions[0].say(Error(code="engine_failed", message="recognition failed", fault="server"))
+async def test_an_engine_error_ends_the_session(launch: Launch) -> None:
+    harness = await launch()
+    client = await harness.session()
+    harness.engine.sessions[0].emit(Error(code="engine_failed", message="recognition failed", fault="server"))
     assert (await ended_with(client)).code == "engine_failed"
 
 
-async def test_the_session_limit_says_when_to_come_back(launch: Launch) -> None:
-    bench = await launch(FakeEngine(max_sessions=1))
-    first = await bench.session()
-    second = await bench.connect()
+async def test_the_session_limit_sends_retry_after(launch: Launch) -> None:
+    harness = await launch(FakeEngine(max_sessions=1))
+    first = await harness.session()
+    second = await harness.connect()
     await second.send(Start())
     error = await ended_with(second)
     assert (error.code, error.retry_after_ms, error.fault) == ("overloaded", 1_500, "server")
     await first.send(Stop())
     await first.rest()
-    await bench.session()
+    await harness.session()
 
 
-async def test_too_many_connections_are_refused_at_the_door(launch: Launch) -> None:
-    bench = await launch(max_connections=1)
-    await bench.connect()
+async def test_too_many_connections_are_refused_in_the_handshake(launch: Launch) -> None:
+    harness = await launch(max_connections=1)
+    await harness.connect()
     with pytest.raises(InvalidStatus) as caught:
-        await bench.connect()
+        await harness.connect()
     assert caught.value.response.status_code == 503
     assert caught.value.response.headers["Retry-After"] == "2"
 
 
-async def test_whoever_does_not_start_is_closed(launch: Launch) -> None:
-    bench = await launch(start_timeout_s=0.05)
-    client = await bench.connect()
+async def test_a_client_without_start_times_out(launch: Launch) -> None:
+    harness = await launch(start_timeout_s=0.05)
+    client = await harness.connect()
     await client.send(KeepAlive())
     assert (await ended_with(client)).code == "start_timeout"
 
 
-async def test_whoever_falls_silent_is_closed(launch: Launch) -> None:
-    bench = await launch(idle_timeout_s=0.05)
-    client = await bench.session()
+async def test_an_idle_session_times_out(launch: Launch) -> None:
+    harness = await launch(idle_timeout_s=0.05)
+    client = await harness.session()
     assert (await ended_with(client)).code == "idle_timeout"
 
 
-async def test_a_client_that_vanishes_leaves_nothing_behind(launch: Launch) -> None:
-    bench = await launch()
-    client = await bench.session()
+async def test_a_lost_client_frees_its_session(launch: Launch) -> None:
+    harness = await launch()
+    client = await harness.session()
     client.socket.transport.abort()
     async with asyncio.timeout(5):
-        await bench.server.drain()
-    assert bench.engine.sessions[0].aborted
+        await harness.server.drain()
+    assert harness.engine.sessions[0].aborted
 
 
-async def test_backpressure_reads_no_further_until_there_is_room(launch: Launch) -> None:
-    bench = await launch()
-    client = await bench.session()
-    session = bench.engine.sessions[0]
+async def test_backpressure_stops_reading_until_resumed(launch: Launch) -> None:
+    harness = await launch()
+    client = await harness.session()
+    session = harness.engine.sessions[0]
     session.congested, session.backlog_ms = True, 5_000
     await client.send(b"ab")
     warning = await client.receive()
@@ -193,60 +193,60 @@ async def test_backpressure_reads_no_further_until_there_is_room(launch: Launch)
     assert session.audio == b"abcd"
 
 
-async def test_a_sender_faster_than_real_time_is_not_warned(launch: Launch) -> None:
-    bench = await launch()
-    client = await bench.session()
-    session = bench.engine.sessions[0]
+async def test_a_client_faster_than_real_time_gets_no_warning(launch: Launch) -> None:
+    harness = await launch()
+    client = await harness.session()
+    session = harness.engine.sessions[0]
     session.congested = True
     await client.send(bytes(32_000 * 10))
     await client.send(Finalize(id="x"))
-    session.say(final(0))
+    session.emit(final(0))
     assert await client.receive() == final(0)
     session.relieve()
     assert await client.receive() == Finalized(id="x")
 
 
-async def test_a_client_that_lets_messages_pile_up_is_dropped(launch: Launch) -> None:
-    bench = await launch(outbox_messages=4)
-    client, other = await bench.session(), await bench.session()
+async def test_a_client_with_a_full_outbox_is_dropped(launch: Launch) -> None:
+    harness = await launch(outbox_messages=4)
+    client, other = await harness.session(), await harness.session()
     for number in range(6):
-        bench.engine.sessions[0].say(final(number))
+        harness.engine.sessions[0].emit(final(number))
     assert (await ended_with(client)).code == "slow_reader"
-    assert bench.engine.sessions[0].aborted
+    assert harness.engine.sessions[0].aborted
     await other.send(Finalize(id="x"))
     assert await other.receive() == Finalized(id="x")
 
 
-async def test_a_client_that_never_reads_is_cut_off(launch: Launch) -> None:
-    bench = await launch(slow_reader_s=0.2, outbox_messages=100_000, send_buffer_bytes=4_096)
-    client, other = await bench.session(close_timeout=0.1), await bench.session()
+async def test_a_client_that_never_reads_is_disconnected(launch: Launch) -> None:
+    harness = await launch(slow_reader_s=0.2, outbox_messages=100_000, send_buffer_bytes=4_096)
+    client, other = await harness.session(close_timeout=0.1), await harness.session()
     client.socket.transport.pause_reading()  # type: ignore[attr-defined]
     long = Final(utterance=0, text="x" * 10_000, confidence=1.0, start_ms=0, end_ms=0)
     for _ in range(2_000):
-        bench.engine.sessions[0].say(long)
+        harness.engine.sessions[0].emit(long)
     async with asyncio.timeout(10):
-        while not bench.engine.sessions[0].aborted:
+        while not harness.engine.sessions[0].aborted:
             await other.send(Finalize(id="x"))
             assert await other.receive() == Finalized(id="x")
-    assert b'code="slow_reader"' in bench.server.metrics.exposition()
+    assert b'code="slow_reader"' in harness.server.metrics.exposition()
 
 
-async def test_only_the_newest_partial_waits(launch: Launch) -> None:
-    bench = await launch()
-    client = await bench.session()
+async def test_only_the_newest_partial_is_queued(launch: Launch) -> None:
+    harness = await launch()
+    client = await harness.session()
     for number in range(1_000):
-        bench.engine.sessions[0].say(partial(number))
+        harness.engine.sessions[0].emit(partial(number))
     assert await client.receive() == partial(999)
 
 
-async def test_draining_finishes_who_began_and_refuses_the_rest(launch: Launch) -> None:
-    bench = await launch()
-    streaming, waiting = await bench.session(), await bench.connect()
-    session = bench.engine.sessions[0]
+async def test_draining_finishes_open_sessions_and_refuses_new_ones(launch: Launch) -> None:
+    harness = await launch()
+    streaming, waiting = await harness.session(), await harness.connect()
+    session = harness.engine.sessions[0]
     await streaming.send(b"ab" * 16_000)
     await streaming.send(Finalize(id="heard"))
     assert await streaming.receive() == Finalized(id="heard")
-    draining = asyncio.create_task(bench.server.drain())
+    draining = asyncio.create_task(harness.server.drain())
     warning, done = await streaming.rest()
     assert isinstance(warning, Warning)
     assert (warning.code, done) == ("shutting_down", Done(audio_ms=1_000))
@@ -256,59 +256,61 @@ async def test_draining_finishes_who_began_and_refuses_the_rest(launch: Launch) 
     assert (error.code, error.fault, error.retry_after_ms) == ("shutting_down", "server", 2_000)
     assert await draining
     with pytest.raises(InvalidStatus, match="503"):
-        await bench.connect()
+        await harness.connect()
 
 
-async def test_audio_on_its_way_while_draining_is_no_error(launch: Launch) -> None:
-    bench = await launch()
-    client = await bench.session()
-    session = bench.engine.sessions[0]
+async def test_audio_received_while_draining_is_ignored(launch: Launch) -> None:
+    harness = await launch()
+    client = await harness.session()
+    session = harness.engine.sessions[0]
     session.stop = lambda: None  # type: ignore[method-assign]
-    draining = asyncio.create_task(bench.server.drain())
+    draining = asyncio.create_task(harness.server.drain())
     assert (await client.receive()).type == "warning"
     await client.send(b"late")
     await client.send(Stop())
-    session.say(Done(audio_ms=0))
+    session.emit(Done(audio_ms=0))
     assert await client.rest() == [Done(audio_ms=0)]
     assert await client.close_code() == 1001
     assert (await draining, session.audio) == (True, b"")
 
 
-async def test_draining_gives_up_in_time(launch: Launch) -> None:
-    bench = await launch(drain_timeout_s=0.05)
-    client = await bench.session()
-    bench.engine.sessions[0].stop = lambda: None  # type: ignore[method-assign]
-    assert not await bench.server.drain()
-    await bench.server.close()
+async def test_draining_times_out(launch: Launch) -> None:
+    harness = await launch(drain_timeout_s=0.05)
+    client = await harness.session()
+    harness.engine.sessions[0].stop = lambda: None  # type: ignore[method-assign]
+    assert not await harness.server.drain()
+    await harness.server.close()
     assert await client.close_code() == 1001
 
 
-async def test_a_token_in_start_opens(launch: Launch) -> None:
-    bench = await launch(token=SECRET)
-    await bench.session(Start(token=SECRET))
+async def test_a_token_in_start_is_accepted(launch: Launch) -> None:
+    harness = await launch(token=SECRET)
+    await harness.session(Start(token=SECRET))
     for start in (Start(), Start(token="wrong")):
-        client = await bench.connect()
+        client = await harness.connect()
         await client.send(start)
         assert (await ended_with(client)).code == "unauthorized"
 
 
-async def test_a_token_in_the_handshake_opens(launch: Launch) -> None:
-    bench = await launch(token=SECRET)
-    await bench.session(query=f"?token={SECRET}")
-    await bench.session(additional_headers={"Authorization": f"Bearer {SECRET}"})
+async def test_a_token_in_the_handshake_is_accepted(launch: Launch) -> None:
+    harness = await launch(token=SECRET)
+    await harness.session(query=f"?token={SECRET}")
+    await harness.session(additional_headers={"Authorization": f"Bearer {SECRET}"})
     for options in ({"query": "?token=wrong"}, {"additional_headers": {"Authorization": "Bearer wrong"}}):
         with pytest.raises(InvalidStatus, match="401"):
-            await bench.session(**options)
+            await harness.session(**options)
 
 
 async def test_neither_audio_nor_text_is_logged(launch: Launch, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    bench = await launch()
-    client = await bench.session(Start(hotwords=(HotwordSpec(text="confidential"),)))
-    bench.engine.sessions[0].say(Final(utterance=0, text="confidential", confidence=1, start_ms=0, end_ms=1))
+    harness = await launch()
+    client = await harness.session(Start(hotwords=(HotwordSpec(text="confidential"),)))
+    harness.engine.sessions[0].emit(
+        Final(utterance=0, text="confidential", confidence=1, start_ms=0, end_ms=1)
+    )
     await client.send(Stop())
     await client.rest()
-    await bench.server.drain()
+    await harness.server.drain()
     records = [record.getMessage() + json.dumps(getattr(record, "fields", {})) for record in caplog.records]
     assert any("session_closed" in text and '"outcome": "done"' in text for text in records)
     assert not any("confidential" in text for text in records)

@@ -28,7 +28,7 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
         yield end
 
 
-def told(manager: socket.socket) -> list[str]:
+def messages(manager: socket.socket) -> list[str]:
     """All lines that the manager got."""
     lines: list[str] = []
     while True:
@@ -51,7 +51,7 @@ class Run:
         return self._announced.result()
 
 
-async def test_life_from_readiness_to_sigterm(manager: socket.socket) -> None:
+async def test_the_daemon_reports_its_states_to_systemd(manager: socket.socket) -> None:
     environment = {"NOTIFY_SOCKET": str(manager.getsockname()), "WATCHDOG_USEC": "600000000"}
     engine = FakeEngine()
     run = Run(ServerConfig(port=0), engine, environment)
@@ -64,12 +64,12 @@ async def test_life_from_readiness_to_sigterm(manager: socket.socket) -> None:
     assert types == ["warning", "done"]
     assert await run.task == 0
     assert engine.closed
-    lines = told(manager)
+    lines = messages(manager)
     order = ["STATUS=loading the model", "READY=1", "WATCHDOG=1", "STOPPING=1"]
     assert [line for line in lines if line in order] == order
 
 
-async def test_a_stuck_engine_gets_no_watchdog(manager: socket.socket) -> None:
+async def test_a_stalled_engine_gets_no_watchdog_pings(manager: socket.socket) -> None:
     environment = {"NOTIFY_SOCKET": str(manager.getsockname()), "WATCHDOG_USEC": "1000000"}
     engine = FakeEngine()
     engine.heartbeat -= 2
@@ -78,12 +78,12 @@ async def test_a_stuck_engine_gets_no_watchdog(manager: socket.socket) -> None:
     async with connect(server.stream_url, proxy=None):
         os.kill(os.getpid(), signal.SIGTERM)
         await run.task
-    lines = told(manager)
+    lines = messages(manager)
     assert "STATUS=0 sessions" in lines
     assert "WATCHDOG=1" not in lines
 
 
-async def test_a_second_signal_waits_for_nobody() -> None:
+async def test_a_second_signal_stops_at_once() -> None:
     engine = FakeEngine()
     run = Run(ServerConfig(port=0, drain_timeout_s=600), engine, {})
     server = await run.ready()
@@ -100,7 +100,7 @@ async def test_a_second_signal_waits_for_nobody() -> None:
     assert engine.closed
 
 
-async def test_a_taken_port_is_told_before_the_model_is_loaded() -> None:
+async def test_a_port_in_use_is_reported_before_the_model_is_loaded() -> None:
     def never() -> FakeEngine:
         raise AssertionError("the model was loaded first")
 
@@ -112,7 +112,7 @@ async def test_a_taken_port_is_told_before_the_model_is_loaded() -> None:
             await run_daemon(config, never, lambda server: None, {})
 
 
-async def test_a_model_that_does_not_load_is_the_callers_to_tell() -> None:
+async def test_an_error_while_loading_the_model_is_raised() -> None:
     def broken() -> FakeEngine:
         raise ModelError("no such model")
 
@@ -120,7 +120,7 @@ async def test_a_model_that_does_not_load_is_the_callers_to_tell() -> None:
         await run_daemon(ServerConfig(port=0), broken, lambda server: None, {})
 
 
-async def test_a_passed_socket_needs_a_token_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_passed_socket_needs_a_token_too(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("0.0.0.0", 0)) as listener:
         fd = os.dup(listener.fileno())
         monkeypatch.setattr("streamasr.service.sdnotify._FIRST_FD", fd)
@@ -129,7 +129,7 @@ async def test_a_passed_socket_needs_a_token_as_well(monkeypatch: pytest.MonkeyP
             await run_daemon(ServerConfig(), FakeEngine, lambda server: None, environment)
 
 
-async def test_a_passed_socket_is_served_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_passed_socket_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         monkeypatch.setattr("streamasr.service.sdnotify._FIRST_FD", os.dup(listener.fileno()))
         environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}

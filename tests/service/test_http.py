@@ -11,16 +11,18 @@ from websockets.exceptions import InvalidStatus
 
 from streamasr.protocol.messages import Start
 from streamasr.service.assets import load_assets
-from tests.service.conftest import Bench, Launch
+from tests.service.conftest import Harness, Launch
 from tests.service.fake import FakeEngine
 
 SECRET = "a-secret-of-some-length"
 
 
-async def request(bench: Bench, path: str, method: str = "GET", **headers: str) -> tuple[int, Message, bytes]:
+async def request(
+    harness: Harness, path: str, method: str = "GET", **headers: str
+) -> tuple[int, Message, bytes]:
     """One exchange over a socket of its own: status, headers, body."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", bench.port)
-    lines = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{bench.port}"]
+    reader, writer = await asyncio.open_connection("127.0.0.1", harness.port)
+    lines = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{harness.port}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     writer.write("\r\n".join([*lines, "", ""]).encode())
     head, _, body = (await reader.read()).partition(b"\r\n\r\n")
@@ -29,9 +31,9 @@ async def request(bench: Bench, path: str, method: str = "GET", **headers: str) 
     return int(status.split()[1]), BytesParser().parsebytes(rest), body
 
 
-async def test_the_page_and_all_it_names(launch: Launch) -> None:
-    bench = await launch()
-    status, headers, body = await request(bench, "/")
+async def test_the_page_and_its_files_are_served(launch: Launch) -> None:
+    harness = await launch()
+    status, headers, body = await request(harness, "/")
     assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert body.startswith(b"<!doctype html>")
     policy = headers["Content-Security-Policy"]
@@ -39,9 +41,9 @@ async def test_the_page_and_all_it_names(launch: Launch) -> None:
     assert "http" not in policy
     assert "*" not in policy
     for path, asset in load_assets().items():
-        status, headers, body = await request(bench, path)
+        status, headers, body = await request(harness, path)
         assert (status, headers["Content-Type"], body) == (200, asset.content_type, asset.body)
-    status, headers, body = await request(bench, "/", If_None_Match=load_assets()["/"].etag)
+    status, headers, body = await request(harness, "/", If_None_Match=load_assets()["/"].etag)
     assert (status, body) == (304, b"")
 
 
@@ -57,87 +59,87 @@ async def test_nothing_else_is_served(launch: Launch, path: str) -> None:
         assert (status, body[:10]) == (404, b"nothing at")
 
 
-async def test_methods(launch: Launch) -> None:
-    bench = await launch()
-    status, headers, body = await request(bench, "/health", "HEAD")
+async def test_only_get_and_head_are_allowed(launch: Launch) -> None:
+    harness = await launch()
+    status, headers, body = await request(harness, "/health", "HEAD")
     assert (status, body) == (200, b"")
     assert int(headers["Content-Length"]) > 0
-    status, headers, _ = await request(bench, "/health", "DELETE")
+    status, headers, _ = await request(harness, "/health", "DELETE")
     assert (status, headers["Allow"]) == (405, "GET, HEAD")
-    status, headers, _ = await request(bench, "/v1/stream")
+    status, headers, _ = await request(harness, "/v1/stream")
     assert (status, headers["Upgrade"]) == (426, "websocket")
 
 
-async def test_health_follows_the_engine(launch: Launch) -> None:
+async def test_health_depends_on_the_engine(launch: Launch) -> None:
     engine = FakeEngine()
-    bench = await launch(engine)
-    assert (await request(bench, "/health"))[0] == 200
+    harness = await launch(engine)
+    assert (await request(harness, "/health"))[0] == 200
     engine.heartbeat = time.monotonic() - 31
-    assert (await request(bench, "/health"))[0] == 503
+    assert (await request(harness, "/health"))[0] == 503
     engine.heartbeat, engine.alive = time.monotonic(), False
-    assert (await request(bench, "/health"))[0] == 503
-    assert (await request(bench, "/ready"))[0] == 503
+    assert (await request(harness, "/health"))[0] == 503
+    assert (await request(harness, "/ready"))[0] == 503
 
 
-async def test_ready_ends_with_draining(launch: Launch) -> None:
-    bench = await launch()
-    status, _, body = await request(bench, "/ready")
+async def test_a_draining_server_is_not_ready(launch: Launch) -> None:
+    harness = await launch()
+    status, _, body = await request(harness, "/ready")
     assert status == 200
     assert json.loads(body) == {"ready": True, "draining": False, "sessions": 0, "max_sessions": 32}
-    await bench.server.drain()
-    status, _, body = await request(bench, "/ready")
+    await harness.server.drain()
+    status, _, body = await request(harness, "/ready")
     assert (status, json.loads(body)["draining"]) == (503, True)
-    assert (await request(bench, "/health"))[0] == 200
+    assert (await request(harness, "/health"))[0] == 200
 
 
-async def test_metrics_ask_for_the_token(launch: Launch) -> None:
-    bench = await launch(token=SECRET)
-    status, headers, _ = await request(bench, "/metrics")
+async def test_metrics_require_the_token(launch: Launch) -> None:
+    harness = await launch(token=SECRET)
+    status, headers, _ = await request(harness, "/metrics")
     assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
-    status, headers, body = await request(bench, "/metrics", Authorization=f"Bearer {SECRET}")
+    status, headers, body = await request(harness, "/metrics", Authorization=f"Bearer {SECRET}")
     assert (status, headers["Content-Type"].partition(";")[0]) == (200, "text/plain")
     assert b"streamasr_sessions 0.0" in body
 
 
-async def test_a_browser_token_is_minted_for_the_master_only(launch: Launch) -> None:
-    bench = await launch(token=SECRET)
-    assert (await request(bench, "/v1/token", "POST"))[0] == 401
-    assert (await request(bench, f"/v1/token?token={SECRET}", "POST"))[0] == 401
-    assert (await request(bench, "/v1/token", Authorization=f"Bearer {SECRET}"))[0] == 405
-    status, _, body = await request(bench, "/v1/token", "POST", Authorization=f"Bearer {SECRET}")
+async def test_only_the_master_token_can_mint_browser_tokens(launch: Launch) -> None:
+    harness = await launch(token=SECRET)
+    assert (await request(harness, "/v1/token", "POST"))[0] == 401
+    assert (await request(harness, f"/v1/token?token={SECRET}", "POST"))[0] == 401
+    assert (await request(harness, "/v1/token", Authorization=f"Bearer {SECRET}"))[0] == 405
+    status, _, body = await request(harness, "/v1/token", "POST", Authorization=f"Bearer {SECRET}")
     minted = json.loads(body)
     assert status == 200
     assert 0 < minted["expires_at"] - time.time() <= 900
-    await bench.session(Start(token=minted["token"]))
-    again = await request(bench, "/v1/token", "POST", Authorization=f"Bearer {minted['token']}")
+    await harness.session(Start(token=minted["token"]))
+    again = await request(harness, "/v1/token", "POST", Authorization=f"Bearer {minted['token']}")
     assert again[0] == 401
-    assert bench.server.browser_url().startswith(f"{bench.server.page_url}#token=b1.")
+    assert harness.server.browser_url().startswith(f"{harness.server.page_url}#token=b1.")
 
 
-async def test_without_a_token_there_is_nothing_to_mint(launch: Launch) -> None:
-    bench = await launch()
-    assert (await request(bench, "/v1/token", "POST"))[0] == 404
-    assert bench.server.browser_url() == bench.server.page_url
+async def test_without_a_token_no_browser_tokens_are_minted(launch: Launch) -> None:
+    harness = await launch()
+    assert (await request(harness, "/v1/token", "POST"))[0] == 404
+    assert harness.server.browser_url() == harness.server.page_url
 
 
-async def test_foreign_pages_may_not_connect(launch: Launch) -> None:
-    bench = await launch(allowed_origins=("https://partner.example",))
-    await bench.session(origin=bench.server.page_url.rstrip("/"))
-    await bench.session(origin="https://partner.example")
+async def test_pages_of_other_origins_are_refused(launch: Launch) -> None:
+    harness = await launch(allowed_origins=("https://partner.example",))
+    await harness.session(origin=harness.server.page_url.rstrip("/"))
+    await harness.session(origin="https://partner.example")
     with pytest.raises(InvalidStatus, match="403"):
-        await bench.connect(origin="https://evil.example")
+        await harness.connect(origin="https://evil.example")
 
 
-async def test_garbage_instead_of_http_harms_nobody(launch: Launch) -> None:
-    bench = await launch(start_timeout_s=0.3)
-    other = await bench.session()
+async def test_garbage_instead_of_http_affects_no_other_client(launch: Launch) -> None:
+    harness = await launch(start_timeout_s=0.3)
+    other = await harness.session()
     for garbage in (
         b"\x16\x03\x01\x02\x00\x01\xff" * 100,
         b"GET\r\n\r\n",
         b"\0" * 20_000,
         b"GET / HTTP/1.1\r\n",
     ):
-        reader, writer = await asyncio.open_connection("127.0.0.1", bench.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", harness.port)
         writer.write(garbage)
         if garbage.endswith(b"1.1\r\n"):
             writer.write_eof()
@@ -146,4 +148,4 @@ async def test_garbage_instead_of_http_harms_nobody(launch: Launch) -> None:
     await other.send(b"ab")
     pong = await other.socket.ping()
     await pong
-    assert bench.engine.sessions[0].audio == b"ab"
+    assert harness.engine.sessions[0].audio == b"ab"

@@ -47,7 +47,7 @@ def test_a_stream_with_look_ahead(delay_ms: int) -> None:
     assert percentiles(lags_of_stream(delay_ms, 160, hop_ms=320))["p50"] == pytest.approx(delay_ms)
 
 
-def test_a_late_change_of_mind_about_an_old_word_is_no_lag() -> None:
+def test_a_late_correction_of_an_old_word_is_no_lag() -> None:
     sent = played(2_000)
     lag = StreamLag(CHUNK_MS, sent)
     lag.partial(1_910, 2.0)
@@ -55,14 +55,14 @@ def test_a_late_change_of_mind_about_an_old_word_is_no_lag() -> None:
     assert lag.partial_ms == pytest.approx([80, 130])
 
 
-def test_nothing_is_counted_before_a_chunk_is_whole() -> None:
+def test_nothing_is_counted_before_a_chunk_is_complete() -> None:
     lag = StreamLag(CHUNK_MS, played(600))
     lag.partial(300, 0.6)
     assert lag.partial_ms == []
     assert lag.first_partial_ms == pytest.approx(560)
 
 
-def test_finals_count_from_their_last_word() -> None:
+def test_the_lag_of_finals_counts_from_their_last_word() -> None:
     lag = StreamLag(CHUNK_MS, played(4_000))
     lag.final(1_000, 2.5)
     lag.final(9_000, 4.0)

@@ -12,7 +12,7 @@ def line(message: str, exc_info: bool = False, **fields: object) -> str:
     return LineFormatter().format(record)
 
 
-def test_fields_are_quoted_where_they_must_be() -> None:
+def test_fields_are_quoted_if_necessary() -> None:
     text = line("session_closed", session="ab", outcome="done", reason='a "b"', empty="", forged="x\ny=1")
     assert text.endswith(
         'Z info session_closed session=ab outcome=done reason="a \\"b\\"" empty="" forged="x\\ny=1"'

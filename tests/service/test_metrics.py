@@ -15,16 +15,16 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(name, labels)
 
 
-async def test_a_session_leaves_its_numbers(launch: Launch) -> None:
-    bench = await launch()
-    metrics = bench.server.metrics
-    client = await bench.session()
+async def test_a_session_is_counted(launch: Launch) -> None:
+    harness = await launch()
+    metrics = harness.server.metrics
+    client = await harness.session()
     assert value(metrics, "streamasr_connections") == 1
     await client.send(b"abcd")
     await client.send(Finalize(id="x"))
     await client.send(Stop())
     await client.rest()
-    await bench.server.drain()
+    await harness.server.drain()
     assert value(metrics, "streamasr_connections") == 0
     assert value(metrics, "streamasr_messages_total", direction="in", type="audio") == 1
     assert value(metrics, "streamasr_messages_total", direction="in", type="text") == 3
@@ -34,19 +34,19 @@ async def test_a_session_leaves_its_numbers(launch: Launch) -> None:
     assert value(metrics, "streamasr_delivery_seconds_count", type="ready") == 1
 
 
-async def test_refusals_and_errors_are_told_apart(launch: Launch) -> None:
-    bench = await launch()
+async def test_refusals_and_errors_are_counted_separately(launch: Launch) -> None:
+    harness = await launch()
     for started in (True, False):
-        client = await (bench.session() if started else bench.connect())
+        client = await (harness.session() if started else harness.connect())
         await client.send("{")
         await client.rest()
-    await bench.server.drain()
-    metrics = bench.server.metrics
+    await harness.server.drain()
+    metrics = harness.server.metrics
     assert value(metrics, "streamasr_session_errors_total", code="bad_message") == 1
     assert value(metrics, "streamasr_admissions_refused_total", code="bad_message") == 1
 
 
-def test_the_engines_histograms_add_up() -> None:
+def test_engine_histograms_are_cumulative() -> None:
     metrics = Metrics(FakeEngine().stats)
     assert value(metrics, "streamasr_encoder_seconds_bucket", le="0.02") == 0
     assert value(metrics, "streamasr_encoder_seconds_bucket", le="0.05") == 1

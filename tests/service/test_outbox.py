@@ -41,7 +41,7 @@ async def test_order_is_kept_and_partials_are_replaced() -> None:
     assert await drained(outbox) == [started, final(0), partial(3, 1), done, partial(4, 1), partial(5, 2)]
 
 
-async def test_the_limit_refuses_and_loses_nothing() -> None:
+async def test_a_full_outbox_refuses_messages_and_loses_none() -> None:
     outbox = Outbox(2)
     assert outbox.put(final(0), 0.0)
     assert outbox.put(partial(1, 1), 0.0)
@@ -50,7 +50,7 @@ async def test_the_limit_refuses_and_loses_nothing() -> None:
     assert await drained(outbox) == [final(0), partial(2, 1)]
 
 
-async def test_last_words_pass_the_limit_and_end_it() -> None:
+async def test_the_last_message_ignores_the_limit_and_closes_the_outbox() -> None:
     outbox = Outbox(1)
     outbox.put(final(0), 0.0)
     outbox.put_last(Done(audio_ms=1), 0.0)
@@ -59,7 +59,7 @@ async def test_last_words_pass_the_limit_and_end_it() -> None:
     assert await drained(outbox) == [final(0), Done(audio_ms=1)]
 
 
-async def test_what_waits_can_be_dropped_for_the_last_word() -> None:
+async def test_the_last_message_can_discard_queued_ones() -> None:
     outbox = Outbox(5)
     outbox.put(final(0), 0.0)
     error = Error(code="slow_reader", message="m", fault="client")
@@ -68,7 +68,7 @@ async def test_what_waits_can_be_dropped_for_the_last_word() -> None:
 
 
 @pytest.mark.parametrize("close", [True, False])
-async def test_a_reader_is_woken(close: bool) -> None:
+async def test_get_waits_for_put_or_close(close: bool) -> None:
     outbox = Outbox(5)
     reader = asyncio.create_task(outbox.get())
     await asyncio.sleep(0)

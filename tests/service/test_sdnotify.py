@@ -18,7 +18,7 @@ def test_state_reaches_the_manager(tmp_path: Path) -> None:
         assert manager.recv(1_000) == b"READY=1\nSTATUS=accepting sessions"
 
 
-def test_an_abstract_address_is_understood() -> None:
+def test_an_abstract_address_is_supported() -> None:
     name = f"streamasr-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + name)
@@ -43,11 +43,11 @@ def test_without_a_manager_nothing_happens(tmp_path: Path) -> None:
         ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
     ],
 )
-def test_the_watchdogs_interval(environment: dict[str, str], seconds: float | None) -> None:
+def test_the_watchdog_interval_is_read(environment: dict[str, str], seconds: float | None) -> None:
     assert Notifier(environment).watchdog_s == seconds
 
 
-def test_a_passed_socket_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_passed_socket_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         monkeypatch.setattr(sdnotify, "_FIRST_FD", os.dup(listener.fileno()))
         passed = passed_socket({"LISTEN_PID": "7", "LISTEN_FDS": "1"}, pid=7)
@@ -61,5 +61,5 @@ def test_a_passed_socket_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     "environment",
     [{}, {"LISTEN_PID": "8", "LISTEN_FDS": "1"}, {"LISTEN_PID": "7"}, {"LISTEN_PID": "7", "LISTEN_FDS": "x"}],
 )
-def test_sockets_of_others_are_left_alone(environment: dict[str, str]) -> None:
+def test_sockets_for_other_processes_are_ignored(environment: dict[str, str]) -> None:
     assert passed_socket(environment, pid=7) is None

@@ -17,19 +17,19 @@ from tests.service.conftest import Launch
 from tests.service.fake import FakeEngine
 
 
-async def test_the_urls_name_the_port(launch: Launch) -> None:
-    bench = await launch()
-    assert bench.server.stream_url == f"ws://127.0.0.1:{bench.port}/v1/stream"
-    assert bench.server.page_url == f"http://127.0.0.1:{bench.port}/"
+async def test_urls_contain_the_port(launch: Launch) -> None:
+    harness = await launch()
+    assert harness.server.stream_url == f"ws://127.0.0.1:{harness.port}/v1/stream"
+    assert harness.server.page_url == f"http://127.0.0.1:{harness.port}/"
 
 
-async def test_ipv6_is_bracketed(launch: Launch) -> None:
-    bench = await launch(host="::1")
-    assert bench.server.stream_url.startswith("ws://[::1]:")
-    await bench.session()
+async def test_ipv6_addresses_have_brackets(launch: Launch) -> None:
+    harness = await launch(host="::1")
+    assert harness.server.stream_url.startswith("ws://[::1]:")
+    await harness.session()
 
 
-def test_a_strange_host_is_told() -> None:
+def test_an_unusable_host_is_reported() -> None:
     with pytest.raises(ConfigError, match=r"cannot listen on 203\.0\.113\.7 port 0"):
         open_listener(ServerConfig(host="203.0.113.7", port=0, token="0123456789abcdef"))
 
@@ -50,16 +50,16 @@ def certificate(tmp_path: Path) -> Path:
 
 
 async def test_tls(launch: Launch, certificate: Path) -> None:
-    bench = await launch(tls_cert=certificate, tls_key=certificate)
-    assert bench.server.stream_url.startswith("wss://")
-    assert bench.server.page_url.startswith("https://")
+    harness = await launch(tls_cert=certificate, tls_key=certificate)
+    assert harness.server.stream_url.startswith("wss://")
+    assert harness.server.page_url.startswith("https://")
     trust = ssl.create_default_context(cafile=str(certificate))
-    async with connect(bench.server.stream_url, proxy=None, ssl=trust) as client:
+    async with connect(harness.server.stream_url, proxy=None, ssl=trust) as client:
         await client.send(encode(Start()))
         assert "ready" in str(await client.recv())
 
 
-async def test_a_bad_certificate_is_told(tmp_path: Path) -> None:
+async def test_a_bad_certificate_is_reported(tmp_path: Path) -> None:
     (tmp_path / "x.pem").write_text("not a certificate")
     config = ServerConfig(port=0, tls_cert=tmp_path / "x.pem", tls_key=tmp_path / "x.pem")
     with open_listener(config) as listener, pytest.raises(ConfigError, match=r"tls_cert .*x\.pem"):

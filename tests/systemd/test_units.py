@@ -44,7 +44,7 @@ def test_the_unit_is_valid(units: Path, name: str) -> None:
 
 
 @needs_systemd
-def test_the_service_is_locked_up(units: Path) -> None:
+def test_the_service_is_sandboxed(units: Path) -> None:
     result = analyze("security", "--offline=true", "--no-pager", str(units / "streamasr.service"))
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", result.stdout)
     assert found, result.stdout + result.stderr
@@ -64,12 +64,12 @@ def test_systemd_waits_longer_than_the_daemon_drains() -> None:
     assert (service["Type"], service["DynamicUser"]) == ("notify", "yes")
 
 
-def test_the_socket_is_the_daemons_default_address() -> None:
+def test_the_socket_uses_the_daemons_default_address() -> None:
     config = ServerConfig()
     assert values("streamasr.socket")["ListenStream"] == f"{config.host}:{config.port}"
 
 
-def test_the_example_names_real_settings() -> None:
+def test_the_example_contains_existing_settings() -> None:
     text = (UNITS / "streamasr.env.example").read_text()
     named = {name.lower() for name in re.findall(rf"^#?{ENV_PREFIX}(\w+)=", text, re.M)}
     assert "model" in named
