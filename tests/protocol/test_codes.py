@@ -1,14 +1,17 @@
-"""Codes that errors carry are all in the list, with the fault that the list says."""
+"""Test that the codes of all session errors are listed, with the same fault."""
 
 from streamasr import errors
+from streamasr.errors import StreamasrError
 from streamasr.protocol.codes import CLOSE_INTERNAL, ERROR_CODES, close_code
 
 CONFIGURATION_ONLY = {"bad_config", "bad_model", "bad_data", "training_failed"}
-"""Errors of commands and folders, never of a session."""
+"""Codes of errors that commands raise, but sessions do not."""
 
 
 def test_session_errors_are_listed_with_their_fault() -> None:
-    classes = [cls for cls in vars(errors).values() if isinstance(cls, type) and hasattr(cls, "code")]
+    classes = [
+        cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, StreamasrError)
+    ]
     for cls in classes:
         if cls.code not in CONFIGURATION_ONLY:
             assert ERROR_CODES[cls.code].fault == cls.fault

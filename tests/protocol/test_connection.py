@@ -1,4 +1,4 @@
-"""The order of messages, as the table has it."""
+"""Test that the connection accepts messages in the order of the state table."""
 
 import pytest
 
@@ -91,7 +91,7 @@ def test_a_long_binary_message_is_refused() -> None:
 
 
 def test_every_state_can_close() -> None:
-    """From every state ``error`` leads to the end, and nothing leads out of it."""
+    """``error`` closes the session in every state, and a closed session has no transitions."""
     for state, row in TRANSITIONS.items():
         assert state is State.CLOSED or row["error"] is State.CLOSED
     assert TRANSITIONS[State.CLOSED] == {}

@@ -1,4 +1,4 @@
-"""Ranges, and limits that would make the protocol useless."""
+"""Test ranges, and limits that are too small for the protocol."""
 
 import pytest
 

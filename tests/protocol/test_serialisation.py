@@ -1,4 +1,4 @@
-"""Messages to JSON and back; what is refused says why."""
+"""Test that messages survive the way to JSON and back, and that invalid input gets a clear error."""
 
 import dataclasses
 import json
@@ -80,7 +80,7 @@ def test_none_is_not_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "error"),
     [
         ("", "not valid JSON"),
         ("{", "not valid JSON"),
@@ -124,8 +124,8 @@ def test_none_is_not_sent() -> None:
         ('{"type":"finalize","id":7}', "finalize.id: expected str, got int"),
     ],
 )
-def test_invalid_input_gets_a_clear_error(text: str, complaint: str) -> None:
-    with pytest.raises(ProtocolError, match=complaint) as caught:
+def test_invalid_input_gets_a_clear_error(text: str, error: str) -> None:
+    with pytest.raises(ProtocolError, match=error) as caught:
         parse_client_message(text)
     assert (caught.value.code, caught.value.fault) == ("bad_message", "client")
     assert len(caught.value.message) <= 300
@@ -139,7 +139,7 @@ def test_garbage_raises_protocol_error_only(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "complaint"),
+    ("message", "error"),
     [
         (messages.Start(token="x" * 513), "start.token: expected at most 512 characters, got 513"),
         (messages.Finalize(id="x" * 129), "finalize.id: expected at most 128 characters"),
@@ -153,8 +153,8 @@ def test_garbage_raises_protocol_error_only(text: str) -> None:
         ),
     ],
 )
-def test_texts_and_lists_have_limits(message: messages.ClientMessage, complaint: str) -> None:
-    with pytest.raises(ProtocolError, match=complaint):
+def test_texts_and_lists_have_limits(message: messages.ClientMessage, error: str) -> None:
+    with pytest.raises(ProtocolError, match=error):
         parse_client_message(encode(message))
 
 

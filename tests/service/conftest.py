@@ -1,4 +1,4 @@
-"""A server on a free port in front of a fake engine, and clients for it."""
+"""Run a server with a fake engine on a free port, and connect clients to it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -16,7 +16,7 @@ from tests.service.fake import FakeEngine
 
 
 class Client:
-    """A websocket that speaks messages."""
+    """A websocket that sends and receives protocol messages."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -28,7 +28,7 @@ class Client:
         return parse_server_message(str(await self.socket.recv()))
 
     async def rest(self) -> list[ServerMessage]:
-        """Everything until the server closes."""
+        """Receive messages until the server closes the connection."""
         messages = []
         with suppress(ConnectionClosed):
             while True:
@@ -41,7 +41,7 @@ class Client:
 
 
 class Harness:
-    """A running server and what belongs to it."""
+    """A running server, its fake engine and its clients."""
 
     def __init__(self, server: CaptionServer, engine: FakeEngine, stack: AsyncExitStack) -> None:
         self.server = server
@@ -57,7 +57,7 @@ class Harness:
         return Client(await self._stack.enter_async_context(connect(url, proxy=None, **options)))
 
     async def session(self, start: Start | None = None, **options: Any) -> Client:
-        """A client whose session is open."""
+        """Connect a client and open a session."""
         client = await self.connect(**options)
         await client.send(start or Start())
         assert (await client.receive()).type == "ready"
@@ -69,7 +69,7 @@ Launch = Callable[..., Awaitable[Harness]]
 
 @pytest.fixture
 async def launch() -> AsyncIterator[Launch]:
-    """Starts a server: ``await launch(token=…)``, with any field of :class:`ServerConfig`."""
+    """Start servers: ``await launch(token=…)``, with any field of :class:`ServerConfig`."""
     async with AsyncExitStack() as clients:
         servers = []
 

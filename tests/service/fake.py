@@ -1,4 +1,4 @@
-"""An engine without a model: it remembers what it was messages and says what the test tells it to."""
+"""Provide a fake engine without a model. It records its input, and tests emit messages through its sessions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Sink = Callable[[ServerMessage], None]
 
 
 class FakeSession:
-    """Answers ``finalize`` and ``stop`` at once."""
+    """A session that answers ``finalize`` and ``stop`` at once."""
 
     def __init__(self, name: str, start: Start, sink: Sink, resume: Callable[[], None]) -> None:
         self.id = name
@@ -32,7 +32,7 @@ class FakeSession:
         if len(data) % 2:
             raise AudioError("half a sample")
         if data == b"boom":
-            raise RuntimeError("a fault that nobody foresaw")
+            raise RuntimeError("an unexpected error")
         self.audio += data
 
     def finalize(self, finalize_id: str) -> None:
@@ -49,13 +49,13 @@ class FakeSession:
         self.aborted = True
 
     def relieve(self) -> None:
-        """The backlog is gone."""
+        """End the congestion and resume reading."""
         self.congested = False
         self.resume()
 
 
 class FakeEngine:
-    """Room for ``max_sessions``."""
+    """An engine for up to ``max_sessions`` sessions."""
 
     def __init__(self, max_sessions: int = 8) -> None:
         self.max_sessions = max_sessions

@@ -1,4 +1,4 @@
-"""Which files the daemon serves."""
+"""Test which files of the captions page are loaded."""
 
 from streamasr.service.assets import CONTENT_TYPES, load_assets
 

@@ -1,4 +1,4 @@
-"""Tokens and origins."""
+"""Test tokens and origins."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Where settings come from, and which are refused."""
+"""Test the sources of settings, their precedence and their errors."""
 
 import argparse
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_lists_are_split_at_commas() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "environment", "complaint"),
+    ("flags", "environment", "message"),
     [
         ({"port": "http"}, {}, "--port: expected a number, got 'http'"),
         ({}, {"STREAMASR_IDLE_TIMEOUT_S": "soon"}, "STREAMASR_IDLE_TIMEOUT_S: expected a number"),
@@ -69,14 +69,14 @@ def test_lists_are_split_at_commas() -> None:
     ],
 )
 def test_invalid_input_gets_a_clear_error(
-    flags: dict[str, str], environment: dict[str, str], complaint: str
+    flags: dict[str, str], environment: dict[str, str], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=complaint):
+    with pytest.raises(ConfigError, match=message):
         load_config(flags, environment)
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("prot = 1", "prot: unknown field"),
         ("port = ", "not valid TOML"),
@@ -86,10 +86,10 @@ def test_invalid_input_gets_a_clear_error(
         ("[limits.boost]\nlow = 'x'", r"limits\.boost\.low: expected float, got str$"),
     ],
 )
-def test_errors_in_the_file_name_it(tmp_path: Path, text: str, complaint: str) -> None:
+def test_errors_in_the_file_name_it(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "c.toml"
     file.write_text(text)
-    with pytest.raises(ConfigError, match=rf"c\.toml: {complaint}"):
+    with pytest.raises(ConfigError, match=rf"c\.toml: {message}"):
         load_config({}, {}, file)
 
 

@@ -1,4 +1,4 @@
-"""One client's websocket: order, errors, limits, timeouts, backpressure; and that others do not notice."""
+"""Test one client's connection: order, errors, limits, timeouts and backpressure, without effect on other clients."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ def final(number: int) -> Final:
 
 
 async def ended_with(client: Client) -> Error:
-    """The error that ends the session, once the close code has been found to be its own."""
+    """Return the error that ends the session, after checking that the close code belongs to it."""
     last = (await client.rest())[-1]
     assert isinstance(last, Error)
     assert await client.close_code() == ERROR_CODES[last.code].close
@@ -151,7 +151,7 @@ async def test_too_many_connections_are_refused_in_the_handshake(launch: Launch)
 
 
 async def test_a_client_without_start_times_out(launch: Launch) -> None:
-    harness = await launch(start_timeout_s=0.05)
+    harness = await launch(start_timeout_s=0.5)
     client = await harness.connect()
     await client.send(KeepAlive())
     assert (await ended_with(client)).code == "start_timeout"
@@ -186,7 +186,7 @@ async def test_backpressure_stops_reading_until_resumed(launch: Launch) -> None:
     pong = await client.socket.ping()
     await asyncio.wait_for(pong, 5)
     assert session.audio == b"ab"
-    session.resume()  # a stale wake-up changes nothing
+    session.resume()  # a spurious wake-up changes nothing
     session.relieve()
     await client.send(Finalize(id="after"))
     assert await client.receive() == Finalized(id="after")
@@ -220,7 +220,7 @@ async def test_a_client_with_a_full_outbox_is_dropped(launch: Launch) -> None:
 async def test_a_client_that_never_reads_is_disconnected(launch: Launch) -> None:
     harness = await launch(slow_reader_s=0.2, outbox_messages=100_000, send_buffer_bytes=4_096)
     client, other = await harness.session(close_timeout=0.1), await harness.session()
-    client.socket.transport.pause_reading()  # type: ignore[attr-defined]
+    client.socket.transport.pause_reading()
     long = Final(utterance=0, text="x" * 10_000, confidence=1.0, start_ms=0, end_ms=0)
     for _ in range(2_000):
         harness.engine.sessions[0].emit(long)

@@ -1,4 +1,4 @@
-"""The process around the server, with a fake engine: readiness, watchdog, signals."""
+"""Test the daemon's process with a fake engine: readiness, watchdog and signals."""
 
 import asyncio
 import os
@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
@@ -28,8 +29,8 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
         yield end
 
 
-def messages(manager: socket.socket) -> list[str]:
-    """All lines that the manager got."""
+def received_lines(manager: socket.socket) -> list[str]:
+    """Return all lines that the manager has received."""
     lines: list[str] = []
     while True:
         try:
@@ -39,7 +40,7 @@ def messages(manager: socket.socket) -> list[str]:
 
 
 class Run:
-    """A daemon in this process."""
+    """A daemon that runs in this process."""
 
     def __init__(self, config: ServerConfig, engine: FakeEngine, environment: dict[str, str]) -> None:
         self._announced: asyncio.Future[CaptionServer] = asyncio.get_running_loop().create_future()
@@ -47,7 +48,8 @@ class Run:
         self.task = asyncio.create_task(daemon)
 
     async def ready(self) -> CaptionServer:
-        await asyncio.wait([self.task, self._announced], return_when=asyncio.FIRST_COMPLETED)
+        ended_or_ready: list[asyncio.Future[Any]] = [self.task, self._announced]
+        await asyncio.wait(ended_or_ready, return_when=asyncio.FIRST_COMPLETED)
         return self._announced.result()
 
 
@@ -64,7 +66,7 @@ async def test_the_daemon_reports_its_states_to_systemd(manager: socket.socket) 
     assert types == ["warning", "done"]
     assert await run.task == 0
     assert engine.closed
-    lines = messages(manager)
+    lines = received_lines(manager)
     order = ["STATUS=loading the model", "READY=1", "WATCHDOG=1", "STOPPING=1"]
     assert [line for line in lines if line in order] == order
 
@@ -78,7 +80,7 @@ async def test_a_stalled_engine_gets_no_watchdog_pings(manager: socket.socket) -
     async with connect(server.stream_url, proxy=None):
         os.kill(os.getpid(), signal.SIGTERM)
         await run.task
-    lines = messages(manager)
+    lines = received_lines(manager)
     assert "STATUS=0 sessions" in lines
     assert "WATCHDOG=1" not in lines
 

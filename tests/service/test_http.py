@@ -1,4 +1,4 @@
-"""Plain HTTP on the same port."""
+"""Test plain HTTP requests on the daemon's port."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ SECRET = "a-secret-of-some-length"
 async def request(
     harness: Harness, path: str, method: str = "GET", **headers: str
 ) -> tuple[int, Message, bytes]:
-    """One exchange over a socket of its own: status, headers, body."""
+    """Send one request on its own connection; return status, headers and body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", harness.port)
     lines = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{harness.port}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -131,7 +131,7 @@ async def test_pages_of_other_origins_are_refused(launch: Launch) -> None:
 
 
 async def test_garbage_instead_of_http_affects_no_other_client(launch: Launch) -> None:
-    harness = await launch(start_timeout_s=0.3)
+    harness = await launch(start_timeout_s=1.0)
     other = await harness.session()
     for garbage in (
         b"\x16\x03\x01\x02\x00\x01\xff" * 100,

@@ -1,4 +1,4 @@
-"""Lags of made-up streams whose delays are known."""
+"""Test the measured lags of simulated streams with known delays."""
 
 import pytest
 
@@ -8,7 +8,7 @@ CHUNK_MS = 640
 
 
 def played(until_ms: int) -> SentAudio:
-    """Audio sent exactly when it was spoken, from second 0 on."""
+    """Return audio that was sent in real time, from second 0 on."""
     sent = SentAudio()
     for end_ms in range(40, until_ms + 1, 40):
         sent.add(end_ms, end_ms / 1_000)
@@ -16,7 +16,7 @@ def played(until_ms: int) -> SentAudio:
 
 
 def lags_of_stream(delay_ms: int, words_every_ms: int = 200, hop_ms: int = CHUNK_MS) -> list[float]:
-    """Each step's partial comes ``delay_ms`` after its chunk; its last word ends in the step's hop."""
+    """Simulate partials that arrive ``delay_ms`` after their chunk, and whose last word ends in the step's hop."""
     sent = SentAudio()
     lag = StreamLag(CHUNK_MS, sent, hop_ms)
     events = [(end_ms, "sent", end_ms) for end_ms in range(40, 20_001, 40)]

@@ -1,4 +1,4 @@
-"""One line an event."""
+"""Test that each record is formatted as one line."""
 
 import logging
 import sys

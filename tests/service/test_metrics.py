@@ -1,4 +1,4 @@
-"""What is counted, and that the operators' guide explains it."""
+"""Test what the metrics count, and that the documentation explains every metric."""
 
 import re
 from pathlib import Path

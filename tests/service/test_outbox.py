@@ -1,4 +1,4 @@
-"""Bounded, newest partial first in mind, nothing else lost."""
+"""Test that the outbox is bounded, keeps the newest partial, and loses nothing else."""
 
 import asyncio
 

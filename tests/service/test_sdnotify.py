@@ -1,4 +1,4 @@
-"""systemd's protocols, spoken to a socket of our own."""
+"""Test systemd's notification and socket protocols with a local socket."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Addresses and TLS."""
+"""Test listening addresses and TLS."""
 
 import shutil
 import ssl
@@ -36,7 +36,7 @@ def test_an_unusable_host_is_reported() -> None:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate for localhost and its key, in one file."""
+    """Make a self-signed certificate for localhost, with its key in the same file."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl is not installed")
