@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--decode",
         type=_modes,
         metavar="MODES",
-        help="greedy, beam, beam+lm, or several, joined by commas (default: as the daemon decodes)",
+        help="greedy, beam, beam+lm, pyctcdecode, or several, joined by commas (default: as the daemon decodes)",
     )
     decoding.add_argument(
         "--greedy", dest="decode", action="store_const", const=(Mode.GREEDY,), help="same as --decode greedy"

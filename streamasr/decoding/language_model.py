@@ -35,7 +35,12 @@ class LanguageModel:
         model: the n-gram model.
         unigrams: the lexicon: words that take no ``unk_score_offset``. Words that ``model`` lacks are left out.
         config: the weights and the size of the caches.
+
+    Attributes:
+        files: the model and the words, if they were read from files.
     """
+
+    files: tuple[Path, Path] | None = None
 
     def __init__(self, model: kenlm.Model, unigrams: Iterable[str], config: DecoderConfig) -> None:
         start = kenlm.State()
@@ -79,7 +84,9 @@ class LanguageModel:
             model = kenlm.Model(str(model_path))
         except (OSError, RuntimeError) as error:
             raise ModelError(f"{model_path}: not a KenLM model ({error})") from None
-        return cls(model, unigrams, config)
+        lm = cls(model, unigrams, config)
+        lm.files = model_path, unigrams_path
+        return lm
 
     @property
     def order(self) -> int:

@@ -13,9 +13,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.greedy import greedy_text_of_ids
 from streamasr.errors import ConfigError, DataError
+from streamasr.evaluation.pyctcdecode_reference import PyctcdecodeReference
 from streamasr.frontend.files import read_audio
 from streamasr.frontend.pcm import Samples
 from streamasr.protocol import messages
@@ -37,6 +40,8 @@ class Mode(StrEnum):
     """Beam search over the model's tokens, without a language model."""
     BEAM_LM = "beam+lm"
     """Beam search with the model's language model, as in the daemon."""
+    PYCTCDECODE = "pyctcdecode"
+    """pyctcdecode's beam search with the same language model and settings, as a reference; no endpoints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ def decode_files(
 
     Raises:
         DataError: an audio file is missing, unreadable or empty.
-        ConfigError: a mode needs a language model and the model has none.
+        ConfigError: a mode needs a language model and the model has none, or pyctcdecode is not installed.
     """
     if Mode.BEAM_LM in modes and model.decoder.beams.lm is None:
         raise ConfigError(f"{model.config.name} has no language model (lm.bin); use greedy or beam")
@@ -186,9 +191,30 @@ class _GreedyDecoder:
         return greedy_text_of_ids(self._ids, self._tokens)
 
 
+class _ReferenceDecoder:
+    """Collects the log-probs of one utterance and decodes them at its end."""
+
+    def __init__(self, reference: PyctcdecodeReference) -> None:
+        self._reference = reference
+        self._pieces: list[LogProbs] = []
+        self._text = ""
+
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
+        if len(log_probs_TV):
+            self._pieces.append(log_probs_TV)
+        if isinstance(chunk.end, StopMark) and self._pieces:
+            self._text = self._reference.text(np.concatenate(self._pieces))
+
+    def text(self) -> str:
+        return self._text
+
+
 def _decoder_factory(model: LoadedModel, mode: Mode) -> Callable[[], _ModeDecoder]:
     if mode is Mode.GREEDY:
         return lambda: _GreedyDecoder(model)
+    if mode is Mode.PYCTCDECODE:
+        reference = PyctcdecodeReference(model.decoder.beams)
+        return lambda: _ReferenceDecoder(reference)
     used = _without_lm(model) if mode is Mode.BEAM else model
     options = resolve_options(messages.Start(partials=False, words=False), used)
     return lambda: _SessionDecoder(Captioner(used, options))

@@ -63,7 +63,7 @@ def evaluate(
 
     Raises:
         DataError: an audio file is missing, unreadable or empty.
-        ConfigError: a mode needs a language model and the model has none.
+        ConfigError: a mode needs a language model and the model has none, or pyctcdecode is not installed.
     """
     measurements: list[Measurement] = []
     for name, utterances in manifests.items():

@@ -20,6 +20,7 @@ _MODES = {
     "beam+lm": "Beam search with the language model",
     "beam": "Beam search without a language model",
     "greedy": "Greedy, without a language model",
+    "pyctcdecode": "pyctcdecode, as a reference",
 }
 """How the tables are headed, in the order in which they stand."""
 _FILES = (

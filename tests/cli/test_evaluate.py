@@ -27,12 +27,21 @@ def test_json_holds_every_measurement_and_its_texts(
     paths: tuple[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     model, manifest = paths
-    asked = ["--chunk-ms", "80", "--chunk-ms", "160", "--offline", "--decode", "greedy,beam", "--json"]
+    asked = [
+        "--chunk-ms",
+        "80",
+        "--chunk-ms",
+        "160",
+        "--offline",
+        "--decode",
+        "greedy,beam,pyctcdecode",
+        "--json",
+    ]
     assert main(["evaluate", "--model", model, "--manifest", manifest, *asked]) == 0
     (tmp_path / "e.json").write_text(capsys.readouterr().out)
     evaluation = read_evaluation(tmp_path / "e.json")
     assert evaluation.model == "tiny"
-    expected = [(ms, mode) for ms in (80, 160, None) for mode in ("greedy", "beam")]
+    expected = [(ms, mode) for ms in (80, 160, None) for mode in ("greedy", "beam", "pyctcdecode")]
     assert [(m.chunk_ms, m.mode) for m in evaluation.measurements] == expected
     for m in evaluation.measurements:
         assert m.wer.low <= m.wer.value <= m.wer.high
@@ -107,7 +116,7 @@ def test_bad_values_fail_with_their_name(
         (["--chunk-ms", "long"], "expected milliseconds or all, got 'long'"),
         (
             ["--decode", "magic"],
-            "expected one or more of greedy, beam, beam+lm, joined by commas, got 'magic'",
+            "expected one or more of greedy, beam, beam+lm, pyctcdecode, joined by commas, got 'magic'",
         ),
         (["--decode", "beam", "--greedy"], "not allowed with"),
     ],
