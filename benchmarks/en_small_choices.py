@@ -36,9 +36,9 @@ from streamasr.recognition.model import resolve_model
 from streamasr.text import text_rules
 from streamasr.training.config import LossConfig, TokensConfig, TrainConfig
 from streamasr.training.distributed import ProcessGroup
-from streamasr.training.tokenizer import build_tokens
+from streamasr.training.tokenizer import build_tokenizer
 from streamasr.training.trainer import Trainer
-from streamasr.training.vocabulary import PiecesConfig, train_pieces
+from streamasr.training.vocabulary import SentencePieceConfig, train_sentencepiece
 
 CALIBRATION_STEPS = 12
 LAYERS = 4
@@ -132,7 +132,7 @@ def seconds_a_step(config: TrainConfig, learning_rate: float) -> float:
 
 def unalignable(config: TrainConfig) -> float:
     """Share of the training utterances with more text than frames, at their own speed."""
-    tokenizer = build_tokens(config)
+    tokenizer = build_tokenizer(config)
     rate = config.frontend.sample_rate / (config.frontend.hop * config.encoder.subsampling)
     short = count = 0
     for path in config.data.manifests:
@@ -181,7 +181,9 @@ def main() -> int:
         pieces = args.out / "tokenizer.model"
         if not pieces.exists():
             texts = (utterance.text for path in base.data.manifests for utterance in read_manifest(path))
-            pieces.write_bytes(train_pieces(texts, text_rules(base.language), PiecesConfig(size=args.pieces)))
+            pieces.write_bytes(
+                train_sentencepiece(texts, text_rules(base.language), SentencePieceConfig(size=args.pieces))
+            )
         for choice in CHOICES:
             if args.only and choice.name not in args.only:
                 continue

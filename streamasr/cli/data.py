@@ -14,7 +14,7 @@ from streamasr.training.data.importers import DATASETS
 from streamasr.training.data.inspection.check import CheckOptions
 
 if TYPE_CHECKING:
-    from streamasr.training.data.inspection.check import Checked
+    from streamasr.training.data.inspection.check import CheckResult
     from streamasr.training.tokenizer import Tokenizer
 
 EXAMPLE = """\
@@ -181,7 +181,7 @@ def _check(args: argparse.Namespace) -> int:
     with _bar("checking") as progress:
         checked = check_manifests(args.manifests, options, tokenizer, progress)
     if args.png is not None:
-        from streamasr.training.data.inspection.pictures import draw_histograms
+        from streamasr.training.data.inspection.plots import draw_histograms
 
         draw_histograms(checked.values, ", ".join(map(str, args.manifests)), args.png)
     if args.json:
@@ -206,7 +206,12 @@ def _tokens(name: str | None, language: str) -> tuple[Tokenizer | None, float]:
     from streamasr.decoding.tokens import TokenList
     from streamasr.text import text_rules
     from streamasr.training.config import load_recipe
-    from streamasr.training.tokenizer import Tokenizer, build_tokens, load_pieces, piece_tokens
+    from streamasr.training.tokenizer import (
+        Tokenizer,
+        build_tokenizer,
+        load_sentencepiece,
+        sentencepiece_tokens,
+    )
 
     if name is None:
         return None, 1.0
@@ -214,13 +219,13 @@ def _tokens(name: str | None, language: str) -> tuple[Tokenizer | None, float]:
     if path.suffix == ".txt":
         return Tokenizer(TokenList.load(path), text_rules(language)), 1.0
     if path.suffix == ".model":
-        pieces = load_pieces(path)
-        return Tokenizer(piece_tokens(pieces), text_rules(language), pieces, path), 1.0
+        pieces = load_sentencepiece(path)
+        return Tokenizer(sentencepiece_tokens(pieces), text_rules(language), pieces, path), 1.0
     recipe = load_recipe(name)
-    return build_tokens(recipe), max(recipe.augment.speeds)
+    return build_tokenizer(recipe), max(recipe.augment.speeds)
 
 
-def _print_checked(checked: Checked, *, everything: bool) -> None:
+def _print_checked(checked: CheckResult, *, everything: bool) -> None:
     shown: dict[str, int] = {}
     for finding in checked.findings:
         shown[finding.kind] = shown.get(finding.kind, 0) + 1

@@ -10,8 +10,8 @@ from streamasr.decoding.tokens import TokenList
 from streamasr.errors import ConfigError
 from streamasr.lm.corpus import read_text
 from streamasr.text import text_rules
-from streamasr.training.tokenizer import load_pieces, piece_tokens
-from streamasr.training.vocabulary import PiecesConfig, count_characters, train_pieces
+from streamasr.training.tokenizer import load_sentencepiece, sentencepiece_tokens
+from streamasr.training.vocabulary import SentencePieceConfig, count_characters, train_sentencepiece
 
 EXAMPLE = """\
 streamasr tokens train books.txt.gz train/manifest.jsonl --size 512 --out tokenizer.model
@@ -23,7 +23,7 @@ _RAREST_SHOWN = 12
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    defaults = PiecesConfig()
+    defaults = SentencePieceConfig()
     commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     train = commands.add_parser("train", help="find word pieces with SentencePiece")
@@ -79,11 +79,11 @@ def _texts(paths: list[Path]) -> Iterator[str]:
 
 
 def _train(args: argparse.Namespace) -> int:
-    config = PiecesConfig(size=args.size, method=args.method, max_sentences=args.max_sentences)
+    config = SentencePieceConfig(size=args.size, method=args.method, max_sentences=args.max_sentences)
     rules = text_rules(args.language)
-    args.out.write_bytes(train_pieces(_texts(args.texts), rules, config))
-    processor = load_pieces(args.out)
-    tokens = piece_tokens(processor)
+    args.out.write_bytes(train_sentencepiece(_texts(args.texts), rules, config))
+    processor = load_sentencepiece(args.out)
+    tokens = sentencepiece_tokens(processor)
     letters = words = pieces = 0
     for _, text in zip(range(args.max_sentences), _texts(args.texts), strict=False):
         normal = rules.normalise(text)

@@ -29,7 +29,7 @@ Ids = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
-class Corpus:
+class TextCorpus:
     """Sentences as word ids, each between ``BEGIN_ID`` and ``END_ID``, one after the other in ``ids``."""
 
     words: tuple[str, ...]
@@ -102,8 +102,8 @@ def choose_vocabulary(sentences: Iterable[str], *, max_words: int, min_count: in
     return SPECIALS + tuple(sorted(word for _, word in frequent[:max_words]))
 
 
-def encode(sources: Iterable[Iterable[str]], words: Sequence[str]) -> Corpus:
-    """The sentences of each source as a :class:`Corpus` over ``words``; others become ``UNKNOWN_ID``.
+def encode(sources: Iterable[Iterable[str]], words: Sequence[str]) -> TextCorpus:
+    """The sentences of each source as a :class:`TextCorpus` over ``words``; others become ``UNKNOWN_ID``.
 
     Raises:
         DataError: a source has no sentence.
@@ -123,4 +123,4 @@ def encode(sources: Iterable[Iterable[str]], words: Sequence[str]) -> Corpus:
                 f"text source {number} holds no words after normalisation; expected one sentence a line"
             )
         ends.append(length)
-    return Corpus(tuple(words), np.concatenate(parts), tuple(ends))
+    return TextCorpus(tuple(words), np.concatenate(parts), tuple(ends))

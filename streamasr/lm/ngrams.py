@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from streamasr.lm.corpus import BEGIN_ID, UNKNOWN_ID, Corpus
+from streamasr.lm.corpus import BEGIN_ID, UNKNOWN_ID, TextCorpus
 
 Rows = NDArray[np.int64]
 Words = NDArray[np.int32]
@@ -38,7 +38,7 @@ class NgramTable:
         return len(self.word)
 
 
-def count_ngrams(corpus: Corpus, order: int) -> list[NgramTable]:
+def count_ngrams(corpus: TextCorpus, order: int) -> list[NgramTable]:
     """The tables of orders 1 … ``order``.
 
     N-grams do not reach over a sentence's ends. From order 2 on those with an unknown word are left out:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from streamasr.errors import ConfigError, ModelError
-from streamasr.training.temperature import METADATA_KEY, noted_temperature, sharpened
+from streamasr.training.temperature import METADATA_KEY, multiply_head, read_temperature
 
 _SHOWN_NAMES = 5
 """Parameter names in an error message."""
@@ -39,12 +39,12 @@ def average_files(paths: Sequence[Path], out: Path, weights: Sequence[float] | N
     states = [_load(path) for path in paths]
     for path, state in zip(paths[1:], states[1:], strict=True):
         _check_same_parameters(paths[0], states[0], path, state)
-    temperatures = [noted_temperature(path) for path in paths]
+    temperatures = [read_temperature(path) for path in paths]
     trained = [
-        sharpened({name: tensor.float() for name, tensor in state.items()}, temperature)
+        multiply_head({name: tensor.float() for name, tensor in state.items()}, temperature)
         for state, temperature in zip(states, temperatures, strict=True)
     ]
-    mean = sharpened(mean_of(trained, weights), 1.0 / temperatures[0])
+    mean = multiply_head(mean_weights(trained, weights), 1.0 / temperatures[0])
     stored = {name: tensor.to(states[0][name].dtype).contiguous() for name, tensor in mean.items()}
     metadata = {"format": "streamasr"}
     if temperatures[0] != 1.0:
@@ -58,7 +58,7 @@ def average_files(paths: Sequence[Path], out: Path, weights: Sequence[float] | N
         raise ConfigError(f"{out}: cannot be written: {error.strerror}") from None
 
 
-def mean_of(
+def mean_weights(
     states: Sequence[Mapping[str, Tensor]], weights: Sequence[float] | None = None
 ) -> dict[str, Tensor]:
     """The weighted mean of the parameters of models of one kind, name by name.

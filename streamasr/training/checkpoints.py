@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from streamasr.training.averaging import mean_of
+from streamasr.training.averaging import mean_weights
 
 _NAME = re.compile(r"step-(\d+)\.pt")
 
@@ -38,7 +38,7 @@ class Checkpoints:
         """Write one and drop the oldest beyond ``keep``; a crash at any moment leaves the earlier ones whole."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{step:08d}.pt"
-        write_whole(path, state)
+        write_atomically(path, state)
         for old in self.paths()[self.keep :]:
             old.unlink()
         return path
@@ -49,7 +49,7 @@ class Checkpoints:
 
     def mean(self, device: torch.device, name: str) -> dict[str, Tensor]:
         """The mean over the kept checkpoints of the weights under ``name`` (Vaswani et al. 2017, section 6.1)."""
-        return mean_of([state[name] for state in self._readable(device)])
+        return mean_weights([state[name] for state in self._readable(device)])
 
     def _readable(self, device: torch.device) -> Iterator[dict[str, Any]]:
         for path in self.paths():
@@ -59,7 +59,7 @@ class Checkpoints:
                 continue
 
 
-def write_whole(path: Path, state: dict[str, Any]) -> None:
+def write_atomically(path: Path, state: dict[str, Any]) -> None:
     """Save ``state`` so that ``path`` holds either all of it or what it held before."""
     unfinished = path.with_suffix(".unfinished")
     with unfinished.open("wb") as file:

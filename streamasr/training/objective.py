@@ -50,11 +50,11 @@ class Objective(nn.Module):
         self.encoder = encoder
         self.blank = blank
         self.teacher = teacher
-        self.to_teacher: nn.Linear | None = None
+        self.teacher_projection: nn.Linear | None = None
         if teacher is not None:
             dim = config.encoder.dim
-            self.to_teacher = nn.Linear(dim, dim, device=next(teacher.parameters()).device)
-            nn.init.eye_(self.to_teacher.weight)
+            self.teacher_projection = nn.Linear(dim, dim, device=next(teacher.parameters()).device)
+            nn.init.eye_(self.teacher_projection.weight)
         if config.compile:
             encoder.compile_layers()
         self.dtype = _DTYPES[config.precision]
@@ -92,7 +92,7 @@ class Objective(nn.Module):
         if weights.consistency:
             consistency = losses.consistency(log_probs_BTV, mask_BT)
             loss = loss + weights.consistency * consistency
-        if self.teacher is not None and self.to_teacher is not None and batch.clean_BTM is not None:
+        if self.teacher is not None and self.teacher_projection is not None and batch.clean_BTM is not None:
             one_view = len(batch.clean_BTM)
             with torch.no_grad():
                 teacher_BTD = self.teacher.encode(
@@ -100,7 +100,7 @@ class Objective(nn.Module):
                 ).hidden_BTD
             views = len(hidden_BTD) // one_view
             distillation = losses.distillation(
-                self.to_teacher(hidden_BTD), teacher_BTD.repeat(views, 1, 1), mask_BT
+                self.teacher_projection(hidden_BTD), teacher_BTD.repeat(views, 1, 1), mask_BT
             )
             loss = loss + weights.distillation * distillation
         blanks = ((log_probs_BTV.argmax(dim=-1) == self.blank) & mask_BT).sum()

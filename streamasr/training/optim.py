@@ -53,8 +53,10 @@ def freeze(objective: Objective, config: OptimConfig, *, head_only: bool) -> Non
 def _learning(objective: Objective) -> Iterator[ParameterGroup]:
     """The encoder's parameters by depth, then a distillation's projection, which learns like the head."""
     yield from objective.encoder.parameter_groups()
-    if objective.to_teacher is not None:
-        yield ParameterGroup("head", 0, dict(objective.to_teacher.named_parameters(prefix="to_teacher")))
+    if objective.teacher_projection is not None:
+        yield ParameterGroup(
+            "head", 0, dict(objective.teacher_projection.named_parameters(prefix="teacher_projection"))
+        )
 
 
 def load_optimizer(optimizer: torch.optim.AdamW, state: dict[str, Any]) -> None:

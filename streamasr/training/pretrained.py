@@ -17,7 +17,7 @@ from streamasr.acoustic import AnyEncoder
 from streamasr.decoding.loading import TOKENS_FILE
 from streamasr.decoding.tokens import TokenList
 from streamasr.errors import ModelError
-from streamasr.training.temperature import noted_temperature, sharpened
+from streamasr.training.temperature import multiply_head, read_temperature
 
 _BLOCK_NAMES = {
     "attn_ln": "attention_norm",
@@ -43,10 +43,10 @@ def load_pretrained(encoder: AnyEncoder, path: Path, tokens: TokenList | None = 
     if not path.exists():
         raise ModelError(f"{path}: no such file of pretrained weights")
     try:
-        stored, temperature = safetensors.torch.load_file(path), noted_temperature(path)
+        stored, temperature = safetensors.torch.load_file(path), read_temperature(path)
     except safetensors.SafetensorError as error:
         raise ModelError(f"{path}: not a readable safetensors file: {error}") from None
-    weights = sharpened({name: tensor.float() for name, tensor in stored.items()}, temperature)
+    weights = multiply_head({name: tensor.float() for name, tensor in stored.items()}, temperature)
     if any(name.startswith("encoder.blocks.") for name in weights):
         weights = _from_openai(weights, encoder.config.layers)
     elif tokens is not None and (path.parent / TOKENS_FILE).is_file():

@@ -9,12 +9,12 @@ import torch
 
 from streamasr.manifest import Utterance, read_manifest
 from streamasr.training.config import TrainConfig
-from streamasr.training.data.audio.corpus import Corpus, load_corpus
+from streamasr.training.data.audio.corpus import AudioCorpus, load_corpus
 from streamasr.training.data.augmentation.sources import load_augmentation_sources
 from streamasr.training.data.batches.loader import RankShare, planned_batches, streamed_batches
 from streamasr.training.data.batches.prepare import FeatureBatch, StreamPosition
 from streamasr.training.data.batches.rows import BatchPlan, BucketPlan, RowBuilder, RowPlan
-from streamasr.training.dev import DevSet
+from streamasr.training.dev_set import DevSet
 from streamasr.training.distributed import ProcessGroup
 from streamasr.training.monitoring.events import Observer, PreparationProgress
 from streamasr.training.tokenizer import Tokenizer
@@ -90,7 +90,7 @@ class SpeechData:
             config, self.cache, self._progress("noises and rooms"), workers=self._workers
         )
 
-    def _load(self, what: str, utterances: Sequence[Utterance], *, clean: bool = False) -> Corpus:
+    def _load(self, what: str, utterances: Sequence[Utterance], *, clean: bool = False) -> AudioCorpus:
         return load_corpus(
             utterances,
             self.cache,
@@ -134,7 +134,7 @@ class SpeechData:
         )
 
 
-def _plan(config: TrainConfig, corpus: Corpus, untranscribed: int) -> BatchPlan:
+def _plan(config: TrainConfig, corpus: AudioCorpus, untranscribed: int) -> BatchPlan:
     data, rate = config.data, config.frontend.sample_rate
     if data.batching == "buckets":
         return BucketPlan(corpus.lengths, round(data.batch_seconds * rate), config.seed)

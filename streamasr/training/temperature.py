@@ -22,16 +22,16 @@ METADATA_KEY = "temperature"
 _HEAD = ("head.weight", "head.bias")
 
 
-def save_softened(encoder: AnyEncoder, path: Path, temperature: float) -> None:
+def save_with_temperature(encoder: AnyEncoder, path: Path, temperature: float) -> None:
     """Write the encoder's weights with the head divided by ``temperature``, which is noted unless it is 1."""
     softened = copy.deepcopy(encoder)
-    softened.load_state_dict(sharpened(encoder.state_dict(), 1.0 / temperature))
+    softened.load_state_dict(multiply_head(encoder.state_dict(), 1.0 / temperature))
     save_encoder(softened, path)
     if temperature != 1.0:
-        note_temperature(path, temperature)
+        write_temperature(path, temperature)
 
 
-def note_temperature(path: Path, temperature: float) -> None:
+def write_temperature(path: Path, temperature: float) -> None:
     """Write into a safetensors file that its head was divided by ``temperature``; the weights stay as they are.
 
     Every tensor then lies some bytes further on: a graph that was exported from the file must be exported anew.
@@ -42,7 +42,7 @@ def note_temperature(path: Path, temperature: float) -> None:
     path.write_bytes(safetensors.torch.save(weights, metadata))
 
 
-def noted_temperature(path: Path) -> float:
+def read_temperature(path: Path) -> float:
     """What the head in a safetensors file was divided by; 1 where nothing is noted.
 
     Raises:
@@ -59,7 +59,7 @@ def noted_temperature(path: Path) -> float:
     return temperature
 
 
-def sharpened(weights: dict[str, Tensor], temperature: float) -> dict[str, Tensor]:
+def multiply_head(weights: dict[str, Tensor], temperature: float) -> dict[str, Tensor]:
     """The weights with the head, where they have one, multiplied by ``temperature``."""
     with torch.no_grad():
         return {name: x * temperature if name in _HEAD else x for name, x in weights.items()}

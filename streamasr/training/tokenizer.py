@@ -82,7 +82,7 @@ class Tokenizer:
             shutil.copyfile(self.model, folder / TOKENIZER_FILE)
 
 
-def build_tokens(recipe: TrainConfig) -> Tokenizer:
+def build_tokenizer(recipe: TrainConfig) -> Tokenizer:
     """The tokenizer that a recipe asks for.
 
     Raises:
@@ -93,8 +93,8 @@ def build_tokens(recipe: TrainConfig) -> Tokenizer:
     config, rules = recipe.tokens, text_rules(recipe.language)
     if config.kind == "pieces":
         assert config.file is not None
-        processor = load_pieces(config.file)
-        return Tokenizer(piece_tokens(processor), rules, processor, config.file)
+        processor = load_sentencepiece(config.file)
+        return Tokenizer(sentencepiece_tokens(processor), rules, processor, config.file)
     if config.kind == "collected":
         if not recipe.data.manifests:
             raise ConfigError(
@@ -118,7 +118,7 @@ def build_tokens(recipe: TrainConfig) -> Tokenizer:
     return Tokenizer(tokens, rules)
 
 
-def load_pieces(path: Path) -> Any:
+def load_sentencepiece(path: Path) -> Any:
     """The SentencePiece processor of a ``tokenizer.model``.
 
     Raises:
@@ -134,7 +134,7 @@ def load_pieces(path: Path) -> Any:
         raise ConfigError(f"tokens.file: {path}: not a SentencePiece model ({error})") from None
 
 
-def piece_tokens(processor: Any) -> TokenList:
+def sentencepiece_tokens(processor: Any) -> TokenList:
     """The token list of SentencePiece's pieces: their ids stay, the unknown piece's place is the blank's.
 
     Raises:

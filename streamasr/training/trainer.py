@@ -23,7 +23,7 @@ from streamasr.acoustic import AnyEncoder, Encoder, build_encoder
 from streamasr.config import ModelConfig
 from streamasr.text import text_rules
 from streamasr.toml import to_toml
-from streamasr.training.checkpoints import Checkpoints, write_whole
+from streamasr.training.checkpoints import Checkpoints, write_atomically
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.batches.prepare import FeatureBatch, StreamPosition
 from streamasr.training.diagnosis import TrainingDiagnostics
@@ -35,8 +35,8 @@ from streamasr.training.precision import resolve_precision
 from streamasr.training.pretrained import load_pretrained
 from streamasr.training.speech_data import SpeechData
 from streamasr.training.step_statistics import StepStatistics
-from streamasr.training.temperature import save_softened
-from streamasr.training.tokenizer import build_tokens
+from streamasr.training.temperature import save_with_temperature
+from streamasr.training.tokenizer import build_tokenizer
 from streamasr.training.transcripts import require_manifests
 
 
@@ -73,7 +73,7 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         require_manifests(config)
-        self.tokenizer = build_tokens(config)
+        self.tokenizer = build_tokenizer(config)
         tokens = self.tokenizer.tokens
         self.encoder = build_encoder(config.encoder, len(tokens)).to(group.device)
         if config.pretrained is not None:
@@ -238,7 +238,7 @@ class Trainer:
         if rate < self.best_rate:
             self.best_rate, self.evaluations_since_best = rate, 0
             if self.config.optim.patience_evaluations and self.group.is_first:
-                write_whole(self._best, self.averaged().state_dict())
+                write_atomically(self._best, self.averaged().state_dict())
 
     def _patience_is_over(self) -> bool:
         patience = self.config.optim.patience_evaluations
@@ -266,7 +266,7 @@ class Trainer:
         )
         (target / "config.toml").write_text(to_toml(model), encoding="utf-8")
         self.tokenizer.save(target)
-        save_softened(encoder, target / "model.safetensors", config.temperature)
+        save_with_temperature(encoder, target / "model.safetensors", config.temperature)
         return target
 
     def save(self) -> None:
@@ -286,8 +286,8 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
-        if self.objective.to_teacher is not None:
-            state["to_teacher"] = self.objective.to_teacher.state_dict()
+        if self.objective.teacher_projection is not None:
+            state["to_teacher"] = self.objective.teacher_projection.state_dict()
         self.checkpoints.save(self.step, state)
 
     def _resume(self) -> None:
@@ -300,8 +300,8 @@ class Trainer:
         self.positions = {position[0]: StreamPosition(*position) for position in saved["positions"]}
         self.encoder.load_state_dict(saved["encoder"])
         self.average.load_state_dict(saved["average"])
-        if self.objective.to_teacher is not None:
-            self.objective.to_teacher.load_state_dict(saved["to_teacher"])
+        if self.objective.teacher_projection is not None:
+            self.objective.teacher_projection.load_state_dict(saved["to_teacher"])
         load_optimizer(self.optimizer, saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
 

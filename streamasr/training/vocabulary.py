@@ -13,7 +13,7 @@ from streamasr.text import TextRules
 
 
 @dataclass(frozen=True, kw_only=True)
-class PiecesConfig:
+class SentencePieceConfig:
     """How to find word pieces."""
 
     size: int = 512
@@ -48,7 +48,7 @@ def count_characters(texts: Iterable[str], rules: TextRules) -> Counter[str]:
     return counts
 
 
-def train_pieces(texts: Iterable[str], rules: TextRules, config: PiecesConfig) -> bytes:
+def train_sentencepiece(texts: Iterable[str], rules: TextRules, config: SentencePieceConfig) -> bytes:
     """Train SentencePiece on ``texts``, normalised first; the bytes of its ``tokenizer.model``.
 
     The unknown piece is number 0, whose place the CTC blank takes; there are no control pieces, no second

@@ -9,7 +9,7 @@ import pytest
 
 from streamasr.cli import main
 from streamasr.decoding.tokens import TokenList
-from streamasr.training.tokenizer import load_pieces, piece_tokens
+from streamasr.training.tokenizer import load_sentencepiece, sentencepiece_tokens
 
 
 def test_pieces_are_trained_from_several_kinds_of_text(
@@ -24,8 +24,8 @@ def test_pieces_are_trained_from_several_kinds_of_text(
     texts = [str(path) for path in (plain, packed, manifest)]
     assert main(["tokens", "train", *texts, "--size", "30", "--out", str(out)]) == 0
     assert "30 tokens" in capsys.readouterr().out
-    tokens = piece_tokens(load_pieces(out))
-    assert tokens.decode(load_pieces(out).encode("the other letter")) == "the other letter"
+    tokens = sentencepiece_tokens(load_sentencepiece(out))
+    assert tokens.decode(load_sentencepiece(out).encode("the other letter")) == "the other letter"
 
 
 def test_characters_are_collected_and_rare_ones_left_out(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streamasr.errors import DataError
-from streamasr.lm.corpus import BEGIN, BEGIN_ID, END, SPECIALS, Corpus, choose_vocabulary, encode
+from streamasr.lm.corpus import BEGIN, BEGIN_ID, END, SPECIALS, TextCorpus, choose_vocabulary, encode
 from streamasr.lm.kneser_ney import FALLBACK_DISCOUNTS, BackoffModel, discounts, estimate
 from streamasr.lm.ngrams import NgramTable, count_ngrams
 from streamasr.lm.prune import choose, entropy_scores, prune, threshold_for_size
@@ -22,7 +22,7 @@ def zipf_sentences(seed: int, sentences: int = 400) -> list[str]:
     return [" ".join(f"w{rank}" for rank in row[: 2 + row[0] % 7]) for row in ranks]
 
 
-def make_corpus(*sources: list[str], max_words: int = 40) -> Corpus:
+def make_corpus(*sources: list[str], max_words: int = 40) -> TextCorpus:
     everything = [sentence for source in sources for sentence in source]
     return encode(sources, choose_vocabulary(everything, max_words=max_words, min_count=1))
 
@@ -81,9 +81,9 @@ def test_sources_are_counted_apart() -> None:
             assert {text: count for text, count in counted.items() if count} == apart[source][k]
 
 
-def make_counts(corpus: Corpus, part: slice) -> list[dict[str, int]]:
+def make_counts(corpus: TextCorpus, part: slice) -> list[dict[str, int]]:
     ids = corpus.ids[part]
-    alone = Corpus(corpus.words, ids, (len(ids),))
+    alone = TextCorpus(corpus.words, ids, (len(ids),))
     tables = count_ngrams(alone, 3)
     spelt = texts(corpus.words, tables)
     return [

@@ -32,7 +32,10 @@ class Hum:
     def synthesise(self, text: str, style: SpeakingStyle) -> Samples:
         self.synthesised.append((text, style))
         count = round(0.5 * self.sample_rate * len(text.split()) / style.speed)
-        return (1.5 * np.sin(2 * np.pi * 300 / self.sample_rate * np.arange(count))).astype(np.float32)
+        tone_S: Samples = 1.5 * np.sin(2 * np.pi * 300 / self.sample_rate * np.arange(count)).astype(
+            np.float32
+        )
+        return tone_S
 
 
 @pytest.mark.parametrize("kind", ["flac", "opus"])

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from streamasr.errors import ConfigError, ModelError
-from streamasr.training.averaging import average_files, mean_of
-from streamasr.training.temperature import noted_temperature
+from streamasr.training.averaging import average_files, mean_weights
+from streamasr.training.temperature import read_temperature
 
 BODY, HEAD = "blocks.0.out.weight", "head.weight"
 
@@ -58,7 +58,7 @@ def test_heads_are_averaged_as_they_were_trained(tmp_path: Path) -> None:
     files = [save(tmp_path / "a", 1.0, 2.0, "2.5"), save(tmp_path / "b", 3.0, 7.0)]
     average_files(files, tmp_path / "out")
     torch.testing.assert_close(load(tmp_path / "out")[HEAD], torch.full((3,), 2.4))
-    assert noted_temperature(tmp_path / "out") == 2.5
+    assert read_temperature(tmp_path / "out") == 2.5
     average_files(files[::-1], tmp_path / "sharp")
     torch.testing.assert_close(load(tmp_path / "sharp")[HEAD], torch.full((3,), 6.0))
     with safetensors.safe_open(tmp_path / "sharp", "pt") as file:
@@ -82,7 +82,7 @@ def test_the_result_may_replace_one_of_the_models_and_others_can_read_it(tmp_pat
 
 def test_half_precision_is_averaged_without_overflow() -> None:
     halves = [{"w": torch.full((2,), 60_000.0, dtype=torch.float16)} for _ in range(3)]
-    assert torch.equal(mean_of(halves)["w"], halves[0]["w"])
+    assert torch.equal(mean_weights(halves)["w"], halves[0]["w"])
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from streamasr.training.averaging import mean_of
-from streamasr.training.checkpoints import Checkpoints, write_whole
+from streamasr.training.averaging import mean_weights
+from streamasr.training.checkpoints import Checkpoints, write_atomically
 
 CPU = torch.device("cpu")
 
@@ -39,9 +39,9 @@ def test_a_broken_newest_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_what_fails_while_it_is_written_leaves_the_old_one(tmp_path: Path) -> None:
-    write_whole(tmp_path / "best.pt", {"value": 1})
+    write_atomically(tmp_path / "best.pt", {"value": 1})
     with pytest.raises((AttributeError, TypeError, RuntimeError)):
-        write_whole(tmp_path / "best.pt", {"value": lambda: None})
+        write_atomically(tmp_path / "best.pt", {"value": lambda: None})
     assert torch.load(tmp_path / "best.pt", weights_only=True) == {"value": 1}
 
 
@@ -51,4 +51,4 @@ def test_the_mean_is_taken_weight_by_weight(tmp_path: Path) -> None:
         checkpoints.save(step, state(step))
     assert checkpoints.mean(CPU, "encoder")["weight"].tolist() == [5.0, 5.0]
     halves = [{"w": torch.tensor([value], dtype=torch.float16)} for value in (1.0, 2.0)]
-    assert mean_of(halves)["w"].dtype == torch.float16
+    assert mean_weights(halves)["w"].dtype == torch.float16

@@ -104,7 +104,7 @@ def test_texts_too_long_for_their_sound_are_counted_and_named(beep_manifest: Pat
     trainer, events = run(config, tmp_path / "run")
     told = findings(events, "lengths")
     assert told
-    assert "3.wav: its text needs 799 encoder frames, there are " in told[0].finding
+    assert "3.wav: its text needs 799 encoder frames, but there are " in told[0].finding
     reports = [event for event in events if isinstance(event, StepReport)]
     assert reports[-1].unalignable == trainer.diagnostics.unalignable > 0
     assert all(np.isfinite(report.loss) for report in reports)

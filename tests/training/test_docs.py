@@ -12,7 +12,7 @@ from streamasr.acoustic.whisper import WhisperEncoder
 from streamasr.toml import load_toml
 from streamasr.training.config import TrainConfig
 from streamasr.training.pretrained import load_pretrained
-from streamasr.training.tokenizer import build_tokens
+from streamasr.training.tokenizer import build_tokenizer
 
 OF_THE_MODEL = {"frontend", "encoder", "decoder", "endpointing"}
 
@@ -39,5 +39,5 @@ def test_the_example_of_a_recipe_goes_on_from_the_default_model(repository: Path
     recipe = tmp_path / "mine.toml"
     recipe.write_text(shown, encoding="utf-8")
     config = load_toml(TrainConfig, recipe)
-    encoder = WhisperEncoder(config.encoder, len(build_tokens(config).tokens))
+    encoder = WhisperEncoder(config.encoder, len(build_tokenizer(config).tokens))
     assert load_pretrained(encoder, repository / "models" / "en-small" / "model.safetensors") == []

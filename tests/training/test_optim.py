@@ -81,7 +81,7 @@ def test_at_first_only_the_head_and_a_teacher_s_projection_learn() -> None:
     freeze(small, OPTIM, head_only=True)
     learning = {name for name, parameter in small.named_parameters() if parameter.requires_grad}
     assert {name for name in learning if not name.startswith("teacher.")} == {
-        "encoder.head.weight", "encoder.head.bias", "to_teacher.weight", "to_teacher.bias",
+        "encoder.head.weight", "encoder.head.bias", "teacher_projection.weight", "teacher_projection.bias",
     }  # fmt: skip
     optimizer = build_optimizer(small, OPTIM)
     set_rates(optimizer, 9, OPTIM)

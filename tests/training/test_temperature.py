@@ -14,7 +14,7 @@ from streamasr.acoustic import load_encoder
 from streamasr.errors import ConfigError, ModelError
 from streamasr.training.config import TokensConfig, TrainConfig
 from streamasr.training.pretrained import load_pretrained
-from streamasr.training.temperature import note_temperature, noted_temperature
+from streamasr.training.temperature import read_temperature, write_temperature
 from streamasr.training.trainer import Trainer
 from tests.training.beeping import ALONE, recipe, run
 
@@ -68,7 +68,7 @@ def test_a_run_without_a_temperature_notes_none(beep_manifest: Path, tmp_path: P
     run(recipe(beep_manifest, 1), tmp_path)
     with safetensors.safe_open(tmp_path / "model" / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "streamasr"}
-    assert noted_temperature(tmp_path / "model" / "model.safetensors") == 1.0
+    assert read_temperature(tmp_path / "model" / "model.safetensors") == 1.0
 
 
 def test_noting_a_temperature_changes_no_weight(
@@ -77,8 +77,8 @@ def test_noting_a_temperature_changes_no_weight(
     _, _, path = exported
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(path.read_bytes())
-    note_temperature(copy, 0.7)
-    assert noted_temperature(copy) == 0.7
+    write_temperature(copy, 0.7)
+    assert read_temperature(copy) == 0.7
     before, after = safetensors.torch.load_file(path), safetensors.torch.load_file(copy)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -11,8 +11,8 @@ from streamasr.decoding.tokens import TokenList
 from streamasr.errors import ConfigError, DataError
 from streamasr.text import text_rules
 from streamasr.training.config import DataConfig, TokensConfig, TrainConfig
-from streamasr.training.tokenizer import build_tokens
-from streamasr.training.vocabulary import PiecesConfig, count_characters, train_pieces
+from streamasr.training.tokenizer import build_tokenizer
+from streamasr.training.vocabulary import SentencePieceConfig, count_characters, train_sentencepiece
 
 ENGLISH = ["the boat left the harbour", "she read the letter", "it's the end of the lane", "the other boat"]
 SIZE = 24
@@ -25,12 +25,12 @@ def recipe(tokens: TokensConfig, language: str = "en", manifest: Path = Path("no
 @pytest.fixture(scope="module")
 def pieces_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pieces") / "tokenizer.model"
-    path.write_bytes(train_pieces(ENGLISH, text_rules("en"), PiecesConfig(size=SIZE)))
+    path.write_bytes(train_sentencepiece(ENGLISH, text_rules("en"), SentencePieceConfig(size=SIZE)))
     return path
 
 
 def test_characters_are_spelt_with_a_separator_between_words_and_utterances() -> None:
-    tokenizer = build_tokens(recipe(TokensConfig(characters="abc")))
+    tokenizer = build_tokenizer(recipe(TokensConfig(characters="abc")))
     assert tokenizer.encode("Ab, C!") == [2, 3, 1, 4]
     assert tokenizer.decode([2, 3, 1, 4]) == "ab c"
     assert tokenizer.separator == 1
@@ -39,9 +39,9 @@ def test_characters_are_spelt_with_a_separator_between_words_and_utterances() ->
 @pytest.mark.parametrize("method", ["bpe", "unigram"])
 def test_pieces_encode_what_they_were_trained_on_and_decode_it_back(tmp_path: Path, method: str) -> None:
     path = tmp_path / "any.model"
-    config = PiecesConfig(size=SIZE, method=method)  # type: ignore[arg-type]
-    path.write_bytes(train_pieces(ENGLISH, text_rules("en"), config))
-    tokenizer = build_tokens(recipe(TokensConfig(kind="pieces", file=path)))
+    config = SentencePieceConfig(size=SIZE, method=method)  # type: ignore[arg-type]
+    path.write_bytes(train_sentencepiece(ENGLISH, text_rules("en"), config))
+    tokenizer = build_tokenizer(recipe(TokensConfig(kind="pieces", file=path)))
     assert len(tokenizer.tokens) == SIZE
     assert tokenizer.tokens.kind == "pieces"
     assert tokenizer.separator is None
@@ -53,18 +53,18 @@ def test_pieces_encode_what_they_were_trained_on_and_decode_it_back(tmp_path: Pa
 
 
 def test_the_same_text_gives_the_same_pieces(pieces_model: Path) -> None:
-    again = train_pieces(ENGLISH, text_rules("en"), PiecesConfig(size=SIZE))
+    again = train_sentencepiece(ENGLISH, text_rules("en"), SentencePieceConfig(size=SIZE))
     assert again == pieces_model.read_bytes()
 
 
 def test_a_model_folder_gets_the_token_list_and_what_cuts_the_pieces(
     pieces_model: Path, tmp_path: Path
 ) -> None:
-    tokenizer = build_tokens(recipe(TokensConfig(kind="pieces", file=pieces_model)))
+    tokenizer = build_tokenizer(recipe(TokensConfig(kind="pieces", file=pieces_model)))
     tokenizer.save(tmp_path)
     assert TokenList.load(tmp_path / "tokens.txt") == tokenizer.tokens
     assert (tmp_path / "tokenizer.model").read_bytes() == pieces_model.read_bytes()
-    build_tokens(recipe(TokensConfig(characters="abc"))).save(tmp_path)
+    build_tokenizer(recipe(TokensConfig(characters="abc"))).save(tmp_path)
     assert (tmp_path / "tokens.txt").read_text().split() == ["<blank>", "<space>", "a", "b", "c"]
 
 
@@ -75,7 +75,7 @@ def test_mandarin_characters_are_collected_from_the_training_transcripts(tmp_pat
     ]
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     tokens = TokensConfig(kind="collected", separator=False)
-    tokenizer = build_tokens(recipe(tokens, "zh", manifest))
+    tokenizer = build_tokenizer(recipe(tokens, "zh", manifest))
     assert tokenizer.tokens.tokens == ("<blank>", *sorted("今天气k歌好"))
     assert tokenizer.separator is None
     assert tokenizer.decode(tokenizer.encode("今天，天气 好。")) == "今天天气好"
@@ -86,15 +86,15 @@ def test_mandarin_characters_are_collected_from_the_training_transcripts(tmp_pat
 def test_a_collected_file_is_used_as_it_is(tmp_path: Path, pieces_model: Path) -> None:
     path = tmp_path / "tokens.txt"
     TokenList.of_characters("好你", separator=False).save(path)
-    tokenizer = build_tokens(recipe(TokensConfig(file=path), "zh"))
+    tokenizer = build_tokenizer(recipe(TokensConfig(file=path), "zh"))
     assert tokenizer.encode("你好") == [2, 1]
     TokenList(("<blank>", "▁a")).save(path)
     with pytest.raises(ConfigError, match=r"lists word pieces; set tokens\.kind"):
-        build_tokens(recipe(TokensConfig(file=path)))
+        build_tokenizer(recipe(TokensConfig(file=path)))
 
 
 def test_what_cannot_be_written_is_named(pieces_model: Path) -> None:
-    letters = build_tokens(recipe(TokensConfig(characters="ab")))
+    letters = build_tokenizer(recipe(TokensConfig(characters="ab")))
     with pytest.raises(DataError, match=r"characters outside the tokens: \['c', 'd'\] in 'ab dc'"):
         letters.encode("ab dc")
     with pytest.raises(
@@ -102,7 +102,7 @@ def test_what_cannot_be_written_is_named(pieces_model: Path) -> None:
     ):
         letters.encode("15 % ab")
     with pytest.raises(DataError, match=r"outside the tokens: \['q', 'z'\]"):
-        build_tokens(recipe(TokensConfig(kind="pieces", file=pieces_model))).encode("the quiz boat")
+        build_tokenizer(recipe(TokensConfig(kind="pieces", file=pieces_model))).encode("the quiz boat")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_what_cannot_be_written_is_named(pieces_model: Path) -> None:
 )
 def test_a_missing_or_foreign_file_is_refused(tokens: TokensConfig, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
-        build_tokens(recipe(tokens))
+        build_tokenizer(recipe(tokens))
 
 
 def test_a_sentencepiece_model_with_control_pieces_is_refused(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_sentencepiece_model_with_control_pieces_is_refused(tmp_path: Path) ->
         minloglevel=2,
     )
     with pytest.raises(ConfigError, match=r"no control pieces, found \['<s>', '</s>'\]"):
-        build_tokens(recipe(TokensConfig(kind="pieces", file=tmp_path / "m.model")))
+        build_tokenizer(recipe(TokensConfig(kind="pieces", file=tmp_path / "m.model")))
 
 
 def test_the_settings_must_hold_together() -> None:
@@ -147,8 +147,8 @@ def test_counts_are_of_normalised_text() -> None:
     with pytest.raises(DataError, match="no character of 'zh'"):
         count_characters(["...", "12"], text_rules("zh"))
     with pytest.raises(DataError, match="holds no word"):
-        train_pieces(["...", ""], text_rules("en"), PiecesConfig())
+        train_sentencepiece(["...", ""], text_rules("en"), SentencePieceConfig())
     with pytest.raises(ConfigError, match="cannot make 9999 pieces of this text: Vocabulary size too high"):
-        train_pieces(ENGLISH, text_rules("en"), PiecesConfig(size=9999))
+        train_sentencepiece(ENGLISH, text_rules("en"), SentencePieceConfig(size=9999))
     with pytest.raises(ConfigError, match="size must be positive"):
-        PiecesConfig(size=0)
+        SentencePieceConfig(size=0)

@@ -13,13 +13,13 @@ from streamasr.errors import DataError
 from streamasr.manifest import read_manifest
 from streamasr.training.data.importers import DATASETS, importer
 from streamasr.training.data.importers.layout import Selection
-from streamasr.training.data.importers.manifest_writer import Imported, relative_to_folder, write_manifest
+from streamasr.training.data.importers.manifest_writer import ImportResult, relative_to_folder, write_manifest
 from tests.training.data import trees
 
 
 def run(
     dataset: str, source: Path, out: Path, *, language: str | None = None, **selected: Any
-) -> tuple[list[dict[str, Any]], Imported]:
+) -> tuple[list[dict[str, Any]], ImportResult]:
     module, selection = importer(dataset), Selection(**selected)
     imported = write_manifest(
         module.find(source, selection),
@@ -31,7 +31,7 @@ def run(
     return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()], imported
 
 
-def reasons(imported: Imported) -> dict[str, int]:
+def reasons(imported: ImportResult) -> dict[str, int]:
     return {reason: count for reason, count, _ in imported.reasons()}
 
 

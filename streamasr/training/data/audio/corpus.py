@@ -25,7 +25,7 @@ INT16_SCALE = 32768
 
 
 @dataclass(frozen=True, slots=True)
-class Corpus:
+class AudioCorpus:
     """Utterance ``i`` is ``samples[offsets[i]:offsets[i + 1]]`` with the transcript ``texts[i]``."""
 
     samples: npt.NDArray[np.int16]
@@ -51,7 +51,7 @@ def load_corpus(
     clean: bool = False,
     workers: int | None = None,
     progress: DecodingProgress | None = None,
-) -> Corpus:
+) -> AudioCorpus:
     """Decode every utterance's file to mono at ``sample_rate`` Hz, or map what an earlier run decoded.
 
     The cache is keyed by what the utterances are, so a changed manifest is decoded anew. Decoding that is interrupted
@@ -81,7 +81,7 @@ def load_corpus(
             workers,
             partial(_tell, progress, sample_rate) if progress else None,
         )
-    return Corpus(
+    return AudioCorpus(
         np.memmap(samples_file, dtype=np.int16, mode="r"),
         np.load(offsets_file),
         tuple(utterance.text for utterance in utterances),

@@ -15,7 +15,7 @@ import torchaudio
 from torch import Tensor
 
 from streamasr.training.config import AugmentConfig
-from streamasr.training.data.augmentation.codec import CODECS, random_codec
+from streamasr.training.data.augmentation.audio_codecs import CODECS, apply_random_codec
 
 _MU_LAW_LEVELS = 256
 _TELEPHONE_BAND_HZ = (300.0, 3400.0)
@@ -175,7 +175,7 @@ class Augment:
         """Through a real encoder and decoder, row by row on the CPU."""
         draw = np.random.default_rng(int(self._uniform(1).item() * _SEEDS))
         rows = [
-            torch.from_numpy(random_codec(row, self.sample_rate, tuple(CODECS), draw))
+            torch.from_numpy(apply_random_codec(row, self.sample_rate, tuple(CODECS), draw))
             for row in pcm_BS.cpu().numpy()
         ]
         return torch.stack(rows).to(pcm_BS)

@@ -19,7 +19,7 @@ from streamasr.errors import ConfigError, DataError
 from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance, read_manifest
 from streamasr.training.data.audio.processes import Progress, map_in_processes
-from streamasr.training.data.augmentation.codec import check_codecs, through_codec
+from streamasr.training.data.augmentation.audio_codecs import apply_codec, check_codecs
 from streamasr.training.data.augmentation.rooms import RoomOptions, load_rooms, reverberate
 
 Samples = npt.NDArray[np.float32]
@@ -144,7 +144,7 @@ def degraded(
         pcm_S = pcm_S + noise_S * np.float32(_rms(pcm_S) / level * 10 ** (-condition.snr_db / 20))
     pcm_S = pcm_S * np.float32(10 ** (condition.gain_db / 20))
     if condition.codec is not None:
-        pcm_S = through_codec(pcm_S, SAMPLE_RATE, condition.codec)
+        pcm_S = apply_codec(pcm_S, SAMPLE_RATE, condition.codec)
     peak = float(np.abs(pcm_S).max(initial=0.0))
     return (pcm_S / max(1.0, peak)).astype(np.float32)
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from streamasr.training.data.audio.corpus import INT16_SCALE, Corpus
+from streamasr.training.data.audio.corpus import INT16_SCALE, AudioCorpus
 
 _OPEN_ROWS = 4
 """Number of rows being filled at a time; an utterance goes into the row where it leaves the least room."""
@@ -189,7 +189,7 @@ class RowBuilder:
 
     def __init__(
         self,
-        corpus: Corpus,
+        corpus: AudioCorpus,
         token_ids: Sequence[list[int] | None],
         separator: int | None,
         device: torch.device,

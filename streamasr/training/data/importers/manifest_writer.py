@@ -20,7 +20,7 @@ _SPEAKERS_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportResult:
     """What came of an import."""
 
     utterances: int
@@ -43,7 +43,7 @@ def write_manifest(
     selection: Selection,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> Imported:
+) -> ImportResult:
     """Write the recordings as a manifest, whole or not at all.
 
     A recording is left out if its audio cannot be opened, if its transcript is empty once normalised, or if the
@@ -100,7 +100,7 @@ def write_manifest(
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             seconds, lines = seconds + duration_s, lines + 1
             speakers.add(case.speaker)
-    imported = Imported(lines, seconds / 3600, len(speakers - {""}), tuple(skipped))
+    imported = ImportResult(lines, seconds / 3600, len(speakers - {""}), tuple(skipped))
     if not lines:
         partial.unlink()
         raise DataError(f"{out}: not written, no usable utterance was found: {_why_none(imported, unwanted)}")
@@ -129,7 +129,7 @@ def _shown(characters: set[str]) -> str:
     return " ".join(sorted(characters))
 
 
-def _why_none(imported: Imported, unwanted: Counter[str]) -> str:
+def _why_none(imported: ImportResult, unwanted: Counter[str]) -> str:
     why = [f"{count} × {reason} ({first})" for reason, count, first in imported.reasons()]
     if unwanted:
         names = ", ".join(sorted(unwanted)[:_SPEAKERS_NAMED])

@@ -88,7 +88,7 @@ class Values:
 
 
 @dataclass(slots=True)
-class Checked:
+class CheckResult:
     """All that was found."""
 
     findings: list[Finding] = field(default_factory=list)
@@ -132,7 +132,7 @@ def check_manifests(
     options: CheckOptions,
     tokenizer: Tokenizer | None = None,
     progress: Progress | None = None,
-) -> Checked:
+) -> CheckResult:
     """Decode every file of the manifests and look every line through.
 
     Args:
@@ -144,7 +144,7 @@ def check_manifests(
     Raises:
         DataError: a manifest itself cannot be read.
     """
-    checked = Checked()
+    checked = CheckResult()
     lines: list[tuple[Path, int, Utterance]] = []
     first_of: dict[Path, str] = {}
     for manifest, number, line in _numbered_lines(manifests):
@@ -207,7 +207,7 @@ def _findings(
     measured: Levels | str,
     options: CheckOptions,
     tokenizer: Tokenizer | None,
-    checked: Checked,
+    checked: CheckResult,
 ) -> Iterable[tuple[Kind, str]]:
     """What is wrong with one utterance; its figures are added to ``checked`` on the way."""
     text = " ".join(utterance.text.split())

@@ -23,7 +23,7 @@ from streamasr.manifest import Utterance, read_manifest
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.augmentation.augment import Augment
 from streamasr.training.data.augmentation.sources import AugmentationSources
-from streamasr.training.data.inspection.pictures import draw_mels
+from streamasr.training.data.inspection.plots import draw_mels
 from streamasr.units import ceil_div
 
 PICTURE = "mels.png"
@@ -34,7 +34,7 @@ _TITLE_WIDTH = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Previewed:
+class PreviewedUtterance:
     """One utterance of the preview."""
 
     utterance: Utterance
@@ -51,7 +51,7 @@ class _Stages:
 
 def preview(
     manifest: Path, config: TrainConfig, sources: AugmentationSources, out: Path, *, count: int, seed: int
-) -> list[Previewed]:
+) -> list[PreviewedUtterance]:
     """Write ``NNN-clean.wav`` and ``NNN-augmented.wav`` of some utterances, and :data:`PICTURE`.
 
     As in training, ``config.data.rows_per_batch`` utterances share a batch, and with it their speed.
@@ -77,7 +77,7 @@ def preview(
     augment = Augment(config.augment, rate, sources.noise_N, torch.Generator(), sources.rooms_KR)
     frontend = build_frontend(config.frontend)
     out.mkdir(parents=True, exist_ok=True)
-    previewed: list[Previewed] = []
+    previewed: list[PreviewedUtterance] = []
     drawn = []
     for first in range(0, len(picked), rows):
         some = picked[first : first + rows]
@@ -88,7 +88,7 @@ def preview(
             paths = [out / f"{number:03d}-{name}.wav" for name in ("clean", "augmented")]
             for path, pcm_S in zip(paths, (stage.clean_S, stage.augmented_S), strict=True):
                 soundfile.write(path, pcm_S, rate, subtype="PCM_16")
-            previewed.append(Previewed(utterance, *paths))
+            previewed.append(PreviewedUtterance(utterance, *paths))
             drawn.append((f"{number:03d} {textwrap.shorten(utterance.text, _TITLE_WIDTH)}", stage.mels))
     draw_mels(drawn[:ROWS_DRAWN], config.frontend.hop / rate, out / PICTURE)
     return previewed

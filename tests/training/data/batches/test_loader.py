@@ -15,12 +15,12 @@ from streamasr.training.data.batches.prepare import FRAME_MULTIPLE, FeatureBatch
 from streamasr.training.data.shards.packing import write_shards
 from streamasr.training.distributed import ProcessGroup
 from streamasr.training.speech_data import SpeechData
-from streamasr.training.tokenizer import build_tokens
+from streamasr.training.tokenizer import build_tokenizer
 from tests.training.beeping import ALONE, recipe, run, same_weights
 
 
 def speech(config: TrainConfig, folder: Path, group: ProcessGroup = ALONE) -> SpeechData:
-    return SpeechData(config, folder, build_tokens(config), group)
+    return SpeechData(config, folder, build_tokenizer(config), group)
 
 
 def texts(batches: Iterator[FeatureBatch], count: int) -> list[list[int]]:

@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 import torch
 
-from streamasr.training.data.audio.corpus import Corpus
+from streamasr.training.data.audio.corpus import AudioCorpus
 from streamasr.training.data.batches.rows import BucketPlan, RowBuilder, RowPlan, Segment
 
 LENGTHS = np.random.default_rng(1).integers(100, 2_000, 57)
@@ -51,7 +51,7 @@ def test_a_corpus_smaller_than_a_batch_still_fills_it() -> None:
 
 def test_a_built_row_holds_the_samples_and_the_joined_transcript() -> None:
     samples = np.arange(1, 61, dtype=np.int16)
-    corpus = Corpus(samples, np.array([0, 20, 60]), ("ab", "c"), ("first", "second"))
+    corpus = AudioCorpus(samples, np.array([0, 20, 60]), ("ab", "c"), ("first", "second"))
     builder = RowBuilder(corpus, [[2, 3], [4]], 1, torch.device("cpu"))
     batch = builder.build([(Segment(1, 5), Segment(0, 50)), (Segment(0, 0),)])
     pcm_BS = batch.pcm_BS * 32768
@@ -66,7 +66,7 @@ def test_a_built_row_holds_the_samples_and_the_joined_transcript() -> None:
 
 def test_a_batch_knows_which_rows_have_a_transcript() -> None:
     samples = np.zeros(30, dtype=np.int16)
-    corpus = Corpus(samples, np.array([0, 10, 20, 30]), ("ab", "", "?"), ("x", "y", "z"))
+    corpus = AudioCorpus(samples, np.array([0, 10, 20, 30]), ("ab", "", "?"), ("x", "y", "z"))
     builder = RowBuilder(corpus, [[2, 3], [], None], 1, torch.device("cpu"))
     batch = builder.build([(Segment(2, 0),), (Segment(0, 0),), (Segment(1, 0),)])
     assert batch.transcribed_B.tolist() == [False, True, True]
@@ -76,7 +76,7 @@ def test_a_batch_knows_which_rows_have_a_transcript() -> None:
 
 def test_a_batch_knows_how_many_frames_ctc_needs() -> None:
     samples = np.zeros(30, dtype=np.int16)
-    corpus = Corpus(samples, np.array([0, 10, 20, 30]), ("aab", "bb", ""), ("x", "y", "z"))
+    corpus = AudioCorpus(samples, np.array([0, 10, 20, 30]), ("aab", "bb", ""), ("x", "y", "z"))
     builder = RowBuilder(corpus, [[2, 2, 3], [3, 3], []], None, torch.device("cpu"))
     batch = builder.build([(Segment(0, 0), Segment(1, 10)), (Segment(2, 0),)])
     assert batch.needed_frames == (5 + 3, 0)  # a a b b b: three pairs of equal neighbours

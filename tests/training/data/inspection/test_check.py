@@ -16,7 +16,7 @@ from streamasr.errors import ConfigError, DataError
 from streamasr.text import text_rules
 from streamasr.training.data.audio.header import read_header
 from streamasr.training.data.audio.processes import map_in_processes
-from streamasr.training.data.inspection.check import Checked, CheckOptions, check_manifests, frames_needed
+from streamasr.training.data.inspection.check import CheckOptions, CheckResult, check_manifests, frames_needed
 from streamasr.training.tokenizer import Tokenizer
 from tests.training.data import trees
 
@@ -36,11 +36,11 @@ def manifest(folder: Path, *rows: dict[str, Any] | str, name: str = "manifest.js
     return trees.text(folder / name, *lines)
 
 
-def check(*manifests: Path, tokenizer: Tokenizer | None = None, **options: Any) -> Checked:
+def check(*manifests: Path, tokenizer: Tokenizer | None = None, **options: Any) -> CheckResult:
     return check_manifests(manifests, CheckOptions(workers=1, **options), tokenizer)
 
 
-def found(checked: Checked) -> list[tuple[int, str]]:
+def found(checked: CheckResult) -> list[tuple[int, str]]:
     return [(finding.line, finding.kind) for finding in checked.findings]
 
 

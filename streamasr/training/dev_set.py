@@ -19,7 +19,7 @@ from streamasr.decoding.greedy import greedy_text_of_ids
 from streamasr.frontend.build import build_frontend
 from streamasr.training import losses
 from streamasr.training.config import TrainConfig
-from streamasr.training.data.audio.corpus import INT16_SCALE, Corpus
+from streamasr.training.data.audio.corpus import INT16_SCALE, AudioCorpus
 from streamasr.training.data.batches.prepare import pad_batch
 from streamasr.training.distributed import ProcessGroup
 from streamasr.training.monitoring.events import DevReport
@@ -30,7 +30,7 @@ _SAMPLES_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class DevResult:
     """A dev manifest at one chunk size."""
 
     report: DevReport
@@ -54,7 +54,7 @@ class DevSet:
     def __init__(
         self,
         name: str,
-        corpus: Corpus,
+        corpus: AudioCorpus,
         config: TrainConfig,
         tokenizer: Tokenizer,
         *,
@@ -71,7 +71,7 @@ class DevSet:
         self.references = [tokenizer.normalise(text) for text in corpus.texts]
 
     @torch.no_grad()
-    def measure(self, encoder: AnyEncoder, chunk_frames: int, step: int) -> Measured:
+    def measure(self, encoder: AnyEncoder, chunk_frames: int, step: int) -> DevResult:
         """Answers and error rates under the streaming mask of ``chunk_frames``; the same on every process."""
         answers, loss, frames = {}, 0.0, 0
         for some in self._batches():
@@ -101,7 +101,7 @@ class DevSet:
             words=rates.words.length,
             samples=pairs[:_SAMPLES_TOLD],
         )
-        return Measured(report, pairs)
+        return DevResult(report, pairs)
 
     def _batches(self) -> list[list[int]]:
         """This process's utterances, like lengths together."""

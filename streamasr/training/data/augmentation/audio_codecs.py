@@ -64,15 +64,15 @@ def check_codecs(names: Sequence[str]) -> None:
         raise ConfigError(f"codecs must name some of {', '.join(CODECS)}; got {', '.join(names) or 'none'}")
 
 
-def random_codec(
+def apply_random_codec(
     pcm_S: Samples, sample_rate: int, names: Sequence[str], generator: np.random.Generator
 ) -> Samples:
-    """``pcm_S`` through one of the codecs ``names``, drawn with its quality; see :func:`through_codec`."""
+    """``pcm_S`` through one of the codecs ``names``, drawn with its quality; see :func:`apply_codec`."""
     name = names[int(generator.integers(len(names)))]
-    return through_codec(pcm_S, sample_rate, name, quality=float(generator.random()))
+    return apply_codec(pcm_S, sample_rate, name, quality=float(generator.random()))
 
 
-def through_codec(pcm_S: Samples, sample_rate: int, name: str, *, quality: float = 0.5) -> Samples:
+def apply_codec(pcm_S: Samples, sample_rate: int, name: str, *, quality: float = 0.5) -> Samples:
     """``pcm_S`` encoded and decoded again, as long as before and in time with it.
 
     Args:
