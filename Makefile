@@ -2,6 +2,7 @@
 
 VENV ?= .venv
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3))
+DATA ?= ../shared/data
 MANIFEST ?= ../shared/data/dev-librispeech/manifest.jsonl
 ARGS ?=
 WORKERS ?= 2
@@ -17,7 +18,7 @@ LINKED := $(VENV)/.linked-$(HASH)-$(PLACE)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: run install test test-all check format bench wheel clean help
+.PHONY: run install test test-all check format bench results wheel clean help
 
 run: install ## start the daemon with the default model; it names the page to open (ARGS="--port 9000 …")
 	@$(BIN)/streamasr serve $(ARGS)
@@ -62,6 +63,10 @@ bench: install ## accuracy and speed of the default model and of PocketSphinx on
 	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable ".[bench]"
 	$(BIN)/streamasr evaluate --model en-small --manifest $(MANIFEST)
 	$(BIN)/python benchmarks/pocketsphinx_peer.py --manifest $(MANIFEST)
+
+results: install ## rerun the benchmarks, write benchmarks/results (DATA=folder with dev sets, ONLY="load peers")
+	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable ".[bench]"
+	$(BIN)/python benchmarks/make_results.py --data $(DATA) $(if $(ONLY),--only $(ONLY))
 
 wheel: install ## build the wheel, models and captions page inside, into dist/
 	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

@@ -1,0 +1,317 @@
+"""Run the project's benchmarks and write their tables into benchmarks/results.
+
+    python benchmarks/make_results.py --data speech                  # all that this machine can run in minutes
+    python benchmarks/make_results.py --data speech --only peers load
+    python benchmarks/make_results.py --list
+
+`make results DATA=speech` does the same. --data is a folder with ``dev-librispeech/manifest.jsonl`` and
+``dev-l2/manifest.jsonl`` (`streamasr data import` makes manifests). Each result is two files: ``NAME.json`` holds the
+figures, the commit, a digest of the model, the machine, the date and the commands; ``NAME.md`` shows them. What is
+skipped is named with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import hashlib
+import importlib.util
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from streamasr.evaluation.evaluate import describe_machine
+from streamasr.recognition import resolve_model
+from streamasr.report.card import measured_block
+from streamasr.report.results import Evaluation
+from streamasr.toml import from_mapping
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "benchmarks" / "results"
+MODEL = "en-small"
+MODEL_FILES = ("config.toml", "tokens.txt", "model.safetensors", "lm.bin", "unigrams.txt")
+"""The files that decide what the model recognises; the digest covers them."""
+CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+"""Instruction sets that change the speed of the encoder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One file of results."""
+
+    title: str
+    about: str
+    """What is measured, and what the columns mean."""
+    commands: tuple[str, ...]
+    """Run in the project's root; ``{data}`` is the folder of ``--data``, ``{tmp}`` a temporary folder."""
+    minutes: int
+    """How long it takes on two cores."""
+    packages: tuple[str, ...] = ()
+    """Modules that it needs besides the project's own dependencies."""
+    data: tuple[str, ...] = ("dev-librispeech",)
+    """Folders of ``--data`` that it needs, each with a manifest."""
+    model: bool = True
+    """Whether the figures depend on the packaged model."""
+
+
+def _evaluate(manifests: str, flags: str) -> str:
+    return f"streamasr evaluate --model {MODEL} --manifest {manifests} {flags} --json"
+
+
+DEV = "{data}/dev-librispeech/manifest.jsonl"
+DEV_L2 = "{data}/dev-l2/manifest.jsonl"
+NOISE = "{data}/noise-esc10/manifest.jsonl"
+
+RESULTS: dict[str, Result] = {
+    "en-small": Result(
+        title="Error rates of en-small",
+        about="dev-librispeech is read books, dev-l2 short sentences of language learners, many of them "
+        "children. No speaker is in the training data. The search settings and the temperature were chosen on "
+        "parts of these sets; the acoustic model was not trained on them.",
+        commands=(_evaluate(f"{DEV} {DEV_L2}", "--chunk-ms all --offline --decode greedy,beam+lm"),),
+        minutes=40,
+        data=("dev-librispeech", "dev-l2"),
+    ),
+    "conditions": Result(
+        title="Error rates of en-small in noise, in rooms and over the telephone",
+        about="The first 59 utterances of dev-librispeech, degraded by `streamasr data degrade`: environmental "
+        "noise (ESC-10) at 10 dB, simulated rooms with a reverberation time of 0.5 s, a GSM telephone.",
+        commands=(
+            f"streamasr data degrade {DEV} --out {{tmp}}/noise-10db --noise {NOISE} --snr-db 10",
+            f"streamasr data degrade {DEV} --out {{tmp}}/rooms --rt60 0.5",
+            f"streamasr data degrade {DEV} --out {{tmp}}/gsm --codec gsm",
+            _evaluate(
+                " ".join(f"{{tmp}}/{name}/manifest.jsonl" for name in ("noise-10db", "rooms", "gsm")),
+                "--decode greedy,beam+lm --limit 59",
+            ),
+        ),
+        minutes=10,
+        packages=("pyroomacoustics",),
+        data=("dev-librispeech", "noise-esc10"),
+    ),
+    "peers": Result(
+        title="en-small beside PocketSphinx",
+        about="Both recognisers get the same files, one after the other on the same cores, and are scored alike. "
+        "PocketSphinx 5.1.1 runs its own English model as a stream, with one decoder for all utterances.",
+        commands=(
+            _evaluate(DEV, ""),
+            f"python benchmarks/pocketsphinx_peer.py --manifest {DEV}",
+            _evaluate(DEV_L2, ""),
+            f"python benchmarks/pocketsphinx_peer.py --manifest {DEV_L2}",
+        ),
+        minutes=20,
+        packages=("pocketsphinx",),
+        data=("dev-librispeech", "dev-l2"),
+    ),
+    "load": Result(
+        title="Real-time streams on one daemon",
+        about="A daemon and its clients on the same cores. Lags are in milliseconds, beyond the chunk. The lag of "
+        "a final counts from the end of its last word and contains the 800 ms of silence that end an utterance.",
+        commands=(
+            "python benchmarks/server_load.py --audio tests/data/librispeech/3607-135982-0000.flac "
+            "--streams 1 4 8 --duration 60",
+        ),
+        minutes=4,
+        data=(),
+    ),
+    "long-session": Result(
+        title="One hour in one session",
+        about="The utterances of dev-librispeech are played into one session, again and again, as fast as it "
+        "takes them: CPU time of a chunk and memory of the process, minute by minute.",
+        commands=(f"python benchmarks/long_session.py --manifest {DEV} --minutes 60",),
+        minutes=10,
+    ),
+    "partials": Result(
+        title="Stability and lag of partial results",
+        about="Changed words is the unstable partial word ratio (Shangguan et al. 2020): words that an update "
+        "shows and the next one does not, for each 100 words of the finals. Shown and committed are milliseconds "
+        "of audio from the end of a word until it is shown for good, and until it is committed: median and 90th "
+        "percentile. They contain the look-ahead, but no computing time. Every fifth recording is used.",
+        commands=(f"python benchmarks/partial_stability.py --manifest {DEV} --every 5",),
+        minutes=4,
+    ),
+    "word-times": Result(
+        title="Accuracy of word times",
+        about="Milliseconds, the model's time less the reference's: median, median of the absolute values and "
+        "their 90th percentile. The references are CTC forced alignment with the model's own log-probs, and the "
+        "alignment of PocketSphinx's acoustic model. Every sixth recording is used.",
+        commands=(f"python benchmarks/word_times.py --manifest {DEV} --every 6",),
+        minutes=3,
+        packages=("pocketsphinx",),
+    ),
+    "decoder": Result(
+        title="Speed of the decoder",
+        about="CPU time (µs) for a frame of 20 ms, medians of rounds in one process. Log-probs of en-small as "
+        "they are (peaky), softened by the exponent 0.6 (flat), and noise. All decoders prune alike, except that "
+        "flashlight-text has a beam threshold alone, and no language model in its wheel.",
+        commands=(f"python benchmarks/decoder_speed.py --manifest {DEV} --beams 8 64 --only peers sessions",),
+        minutes=12,
+        packages=("pyctcdecode",),
+    ),
+    "backends": Result(
+        title="PyTorch and ONNX Runtime",
+        about="CPU seconds for one second of audio of the encoder's step alone, one thread, medians of rounds; in "
+        "brackets the median ratio to PyTorch. FastConformers have random weights.",
+        commands=(
+            f"python benchmarks/encoder_backends.py --models {MODEL} --sizes fastconformer-small --rounds 7",
+        ),
+        minutes=8,
+        packages=("onnx", "onnxscript"),
+        data=(),
+    ),
+    "encoder-cost": Result(
+        title="Cost of an encoder step",
+        about="CPU seconds for one second of audio of the encoder's step alone in PyTorch, float32, one thread, "
+        "with random weights; medians of rounds.",
+        commands=("python benchmarks/encoder_cost.py --rounds 5",),
+        minutes=10,
+        data=(),
+        model=False,
+    ),
+    "language-model": Result(
+        title="Perplexity of en-small's language model",
+        about="On the transcripts of the dev sets, none of which is in the training text.",
+        commands=tuple(f"streamasr lm perplexity models/{MODEL}/lm.bin {text}" for text in (DEV, DEV_L2)),
+        minutes=1,
+        data=("dev-librispeech", "dev-l2"),
+    ),
+}
+
+
+def model_digest(folder: Path) -> str:
+    """The first 12 hexadecimal digits of SHA-256 over the files that decide what a model recognises."""
+    digest = hashlib.sha256()
+    for name in MODEL_FILES:
+        path = folder / name
+        digest.update(f"{name} {path.stat().st_size if path.is_file() else -1}\n".encode())
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def machine() -> str:
+    """The processor, its instruction sets that matter, cores and threads."""
+    flags: set[str] = set()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        flags = set(cpuinfo.read_text(encoding="utf-8").split())
+    known = [flag for flag in CPU_FLAGS if flag in flags]
+    return f"{describe_machine(torch.device('cpu'))} ({', '.join(known) or 'no AVX2'})"
+
+
+def missing(result: Result, data: Path | None) -> str | None:
+    """Why this machine cannot make a result; ``None`` if it can."""
+    for package in result.packages:
+        if importlib.util.find_spec(package) is None:
+            return f"the package {package} is not installed (pip install -e '.[bench]')"
+    for name in result.data:
+        if data is None or not (data / name / "manifest.jsonl").is_file():
+            return f"{name}/manifest.jsonl is not in the folder of --data"
+    return None
+
+
+def make(name: str, data: Path | None) -> dict[str, Any]:
+    """Run a result's commands and return the content of its JSON file.
+
+    Raises:
+        SystemExit: a command failed; its errors have been printed.
+    """
+    result = RESULTS[name]
+    outputs = []
+    environment = {**os.environ, "COLUMNS": "100"}
+    with tempfile.TemporaryDirectory() as tmp:
+        for command in result.commands:
+            words = shlex.split(command.format(data=data, tmp=tmp))
+            words[:1] = [sys.executable, "-m", "streamasr"] if words[0] == "streamasr" else [sys.executable]
+            done = subprocess.run(
+                words, check=False, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment
+            )
+            if done.returncode:
+                raise SystemExit(f"{name}: exit status {done.returncode} of {shlex.join(words)}")
+            text = done.stdout.replace(str(data), "DATA").replace(tmp, "TMP")
+            outputs.append(_output(text))
+    head = subprocess.run(
+        ["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return {
+        "title": result.title,
+        "about": result.about,
+        "commit": head.stdout.strip(),
+        "model": f"{MODEL} {model_digest(resolve_model(MODEL))}" if result.model else "none (random weights)",
+        "machine": machine(),
+        "date": datetime.date.today().isoformat(),
+        "commands": [command.format(data="DATA", tmp="TMP") for command in result.commands],
+        "outputs": [output for output in outputs if output != {"text": "", "figures": None}],
+    }
+
+
+def _output(stdout: str) -> dict[str, Any]:
+    """A command's text, and the JSON object in its last line; without the single utterances of an evaluation."""
+    lines = stdout.rstrip("\n").split("\n")
+    figures = None
+    if lines[-1].startswith("{"):
+        figures = json.loads(lines.pop())
+        for measurement in figures.get("measurements", ()):
+            measurement.pop("answers", None)
+    return {"text": "\n".join(line.rstrip() for line in lines).strip("\n"), "figures": figures}
+
+
+def render(content: dict[str, Any]) -> str:
+    """The Markdown page of a result's JSON file."""
+    parts = [f"# {content['title']}", textwrap.fill(content["about"], 100)]
+    rows = [f"| {key} | {content[key]} |" for key in ("commit", "model", "machine", "date")]
+    parts.append("\n".join(["| | |", "|---|---|", *rows]))
+    parts.append("```sh\n" + "\n".join(content["commands"]) + "\n```")
+    for output in content["outputs"]:
+        figures = output["figures"]
+        if figures is not None and "measurements" in figures:
+            parts.append(measured_block(resolve_model(MODEL), [from_mapping(Evaluation, figures)]))
+        elif output["text"]:
+            parts.append(f"```\n{output['text']}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def write(name: str, content: dict[str, Any]) -> None:
+    """Write a result's two files."""
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")
+    (FOLDER / f"{name}.md").write_text(render(content), encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make the results that are asked for and possible here, and report what was skipped."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="folder with the dev sets")
+    parser.add_argument("--only", nargs="+", choices=sorted(RESULTS), help="make these results only")
+    parser.add_argument("--list", action="store_true", help="list the results, how long each takes, and exit")
+    args = parser.parse_args(arguments)
+    if args.list:
+        for name, result in RESULTS.items():
+            print(f"{name:15} about {result.minutes:3} min  {result.title}")
+        return
+    skipped = []
+    for name in args.only or RESULTS:
+        reason = missing(RESULTS[name], args.data)
+        if reason is not None:
+            skipped.append(f"{name}: {reason}")
+            continue
+        print(f"{name}: about {RESULTS[name].minutes} min", flush=True)
+        write(name, make(name, None if args.data is None else args.data.resolve()))
+    for line in skipped:
+        print(f"skipped {line}")
+
+
+if __name__ == "__main__":
+    main()
