@@ -255,32 +255,32 @@ class DecoderConfig:
 
     beam_width: int = 48
     beam_prune_log_prob: float = -10.0
-    """A beam this far below the best one is dropped (natural log)."""
+    """Beams this far below the best one are dropped (natural log)."""
     token_min_log_prob: float = -5.0
-    """Tokens less probable than this in a frame are not tried there, the best one excepted (natural log)."""
+    """Tokens less probable than this in a frame are not tried, except the best one (natural log)."""
     blank_penalty: float = 0.0
-    """Taken off the blank's log probability (natural log) in every frame: a model that hesitates leaves out less."""
+    """Subtracted from the log-prob of the blank in every frame (natural log): fewer letters are left out."""
     alpha: float = 0.5
     """Weight of the language model."""
     beta: float = 1.5
-    """Bonus for every finished word."""
+    """Bonus per finished word."""
     unk_score_offset: float = -10.0
-    """Added to the score of a word that the unigram list does not hold (log10)."""
+    """Added to the score of words outside the lexicon, ``unigrams.txt`` (log10)."""
     hotword_weight: float = 10.0
-    """Boost of a hotword that names no weight of its own."""
+    """Boost of hotwords without their own."""
     prune_history: bool = False
-    """Keep only the best of beams that the language model can no longer tell apart: fewer alternatives."""
+    """Recombine beams: keep only the best of those with the same language model state. Gives fewer alternatives."""
     charge_empty_last_word: bool = False
-    """Charge utterances that end in a separator for an unknown word, as pyctcdecode does; to compare with it."""
+    """Score an empty last word in utterances that end in a separator, as pyctcdecode does; to compare with it."""
     max_path_tokens: int = 3_072
-    """Tokens at most, in all beams' best paths together, behind those that all of them share: beyond it the best beam
-    decides what was said first. An utterance of half as many is split. So no state grows past a megabyte."""
+    """Limit of the tokens in which the best paths of the beams differ. Beyond it, beams that diverge early from the
+    best one are dropped. An utterance with half as many tokens is split. So no state exceeds a megabyte."""
     lm_cache_entries: int = 65_536
-    """Word scores kept from the language model, shared by all sessions; the oldest go first."""
+    """Entries in each cache of the language model, which all sessions share; the least recently used are evicted."""
     word_lead_ms: int = 0
-    """A word begins so long before the first frame of its first token: CTC's spikes come late in a sound …"""
+    """A word begins this long before the first frame of its first token, as CTC spikes are late in a sound …"""
     word_trail_ms: int = 0
-    """… and ends so long after the last frame of its last token; neighbours meet where both would overlap."""
+    """… and ends this long after the last frame of its last token, or where the next word begins."""
 
     def __post_init__(self) -> None:
         _positive(self, "beam_width", "max_path_tokens", "lm_cache_entries")
@@ -297,15 +297,15 @@ class EndpointConfig:
     """When an utterance ends, on audio time (the rules of Kaldi's ``online-endpoint.h``, in milliseconds)."""
 
     silence_ms: int = 800
-    """Trailing non-speech after words have been heard that ends the utterance."""
+    """Trailing silence that ends an utterance with words."""
     start_silence_ms: int = 5_000
-    """Non-speech from the start with no word heard that ends (and silently drops) the utterance."""
+    """Silence without a word from the start after which the decoder starts over, without a final."""
     max_utterance_ms: int = 20_000
     """An utterance longer than this ends at the next pause between words …"""
     max_overrun_ms: int = 3_000
     """… and at the latest this much later, even inside a word."""
     pause_ms: int = 200
-    """Non-speech that counts as such a pause where no separator between words has been heard."""
+    """Silence that counts as such a pause without a separator."""
 
     def __post_init__(self) -> None:
         _positive(self, "silence_ms", "start_silence_ms", "max_utterance_ms", "max_overrun_ms", "pause_ms")
@@ -316,10 +316,10 @@ class StabilityConfig:
     """How sure a word has to be before it is shown and committed (see ``docs/endpoints.md``)."""
 
     commit_margin: float | None = None
-    """A word is committed once every beam within this distance of the best one has it (natural log); ``None``
-    waits for all beams that can still win, and changes no final."""
+    """A word is committed when all beams within this distance of the best one have it (natural log). ``None`` waits
+    for all beams that can still become the best, and changes no final."""
     hold_words: int = 0
-    """A partial leaves out so many of its last words, those that are committed excepted."""
+    """A partial leaves out this many of its last words, but never committed ones."""
 
     def __post_init__(self) -> None:
         if self.commit_margin is not None and self.commit_margin <= 0:
@@ -330,18 +330,18 @@ class StabilityConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ConfidenceConfig:
-    """From what was heard of a word to the probability that it is right (see ``streamasr.decoding.confidence``).
+    """The probability that a word is right, from its features (see ``streamasr.decoding.confidence``).
 
     ``streamasr model calibrate`` writes the weights.
     """
 
     method: Literal["uncalibrated", "logistic"] = "uncalibrated"
-    """``uncalibrated`` multiplies a word's share of the readings by how sharply it was heard."""
+    """``uncalibrated`` multiplies the word's posterior by its sharpness."""
     bias: float = 0.0
     share: float = 0.0
-    """Weight of the log-odds of the word's share of the readings' probability."""
+    """Weight of the log-odds of the word's posterior over the n-best list."""
     sharpness: float = 0.0
-    """Weight of the mean log probability of its tokens at their best frames."""
+    """Weight of the mean log-prob of its tokens, each at its best frame."""
     length: float = 0.0
     """Weight of the logarithm of its number of characters."""
 

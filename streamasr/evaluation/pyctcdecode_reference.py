@@ -49,7 +49,7 @@ class PyctcdecodeReference:
             beta=config.beta,
             unk_score_offset=config.unk_score_offset,
         )
-        # pyctcdecode keeps every language model in a class variable until it is told otherwise.
+        # pyctcdecode keeps the language model in a class variable until it is cleaned up.
         weakref.finalize(self, self._decoder.cleanup)
 
     def text(self, log_probs_TV: LogProbs) -> str:
