@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import soundfile
 
@@ -12,7 +14,7 @@ from streamasr_client.audio import SILENCE_DBFS, AudioFormat, PacedFile, SoundFi
 from streamasr_client.errors import MediaError
 
 
-def write(path: Path, samples: np.ndarray, rate: int = 16_000, subtype: str = "PCM_16") -> Path:
+def write(path: Path, samples: npt.NDArray[Any], rate: int = 16_000, subtype: str = "PCM_16") -> Path:
     soundfile.write(path, samples, rate, subtype=subtype)
     return path
 

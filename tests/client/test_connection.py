@@ -14,6 +14,7 @@ from streamasr.errors import ConfigError, ProtocolError
 from streamasr.protocol.messages import Done, Error, SpeechStarted, Start
 from streamasr_client.connection import AUDIO_MESSAGE_BYTES, Backoff, open_session
 from streamasr_client.errors import ConnectionFailed, DaemonError
+from tests.client.scripted import ScriptedConnection, ScriptedDaemon
 
 
 def test_backoff_doubles_to_its_bound_with_jitter() -> None:
@@ -32,10 +33,10 @@ def test_backoff_never_comes_before_the_daemon_said() -> None:
     assert high.next_ms(retry_after_ms=5_000) == 5_250
 
 
-async def test_a_session_from_start_to_done(daemon: Any) -> None:
-    async def script(talk: Any) -> None:
-        await talk.open()
-        await talk.finish(SpeechStarted(at_ms=3))
+async def test_a_session_from_start_to_done(daemon: ScriptedDaemon) -> None:
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.finish(SpeechStarted(at_ms=3))
 
     daemon.scripts = [script]
     async with open_session(daemon.url, Start(sample_rate=8_000, token="t")) as session:
@@ -43,16 +44,16 @@ async def test_a_session_from_start_to_done(daemon: Any) -> None:
         await session.send_audio(bytes(2 * AUDIO_MESSAGE_BYTES + 4))
         await session.stop()
         messages = [message async for message in session.messages()]
-    (talk,) = daemon.talks
-    assert talk.start["token"] == "t"
-    assert len(talk.audio) == 2 * AUDIO_MESSAGE_BYTES + 4
+    (connection,) = daemon.connections
+    assert connection.start["token"] == "t"
+    assert len(connection.audio) == 2 * AUDIO_MESSAGE_BYTES + 4
     assert messages == [SpeechStarted(at_ms=3), Done(audio_ms=2_048)]
 
 
-async def test_a_refusal_keeps_code_fault_and_retry(daemon: Any) -> None:
-    async def full(talk: Any) -> None:
-        await talk.socket.recv()
-        await talk.say(Error(code="overloaded", message="no room", fault="server", retry_after_ms=700))
+async def test_a_refusal_keeps_code_fault_and_retry(daemon: ScriptedDaemon) -> None:
+    async def full(connection: ScriptedConnection) -> None:
+        await connection.socket.recv()
+        await connection.send(Error(code="overloaded", message="no room", fault="server", retry_after_ms=700))
 
     daemon.scripts = [full]
     with pytest.raises(DaemonError, match="no room") as caught:
@@ -83,9 +84,9 @@ async def test_not_an_address() -> None:
             pass
 
 
-async def test_silence_instead_of_ready(daemon: Any) -> None:
-    async def mute(talk: Any) -> None:
-        await talk.socket.wait_closed()
+async def test_silence_instead_of_ready(daemon: ScriptedDaemon) -> None:
+    async def mute(connection: ScriptedConnection) -> None:
+        await connection.socket.wait_closed()
 
     daemon.scripts = [mute]
     with pytest.raises(ConnectionFailed, match=r"no `ready` within 0\.05 s"):
@@ -93,12 +94,12 @@ async def test_silence_instead_of_ready(daemon: Any) -> None:
             pass
 
 
-async def test_another_kind_of_server(daemon: Any) -> None:
-    async def chatty(talk: Any) -> None:
-        await talk.say(Done(audio_ms=0))
+async def test_another_kind_of_server(daemon: ScriptedDaemon) -> None:
+    async def chatty(connection: ScriptedConnection) -> None:
+        await connection.send(Done(audio_ms=0))
 
-    async def foreign(talk: Any) -> None:
-        await talk.socket.send("hello")
+    async def foreign(connection: ScriptedConnection) -> None:
+        await connection.socket.send("hello")
 
     daemon.scripts = [chatty, foreign]
     for pattern in ("expected `ready`", "not valid JSON"):
@@ -107,14 +108,14 @@ async def test_another_kind_of_server(daemon: Any) -> None:
                 pass
 
 
-async def test_a_broken_connection_is_not_an_end(daemon: Any) -> None:
-    async def breaks(talk: Any) -> None:
-        await talk.open()
-        talk.socket.transport.abort()
+async def test_a_broken_connection_is_not_an_end(daemon: ScriptedDaemon) -> None:
+    async def breaks(connection: ScriptedConnection) -> None:
+        await connection.open()
+        connection.socket.transport.abort()
 
-    async def leaves(talk: Any) -> None:
-        await talk.open()
-        await talk.socket.close(1001, "upgrade")
+    async def leaves(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.socket.close(1001, "upgrade")
 
     daemon.scripts = [breaks, leaves]
     for pattern in ("connection to the daemon was lost", "shutting down: upgrade"):

@@ -14,11 +14,12 @@ from streamasr.protocol.messages import Done, Error, Final, Partial, Ready, Spee
 from streamasr_client.connection import Backoff
 from streamasr_client.errors import ConnectionFailed, DaemonError, MicrophoneError
 from streamasr_client.live import AudioLost, ConnectionStatus, LiveEvent, LiveStream, ReplayBuffer
+from tests.client.scripted import ListSource, MakeFinal, ScriptedConnection, ScriptedDaemon
 
 SECOND = bytes(32_000)
 
 
-def stream(daemon: Any, source: Any, **options: Any) -> LiveStream:
+def stream(daemon: ScriptedDaemon, source: ListSource, **options: Any) -> LiveStream:
     return LiveStream(daemon.url, Start(), source, backoff=Backoff(first_ms=1, max_ms=2), **options)
 
 
@@ -41,15 +42,15 @@ def test_the_replay_buffer_is_the_end_of_all_that_came(steps: list[tuple[bytes, 
         assert buffer.end - buffer.start <= 16
 
 
-async def test_one_session(daemon: Any, make_source: Any, final: Any) -> None:
-    async def script(talk: Any) -> None:
-        await talk.open()
-        await talk.hear(32_000)
-        await talk.say(Warning(code="backlog", message="late"))
-        await talk.finish(final("hello"))
+async def test_one_session(daemon: ScriptedDaemon, final: MakeFinal) -> None:
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.receive_audio(32_000)
+        await connection.send(Warning(code="backlog", message="late"))
+        await connection.finish(final("hello"))
 
     daemon.scripts = [script]
-    source = make_source(SECOND)
+    source = ListSource(SECOND)
     source.stop()
     heard: list[int] = []
     events = await collect(stream(daemon, source, on_audio=lambda block: heard.append(len(block))))
@@ -62,37 +63,35 @@ async def test_one_session(daemon: Any, make_source: Any, final: Any) -> None:
         Done,
     ]
     assert [event.state for event in events if isinstance(event, ConnectionStatus)] == ["connecting", "live"]
-    assert daemon.talks[0].start["sample_rate"] == 16_000
-    assert daemon.talks[0].audio == SECOND
+    assert daemon.connections[0].start["sample_rate"] == 16_000
+    assert daemon.connections[0].audio == SECOND
     assert heard == [32_000]
 
 
-async def test_after_a_break_times_numbers_and_audio_run_on(
-    daemon: Any, make_source: Any, final: Any
-) -> None:
+async def test_after_a_break_times_numbers_and_audio_run_on(daemon: ScriptedDaemon, final: MakeFinal) -> None:
     blocks = [bytes([number]) * 32_000 for number in range(1, 5)]
-    source = make_source(*blocks[:3])
+    source = ListSource(*blocks[:3])
 
-    async def breaks(talk: Any) -> None:
-        await talk.open()
-        await talk.hear(96_000)
+    async def breaks(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.receive_audio(96_000)
         # one utterance of 2 s is through; the third second has not been answered when the line breaks
-        await talk.say(final("one two three four", start_ms=850))
-        await talk.say(
+        await connection.send(final("one two three four", start_ms=850))
+        await connection.send(
             SpeechStarted(at_ms=2_100),
             Partial(utterance=1, committed="fi", tail="", start_ms=2_100, end_ms=2_300),
         )
-        talk.socket.transport.abort()
+        connection.socket.transport.abort()
 
-    async def goes_on(talk: Any) -> None:
-        await talk.open()
+    async def goes_on(connection: ScriptedConnection) -> None:
+        await connection.open()
         source.give(blocks[3])
         source.stop()
-        await talk.finish(final("five", start_ms=100))
+        await connection.finish(final("five", start_ms=100))
 
     daemon.scripts = [breaks, goes_on]
     events = await collect(stream(daemon, source))
-    assert daemon.talks[1].audio == b"".join(blocks)[64_000:]
+    assert daemon.connections[1].audio == b"".join(blocks)[64_000:]
     finals = [event for event in events if isinstance(event, Final)]
     assert [(each.text, each.utterance, each.start_ms) for each in finals] == [
         ("one two three four", 0, 850),
@@ -106,114 +105,114 @@ async def test_after_a_break_times_numbers_and_audio_run_on(
     assert "connection to the daemon was lost" in waiting.message
 
 
-async def test_while_nobody_speaks_little_is_sent_again(daemon: Any, make_source: Any) -> None:
-    source = make_source(*[SECOND] * 12)
+async def test_while_nobody_speaks_little_is_sent_again(daemon: ScriptedDaemon) -> None:
+    source = ListSource(*[SECOND] * 12)
 
-    async def breaks(talk: Any) -> None:
-        await talk.open()
-        await talk.hear(12 * 32_000)
-        talk.socket.transport.abort()
+    async def breaks(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.receive_audio(12 * 32_000)
+        connection.socket.transport.abort()
 
-    async def goes_on(talk: Any) -> None:
-        await talk.open()
+    async def goes_on(connection: ScriptedConnection) -> None:
+        await connection.open()
         source.stop()
-        await talk.finish()
+        await connection.finish()
 
     daemon.scripts = [breaks, goes_on]
     events = await collect(stream(daemon, source))
-    assert len(daemon.talks[1].audio) == 5 * 32_000
+    assert len(daemon.connections[1].audio) == 5 * 32_000
     assert events[-1] == Done(audio_ms=12_000)
 
 
-async def test_audio_beyond_the_buffer_is_reported(daemon: Any, make_source: Any) -> None:
-    source = make_source()
+async def test_audio_beyond_the_buffer_is_reported(daemon: ScriptedDaemon) -> None:
+    source = ListSource()
 
-    async def refuses(talk: Any) -> None:
+    async def refuses(connection: ScriptedConnection) -> None:
         source.give(*[SECOND] * 5)
         source.stop()
-        await talk.socket.recv()
-        await talk.say(Error(code="overloaded", message="full", fault="server", retry_after_ms=30))
+        await connection.socket.recv()
+        await connection.send(Error(code="overloaded", message="full", fault="server", retry_after_ms=30))
 
-    async def takes(talk: Any) -> None:
-        await talk.open()
-        await talk.finish()
+    async def takes(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.finish()
 
     daemon.scripts = [refuses, takes]
     events = await collect(stream(daemon, source, replay_ms=2_000))
     assert AudioLost(ms=3_000) in events
-    assert len(daemon.talks[1].audio) == 64_000
+    assert len(daemon.connections[1].audio) == 64_000
     assert events[-1] == Done(audio_ms=5_000)
 
 
 async def test_a_daemon_that_shuts_down_is_left_and_found_again(
-    daemon: Any, make_source: Any, final: Any
+    daemon: ScriptedDaemon, final: MakeFinal
 ) -> None:
-    source = make_source(SECOND)
+    source = ListSource(SECOND)
 
-    async def drains(talk: Any) -> None:
-        await talk.open()
-        await talk.hear(32_000)
-        await talk.say(final("one two three"), Done(audio_ms=1_000))
+    async def drains(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.receive_audio(32_000)
+        await connection.send(final("one two three"), Done(audio_ms=1_000))
 
-    async def takes(talk: Any) -> None:
-        await talk.open()
+    async def takes(connection: ScriptedConnection) -> None:
+        await connection.open()
         source.give(SECOND)
         source.stop()
-        await talk.finish(final("four"))
+        await connection.finish(final("four"))
 
     daemon.scripts = [drains, takes]
     events = await collect(stream(daemon, source))
     assert [event.text for event in events if isinstance(event, Final)] == ["one two three", "four"]
-    assert daemon.talks[1].audio == SECOND
+    assert daemon.connections[1].audio == SECOND
 
 
-async def test_a_refusal_for_good_is_raised(daemon: Any, make_source: Any) -> None:
-    async def refuses(talk: Any) -> None:
-        await talk.socket.recv()
-        await talk.say(Error(code="unauthorized", message="a token is needed", fault="client"))
+async def test_a_refusal_for_good_is_raised(daemon: ScriptedDaemon) -> None:
+    async def refuses(connection: ScriptedConnection) -> None:
+        await connection.socket.recv()
+        await connection.send(Error(code="unauthorized", message="a token is needed", fault="client"))
 
     daemon.scripts = [refuses]
     with pytest.raises(DaemonError, match="a token is needed"):
-        await collect(stream(daemon, make_source()))
+        await collect(stream(daemon, ListSource()))
 
 
-async def test_a_stalled_client_may_come_back(daemon: Any, make_source: Any) -> None:
-    source = make_source()
+async def test_a_stalled_client_may_come_back(daemon: ScriptedDaemon) -> None:
+    source = ListSource()
 
-    async def times_out(talk: Any) -> None:
-        await talk.open()
-        await talk.say(Error(code="idle_timeout", message="nothing came", fault="client"))
+    async def times_out(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.send(Error(code="idle_timeout", message="nothing came", fault="client"))
 
-    async def takes(talk: Any) -> None:
-        await talk.open()
+    async def takes(connection: ScriptedConnection) -> None:
+        await connection.open()
         source.stop()
-        await talk.finish()
+        await connection.finish()
 
     daemon.scripts = [times_out, takes]
     assert isinstance((await collect(stream(daemon, source)))[-1], Done)
 
 
-async def test_after_the_end_it_gives_up(daemon: Any, make_source: Any) -> None:
-    async def breaks(talk: Any) -> None:
-        talk.socket.transport.abort()
+async def test_after_the_end_it_gives_up(daemon: ScriptedDaemon) -> None:
+    async def breaks(connection: ScriptedConnection) -> None:
+        connection.socket.transport.abort()
 
     daemon.scripts = [breaks] * 3
-    source = make_source(SECOND)
+    source = ListSource(SECOND)
     source.stop()
     with pytest.raises(ConnectionFailed):
         await collect(stream(daemon, source))
-    assert len(daemon.talks) == 3
+    assert len(daemon.connections) == 3
 
 
 async def test_a_microphone_that_fails_is_told_after_the_last_final(
-    daemon: Any, make_source: Any, final: Any
+    daemon: ScriptedDaemon, final: MakeFinal
 ) -> None:
-    async def script(talk: Any) -> None:
-        await talk.open()
-        await talk.finish(final("last words"))
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.finish(final("last words"))
 
     daemon.scripts = [script]
-    source = make_source(SECOND)
+    source = ListSource(SECOND)
     source.give(MicrophoneError("unplugged"))
     seen: list[LiveEvent] = []
 
@@ -227,15 +226,15 @@ async def test_a_microphone_that_fails_is_told_after_the_last_final(
     assert any(isinstance(event, Final) for event in seen)
 
 
-async def test_a_daemon_too_slow_is_left(daemon: Any, make_source: Any) -> None:
-    source = make_source()
+async def test_a_daemon_too_slow_is_left(daemon: ScriptedDaemon) -> None:
+    source = ListSource()
     given = asyncio.Event()
 
-    async def deaf(talk: Any) -> None:
-        await talk.open()
-        talk.socket.transport.pause_reading()
+    async def deaf(connection: ScriptedConnection) -> None:
+        await connection.open()
+        connection.socket.transport.pause_reading()
         await given.wait()
-        talk.socket.transport.abort()
+        connection.socket.transport.abort()
 
     daemon.scripts = [deaf]
     live = stream(daemon, source, replay_ms=1_000)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-from typing import Any
 
 from rich.console import Console
 
@@ -20,6 +19,7 @@ from streamasr_client.render import (
     render,
     update,
 )
+from tests.client.scripted import MakeFinal
 
 
 def shown(state: CaptionState, *, width: int = 80, colour: bool = False) -> str:
@@ -63,7 +63,7 @@ def test_a_running_session() -> None:
     assert len(lines) == 2
 
 
-def test_a_final_clears_the_running_utterance(final: Any) -> None:
+def test_a_final_clears_the_running_utterance(final: MakeFinal) -> None:
     state = after(PARTIAL, final("hello there general"))
     assert (state.committed, state.tail) == ("", "")
 

@@ -58,7 +58,7 @@ async def listened(url: str, file: Path) -> list[LiveEvent]:
         return [event async for event in events]
 
 
-def transcribed(capsys: pytest.CaptureFixture[str], *args: object) -> list[dict[str, Any]]:
+def transcribed(capsys: pytest.CaptureFixture[str], *args: object) -> list[list[dict[str, Any]]]:
     """The `utterances` of every file."""
     assert main(["transcribe", "--format", "json", "--latency-ms", "160", *map(str, args)]) == 0
     return [json.loads(line)["utterances"] for line in capsys.readouterr().out.splitlines()]

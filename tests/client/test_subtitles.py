@@ -22,6 +22,7 @@ from streamasr_client.subtitles import (
     to_text,
     to_vtt,
 )
+from tests.client.scripted import MakeFinal
 
 
 def spoken(*words: tuple[str, int, int], utterance: int = 0) -> Final:
@@ -36,7 +37,7 @@ def spoken(*words: tuple[str, int, int], utterance: int = 0) -> Final:
     )
 
 
-def test_srt_exactly(final: Any) -> None:
+def test_srt_exactly(final: MakeFinal) -> None:
     text = (
         "it was followed by remorse i tried to drive it away i felt too sick and then the boat turned round "
         "and went slowly back to the shore where we had left the others"
@@ -55,7 +56,7 @@ def test_srt_exactly(final: Any) -> None:
     )
 
 
-def test_vtt_exactly_with_markup_escaped(final: Any) -> None:
+def test_vtt_exactly_with_markup_escaped(final: MakeFinal) -> None:
     assert to_vtt([final("a <b> & c"), final("again", start_ms=90_061_001)]) == (
         "WEBVTT\n\n"
         "00:00:00.000 --> 00:00:01.150\na &lt;b&gt; &amp; c\n\n"
@@ -63,7 +64,7 @@ def test_vtt_exactly_with_markup_escaped(final: Any) -> None:
     )
 
 
-def test_text_and_json(final: Any) -> None:
+def test_text_and_json(final: MakeFinal) -> None:
     finals = [final("one two"), final("", utterance=1), final("three", utterance=2)]
     assert to_text(finals) == "one two\nthree\n"
     read = json.loads(to_json(finals, file="a.wav"))
@@ -150,7 +151,7 @@ def test_every_cue_keeps_the_limits_and_no_word_is_lost(drawn: list[tuple[int, i
 
 
 @pytest.mark.parametrize(("form", "whole"), [("srt", to_srt), ("vtt", to_vtt), ("txt", to_text)])
-def test_a_file_is_whole_after_every_final(form: str, whole: Any, final: Any) -> None:
+def test_a_file_is_whole_after_every_final(form: str, whole: Any, final: MakeFinal) -> None:
     finals = [
         final("yes", utterance=0),
         final("a rather longer answer " * 9, utterance=1, start_ms=500),

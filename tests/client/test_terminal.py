@@ -7,7 +7,6 @@ import io
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -16,6 +15,7 @@ from streamasr_client.audio import AudioFormat, PacedFile
 from streamasr_client.live import AudioLost, ConnectionStatus
 from streamasr_client.subtitles import SubtitleFile, to_srt
 from streamasr_client.terminal import PlainView, TerminalView, open_view, show_captions, stop_on_interrupt
+from tests.client.scripted import ListSource, MakeFinal, ScriptedConnection, ScriptedDaemon
 
 LOUD = b"\x00\x40" * 800
 PARTIAL = Partial(utterance=0, committed="hel", tail="lo", start_ms=0, end_ms=1)
@@ -30,16 +30,16 @@ def printed(console: Console) -> str:
     return console.file.getvalue()
 
 
-async def test_lines_elsewhere_than_a_terminal(daemon: Any, make_source: Any, final: Any) -> None:
+async def test_lines_elsewhere_than_a_terminal(daemon: ScriptedDaemon, final: MakeFinal) -> None:
     finals = [final("a first line that is longer than the console"), final("[bold]two", utterance=1)]
 
-    async def script(talk: Any) -> None:
-        await talk.open()
-        await talk.say(PARTIAL)
-        await talk.finish(*finals)
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.send(PARTIAL)
+        await connection.finish(*finals)
 
     daemon.scripts = [script]
-    source = make_source(LOUD, LOUD)
+    source = ListSource(LOUD, LOUD)
     source.stop()
     out, err, file = plain(), plain(), io.StringIO()
     lost = iter([0, 3])
@@ -53,7 +53,7 @@ async def test_lines_elsewhere_than_a_terminal(daemon: Any, make_source: Any, fi
     assert file.getvalue() == to_srt(finals)
 
 
-def test_news_of_the_connection_go_to_the_error_output(final: Any) -> None:
+def test_news_of_the_connection_go_to_the_error_output(final: MakeFinal) -> None:
     out, err = plain(), plain()
     view = PlainView(out, err)
     for event in (
@@ -73,7 +73,7 @@ def test_news_of_the_connection_go_to_the_error_output(final: Any) -> None:
     ]
 
 
-def test_a_terminal_keeps_finals_and_redraws_the_rest(final: Any) -> None:
+def test_a_terminal_keeps_finals_and_redraws_the_rest(final: MakeFinal) -> None:
     out = Console(file=io.StringIO(), width=60, force_terminal=True)
     with open_view(out, plain()) as view:
         assert isinstance(view, TerminalView)
@@ -95,18 +95,18 @@ async def test_the_first_interrupt_stops_the_source_only() -> None:
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-async def test_a_file_plays_as_a_microphone(daemon: Any) -> None:
+async def test_a_file_plays_as_a_microphone(daemon: ScriptedDaemon) -> None:
     clips = Path(__file__).parents[1] / "data" / "librispeech"
 
     async def no_sleep(seconds: float) -> None:
         return None
 
-    async def script(talk: Any) -> None:
-        await talk.open()
-        await talk.finish()
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.finish()
 
     daemon.scripts = [script]
     source = PacedFile(clips / "2136-5147-0011.flac", sleep=no_sleep)
     assert source.format == AudioFormat(16_000)
     await show_captions(daemon.url, Start(), source, PlainView(plain(), plain()))
-    assert daemon.talks[0].recognised_ms == 4_800
+    assert daemon.connections[0].received_ms == 4_800

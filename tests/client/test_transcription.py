@@ -15,8 +15,12 @@ from streamasr_client.audio import SoundFile
 from streamasr_client.connection import Backoff
 from streamasr_client.errors import ConnectionFailed, DaemonError, MediaError
 from streamasr_client.transcription import transcribe_file
+from tests.client.scripted import MakeFinal, ScriptedConnection, ScriptedDaemon
 
-QUICK = {"first_ms": 1, "max_ms": 2}
+
+def quick() -> Backoff:
+    """Waiting times of one or two milliseconds."""
+    return Backoff(first_ms=1, max_ms=2)
 
 
 @pytest.fixture
@@ -27,19 +31,23 @@ def file(tmp_path: Path) -> SoundFile:
     return SoundFile(path)
 
 
-async def test_the_finals_of_a_file(daemon: Any, file: SoundFile, final: Any) -> None:
-    async def script(talk: Any) -> None:
-        await talk.open()
-        await talk.finish(final("one"), final("two", utterance=1))
+async def test_the_finals_of_a_file(daemon: ScriptedDaemon, file: SoundFile, final: MakeFinal) -> None:
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.finish(final("one"), final("two", utterance=1))
 
     daemon.scripts = [script]
     progress: list[int] = []
     finals = await transcribe_file(daemon.url, Start(latency_ms=320), file, on_progress=progress.append)
     assert [each.text for each in finals] == ["one", "two"]
     assert progress == [500, 1_000, 1_500, 2_000, 2_500, 3_000]
-    (talk,) = daemon.talks
-    assert talk.recognised_ms == 3_000
-    assert (talk.start["sample_rate"], talk.start["latency_ms"], talk.start["partials"]) == (
+    (connection,) = daemon.connections
+    assert connection.received_ms == 3_000
+    assert (
+        connection.start["sample_rate"],
+        connection.start["latency_ms"],
+        connection.start["partials"],
+    ) == (
         8_000,
         320,
         False,
@@ -47,57 +55,57 @@ async def test_the_finals_of_a_file(daemon: Any, file: SoundFile, final: Any) ->
 
 
 async def test_a_busy_daemon_is_tried_again_from_the_beginning(
-    daemon: Any, file: SoundFile, final: Any
+    daemon: ScriptedDaemon, file: SoundFile, final: MakeFinal
 ) -> None:
-    async def full(talk: Any) -> None:
-        await talk.socket.recv()
-        await talk.say(Error(code="overloaded", message="full", fault="server", retry_after_ms=1))
+    async def full(connection: ScriptedConnection) -> None:
+        await connection.socket.recv()
+        await connection.send(Error(code="overloaded", message="full", fault="server", retry_after_ms=1))
 
-    async def breaks(talk: Any) -> None:
-        await talk.open()
-        talk.socket.transport.abort()
+    async def breaks(connection: ScriptedConnection) -> None:
+        await connection.open()
+        connection.socket.transport.abort()
 
-    async def takes(talk: Any) -> None:
-        await talk.open()
-        await talk.finish(final("whole"))
+    async def takes(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.finish(final("whole"))
 
     daemon.scripts = [full, breaks, takes]
-    finals = await transcribe_file(daemon.url, Start(), file, backoff=Backoff(**QUICK))
+    finals = await transcribe_file(daemon.url, Start(), file, backoff=quick())
     assert [each.text for each in finals] == ["whole"]
-    assert daemon.talks[2].recognised_ms == 3_000
+    assert daemon.connections[2].received_ms == 3_000
 
 
-async def test_it_gives_up_in_the_end(daemon: Any, file: SoundFile) -> None:
-    async def full(talk: Any) -> None:
-        await talk.socket.recv()
-        await talk.say(Error(code="overloaded", message="full", fault="server", retry_after_ms=1))
+async def test_it_gives_up_in_the_end(daemon: ScriptedDaemon, file: SoundFile) -> None:
+    async def full(connection: ScriptedConnection) -> None:
+        await connection.socket.recv()
+        await connection.send(Error(code="overloaded", message="full", fault="server", retry_after_ms=1))
 
     daemon.scripts = [full, full]
     with pytest.raises(DaemonError, match="full"):
-        await transcribe_file(daemon.url, Start(), file, tries=2, backoff=Backoff(**QUICK))
-    assert len(daemon.talks) == 2
+        await transcribe_file(daemon.url, Start(), file, tries=2, backoff=quick())
+    assert len(daemon.connections) == 2
 
 
-async def test_a_fault_of_ours_is_not_tried_again(daemon: Any, file: SoundFile) -> None:
-    async def refuses(talk: Any) -> None:
-        await talk.socket.recv()
-        await talk.say(Error(code="bad_message", message="no such hotword", fault="client"))
+async def test_a_fault_of_ours_is_not_tried_again(daemon: ScriptedDaemon, file: SoundFile) -> None:
+    async def refuses(connection: ScriptedConnection) -> None:
+        await connection.socket.recv()
+        await connection.send(Error(code="bad_message", message="no such hotword", fault="client"))
 
     daemon.scripts = [refuses]
     with pytest.raises(DaemonError, match="no such hotword"):
         await transcribe_file(daemon.url, Start(), file)
-    assert len(daemon.talks) == 1
+    assert len(daemon.connections) == 1
 
 
-async def test_half_a_file_is_not_a_result(daemon: Any, tmp_path: Path, final: Any) -> None:
+async def test_half_a_file_is_not_a_result(daemon: ScriptedDaemon, tmp_path: Path, final: MakeFinal) -> None:
     path = tmp_path / "long.wav"
     soundfile.write(path, np.zeros(48_000 * 300, dtype=np.int16), 48_000)
 
-    async def drains(talk: Any) -> None:
-        await talk.open()
-        await talk.hear(1)
-        await talk.say(final("half"), Done(audio_ms=10))
-        async for _ in talk.socket:  # a draining daemon reads on, and ignores what it reads
+    async def drains(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.receive_audio(1)
+        await connection.send(final("half"), Done(audio_ms=10))
+        async for _ in connection.socket:  # a draining daemon reads on, and ignores what it reads
             pass
 
     daemon.scripts = [drains]
@@ -105,20 +113,20 @@ async def test_half_a_file_is_not_a_result(daemon: Any, tmp_path: Path, final: A
         await transcribe_file(daemon.url, Start(), SoundFile(path), tries=1)
 
 
-async def test_sending_waits_for_the_daemon(daemon: Any, tmp_path: Path) -> None:
+async def test_sending_waits_for_the_daemon(daemon: ScriptedDaemon, tmp_path: Path) -> None:
     """A daemon that does not read holds the sender back: most of the file stays unread."""
     path = tmp_path / "long.wav"
     soundfile.write(path, np.zeros(48_000 * 600, dtype=np.int16), 48_000)
     progress: list[int] = []
 
-    async def deaf(talk: Any) -> None:
-        await talk.open()
-        talk.socket.transport.pause_reading()
+    async def deaf(connection: ScriptedConnection) -> None:
+        await connection.open()
+        connection.socket.transport.pause_reading()
         seen = -1
         while seen != len(progress):  # until the sender stands still
             seen = len(progress)
             await asyncio.sleep(0.05)
-        talk.socket.transport.abort()
+        connection.socket.transport.abort()
 
     daemon.scripts = [deaf]
     with pytest.raises(ConnectionFailed):
@@ -126,10 +134,12 @@ async def test_sending_waits_for_the_daemon(daemon: Any, tmp_path: Path) -> None
     assert 0 < progress[-1] < 300_000
 
 
-async def test_a_damaged_file_is_named(daemon: Any, file: SoundFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def script(talk: Any) -> None:
-        await talk.open()
-        await talk.finish()
+async def test_a_damaged_file_is_named(
+    daemon: ScriptedDaemon, file: SoundFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.finish()
 
     def damaged(*args: Any, **kwargs: Any) -> Any:
         raise soundfile.LibsndfileError(7)
