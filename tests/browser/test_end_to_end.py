@@ -36,7 +36,7 @@ def page_url() -> Iterator[str]:
         daemon.terminate()
 
 
-async def test_what_is_said_is_on_the_page(
+async def test_speech_appears_on_the_page(
     page_url: str, browser_on: Callable[[Path], Any], open_page: Any, tmp_path: Path
 ) -> None:
     clip = json.loads((CLIPS / "manifest.jsonl").read_text().splitlines()[0])

@@ -91,7 +91,7 @@ def conversation(*messages: ServerMessage, starts: list[dict[str, Any]] | None =
     return script
 
 
-async def test_captions_appear_and_the_session_ends_in_order(page: Any, daemon: Any) -> None:
+async def test_captions_appear_until_stop(page: Any, daemon: Any) -> None:
     starts: list[dict[str, Any]] = []
     daemon.scripts = [conversation(*FINALS, partial("we will now", "here the"), starts=starts)]
     await page.goto(daemon.url)
@@ -110,7 +110,7 @@ async def test_captions_appear_and_the_session_ends_in_order(page: Any, daemon: 
     assert await page.text("#start-label") == "Start"
 
 
-async def test_the_sound_is_sent_as_it_is(page: Any, daemon: Any) -> None:
+async def test_audio_is_sent_unprocessed(page: Any, daemon: Any) -> None:
     heard: dict[str, Any] = {}
     enough = asyncio.Event()
 
@@ -192,7 +192,7 @@ async def test_download(page: Any, daemon: Any, tmp_path: Path, form: str, expec
     assert file.read_text(encoding="utf-8") == expected(FINALS)
 
 
-async def test_subtitles_are_split_as_the_python_client_does(page: Any, daemon: Any) -> None:
+async def test_subtitles_equal_those_of_the_python_client(page: Any, daemon: Any) -> None:
     """The two implementations on many random utterances, with and without word times."""
     random = np.random.default_rng(7)
     finals, at = [], 0
@@ -222,7 +222,7 @@ async def test_subtitles_are_split_as_the_python_client_does(page: Any, daemon: 
         assert theirs == convert(finals)
 
 
-async def test_a_lost_connection_is_told_and_mended(page: Any, daemon: Any) -> None:
+async def test_a_lost_connection_is_shown_and_reopened(page: Any, daemon: Any) -> None:
     async def breaks(socket: Any) -> None:
         await socket.recv()
         await socket.send(encode(READY))
@@ -241,7 +241,7 @@ async def test_a_lost_connection_is_told_and_mended(page: Any, daemon: Any) -> N
     assert await page.evaluate("document.getElementById('alert').hidden")
 
 
-async def test_a_full_server_is_asked_again_when_it_said(page: Any, daemon: Any) -> None:
+async def test_a_full_server_is_retried_after_retry_after(page: Any, daemon: Any) -> None:
     async def full(socket: Any) -> None:
         await socket.recv()
         await socket.send(
@@ -256,7 +256,7 @@ async def test_a_full_server_is_asked_again_when_it_said(page: Any, daemon: Any)
     await page.wait_for("document.querySelectorAll('[data-finals] p').length === 1")
 
 
-async def test_a_token_is_asked_for_once_and_sent(page: Any, daemon: Any) -> None:
+async def test_the_page_asks_for_a_token_once(page: Any, daemon: Any) -> None:
     starts: list[dict[str, Any]] = []
 
     async def asks(socket: Any) -> None:
@@ -276,7 +276,7 @@ async def test_a_token_is_asked_for_once_and_sent(page: Any, daemon: Any) -> Non
     assert starts[1]["token"] == "secret"
 
 
-async def test_the_token_of_the_address_is_used_and_hidden(page: Any, daemon: Any) -> None:
+async def test_a_token_in_the_address_is_used_and_removed(page: Any, daemon: Any) -> None:
     starts: list[dict[str, Any]] = []
     daemon.scripts = [conversation(FINALS[0], starts=starts)]
     await page.goto(daemon.url + "#token=from%20link")
@@ -294,7 +294,7 @@ async def test_the_token_of_the_address_is_used_and_hidden(page: Any, daemon: An
         ("NotReadableError", "Another program is using the microphone"),
     ],
 )
-async def test_microphone_trouble_is_explained(page: Any, daemon: Any, name: str, words: str) -> None:
+async def test_microphone_errors_are_explained(page: Any, daemon: Any, name: str, words: str) -> None:
     daemon.scripts = [conversation()]
     await page.goto(daemon.url)
     await page.evaluate(
@@ -306,7 +306,7 @@ async def test_microphone_trouble_is_explained(page: Any, daemon: Any, name: str
     assert await page.text("#start-label") == "Start"
 
 
-async def test_settings_reach_the_daemon_and_are_remembered(page: Any, daemon: Any) -> None:
+async def test_settings_are_sent_and_stored(page: Any, daemon: Any) -> None:
     starts: list[dict[str, Any]] = []
     daemon.scripts = [conversation(FINALS[0], starts=starts)]
     await page.goto(daemon.url)
@@ -329,7 +329,7 @@ async def test_settings_reach_the_daemon_and_are_remembered(page: Any, daemon: A
     ]
 
 
-async def test_keys(page: Any, daemon: Any) -> None:
+async def test_keyboard_shortcuts(page: Any, daemon: Any) -> None:
     daemon.scripts = [conversation()]
     await page.goto(daemon.url)
     size = "parseFloat(getComputedStyle(document.querySelector('.column')).fontSize)"
@@ -351,7 +351,7 @@ async def test_keys(page: Any, daemon: Any) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 768, 1280])
-async def test_nothing_sticks_out(page: Any, daemon: Any, width: int) -> None:
+async def test_the_layout_fits_the_window(page: Any, daemon: Any, width: int) -> None:
     daemon.scripts = [conversation(*FINALS)]
     await page.resize(width, 640)
     await page.goto(daemon.url)
@@ -366,7 +366,7 @@ async def test_nothing_sticks_out(page: Any, daemon: Any, width: int) -> None:
     assert outside == []
 
 
-async def test_every_control_has_a_name(page: Any, daemon: Any) -> None:
+async def test_every_control_has_an_accessible_name(page: Any, daemon: Any) -> None:
     daemon.scripts = [conversation()]
     await page.goto(daemon.url)
     tree = (await page.call("Accessibility.getFullAXTree"))["nodes"]

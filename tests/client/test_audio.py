@@ -1,4 +1,4 @@
-"""Sound files and levels."""
+"""Test audio files and levels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write(path: Path, samples: npt.NDArray[Any], rate: int = 16_000, subtype: st
     return path
 
 
-def test_sixteen_bits_travel_unchanged(tmp_path: Path) -> None:
+def test_sixteen_bit_files_are_sent_unchanged(tmp_path: Path) -> None:
     samples = np.random.default_rng(1).integers(-32_768, 32_767, (1_234, 2), dtype=np.int16)
     file = SoundFile(write(tmp_path / "a.wav", samples, 22_050))
     assert file.format == AudioFormat(22_050, 2, "pcm_s16le")
@@ -29,7 +29,7 @@ def test_sixteen_bits_travel_unchanged(tmp_path: Path) -> None:
     assert np.array_equal(np.frombuffer(b"".join(blocks), "<i2").reshape(-1, 2), samples)
 
 
-def test_more_than_sixteen_bits_travel_as_floats(tmp_path: Path) -> None:
+def test_files_with_more_bits_are_sent_as_floats(tmp_path: Path) -> None:
     samples = np.random.default_rng(1).uniform(-1, 1, 500).astype(np.float32)
     file = SoundFile(write(tmp_path / "a.wav", samples, subtype="FLOAT"))
     assert file.format.encoding == "pcm_f32le"
@@ -44,7 +44,7 @@ def test_many_channels_are_mixed_down_exactly(tmp_path: Path) -> None:
     assert np.allclose(np.frombuffer(b"".join(file.blocks()), "<f4"), 0.5 / 6)
 
 
-def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
+def test_missing_and_unreadable_files_are_reported(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"gone\.wav: no such file"):
         SoundFile(tmp_path / "gone.wav")
     text = tmp_path / "notes.txt"
@@ -53,7 +53,7 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
         SoundFile(text)
 
 
-async def test_a_paced_file_keeps_time_and_stops(tmp_path: Path) -> None:
+async def test_a_paced_file_plays_in_real_time_and_stops(tmp_path: Path) -> None:
     now = 100.0
 
     async def sleep(seconds: float) -> None:
@@ -61,20 +61,20 @@ async def test_a_paced_file_keeps_time_and_stops(tmp_path: Path) -> None:
         now += seconds
 
     source = PacedFile(write(tmp_path / "a.wav", np.zeros(16_000)), clock=lambda: now, sleep=sleep)
-    heard = []
+    blocks = []
     async for block in source:
-        heard.append((round(now - 100, 3), len(block)))
-        now += 0.02  # a slow listener does not make it drift
-        if len(heard) == 10:
+        blocks.append((round(now - 100, 3), len(block)))
+        now += 0.02  # a slow consumer does not delay later blocks
+        if len(blocks) == 10:
             source.stop()
-    assert heard == [(round(0.05 * (index + 1), 3), 1_600) for index in range(10)]
+    assert blocks == [(round(0.05 * (index + 1), 3), 1_600) for index in range(10)]
 
 
 @pytest.mark.parametrize(
     ("samples", "expected"),
     [([32_767, -32_767], 0.0), ([3_277, -3_277], -20.0), ([0, 0], SILENCE_DBFS), ([], SILENCE_DBFS)],
 )
-def test_level(samples: list[int], expected: float) -> None:
+def test_level_dbfs(samples: list[int], expected: float) -> None:
     pcm = np.array(samples, "<i2")
     assert level_dbfs(pcm.tobytes(), "pcm_s16le") == pytest.approx(expected, abs=0.01)
     assert level_dbfs((pcm / 32_768).astype("<f4").tobytes(), "pcm_f32le") == pytest.approx(

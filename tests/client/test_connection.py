@@ -1,4 +1,4 @@
-"""Opening, talking and failing, against a scripted daemon."""
+"""Test opening a session, its messages and its errors, with a scripted daemon."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streamasr_client.errors import ConnectionFailed, DaemonError
 from tests.client.scripted import ScriptedConnection, ScriptedDaemon
 
 
-def test_backoff_doubles_to_its_bound_with_jitter() -> None:
+def test_backoff_doubles_up_to_its_limit_with_jitter() -> None:
     high = Backoff(first_ms=100, max_ms=1_000, uniform=lambda low, top: top)
     assert [high.next_ms() for _ in range(6)] == [100, 200, 400, 800, 1_000, 1_000]
     high.reset()
@@ -26,7 +26,7 @@ def test_backoff_doubles_to_its_bound_with_jitter() -> None:
     assert [low.next_ms() for _ in range(3)] == [50, 100, 200]
 
 
-def test_backoff_never_comes_before_the_daemon_said() -> None:
+def test_backoff_waits_at_least_retry_after() -> None:
     low = Backoff(uniform=lambda low, top: low)
     assert low.next_ms(retry_after_ms=5_000) == 5_000
     high = Backoff(first_ms=500, uniform=lambda low, top: top)
@@ -67,7 +67,7 @@ async def test_a_refusal_keeps_code_fault_and_retry(daemon: ScriptedDaemon) -> N
     assert caught.value.may_retry
 
 
-async def test_nobody_there() -> None:
+async def test_no_daemon_is_running() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"ws://127.0.0.1:{free.getsockname()[1]}/v1/stream"
@@ -78,23 +78,23 @@ async def test_nobody_there() -> None:
                 pass
 
 
-async def test_not_an_address() -> None:
+async def test_an_invalid_address_is_reported() -> None:
     with pytest.raises(ConfigError, match=r"not a websocket address.*an example is ws://"):
         async with open_session("http:/nowhere", Start()):
             pass
 
 
-async def test_silence_instead_of_ready(daemon: ScriptedDaemon) -> None:
-    async def mute(connection: ScriptedConnection) -> None:
+async def test_a_missing_ready_times_out(daemon: ScriptedDaemon) -> None:
+    async def silent(connection: ScriptedConnection) -> None:
         await connection.socket.wait_closed()
 
-    daemon.scripts = [mute]
+    daemon.scripts = [silent]
     with pytest.raises(ConnectionFailed, match=r"no `ready` within 0\.05 s"):
         async with open_session(daemon.url, Start(), open_timeout_s=0.05):
             pass
 
 
-async def test_another_kind_of_server(daemon: ScriptedDaemon) -> None:
+async def test_another_kind_of_server_is_reported(daemon: ScriptedDaemon) -> None:
     async def chatty(connection: ScriptedConnection) -> None:
         await connection.send(Done(audio_ms=0))
 
@@ -108,7 +108,7 @@ async def test_another_kind_of_server(daemon: ScriptedDaemon) -> None:
                 pass
 
 
-async def test_a_broken_connection_is_not_an_end(daemon: ScriptedDaemon) -> None:
+async def test_a_lost_connection_raises_an_error(daemon: ScriptedDaemon) -> None:
     async def breaks(connection: ScriptedConnection) -> None:
         await connection.open()
         connection.socket.transport.abort()
@@ -132,7 +132,9 @@ async def test_a_broken_connection_is_not_an_end(daemon: ScriptedDaemon) -> None
         (503, "full", "server", 2_000),
     ],
 )
-async def test_a_refused_handshake(status: int, words: str, fault: str, retry_after_ms: int | None) -> None:
+async def test_a_refused_handshake_is_reported(
+    status: int, words: str, fault: str, retry_after_ms: int | None
+) -> None:
     def refuse(connection: Any, request: Any) -> Response:
         headers = Headers({"Retry-After": "2"} if retry_after_ms else {})
         return Response(status, "No", headers, b"full up\n")

@@ -13,7 +13,7 @@ DOCS = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("command", ["listen", "transcribe"])
-def test_every_flag_is_described(command: str) -> None:
+def test_every_flag_is_documented(command: str) -> None:
     module = importlib.import_module(f"streamasr.cli.{command}")
     parser = argparse.ArgumentParser(add_help=False)
     module.add_arguments(parser)
@@ -24,7 +24,7 @@ def test_every_flag_is_described(command: str) -> None:
     assert module.EXAMPLE in section
 
 
-def test_every_module_of_the_page_is_described() -> None:
+def test_every_module_of_the_page_is_documented() -> None:
     modules = [path.name for path in (ROOT / "client" / "web").glob("*.js")]
     assert modules
     assert [name for name in modules if f"`{name}`" not in DOCS] == []

@@ -1,4 +1,4 @@
-"""Captions that go on over broken connections."""
+"""Test that captions continue when connections are lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def collect(live: LiveStream) -> list[LiveEvent]:
 
 
 @given(st.lists(st.tuples(st.binary(max_size=9), st.integers(0, 40)), max_size=20))
-def test_the_replay_buffer_is_the_end_of_all_that_came(steps: list[tuple[bytes, int]]) -> None:
+def test_the_replay_buffer_holds_the_newest_bytes(steps: list[tuple[bytes, int]]) -> None:
     buffer, whole, released = ReplayBuffer(16), b"", 0
     for data, release in steps:
         whole += data
@@ -52,8 +52,8 @@ async def test_one_session(daemon: ScriptedDaemon, final: MakeFinal) -> None:
     daemon.scripts = [script]
     source = ListSource(SECOND)
     source.stop()
-    heard: list[int] = []
-    events = await collect(stream(daemon, source, on_audio=lambda block: heard.append(len(block))))
+    block_sizes: list[int] = []
+    events = await collect(stream(daemon, source, on_audio=lambda block: block_sizes.append(len(block))))
     assert [type(event) for event in events] == [
         ConnectionStatus,
         ConnectionStatus,
@@ -65,17 +65,19 @@ async def test_one_session(daemon: ScriptedDaemon, final: MakeFinal) -> None:
     assert [event.state for event in events if isinstance(event, ConnectionStatus)] == ["connecting", "live"]
     assert daemon.connections[0].start["sample_rate"] == 16_000
     assert daemon.connections[0].audio == SECOND
-    assert heard == [32_000]
+    assert block_sizes == [32_000]
 
 
-async def test_after_a_break_times_numbers_and_audio_run_on(daemon: ScriptedDaemon, final: MakeFinal) -> None:
+async def test_times_numbers_and_audio_continue_after_a_reconnect(
+    daemon: ScriptedDaemon, final: MakeFinal
+) -> None:
     blocks = [bytes([number]) * 32_000 for number in range(1, 5)]
     source = ListSource(*blocks[:3])
 
-    async def breaks(connection: ScriptedConnection) -> None:
+    async def disconnects(connection: ScriptedConnection) -> None:
         await connection.open()
         await connection.receive_audio(96_000)
-        # one utterance of 2 s is through; the third second has not been answered when the line breaks
+        # the first 2 s are finished; the connection is lost before the third second is
         await connection.send(final("one two three four", start_ms=850))
         await connection.send(
             SpeechStarted(at_ms=2_100),
@@ -83,13 +85,13 @@ async def test_after_a_break_times_numbers_and_audio_run_on(daemon: ScriptedDaem
         )
         connection.socket.transport.abort()
 
-    async def goes_on(connection: ScriptedConnection) -> None:
+    async def continues(connection: ScriptedConnection) -> None:
         await connection.open()
         source.give(blocks[3])
         source.stop()
         await connection.finish(final("five", start_ms=100))
 
-    daemon.scripts = [breaks, goes_on]
+    daemon.scripts = [disconnects, continues]
     events = await collect(stream(daemon, source))
     assert daemon.connections[1].audio == b"".join(blocks)[64_000:]
     finals = [event for event in events if isinstance(event, Final)]
@@ -105,20 +107,20 @@ async def test_after_a_break_times_numbers_and_audio_run_on(daemon: ScriptedDaem
     assert "connection to the daemon was lost" in waiting.message
 
 
-async def test_while_nobody_speaks_little_is_sent_again(daemon: ScriptedDaemon) -> None:
+async def test_little_audio_is_resent_between_utterances(daemon: ScriptedDaemon) -> None:
     source = ListSource(*[SECOND] * 12)
 
-    async def breaks(connection: ScriptedConnection) -> None:
+    async def disconnects(connection: ScriptedConnection) -> None:
         await connection.open()
         await connection.receive_audio(12 * 32_000)
         connection.socket.transport.abort()
 
-    async def goes_on(connection: ScriptedConnection) -> None:
+    async def continues(connection: ScriptedConnection) -> None:
         await connection.open()
         source.stop()
         await connection.finish()
 
-    daemon.scripts = [breaks, goes_on]
+    daemon.scripts = [disconnects, continues]
     events = await collect(stream(daemon, source))
     assert len(daemon.connections[1].audio) == 5 * 32_000
     assert events[-1] == Done(audio_ms=12_000)
@@ -133,20 +135,18 @@ async def test_audio_beyond_the_buffer_is_reported(daemon: ScriptedDaemon) -> No
         await connection.socket.recv()
         await connection.send(Error(code="overloaded", message="full", fault="server", retry_after_ms=30))
 
-    async def takes(connection: ScriptedConnection) -> None:
+    async def accepts(connection: ScriptedConnection) -> None:
         await connection.open()
         await connection.finish()
 
-    daemon.scripts = [refuses, takes]
+    daemon.scripts = [refuses, accepts]
     events = await collect(stream(daemon, source, replay_ms=2_000))
     assert AudioLost(ms=3_000) in events
     assert len(daemon.connections[1].audio) == 64_000
     assert events[-1] == Done(audio_ms=5_000)
 
 
-async def test_a_daemon_that_shuts_down_is_left_and_found_again(
-    daemon: ScriptedDaemon, final: MakeFinal
-) -> None:
+async def test_the_stream_reconnects_after_a_shutdown(daemon: ScriptedDaemon, final: MakeFinal) -> None:
     source = ListSource(SECOND)
 
     async def drains(connection: ScriptedConnection) -> None:
@@ -154,19 +154,19 @@ async def test_a_daemon_that_shuts_down_is_left_and_found_again(
         await connection.receive_audio(32_000)
         await connection.send(final("one two three"), Done(audio_ms=1_000))
 
-    async def takes(connection: ScriptedConnection) -> None:
+    async def accepts(connection: ScriptedConnection) -> None:
         await connection.open()
         source.give(SECOND)
         source.stop()
         await connection.finish(final("four"))
 
-    daemon.scripts = [drains, takes]
+    daemon.scripts = [drains, accepts]
     events = await collect(stream(daemon, source))
     assert [event.text for event in events if isinstance(event, Final)] == ["one two three", "four"]
     assert daemon.connections[1].audio == SECOND
 
 
-async def test_a_refusal_for_good_is_raised(daemon: ScriptedDaemon) -> None:
+async def test_a_permanent_refusal_is_raised(daemon: ScriptedDaemon) -> None:
     async def refuses(connection: ScriptedConnection) -> None:
         await connection.socket.recv()
         await connection.send(Error(code="unauthorized", message="a token is needed", fault="client"))
@@ -176,27 +176,27 @@ async def test_a_refusal_for_good_is_raised(daemon: ScriptedDaemon) -> None:
         await collect(stream(daemon, ListSource()))
 
 
-async def test_a_stalled_client_may_come_back(daemon: ScriptedDaemon) -> None:
+async def test_a_stalled_client_reconnects(daemon: ScriptedDaemon) -> None:
     source = ListSource()
 
     async def times_out(connection: ScriptedConnection) -> None:
         await connection.open()
         await connection.send(Error(code="idle_timeout", message="nothing came", fault="client"))
 
-    async def takes(connection: ScriptedConnection) -> None:
+    async def accepts(connection: ScriptedConnection) -> None:
         await connection.open()
         source.stop()
         await connection.finish()
 
-    daemon.scripts = [times_out, takes]
+    daemon.scripts = [times_out, accepts]
     assert isinstance((await collect(stream(daemon, source)))[-1], Done)
 
 
-async def test_after_the_end_it_gives_up(daemon: ScriptedDaemon) -> None:
-    async def breaks(connection: ScriptedConnection) -> None:
+async def test_attempts_are_limited_after_the_source_has_ended(daemon: ScriptedDaemon) -> None:
+    async def disconnects(connection: ScriptedConnection) -> None:
         connection.socket.transport.abort()
 
-    daemon.scripts = [breaks] * 3
+    daemon.scripts = [disconnects] * 3
     source = ListSource(SECOND)
     source.stop()
     with pytest.raises(ConnectionFailed):
@@ -204,7 +204,7 @@ async def test_after_the_end_it_gives_up(daemon: ScriptedDaemon) -> None:
     assert len(daemon.connections) == 3
 
 
-async def test_a_microphone_that_fails_is_told_after_the_last_final(
+async def test_a_microphone_error_is_raised_after_the_last_final(
     daemon: ScriptedDaemon, final: MakeFinal
 ) -> None:
     async def script(connection: ScriptedConnection) -> None:
@@ -226,17 +226,17 @@ async def test_a_microphone_that_fails_is_told_after_the_last_final(
     assert any(isinstance(event, Final) for event in seen)
 
 
-async def test_a_daemon_too_slow_is_left(daemon: ScriptedDaemon) -> None:
+async def test_a_daemon_that_is_too_slow_is_disconnected(daemon: ScriptedDaemon) -> None:
     source = ListSource()
     given = asyncio.Event()
 
-    async def deaf(connection: ScriptedConnection) -> None:
+    async def stops_reading(connection: ScriptedConnection) -> None:
         await connection.open()
         connection.socket.transport.pause_reading()
         await given.wait()
         connection.socket.transport.abort()
 
-    daemon.scripts = [deaf]
+    daemon.scripts = [stops_reading]
     live = stream(daemon, source, replay_ms=1_000)
     async with aclosing(live.events()) as events:
         async for event in events:
@@ -249,4 +249,4 @@ async def test_a_daemon_too_slow_is_left(daemon: ScriptedDaemon) -> None:
                 assert event.message == "the daemon fell more than 1000 ms behind"
                 break
         else:
-            raise AssertionError("the slow daemon was not left")
+            raise AssertionError("the slow daemon was not disconnected")

@@ -1,4 +1,4 @@
-"""The microphone, with a stand-in for PortAudio."""
+"""Test the microphone with a fake PortAudio."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEVICES = [
 
 
 class FakePortAudio:
-    """What :class:`Microphone` uses of sounddevice."""
+    """The part of sounddevice that :class:`Microphone` uses."""
 
     PortAudioError = type("PortAudioError", (Exception,), {})
 
@@ -50,7 +50,7 @@ class FakePortAudio:
         return stream
 
 
-def speak(stream: Any, *blocks: bytes, overflow: bool = False) -> None:
+def capture(stream: Any, *blocks: bytes, overflow: bool = False) -> None:
     for block in blocks:
         stream.settings["callback"](block, len(block) // 2, None, SimpleNamespace(input_overflow=overflow))
 
@@ -72,13 +72,13 @@ def test_devices_are_listed_and_chosen() -> None:
         ("x", "matches 'x'"),
     ],
 )
-def test_a_wrong_choice_lists_what_there_is(wanted: str, message: str) -> None:
+def test_a_wrong_choice_lists_the_devices(wanted: str, message: str) -> None:
     with pytest.raises(MicrophoneError, match=message) as caught:
         choose_device(list_devices(FakePortAudio()), wanted)
     assert "3  USB Camera" in caught.value.message
 
 
-def test_no_device_at_all() -> None:
+def test_a_missing_device_is_reported() -> None:
     with pytest.raises(MicrophoneError, match=r"no recording device found.*--file FILE"):
         choose_device([], None)
 
@@ -90,7 +90,7 @@ def test_no_device_at_all() -> None:
         (ImportError(), "pip install sounddevice"),
     ],
 )
-def test_what_to_install_is_said(monkeypatch: pytest.MonkeyPatch, failure: Exception, advice: str) -> None:
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, failure: Exception, advice: str) -> None:
     real = builtins.__import__
 
     def fail(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -104,12 +104,12 @@ def test_what_to_install_is_said(monkeypatch: pytest.MonkeyPatch, failure: Excep
         load_portaudio()
 
 
-def test_the_device_rate_where_it_cannot_do_ours() -> None:
+def test_the_devices_own_rate_is_the_fallback() -> None:
     assert Microphone(portaudio=FakePortAudio()).format.sample_rate == 16_000
     assert Microphone("head", portaudio=FakePortAudio(rates=(44_100,))).format.sample_rate == 44_100
 
 
-async def test_blocks_come_in_order_and_stop_ends_them() -> None:
+async def test_blocks_arrive_in_order_until_stop() -> None:
     portaudio = FakePortAudio()
     microphone = Microphone(portaudio=portaudio)
     blocks = aiter(microphone)
@@ -117,7 +117,7 @@ async def test_blocks_come_in_order_and_stop_ends_them() -> None:
     await asyncio.sleep(0)
     (stream,) = portaudio.streams
     assert stream.settings["blocksize"] == 800
-    speak(stream, b"aa", b"bb")
+    capture(stream, b"aa", b"bb")
     assert await first == b"aa"
     assert await anext(blocks) == b"bb"
     microphone.stop()
@@ -126,22 +126,22 @@ async def test_blocks_come_in_order_and_stop_ends_them() -> None:
     assert microphone.overruns == 0
 
 
-async def test_blocks_that_do_not_fit_are_counted() -> None:
+async def test_lost_blocks_are_counted() -> None:
     portaudio = FakePortAudio()
     microphone = Microphone(portaudio=portaudio, queue_blocks=2)
     blocks = aiter(microphone)
     first = asyncio.ensure_future(anext(blocks))
     await asyncio.sleep(0)
     (stream,) = portaudio.streams
-    speak(stream, b"aa", b"bb", b"cc", b"dd")
-    speak(stream, b"ee", overflow=True)
+    capture(stream, b"aa", b"bb", b"cc", b"dd")
+    capture(stream, b"ee", overflow=True)
     assert await first == b"aa"
-    assert microphone.overruns == 4, "cc and dd, ee, and what the device itself had lost before ee"
+    assert microphone.overruns == 4, "cc, dd and ee, and the overflow that the device reported"
     microphone.stop()
     assert [block async for block in blocks] == [b"bb"]
 
 
-async def test_a_device_that_goes_away_is_an_error() -> None:
+async def test_a_disconnected_device_raises_an_error() -> None:
     portaudio = FakePortAudio()
     blocks = aiter(Microphone(portaudio=portaudio))
     waiting = asyncio.ensure_future(anext(blocks))
@@ -152,6 +152,6 @@ async def test_a_device_that_goes_away_is_an_error() -> None:
     assert portaudio.streams[0].closed
 
 
-async def test_a_device_in_use_is_an_error() -> None:
+async def test_a_device_in_use_raises_an_error() -> None:
     with pytest.raises(MicrophoneError, match=r"cannot record from .*another program"):
         await anext(aiter(Microphone(portaudio=FakePortAudio(openable=False))))

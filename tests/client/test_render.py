@@ -1,4 +1,4 @@
-"""Events to what the terminal shows."""
+"""Test what the terminal shows after events."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PARTIAL = Partial(utterance=0, committed="hello there", tail="gener", start_ms=0
 READY = Ready(session="s", sample_rate=16_000, latency_ms=640, model="en-small")
 
 
-def test_committed_is_solid_and_the_tail_dim() -> None:
+def test_committed_text_is_bold_and_the_tail_dim() -> None:
     text = caption("hello there", "gener")
     assert text.plain == "hello there gener"
     assert [(span.start, span.end, span.style) for span in text.spans] == [
@@ -68,7 +68,7 @@ def test_a_final_clears_the_running_utterance(final: MakeFinal) -> None:
     assert (state.committed, state.tail) == ("", "")
 
 
-def test_trouble_is_shown_until_it_is_over() -> None:
+def test_notices_are_shown_until_they_are_over() -> None:
     waiting = after(ConnectionStatus("waiting", "no daemon", 1_500))
     assert "no daemon; next try in 1.5 s" in shown(waiting)
     assert "◌ waiting" in shown(waiting)

@@ -1,4 +1,4 @@
-"""The same words on every way: `listen`, `transcribe` with a real daemon, `transcribe --local`."""
+"""Test that `listen`, `transcribe` with a real daemon and `transcribe --local` return the same text."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.recognition.tiny import noise, save_model
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny model that spells noise."""
+    """A folder with a tiny model of random weights."""
     return save_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="module")
 def url(model: Path) -> Iterator[str]:
-    """The stream of a real daemon that runs it."""
+    """The stream of a daemon that runs the tiny model."""
     command = [sys.executable, "-m", "streamasr.cli", "serve", "--port", "0", "--model", str(model)]
     with subprocess.Popen([*command, "--device", "cpu"], stdout=subprocess.PIPE, text=True) as daemon:
         assert daemon.stdout is not None
@@ -40,7 +40,7 @@ def url(model: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """16-bit, another rate in stereo, and floats."""
+    """A 16-bit file, a stereo file with another rate, and a file of floats."""
     folder = tmp_path_factory.mktemp("sound")
     samples = noise(6.0, seed=5)
     soundfile.write(folder / "plain.wav", samples, 16_000, subtype="PCM_16")
@@ -49,7 +49,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [folder / name for name in ("plain.wav", "stereo.flac", "float.wav")]
 
 
-async def listened(url: str, file: Path) -> list[LiveEvent]:
+async def caption(url: str, file: Path) -> list[LiveEvent]:
     async def no_sleep(seconds: float) -> None:
         return None
 
@@ -59,7 +59,7 @@ async def listened(url: str, file: Path) -> list[LiveEvent]:
 
 
 def transcribed(capsys: pytest.CaptureFixture[str], *args: object) -> list[list[dict[str, Any]]]:
-    """The `utterances` of every file."""
+    """Run `transcribe` and return the `utterances` of every file."""
     assert main(["transcribe", "--format", "json", "--latency-ms", "160", *map(str, args)]) == 0
     return [json.loads(line)["utterances"] for line in capsys.readouterr().out.splitlines()]
 
@@ -70,8 +70,8 @@ async def test_listen_transcribe_and_local_agree(
     local = transcribed(capsys, "--local", "--model", model, *files)
     texts = [[utterance["text"] for utterance in each] for each in local]
     assert all(" ".join(each) for each in texts)
-    heard = [await listened(url, file) for file in files]
-    assert [[event.text for event in events if isinstance(event, Final)] for events in heard] == texts
+    streams = [await caption(url, file) for file in files]
+    assert [[event.text for event in events if isinstance(event, Final)] for events in streams] == texts
 
 
 def test_the_daemon_and_local_agree_in_every_field(

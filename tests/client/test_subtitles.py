@@ -1,4 +1,4 @@
-"""Finals to cues, SRT, WebVTT, text and JSON."""
+"""Test the conversion of finals to cues, SRT, WebVTT, text and JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from streamasr_client.subtitles import (
 from tests.client.scripted import MakeFinal
 
 
-def spoken(*words: tuple[str, int, int], utterance: int = 0) -> Final:
+def timed_final(*words: tuple[str, int, int], utterance: int = 0) -> Final:
     timings = tuple(WordTiming(word=w, start_ms=a, end_ms=b, confidence=1.0) for w, a, b in words)
     return Final(
         utterance=utterance,
@@ -83,13 +83,13 @@ def test_chinese_has_no_spaces_and_breaks_at_any_character() -> None:
         [Final(utterance=0, text="今天天气很好", confidence=1.0, start_ms=0, end_ms=3_000, words=())]
     )
     assert cue.lines == ("今天天气很好",)
-    timed = spoken(
+    timed = timed_final(
         *((character, index * 100, index * 100 + 90) for index, character in enumerate("今天天气很"))
     )
     assert [cue.lines for cue in cues([timed], CueLimits(line_chars=4))] == [("今天", "天气很")]
 
 
-def test_nothing_gives_nothing() -> None:
+def test_no_finals_give_no_cues() -> None:
     assert cues([]) == []
     assert to_srt([]) == ""
     assert to_vtt([]) == "WEBVTT\n\n"
@@ -101,27 +101,27 @@ def test_a_cue_breaks_at_the_pause() -> None:
         (word, start + 1_500 * (index >= 6), end + 1_500 * (index >= 6))
         for index, (word, start, end) in enumerate(words)
     ]
-    found = cues([spoken(*late)])
+    found = cues([timed_final(*late)])
     assert [len(" ".join(cue.lines).split()) for cue in found] == [6, 10]
-    assert [len(" ".join(cue.lines).split()) for cue in cues([spoken(*words)])] == [8, 8]
+    assert [len(" ".join(cue.lines).split()) for cue in cues([timed_final(*words)])] == [8, 8]
 
 
 def test_a_long_cue_is_split_by_time() -> None:
-    found = cues([spoken(*((f"w{i}", 2_000 * i, 2_000 * i + 1_500) for i in range(6)))])
+    found = cues([timed_final(*((f"w{i}", 2_000 * i, 2_000 * i + 1_500) for i in range(6)))])
     assert [cue.end_ms - cue.start_ms for cue in found] == [5_500, 5_500]
 
 
-def test_short_cues_stand_longer_but_never_overlap() -> None:
-    found = cues([spoken(("yes", 0, 200)), spoken(("no", 600, 700), utterance=1)])
+def test_short_cues_are_extended_without_overlap() -> None:
+    found = cues([timed_final(("yes", 0, 200)), timed_final(("no", 600, 700), utterance=1)])
     assert found == [Cue(0, 600, ("yes",)), Cue(600, 1_600, ("no",))]
 
 
-def test_a_word_longer_than_a_line_stands_alone() -> None:
-    found = cues([spoken(("a", 0, 100), ("x" * 50, 200, 400), ("b", 500, 600))])
+def test_a_word_longer_than_a_line_has_its_own_cue() -> None:
+    found = cues([timed_final(("a", 0, 100), ("x" * 50, 200, 400), ("b", 500, 600))])
     assert [cue.lines for cue in found] == [("a",), ("x" * 50,), ("b",)]
 
 
-def test_without_word_times_words_share_the_utterance() -> None:
+def test_without_word_times_words_divide_the_utterance() -> None:
     final = Final(utterance=0, text="one three", confidence=1.0, start_ms=1_000, end_ms=3_000)
     limits = CueLimits(line_chars=5)
     found = cues([final], limits)
@@ -140,7 +140,7 @@ def test_every_cue_keeps_the_limits_and_no_word_is_lost(drawn: list[tuple[int, i
     for length, gap, duration in drawn:
         words.append(("x" * length, at + gap, at + gap + duration))
         at += gap + duration
-    found = cues([spoken(*words)])
+    found = cues([timed_final(*words)])
     assert " ".join(line for cue in found for line in cue.lines).split() == [word for word, _, _ in words]
     for cue in found:
         alone = len(" ".join(cue.lines).split()) == 1
@@ -151,7 +151,7 @@ def test_every_cue_keeps_the_limits_and_no_word_is_lost(drawn: list[tuple[int, i
 
 
 @pytest.mark.parametrize(("form", "whole"), [("srt", to_srt), ("vtt", to_vtt), ("txt", to_text)])
-def test_a_file_is_whole_after_every_final(form: str, whole: Any, final: MakeFinal) -> None:
+def test_a_file_is_complete_after_every_final(form: str, whole: Any, final: MakeFinal) -> None:
     finals = [
         final("yes", utterance=0),
         final("a rather longer answer " * 9, utterance=1, start_ms=500),

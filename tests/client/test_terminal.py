@@ -1,4 +1,4 @@
-"""A live stream into a view and a subtitle file."""
+"""Test showing a live stream in a view, and saving it to a subtitle file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def printed(console: Console) -> str:
     return console.file.getvalue()
 
 
-async def test_lines_elsewhere_than_a_terminal(daemon: ScriptedDaemon, final: MakeFinal) -> None:
+async def test_plain_lines_without_a_terminal(daemon: ScriptedDaemon, final: MakeFinal) -> None:
     finals = [final("a first line that is longer than the console"), final("[bold]two", utterance=1)]
 
     async def script(connection: ScriptedConnection) -> None:
@@ -53,7 +53,7 @@ async def test_lines_elsewhere_than_a_terminal(daemon: ScriptedDaemon, final: Ma
     assert file.getvalue() == to_srt(finals)
 
 
-def test_news_of_the_connection_go_to_the_error_output(final: MakeFinal) -> None:
+def test_notices_go_to_standard_error(final: MakeFinal) -> None:
     out, err = plain(), plain()
     view = PlainView(out, err)
     for event in (

@@ -1,4 +1,4 @@
-"""Whole files through a daemon."""
+"""Test sending whole files to a daemon."""
 
 from __future__ import annotations
 
@@ -54,28 +54,28 @@ async def test_the_finals_of_a_file(daemon: ScriptedDaemon, file: SoundFile, fin
     )
 
 
-async def test_a_busy_daemon_is_tried_again_from_the_beginning(
+async def test_a_busy_daemon_is_retried_with_the_whole_file(
     daemon: ScriptedDaemon, file: SoundFile, final: MakeFinal
 ) -> None:
     async def full(connection: ScriptedConnection) -> None:
         await connection.socket.recv()
         await connection.send(Error(code="overloaded", message="full", fault="server", retry_after_ms=1))
 
-    async def breaks(connection: ScriptedConnection) -> None:
+    async def disconnects(connection: ScriptedConnection) -> None:
         await connection.open()
         connection.socket.transport.abort()
 
-    async def takes(connection: ScriptedConnection) -> None:
+    async def accepts(connection: ScriptedConnection) -> None:
         await connection.open()
         await connection.finish(final("whole"))
 
-    daemon.scripts = [full, breaks, takes]
+    daemon.scripts = [full, disconnects, accepts]
     finals = await transcribe_file(daemon.url, Start(), file, backoff=quick())
     assert [each.text for each in finals] == ["whole"]
     assert daemon.connections[2].received_ms == 3_000
 
 
-async def test_it_gives_up_in_the_end(daemon: ScriptedDaemon, file: SoundFile) -> None:
+async def test_attempts_are_limited(daemon: ScriptedDaemon, file: SoundFile) -> None:
     async def full(connection: ScriptedConnection) -> None:
         await connection.socket.recv()
         await connection.send(Error(code="overloaded", message="full", fault="server", retry_after_ms=1))
@@ -86,7 +86,7 @@ async def test_it_gives_up_in_the_end(daemon: ScriptedDaemon, file: SoundFile) -
     assert len(daemon.connections) == 2
 
 
-async def test_a_fault_of_ours_is_not_tried_again(daemon: ScriptedDaemon, file: SoundFile) -> None:
+async def test_a_client_error_is_not_retried(daemon: ScriptedDaemon, file: SoundFile) -> None:
     async def refuses(connection: ScriptedConnection) -> None:
         await connection.socket.recv()
         await connection.send(Error(code="bad_message", message="no such hotword", fault="client"))
@@ -97,7 +97,9 @@ async def test_a_fault_of_ours_is_not_tried_again(daemon: ScriptedDaemon, file: 
     assert len(daemon.connections) == 1
 
 
-async def test_half_a_file_is_not_a_result(daemon: ScriptedDaemon, tmp_path: Path, final: MakeFinal) -> None:
+async def test_a_partly_recognised_file_raises_an_error(
+    daemon: ScriptedDaemon, tmp_path: Path, final: MakeFinal
+) -> None:
     path = tmp_path / "long.wav"
     soundfile.write(path, np.zeros(48_000 * 300, dtype=np.int16), 48_000)
 
@@ -105,7 +107,7 @@ async def test_half_a_file_is_not_a_result(daemon: ScriptedDaemon, tmp_path: Pat
         await connection.open()
         await connection.receive_audio(1)
         await connection.send(final("half"), Done(audio_ms=10))
-        async for _ in connection.socket:  # a draining daemon reads on, and ignores what it reads
+        async for _ in connection.socket:  # a draining daemon ignores its client
             pass
 
     daemon.scripts = [drains]
@@ -119,7 +121,7 @@ async def test_sending_waits_for_the_daemon(daemon: ScriptedDaemon, tmp_path: Pa
     soundfile.write(path, np.zeros(48_000 * 600, dtype=np.int16), 48_000)
     progress: list[int] = []
 
-    async def deaf(connection: ScriptedConnection) -> None:
+    async def stops_reading(connection: ScriptedConnection) -> None:
         await connection.open()
         connection.socket.transport.pause_reading()
         seen = -1
@@ -128,13 +130,13 @@ async def test_sending_waits_for_the_daemon(daemon: ScriptedDaemon, tmp_path: Pa
             await asyncio.sleep(0.05)
         connection.socket.transport.abort()
 
-    daemon.scripts = [deaf]
+    daemon.scripts = [stops_reading]
     with pytest.raises(ConnectionFailed):
         await transcribe_file(daemon.url, Start(), SoundFile(path), tries=1, on_progress=progress.append)
     assert 0 < progress[-1] < 300_000
 
 
-async def test_a_damaged_file_is_named(
+async def test_a_damaged_file_is_reported(
     daemon: ScriptedDaemon, file: SoundFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def script(connection: ScriptedConnection) -> None:

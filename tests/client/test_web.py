@@ -1,4 +1,4 @@
-"""The page needs nothing inline, nothing missing and nothing from elsewhere."""
+"""Test that the page has no inline code, no missing files and no files from other hosts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TEXTS = {
 }
 
 
-def test_nothing_is_inline_or_from_elsewhere() -> None:
+def test_nothing_is_inline_or_from_other_hosts() -> None:
     page = TEXTS["index.html"]
     assert not re.findall(r"<style|style=|\son\w+=|<script(?![^>]*\ssrc=)", page)
     linked = re.findall(r'(?:src|href)="([^"]+)"', page)
@@ -23,7 +23,7 @@ def test_nothing_is_inline_or_from_elsewhere() -> None:
         assert [url for url in foreign if url != "http://www.w3.org"] == [], name
 
 
-def test_every_module_imports_its_own_files_only() -> None:
+def test_modules_import_only_existing_files() -> None:
     for name, text in TEXTS.items():
         for imported in re.findall(r'(?:from|import|URL\()\s*"\./([^"]+)"', text):
             assert imported in TEXTS, f"{name} imports {imported}"

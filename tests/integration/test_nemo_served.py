@@ -48,7 +48,7 @@ def expected(model: LoadedModel, sounds: list[Samples]) -> list[str]:
     return texts
 
 
-def test_sessions_of_one_engine_choose_their_look_ahead(
+def test_sessions_of_one_engine_choose_their_latency(
     model: LoadedModel, sounds: list[Samples], expected: list[str]
 ) -> None:
     with Engine(model, EngineConfig(max_sessions=3)) as engine:
@@ -66,7 +66,7 @@ def test_sessions_of_one_engine_choose_their_look_ahead(
     assert [inbox.text() for inbox in inboxes] == expected
 
 
-async def test_the_daemon_says_the_same_over_its_socket(
+async def test_the_daemon_returns_the_same_text(
     folder: Path, sounds: list[Samples], expected: list[str]
 ) -> None:
     with run_daemon("--model", str(folder)) as daemon:

@@ -107,7 +107,7 @@ async def test_garbage_after_the_handshake(daemon: Daemon, expected: list[str], 
     assert await daemon.disturbed(VOICES, babble) == expected
 
 
-async def test_garbage_inside_the_protocol(daemon: Daemon, expected: list[str]) -> None:
+async def test_invalid_messages(daemon: Daemon, expected: list[str]) -> None:
     nan = b"\x00\x00\xc0\x7f"
     cases: list[tuple[str, str | bytes, str]] = [
         ('{"type":"start"}', b"\0\0\0", "bad_audio"),
@@ -137,7 +137,7 @@ async def test_twice_the_session_limit(daemon: Daemon, expected: list[str]) -> N
     assert await daemon.disturbed([*VOICES, VOICES[1]], nothing) == [*expected, expected[1]]
 
 
-async def test_sigterm_in_mid_sentence(daemon: Daemon, tiny_folder: Path) -> None:
+async def test_sigterm_during_an_utterance(daemon: Daemon, tiny_folder: Path) -> None:
     """Every stream gets the finals of all that was heard, `done` and 1001; the daemon leaves with 0."""
     heard: list[tuple[bytes, str]] = []
 

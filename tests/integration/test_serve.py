@@ -30,7 +30,7 @@ def streamasr(*args: str) -> subprocess.CompletedProcess[str]:
         (["--config", "/nowhere/c.toml"], "/nowhere/c.toml: No such file"),
     ],
 )
-def test_a_refusal_is_one_clear_line(flags: list[str], words: str) -> None:
+def test_a_startup_error_is_one_clear_line(flags: list[str], words: str) -> None:
     result = streamasr("serve", "--port", "0", *flags)
     assert (result.returncode, result.stdout) == (1, "")
     assert words in result.stderr
@@ -59,7 +59,7 @@ def test_bench_ends_with_one_json_line(daemon: Daemon, tmp_path: Path) -> None:
         assert 0 < report[name]["p50"] <= report[name]["p95"] <= report[name]["p99"]
 
 
-def test_bench_says_which_streams_failed(daemon: Daemon, tmp_path: Path) -> None:
+def test_bench_reports_failed_streams(daemon: Daemon, tmp_path: Path) -> None:
     audio = tmp_path / "noise.wav"
     soundfile.write(audio, noise(1.0), 16_000)
     url = daemon.url.replace(str(daemon.port), "1")
