@@ -1,4 +1,4 @@
-"""Fixtures: a headless Chromium, a tab in it, and a scripted stand-in for the daemon."""
+"""Provide fixtures: a headless Chromium, a tab, and a scripted daemon that serves the page."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import numpy as np
 import pytest
 import pytest_asyncio
 import soundfile
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.asyncio.server import Request, Response, ServerConnection, serve
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 from streamasr.service.assets import SECURITY_HEADERS, load_assets
-from tests.browser.devtools import Browser, Page
+from tests.browser.devtools import Browser, OpenPage, Page
 
 Script = Callable[[ServerConnection], Awaitable[None]]
 
 
 class FakeDaemon:
-    """Serves the page as the daemon does; each socket gets the next of ``scripts``, the last one stays."""
+    """Serves the page like the daemon. Each connection runs the next of ``scripts``; the last one is repeated."""
 
     def __init__(self) -> None:
         self.scripts: list[Script] = []
@@ -37,14 +38,14 @@ class FakeDaemon:
 
     async def handle(self, socket: ServerConnection) -> None:
         script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
-        talk = asyncio.ensure_future(script(socket))
-        gone = asyncio.create_task(socket.wait_closed())
-        await asyncio.wait({talk, gone}, return_when=asyncio.FIRST_COMPLETED)
-        talk.cancel()
+        session = asyncio.ensure_future(script(socket))
+        closed = asyncio.create_task(socket.wait_closed())
+        await asyncio.wait({session, closed}, return_when=asyncio.FIRST_COMPLETED)
+        session.cancel()
         with contextlib.suppress(ConnectionClosed, asyncio.CancelledError):
-            await talk
+            await session
 
-    def page(self, connection: ServerConnection, request: Request) -> Response | None:
+    def serve_page(self, connection: ServerConnection, request: Request) -> Response | None:
         if request.path == "/v1/stream":
             return None
         asset = self._assets.get(request.path)
@@ -62,7 +63,7 @@ class FakeDaemon:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """Path of the browser."""
+    """The path of the browser."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):
             return found
@@ -71,7 +72,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session")
 def tone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty seconds of a 440 Hz tone that swells and fades."""
+    """Thirty seconds of a 440 Hz tone with a changing level."""
     path = tmp_path_factory.mktemp("sound") / "tone.wav"
     seconds = np.arange(30 * 48_000) / 48_000
     samples = 0.3 * np.sin(2 * np.pi * 440 * seconds) * np.abs(np.sin(2 * np.pi * 0.4 * seconds))
@@ -81,7 +82,7 @@ def tone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def browser(chromium: str, tone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A browser that hears the tone."""
+    """A browser whose microphone plays the tone."""
     running = Browser(chromium, tmp_path_factory.mktemp("profile"), tone)
     yield running
     running.close()
@@ -89,16 +90,16 @@ def browser(chromium: str, tone: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest_asyncio.fixture
 async def daemon() -> AsyncIterator[FakeDaemon]:
-    """The stand-in, without scripts yet."""
+    """A fake daemon without scripts."""
     fake = FakeDaemon()
-    async with serve(fake.handle, "127.0.0.1", 0, process_request=fake.page) as server:
+    async with serve(fake.handle, "127.0.0.1", 0, process_request=fake.serve_page) as server:
         fake.port = server.sockets[0].getsockname()[1]
         yield fake
 
 
 @pytest_asyncio.fixture
 async def page(browser: Browser, daemon: FakeDaemon) -> AsyncIterator[Page]:
-    """An empty tab, closed before the daemon is; nothing may have gone wrong in the page by then."""
+    """An empty tab. After the test, the page must not have reported any error."""
     async with connect(browser.url, max_size=None, proxy=None) as socket:
         opened = await Page.open(socket)
         yield opened
@@ -110,7 +111,7 @@ async def page(browser: Browser, daemon: FakeDaemon) -> AsyncIterator[Page]:
 def browser_on(
     chromium: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[Path], Browser]]:
-    """Starts a browser that hears the given WAV file."""
+    """Starts browsers whose microphone plays the given WAV file."""
     started: list[Browser] = []
 
     def start(wav: Path) -> Browser:
@@ -123,6 +124,6 @@ def browser_on(
 
 
 @pytest.fixture(scope="session")
-def open_page() -> Callable[[ClientConnection], Awaitable[Page]]:
-    """Opens a tab over a DevTools socket."""
+def open_page() -> OpenPage:
+    """Opens a tab over a DevTools connection."""
     return Page.open

@@ -1,4 +1,4 @@
-"""Drive a headless Chromium over its DevTools websocket: tabs, keys, JavaScript and screenshots."""
+"""Control a headless Chromium over its DevTools websocket: tabs, keys, JavaScript and screenshots."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import base64
 import itertools
 import json
 import subprocess
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ FLAGS = """
 
 
 class Browser:
-    """A running Chromium whose microphone plays one WAV file."""
+    """A running Chromium whose microphone plays a WAV file."""
 
     def __init__(self, executable: str, folder: Path, wav: Path) -> None:
         self._process = subprocess.Popen(
@@ -41,7 +42,7 @@ class Browser:
             if line.startswith("DevTools listening on "):
                 self.url = line.removeprefix("DevTools listening on ").strip()
                 return
-        raise AssertionError("Chromium ended before its DevTools listened")
+        raise AssertionError("Chromium exited before DevTools was ready")
 
     def close(self) -> None:
         self._process.terminate()
@@ -51,7 +52,7 @@ class Browser:
 
 
 class Page:
-    """One tab with storage of its own."""
+    """One tab with its own storage."""
 
     def __init__(self, socket: ClientConnection, session: str, context: str) -> None:
         self._socket = socket
@@ -61,7 +62,7 @@ class Page:
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._reader = asyncio.create_task(self._read())
         self.problems: list[str] = []
-        """Exceptions, console errors and policy violations of the page."""
+        """The page's exceptions, console errors and policy violations."""
         self.downloaded = asyncio.Event()
 
     @classmethod
@@ -120,20 +121,22 @@ class Page:
         return result["result"].get("value")
 
     async def wait_for(self, condition: str) -> None:
-        """Until a JavaScript expression is true."""
+        """Wait until a JavaScript expression is true."""
         limit_ms = (WAIT_S - 5) * 1000
-        seen = await self.evaluate(
+        result = await self.evaluate(
             f"""new Promise((resolve) => {{
                 const end = performance.now() + {limit_ms};
-                const look = () => {{
+                const check = () => {{
                     if ({condition}) resolve("yes");
                     else if (performance.now() > end) resolve(document.body.innerText);
-                    else setTimeout(look, 20);
+                    else setTimeout(check, 20);
                 }};
-                look();
+                check();
             }})"""
         )
-        assert seen == "yes", f"never true: {condition}\nthe page says:\n{seen}\nproblems: {self.problems}"
+        assert result == "yes", (
+            f"never true: {condition}\nthe page shows:\n{result}\nproblems: {self.problems}"
+        )
 
     async def text(self, selector: str) -> str:
         return str(await self.evaluate(f"document.querySelector({json.dumps(selector)}).textContent"))
@@ -161,3 +164,6 @@ class Page:
     async def close(self) -> None:
         await self.call("Target.disposeBrowserContext", browserContextId=self.context)
         self._reader.cancel()
+
+
+OpenPage = Callable[[ClientConnection], Awaitable[Page]]

@@ -1,4 +1,4 @@
-"""The whole: a real daemon with the packaged model, a real browser, real speech from its microphone."""
+"""Test the whole system: a daemon with the packaged model, and a browser whose microphone plays speech."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from websockets.asyncio.client import connect
 
 from streamasr.recognition.model import packaged_models
 from streamasr.scoring import word_edits
+from tests.browser.devtools import Browser, OpenPage
 
 CLIPS = Path(__file__).parents[1] / "data" / "librispeech"
 WEIGHTS = packaged_models().get("en-small", Path("en-small")) / "model.safetensors"
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not WEIGHTS.is_file(), reason="the model en-smal
 
 @pytest.fixture(scope="module")
 def page_url() -> Iterator[str]:
-    """The page of a daemon that runs en-small."""
+    """The captions page of a daemon that runs en-small."""
     command = [sys.executable, "-m", "streamasr.cli", "serve", "--port", "0", "--device", "cpu"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
         assert daemon.stdout is not None
@@ -37,7 +37,7 @@ def page_url() -> Iterator[str]:
 
 
 async def test_speech_appears_on_the_page(
-    page_url: str, browser_on: Callable[[Path], Any], open_page: Any, tmp_path: Path
+    page_url: str, browser_on: Callable[[Path], Browser], open_page: OpenPage, tmp_path: Path
 ) -> None:
     clip = json.loads((CLIPS / "manifest.jsonl").read_text().splitlines()[0])
     samples, rate = soundfile.read(CLIPS / clip["audio_filepath"])
@@ -60,5 +60,5 @@ async def test_speech_appears_on_the_page(
     assert page.problems == []
     edits = word_edits(clip["text"], shown)
     assert edits.errors <= MAX_WORD_ERRORS * len(clip["text"].split()), (
-        f"said: {clip['text']}\nshown: {shown}"
+        f"expected: {clip['text']}\nshown: {shown}"
     )

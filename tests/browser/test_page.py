@@ -1,19 +1,23 @@
-"""The captions page in a real browser, against a scripted daemon."""
+"""Test the captions page in a real browser with a scripted daemon."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from websockets.asyncio.server import ServerConnection
 
 from streamasr.protocol.messages import Done, Error, Final, Partial, Ready, ServerMessage, WordTiming
 from streamasr.protocol.serialisation import encode
 from streamasr.text import join_words
 from streamasr_client.subtitles import to_srt, to_text, to_vtt
+from tests.browser.conftest import FakeDaemon, Script
+from tests.browser.devtools import Page
 
 READY = Ready(session="s", sample_rate=48_000, latency_ms=640, model="en-small")
 
@@ -52,19 +56,19 @@ def partial(committed: str, tail: str, number: int = 2) -> Partial:
     return Partial(utterance=number, committed=committed, tail=tail, start_ms=10_000, end_ms=11_000)
 
 
-async def hear(socket: Any, count: int = 1) -> bytes:
-    """The next `count` binary messages."""
-    heard = b""
+async def receive_audio(socket: ServerConnection, count: int = 1) -> bytes:
+    """Return the next `count` binary messages, joined."""
+    audio = b""
     while count:
         message = await socket.recv()
         if isinstance(message, bytes):
-            heard += message
+            audio += message
             count -= 1
-    return heard
+    return audio
 
 
-async def until_stop(socket: Any) -> int:
-    """Reads to `stop`; returns the bytes of audio."""
+async def receive_until_stop(socket: ServerConnection) -> int:
+    """Receive messages until `stop`; return the number of bytes of audio."""
     size = 0
     while True:
         message = await socket.recv()
@@ -74,26 +78,26 @@ async def until_stop(socket: Any) -> int:
             return size
 
 
-def conversation(*messages: ServerMessage, starts: list[dict[str, Any]] | None = None) -> Any:
-    """A session that says `messages` after the first audio, and takes `stop`."""
+def session_script(*messages: ServerMessage, starts: list[dict[str, Any]] | None = None) -> Script:
+    """Return a script that sends `messages` after the first audio, and `done` after `stop`."""
 
-    async def script(socket: Any) -> None:
+    async def script(socket: ServerConnection) -> None:
         start = json.loads(await socket.recv())
         if starts is not None:
             starts.append(start)
         await socket.send(encode(READY))
-        size = len(await hear(socket))
+        size = len(await receive_audio(socket))
         for message in messages:
             await socket.send(encode(message))
-        size += await until_stop(socket)
+        size += await receive_until_stop(socket)
         await socket.send(encode(Done(audio_ms=round(size / 2 / start["sample_rate"] * 1000))))
 
     return script
 
 
-async def test_captions_appear_until_stop(page: Any, daemon: Any) -> None:
+async def test_captions_appear_until_stop(page: Page, daemon: FakeDaemon) -> None:
     starts: list[dict[str, Any]] = []
-    daemon.scripts = [conversation(*FINALS, partial("we will now", "here the"), starts=starts)]
+    daemon.scripts = [session_script(*FINALS, partial("we will now", "here the"), starts=starts)]
     await page.goto(daemon.url)
     await page.evaluate("document.getElementById('start').click()")
     await page.wait_for("document.querySelector('.tail').textContent === ' here the'")
@@ -110,16 +114,16 @@ async def test_captions_appear_until_stop(page: Any, daemon: Any) -> None:
     assert await page.text("#start-label") == "Start"
 
 
-async def test_audio_is_sent_unprocessed(page: Any, daemon: Any) -> None:
-    heard: dict[str, Any] = {}
+async def test_audio_is_sent_unprocessed(page: Page, daemon: FakeDaemon) -> None:
+    received: dict[str, Any] = {}
     enough = asyncio.Event()
 
-    async def script(socket: Any) -> None:
-        heard.update(json.loads(await socket.recv()))
+    async def script(socket: ServerConnection) -> None:
+        received.update(json.loads(await socket.recv()))
         await socket.send(encode(READY))
-        heard["pcm"] = await hear(socket, 40)
+        received["pcm"] = await receive_audio(socket, 40)
         enough.set()
-        await until_stop(socket)
+        await receive_until_stop(socket)
         await socket.send(encode(Done(audio_ms=2_000)))
 
     daemon.scripts = [script]
@@ -127,18 +131,18 @@ async def test_audio_is_sent_unprocessed(page: Any, daemon: Any) -> None:
     await page.press(" ")
     async with asyncio.timeout(20):
         await enough.wait()
-    samples = np.frombuffer(heard["pcm"], "<i2").astype(float)
-    rate = heard["sample_rate"]
+    samples = np.frombuffer(received["pcm"], "<i2").astype(float)
+    rate = received["sample_rate"]
     assert len(samples) == pytest.approx(40 * 0.05 * rate, rel=0.01)
-    assert np.abs(samples).max() == pytest.approx(0.3 * 32_768, rel=0.02), "nobody turned the level up"
+    assert np.abs(samples).max() == pytest.approx(0.3 * 32_768, rel=0.02), "the level was changed"
     loudest = np.argmax(np.abs(np.fft.rfft(samples * np.hanning(len(samples))))) * rate / len(samples)
     assert loudest == pytest.approx(440, abs=3)
 
 
-async def test_text_is_only_appended(page: Any, daemon: Any) -> None:
+async def test_text_is_only_appended(page: Page, daemon: FakeDaemon) -> None:
     steps: asyncio.Queue[Partial] = asyncio.Queue()
 
-    async def script(socket: Any) -> None:
+    async def script(socket: ServerConnection) -> None:
         await socket.recv()
         await socket.send(encode(READY))
         while True:
@@ -170,8 +174,10 @@ async def test_text_is_only_appended(page: Any, daemon: Any) -> None:
 
 
 @pytest.mark.parametrize(("form", "expected"), [("txt", to_text), ("srt", to_srt), ("vtt", to_vtt)])
-async def test_download(page: Any, daemon: Any, tmp_path: Path, form: str, expected: Any) -> None:
-    daemon.scripts = [conversation(*FINALS)]
+async def test_download(
+    page: Page, daemon: FakeDaemon, tmp_path: Path, form: str, expected: Callable[[Iterable[Final]], str]
+) -> None:
+    daemon.scripts = [session_script(*FINALS)]
     await page.goto(daemon.url)
     assert await page.evaluate(f"document.querySelector('[data-download={form}]').disabled")
     await page.press(" ")
@@ -192,8 +198,8 @@ async def test_download(page: Any, daemon: Any, tmp_path: Path, form: str, expec
     assert file.read_text(encoding="utf-8") == expected(FINALS)
 
 
-async def test_subtitles_equal_those_of_the_python_client(page: Any, daemon: Any) -> None:
-    """The two implementations on many random utterances, with and without word times."""
+async def test_subtitles_equal_those_of_the_python_client(page: Page, daemon: FakeDaemon) -> None:
+    """Compare both implementations on random utterances, with and without word times."""
     random = np.random.default_rng(7)
     finals, at = [], 0
     for number in range(40):
@@ -214,7 +220,7 @@ async def test_subtitles_equal_those_of_the_python_client(page: Any, daemon: Any
                 words=tuple(words) if number % 3 else (),
             )
         )
-    daemon.scripts = [conversation()]
+    daemon.scripts = [session_script()]
     await page.goto(daemon.url)
     wire = f"[{','.join(encode(each) for each in finals)}]"
     for name, convert in (("toSrt", to_srt), ("toVtt", to_vtt), ("toText", to_text)):
@@ -222,15 +228,15 @@ async def test_subtitles_equal_those_of_the_python_client(page: Any, daemon: Any
         assert theirs == convert(finals)
 
 
-async def test_a_lost_connection_is_shown_and_reopened(page: Any, daemon: Any) -> None:
-    async def breaks(socket: Any) -> None:
+async def test_a_lost_connection_is_shown_and_reopened(page: Page, daemon: FakeDaemon) -> None:
+    async def disconnects(socket: ServerConnection) -> None:
         await socket.recv()
         await socket.send(encode(READY))
-        await hear(socket, 10)
+        await receive_audio(socket, 10)
         await socket.send(encode(FINALS[0]))
         socket.transport.abort()
 
-    daemon.scripts = [breaks, conversation(final(0, "back again", 100))]
+    daemon.scripts = [disconnects, session_script(final(0, "back again", 100))]
     await page.goto(daemon.url)
     await page.press(" ")
     await page.wait_for("document.getElementById('status').dataset.state === 'waiting'")
@@ -241,14 +247,14 @@ async def test_a_lost_connection_is_shown_and_reopened(page: Any, daemon: Any) -
     assert await page.evaluate("document.getElementById('alert').hidden")
 
 
-async def test_a_full_server_is_retried_after_retry_after(page: Any, daemon: Any) -> None:
-    async def full(socket: Any) -> None:
+async def test_a_full_server_is_retried_after_retry_after(page: Page, daemon: FakeDaemon) -> None:
+    async def full(socket: ServerConnection) -> None:
         await socket.recv()
         await socket.send(
             encode(Error(code="overloaded", message="no room", fault="server", retry_after_ms=1_500))
         )
 
-    daemon.scripts = [full, conversation(FINALS[0])]
+    daemon.scripts = [full, session_script(FINALS[0])]
     await page.goto(daemon.url)
     await page.press(" ")
     await page.wait_for("document.getElementById('status').dataset.state === 'waiting'")
@@ -256,14 +262,14 @@ async def test_a_full_server_is_retried_after_retry_after(page: Any, daemon: Any
     await page.wait_for("document.querySelectorAll('[data-finals] p').length === 1")
 
 
-async def test_the_page_asks_for_a_token_once(page: Any, daemon: Any) -> None:
+async def test_the_page_asks_for_a_token_once(page: Page, daemon: FakeDaemon) -> None:
     starts: list[dict[str, Any]] = []
 
-    async def asks(socket: Any) -> None:
+    async def asks(socket: ServerConnection) -> None:
         starts.append(json.loads(await socket.recv()))
         await socket.send(encode(Error(code="unauthorized", message="a token is needed", fault="client")))
 
-    daemon.scripts = [asks, conversation(FINALS[0], starts=starts)]
+    daemon.scripts = [asks, session_script(FINALS[0], starts=starts)]
     await page.goto(daemon.url)
     await page.press(" ")
     await page.wait_for("document.getElementById('token-dialog').open")
@@ -276,9 +282,9 @@ async def test_the_page_asks_for_a_token_once(page: Any, daemon: Any) -> None:
     assert starts[1]["token"] == "secret"
 
 
-async def test_a_token_in_the_address_is_used_and_removed(page: Any, daemon: Any) -> None:
+async def test_a_token_in_the_address_is_used_and_removed(page: Page, daemon: FakeDaemon) -> None:
     starts: list[dict[str, Any]] = []
-    daemon.scripts = [conversation(FINALS[0], starts=starts)]
+    daemon.scripts = [session_script(FINALS[0], starts=starts)]
     await page.goto(daemon.url + "#token=from%20link")
     await page.press(" ")
     await page.wait_for("document.querySelectorAll('[data-finals] p').length === 1")
@@ -294,8 +300,8 @@ async def test_a_token_in_the_address_is_used_and_removed(page: Any, daemon: Any
         ("NotReadableError", "Another program is using the microphone"),
     ],
 )
-async def test_microphone_errors_are_explained(page: Any, daemon: Any, name: str, words: str) -> None:
-    daemon.scripts = [conversation()]
+async def test_microphone_errors_are_explained(page: Page, daemon: FakeDaemon, name: str, words: str) -> None:
+    daemon.scripts = [session_script()]
     await page.goto(daemon.url)
     await page.evaluate(
         f"navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', '{name}')); 0"
@@ -306,9 +312,9 @@ async def test_microphone_errors_are_explained(page: Any, daemon: Any, name: str
     assert await page.text("#start-label") == "Start"
 
 
-async def test_settings_are_sent_and_stored(page: Any, daemon: Any) -> None:
+async def test_settings_are_sent_and_stored(page: Page, daemon: FakeDaemon) -> None:
     starts: list[dict[str, Any]] = []
-    daemon.scripts = [conversation(FINALS[0], starts=starts)]
+    daemon.scripts = [session_script(FINALS[0], starts=starts)]
     await page.goto(daemon.url)
     await page.press("s")
     await page.wait_for("document.getElementById('settings').open")
@@ -329,8 +335,8 @@ async def test_settings_are_sent_and_stored(page: Any, daemon: Any) -> None:
     ]
 
 
-async def test_keyboard_shortcuts(page: Any, daemon: Any) -> None:
-    daemon.scripts = [conversation()]
+async def test_keyboard_shortcuts(page: Page, daemon: FakeDaemon) -> None:
+    daemon.scripts = [session_script()]
     await page.goto(daemon.url)
     size = "parseFloat(getComputedStyle(document.querySelector('.column')).fontSize)"
     before = await page.evaluate(size)
@@ -346,13 +352,13 @@ async def test_keyboard_shortcuts(page: Any, daemon: Any) -> None:
     assert await page.evaluate("document.getElementById('help').open")
     await page.press("d")
     assert await page.evaluate("document.documentElement.dataset.theme") == "dark", (
-        "keys rest behind a dialog"
+        "shortcuts are disabled while a dialog is open"
     )
 
 
 @pytest.mark.parametrize("width", [320, 768, 1280])
-async def test_the_layout_fits_the_window(page: Any, daemon: Any, width: int) -> None:
-    daemon.scripts = [conversation(*FINALS)]
+async def test_the_layout_fits_the_window(page: Page, daemon: FakeDaemon, width: int) -> None:
+    daemon.scripts = [session_script(*FINALS)]
     await page.resize(width, 640)
     await page.goto(daemon.url)
     await page.press(" ")
@@ -366,8 +372,8 @@ async def test_the_layout_fits_the_window(page: Any, daemon: Any, width: int) ->
     assert outside == []
 
 
-async def test_every_control_has_an_accessible_name(page: Any, daemon: Any) -> None:
-    daemon.scripts = [conversation()]
+async def test_every_control_has_an_accessible_name(page: Page, daemon: FakeDaemon) -> None:
+    daemon.scripts = [session_script()]
     await page.goto(daemon.url)
     tree = (await page.call("Accessibility.getFullAXTree"))["nodes"]
     controls = [

@@ -1,4 +1,4 @@
-"""A real daemon process with a tiny model of random weights: nonsense, but always the same nonsense."""
+"""Run a real daemon process with a tiny model of random weights, whose output is meaningless but deterministic."""
 
 import asyncio
 import signal
@@ -21,7 +21,7 @@ STOP_TIMEOUT_S = 30
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model as a folder."""
+    """The folder of the tiny model."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
     folder.mkdir()
     model = tiny_model()
@@ -49,19 +49,21 @@ class Daemon:
     async def exit_status(self) -> int:
         return await asyncio.to_thread(self.process.wait, STOP_TIMEOUT_S)
 
-    async def alone(self, pcm: bytes) -> str:
-        """What the daemon says about ``pcm`` when nobody disturbs it."""
+    async def transcribe(self, pcm: bytes) -> str:
+        """Return the text of ``pcm`` when no other client is connected."""
         async with open_stream(self.url) as stream:
             return await stream.transcribe(pcm)
 
-    async def disturbed(self, voices: list[bytes], disturb: Callable[[], Awaitable[None]]) -> list[str]:
-        """What it says about each of ``voices``, spoken at a time, when ``disturb`` happens in the middle.
+    async def transcribe_during(
+        self, voices: list[bytes], disturbance: Callable[[], Awaitable[None]]
+    ) -> list[str]:
+        """Send ``voices`` concurrently, run ``disturbance`` in the middle, and return the text of each voice.
 
-        Nobody stops before the disturbance is over.
+        No session stops before ``disturbance`` has ended.
         """
         halfway, over = asyncio.Barrier(len(voices) + 1), asyncio.Event()
 
-        async def speak(pcm: bytes) -> str:
+        async def stream_voice(pcm: bytes) -> str:
             async with open_stream(self.url) as stream:
                 await stream.send(pcm[: len(pcm) // 2])
                 await halfway.wait()
@@ -69,16 +71,16 @@ class Daemon:
                 await over.wait()
                 return await stream.finish()
 
-        async def trouble() -> str:
+        async def run_disturbance() -> str:
             await halfway.wait()
-            await disturb()
+            await disturbance()
             over.set()
             return ""
 
-        return (await asyncio.gather(*(speak(pcm) for pcm in voices), trouble()))[:-1]
+        return (await asyncio.gather(*(stream_voice(pcm) for pcm in voices), run_disturbance()))[:-1]
 
     async def metrics(self) -> str:
-        """What it has counted."""
+        """Read the daemon's metrics."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         text = (await reader.read()).decode()
@@ -88,7 +90,7 @@ class Daemon:
 
 @contextmanager
 def run_daemon(*flags: str) -> Iterator[Daemon]:
-    """Start a daemon on a free port and wait until it takes sessions; killed at the end if it still runs."""
+    """Start a daemon on a free port and wait until it accepts sessions. It is killed at the end if it still runs."""
     command = [
         sys.executable,
         "-m",
@@ -113,8 +115,8 @@ def run_daemon(*flags: str) -> Iterator[Daemon]:
 
 @pytest.fixture(scope="session")
 def daemon(tiny_folder: Path) -> Iterator[Daemon]:
-    """A daemon with room for four, the same for all tests: whatever one does to it, the next must find it well."""
+    """A daemon for four sessions, shared by all tests: no test may leave it in a bad state."""
     limits = ["--max-sessions", "4", "--close-timeout-s", "1"]
-    impatience = ["--slow-reader-s", "2", "--send-buffer-bytes", "4096"]
-    with run_daemon("--model", str(tiny_folder), *limits, *impatience) as running:
+    timeouts = ["--slow-reader-s", "2", "--send-buffer-bytes", "4096"]
+    with run_daemon("--model", str(tiny_folder), *limits, *timeouts) as running:
         yield running

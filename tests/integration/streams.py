@@ -1,4 +1,4 @@
-"""A client that speaks audio and remembers all it is told."""
+"""Provide a client that sends audio and collects all messages."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,37 +17,37 @@ MESSAGE_BYTES = 1_280
 
 
 def voice(seed: int, seconds: float = 6.0) -> bytes:
-    """Noise that the tiny model takes for speech, another for every seed."""
+    """Return noise that the tiny model recognises as words, different for every seed."""
     return s16(noise(seconds, seed))
 
 
 class Stream:
-    """An open session. Messages are read as they come, so that the daemon never waits for this client."""
+    """An open session. Messages are read as they arrive, so that the daemon never waits for this client."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
-        self.told: list[ServerMessage] = []
+        self.messages: list[ServerMessage] = []
         self._reader = asyncio.create_task(self._read())
 
     @property
     def text(self) -> str:
-        """All finals so far."""
-        return final_text(self.told)
+        """The text of all finals so far."""
+        return final_text(self.messages)
 
     async def send(self, pcm: bytes) -> None:
         for offset in range(0, len(pcm), MESSAGE_BYTES):
             await self.socket.send(pcm[offset : offset + MESSAGE_BYTES])
 
-    async def ended(self) -> list[ServerMessage]:
-        """Everything that was told until the socket closed."""
+    async def all_messages(self) -> list[ServerMessage]:
+        """Wait until the connection is closed, and return all messages."""
         await self._reader
-        return self.told
+        return self.messages
 
     async def finish(self) -> str:
-        """Stop; all finals' text once the session is done."""
+        """Send ``stop`` and return the text of all finals."""
         await self.socket.send(encode(Stop()))
-        told = await self.ended()
-        assert told[-1].type == "done", told[-1]
+        messages = await self.all_messages()
+        assert messages[-1].type == "done", messages[-1]
         return self.text
 
     async def transcribe(self, pcm: bytes) -> str:
@@ -57,14 +57,14 @@ class Stream:
     async def _read(self) -> None:
         try:
             while True:
-                self.told.append(parse_server_message(str(await self.socket.recv())))
+                self.messages.append(parse_server_message(str(await self.socket.recv())))
         except ConnectionClosed:
             return
 
 
 @asynccontextmanager
 async def open_stream(url: str, start: Start | None = None, **options: Any) -> AsyncIterator[Stream]:
-    """A session; its ``ready`` (or refusal) is the first thing told."""
+    """Open a session. Its first message is ``ready``, or an error."""
     async with connect(url, proxy=None, **options) as socket:
         await socket.send(encode(start or Start(latency_ms=160)))
         yield Stream(socket)

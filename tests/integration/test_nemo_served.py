@@ -1,4 +1,4 @@
-"""A checkpoint of NeMo served as it is: the socket says what recognition in this process says, at each latency."""
+"""Test that an imported NeMo checkpoint returns the same text when served as in this process, at each latency."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ async def test_the_daemon_returns_the_same_text(
 ) -> None:
     with run_daemon("--model", str(folder)) as daemon:
 
-        async def speak(samples_S: Samples, latency_ms: int) -> str:
+        async def stream_audio(samples_S: Samples, latency_ms: int) -> str:
             async with open_stream(daemon.url, Start(latency_ms=latency_ms)) as stream:
                 return await stream.transcribe(s16(samples_S))
 
-        texts = await asyncio.gather(*map(speak, sounds, LATENCIES))
+        texts = await asyncio.gather(*map(stream_audio, sounds, LATENCIES))
     assert texts == expected

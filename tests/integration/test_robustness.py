@@ -1,4 +1,4 @@
-"""What one client does to the daemon costs no other client a word."""
+"""Test that nothing that one client does changes another client's text."""
 
 import asyncio
 import os
@@ -12,13 +12,13 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from streamasr.protocol.messages import Done, Error, Start
+from streamasr.protocol.messages import Done, Error, Start, Warning
 from streamasr.protocol.serialisation import encode, parse_server_message
 from tests.integration.conftest import Daemon, run_daemon
 from tests.integration.streams import Stream, open_stream, voice
 
 pytestmark = pytest.mark.timeout(300)
-"""Daemons are started here, which takes long on a busy machine."""
+"""Starting daemons takes long on a busy machine."""
 
 VOICES = [voice(1), voice(2), voice(3)]
 
@@ -38,9 +38,9 @@ with connect(sys.argv[1], proxy=None) as socket:
 
 @pytest.fixture
 async def expected(daemon: Daemon) -> list[str]:
-    """What the daemon says about each voice alone."""
-    texts = [await daemon.alone(pcm) for pcm in VOICES]
-    assert len({text for text in texts if text}) == len(VOICES), "the voices must be told apart"
+    """The text of each voice when it is the only stream."""
+    texts = [await daemon.transcribe(pcm) for pcm in VOICES]
+    assert len({text for text in texts if text}) == len(VOICES), "the voices must have different texts"
     return texts
 
 
@@ -55,27 +55,27 @@ async def test_a_client_killed_with_sigkill(daemon: Daemon, expected: list[str])
         client.send_signal(signal.SIGKILL)
         assert await client.wait() == -signal.SIGKILL
 
-    assert await daemon.disturbed(VOICES, kill) == expected
-    # Its slot is free again: four sessions fit.
-    assert await daemon.disturbed([*VOICES, VOICES[0]], nothing) == [*expected, expected[0]]
+    assert await daemon.transcribe_during(VOICES, kill) == expected
+    # Its slot is free again, so four sessions can be opened.
+    assert await daemon.transcribe_during([*VOICES, VOICES[0]], nothing) == [*expected, expected[0]]
 
 
 async def test_a_client_that_never_reads(daemon: Daemon, expected: list[str]) -> None:
-    """It is cut off once the buffers between are full."""
-    deaf = socket.socket()
-    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    deaf.connect(("127.0.0.1", daemon.port))
-    deaf.setblocking(False)
-    async with connect(daemon.url, sock=deaf, max_queue=1, ping_interval=None) as client:
+    """It is disconnected when the buffers are full."""
+    tcp_socket = socket.socket()
+    tcp_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    tcp_socket.connect(("127.0.0.1", daemon.port))
+    tcp_socket.setblocking(False)
+    async with connect(daemon.url, sock=tcp_socket, max_queue=1, ping_interval=None) as client:
         await client.send(encode(Start(latency_ms=160, alternatives=10)))
         client.transport.pause_reading()
 
-        async def talk_until_cut_off() -> None:
+        async def send_until_disconnected() -> None:
             with suppress(ConnectionClosed):
                 while True:
                     await client.send(VOICES[0])
 
-        assert await daemon.disturbed(VOICES, talk_until_cut_off) == expected
+        assert await daemon.transcribe_during(VOICES, send_until_disconnected) == expected
     assert 'streamasr_session_errors_total{code="slow_reader"} 1.0' in await daemon.metrics()
 
 
@@ -85,13 +85,13 @@ async def test_a_client_that_never_reads(daemon: Daemon, expected: list[str]) ->
         pytest.param(os.urandom(20_000), id="noise"),
         pytest.param(b"\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff" + bytes(4), id="a message of 2^64 bytes"),
         pytest.param(b"\xf1\x80\0\0\0\0", id="reserved bits"),
-        pytest.param(b"\x81\x82\0\0\0\0\xc3\x28", id="text that is no UTF-8"),
-        pytest.param(b"\x01\x80\0\0\0\0" * 1_000, id="fragments that never begin anew"),
+        pytest.param(b"\x81\x82\0\0\0\0\xc3\x28", id="text that is not UTF-8"),
+        pytest.param(b"\x01\x80\0\0\0\0" * 1_000, id="fragments without end"),
         pytest.param(b"\x81\x81\0\0\0\0{", id="a broken object"),
     ],
 )
 async def test_garbage_after_the_handshake(daemon: Daemon, expected: list[str], garbage: bytes) -> None:
-    async def babble() -> None:
+    async def send_garbage() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
         writer.write(
             b"GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -104,7 +104,7 @@ async def test_garbage_after_the_handshake(daemon: Daemon, expected: list[str], 
         assert b"Traceback" not in answer
         writer.close()
 
-    assert await daemon.disturbed(VOICES, babble) == expected
+    assert await daemon.transcribe_during(VOICES, send_garbage) == expected
 
 
 async def test_invalid_messages(daemon: Daemon, expected: list[str]) -> None:
@@ -122,50 +122,50 @@ async def test_invalid_messages(daemon: Daemon, expected: list[str]) -> None:
             async with connect(daemon.url, proxy=None) as client:
                 await client.send(start)
                 await client.send(then)
-                last = (await Stream(client).ended())[-1]
+                last = (await Stream(client).all_messages())[-1]
                 assert isinstance(last, Error)
                 assert (last.code, last.fault) == (code, "client")
                 assert "Traceback" not in last.message
 
-    assert await daemon.disturbed(VOICES, misbehave) == expected
+    assert await daemon.transcribe_during(VOICES, misbehave) == expected
 
 
 async def test_twice_the_session_limit(daemon: Daemon, expected: list[str]) -> None:
-    """Four of eight are taken and lose nothing; the others are told when to come back, and then are taken."""
-    first = await daemon.disturbed([*VOICES, VOICES[0]], lambda: refused_four_times(daemon))
+    """Four of eight are accepted and lose nothing; the others get ``retry_after_ms`` and are accepted later."""
+    first = await daemon.transcribe_during([*VOICES, VOICES[0]], lambda: refused_four_times(daemon))
     assert first == [*expected, expected[0]]
-    assert await daemon.disturbed([*VOICES, VOICES[1]], nothing) == [*expected, expected[1]]
+    assert await daemon.transcribe_during([*VOICES, VOICES[1]], nothing) == [*expected, expected[1]]
 
 
 async def test_sigterm_during_an_utterance(daemon: Daemon, tiny_folder: Path) -> None:
-    """Every stream gets the finals of all that was heard, `done` and 1001; the daemon leaves with 0."""
-    heard: list[tuple[bytes, str]] = []
+    """Every stream gets the finals of its audio, `done` and 1001; the daemon exits with 0."""
+    results: list[tuple[bytes, str]] = []
 
-    async def speak(pcm: bytes, spoken: asyncio.Barrier) -> None:
+    async def stream_voice(pcm: bytes, sent: asyncio.Barrier) -> None:
         async with open_stream(stopping.url) as stream:
             await stream.send(pcm)
-            await spoken.wait()
-            told = await stream.ended()
+            await sent.wait()
+            messages = await stream.all_messages()
             assert stream.socket.close_code == 1001
-            assert "shutting_down" in [message.code for message in told if message.type == "warning"]
-            done = told[-1]
+            assert "shutting_down" in [message.code for message in messages if isinstance(message, Warning)]
+            done = messages[-1]
             assert isinstance(done, Done)
             assert 0 < done.audio_ms <= len(pcm) // 32
-            heard.append((pcm[: done.audio_ms * 32], stream.text))
+            results.append((pcm[: done.audio_ms * 32], stream.text))
 
-    spoken = asyncio.Barrier(len(VOICES) + 1)
+    sent = asyncio.Barrier(len(VOICES) + 1)
 
     async def terminate() -> None:
-        await spoken.wait()
+        await sent.wait()
         stopping.signal(signal.SIGTERM)
 
     with run_daemon("--model", str(tiny_folder)) as stopping:
-        await asyncio.gather(*(speak(pcm, spoken) for pcm in VOICES), terminate())
+        await asyncio.gather(*(stream_voice(pcm, sent) for pcm in VOICES), terminate())
         assert await stopping.exit_status() == 0
-    assert len(heard) == len(VOICES)
-    for pcm, text in heard:
+    assert len(results) == len(VOICES)
+    for pcm, text in results:
         assert text
-        assert await daemon.alone(pcm) == text
+        assert await daemon.transcribe(pcm) == text
 
 
 async def nothing() -> None:

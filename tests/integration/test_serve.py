@@ -1,4 +1,4 @@
-"""``streamasr serve`` as a process: what it refuses; and ``streamasr bench server`` against it."""
+"""Test ``streamasr serve`` as a process: its startup errors, and ``streamasr bench server`` with it."""
 
 import json
 import subprocess
@@ -12,11 +12,11 @@ from tests.integration.conftest import Daemon
 from tests.recognition.tiny import noise
 
 pytestmark = pytest.mark.timeout(300)
-"""Processes are started here, which takes long on a busy machine."""
+"""Starting processes takes long on a busy machine."""
 
 
 def streamasr(*args: str) -> subprocess.CompletedProcess[str]:
-    """One command, to its end."""
+    """Run one command and return its result."""
     command = [sys.executable, "-m", "streamasr.cli", *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 

@@ -1,4 +1,4 @@
-"""The units are what systemd understands, and as locked up as promised."""
+"""Test that the units are valid for systemd and sandboxed as documented."""
 
 import re
 import shutil
@@ -20,7 +20,7 @@ needs_systemd = pytest.mark.skipif(
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """Copies whose command exists here, whatever is under /opt."""
+    """Copies of the units with a command that exists on this machine."""
     for name in ("streamasr.service", "streamasr.socket"):
         text = (UNITS / name).read_text()
         command = "ExecStart=/opt/streamasr/bin/streamasr serve"
