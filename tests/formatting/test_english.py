@@ -17,12 +17,12 @@ NUMBERS = (
 WORDS = st.lists(st.sampled_from([*NUMBERS.split(), "i", "i'm", "men", "of", "the", "o'clock"]), max_size=14)
 
 
-def written(text, *, begins_sentence=False):
+def written(text: str, *, begins_sentence: bool = False) -> str:
     return " ".join(piece.text for piece in ENGLISH.write(text.split(), begins_sentence=begins_sentence))
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("spoken", "expected"),
     [
         ("twenty five men", "25 men"),
         ("a hundred and five people", "105 people"),
@@ -40,12 +40,12 @@ def written(text, *, begins_sentence=False):
         ("nine one one", "9 1 1"),
     ],
 )
-def test_numbers_from_ten_on_are_digits(said, expected):
-    assert written(said) == expected
+def test_numbers_from_ten_on_are_digits(spoken: str, expected: str) -> None:
+    assert written(spoken) == expected
 
 
 @pytest.mark.parametrize(
-    "said",
+    "spoken",
     [
         "one of them",
         "no one knows",
@@ -60,11 +60,11 @@ def test_numbers_from_ten_on_are_digits(said, expected):
         "",
     ],
 )
-def test_small_numbers_and_vague_ones_stay_words(said):
-    assert written(said) == said
+def test_small_numbers_and_vague_ones_stay_words(spoken: str) -> None:
+    assert written(spoken) == spoken
 
 
-def test_capitals_of_i_and_of_sentences():
+def test_capitals_of_i_and_of_sentences() -> None:
     assert written("i think i'll go", begins_sentence=True) == "I think I'll go"
     assert written("and i'm in") == "and I'm in"
     assert written("it is", begins_sentence=True) == "It is"
@@ -72,24 +72,26 @@ def test_capitals_of_i_and_of_sentences():
 
 
 @given(WORDS, st.booleans())
-def test_every_word_is_in_one_piece(words, begins):
+def test_every_word_is_in_one_piece(words: list[str], begins: bool) -> None:
     pieces = ENGLISH.write(words, begins_sentence=begins)
     assert sum(piece.num_words for piece in pieces) == len(words)
     assert all(piece.text and piece.num_words > 0 for piece in pieces)
 
 
 @given(WORDS, WORDS, st.booleans())
-def test_later_words_do_not_change_the_written_form_of_stable_words(words, more, begins):
+def test_later_words_do_not_change_the_written_form_of_stable_words(
+    words: list[str], more: list[str], begins: bool
+) -> None:
     stable = ENGLISH.stable_count(words)
     alone = ENGLISH.write(words[:stable], begins_sentence=begins)
     assert ENGLISH.write([*words, *more], begins_sentence=begins)[: len(alone)] == alone
 
 
-def test_words_are_stable_once_another_word_than_a_number_follows():
+def test_words_are_stable_once_another_word_than_a_number_follows() -> None:
     assert ENGLISH.stable_count(["there", "were", "twenty"]) == 2
     assert ENGLISH.stable_count(["there", "were", "twenty", "men"]) == 4
 
 
-def test_languages_without_rules_are_refused():
+def test_languages_without_rules_are_refused() -> None:
     with pytest.raises(ConfigError, match="no rules for writing the language 'zh'; there are rules for en"):
         formatter_for("zh")
