@@ -30,7 +30,7 @@ REPLAY_MS = 30_000
 IDLE_REPLAY_MS = 5_000
 """Audio buffered while no utterance is in progress: long enough for the daemon to report that one has begun."""
 TRIES_AFTER_END = 3
-"""Failed sessions that are allowed after the source has ended."""
+"""Sessions that may fail after the source has ended, before the stream gives up."""
 
 _RETRYABLE_CLIENT_ERRORS = frozenset({"idle_timeout", "slow_reader", "start_timeout"})
 """Client errors that are caused by stalls, such as a suspended laptop, so that a new session may succeed."""
@@ -246,11 +246,11 @@ class LiveStream:
         """Send the buffered audio, then new audio, then ``stop``. The receiver reports a lost connection."""
         idle = self._format.ms_to_bytes(IDLE_REPLAY_MS)
         while True:
-            chunk = self._buffer.read(self._position, AUDIO_MESSAGE_BYTES)
-            if chunk:
-                self._position += len(chunk)
+            block = self._buffer.read(self._position, AUDIO_MESSAGE_BYTES)
+            if block:
+                self._position += len(block)
                 try:
-                    await session.send_audio(chunk)
+                    await session.send_audio(block)
                 except ConnectionFailed:
                     return
                 self._sent = max(self._sent, self._position)

@@ -15,27 +15,27 @@ const RETRYABLE_CLIENT_ERRORS = new Set(["idle_timeout", "slow_reader", "start_t
 export class ReplayBuffer {
   constructor(maxBytes) {
     this.maxBytes = maxBytes;
-    this.chunks = [];
+    this.blocks = [];
     this.start = 0;
     this.end = 0;
   }
 
   append(bytes) {
-    this.chunks.push({ at: this.end, bytes });
+    this.blocks.push({ at: this.end, bytes });
     this.end += bytes.length;
     this.release(this.end - this.maxBytes);
   }
 
-  /** Return the rest of the chunk that contains `offset`; null at the end. */
+  /** Return the rest of the block that contains `offset`; null at the end. */
   read(offset) {
-    const chunk = this.chunks.find(({ at, bytes }) => offset < at + bytes.length);
-    return chunk ? chunk.bytes.subarray(offset - chunk.at) : null;
+    const block = this.blocks.find(({ at, bytes }) => offset < at + bytes.length);
+    return block ? block.bytes.subarray(offset - block.at) : null;
   }
 
   release(offset) {
     this.start = Math.max(this.start, Math.min(offset, this.end));
-    while (this.chunks.length > 0 && this.chunks[0].at + this.chunks[0].bytes.length <= this.start) {
-      this.chunks.shift();
+    while (this.blocks.length > 0 && this.blocks[0].at + this.blocks[0].bytes.length <= this.start) {
+      this.blocks.shift();
     }
   }
 }
