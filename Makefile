@@ -13,7 +13,7 @@ HASH := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-12)
 PLACE := $(shell pwd | sha256sum | cut -c1-12)
 INSTALLED := $(VENV)/.installed-$(HASH)
 NATIVE := $(wildcard streamasr/decoding/native/*)
-CPP := $(filter %.cpp %.hpp,$(NATIVE))
+CXX_FILES := $(filter %.cpp %.hpp,$(NATIVE))
 LINKED := $(VENV)/.linked-$(HASH)-$(PLACE)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -50,14 +50,14 @@ test-all: check ## the checks and all tests
 check: install ## style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $(CPP)
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
 format: install ## put the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CPP)
+	$(BIN)/clang-format -i $(CXX_FILES)
 
 bench: install ## accuracy and speed of the default model and of PocketSphinx on MANIFEST
 	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable ".[bench]"
