@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 import os
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from streamasr.acoustic.base import AnyEncoder
-from streamasr.acoustic.onnx.agreement import TOLERANCE, Agreement, compare
+from streamasr.acoustic.onnx.agreement import LOG_PROB_TOLERANCE, PROBABILITY_TOLERANCE, Agreement, compare
 from streamasr.acoustic.onnx.graph import Traced, trace
 from streamasr.acoustic.onnx.quantise import quantise_weights
 from streamasr.acoustic.onnx.runtime import METADATA_KEY, GraphInfo, OnnxEncoder
@@ -57,14 +56,11 @@ def export_encoder(
             _lay_beside(weights, Path(folder) / weights.name)
         exact = copy.deepcopy(encoder).double()
         agreement = compare(exact, OnnxEncoder(made), mel_FM)
-        allowed = TOLERANCE
-        if TOLERANCE < agreement.worst < math.inf and not int8:
-            # In float32 PyTorch may be that far from float64, too: then the graph may, but no farther.
-            allowed = max(TOLERANCE, compare(exact, encoder, mel_FM).worst)
-        if agreement.worst > allowed and not int8:
+        if not agreement.within_tolerance and not int8:
             raise ModelError(
-                f"the exported graph's log-probs are up to {agreement.worst:.2g} off, more than {allowed:.2g}; "
-                "nothing was written"
+                f"the exported graph's log-probs are up to {agreement.worst:.2g} off (at most "
+                f"{LOG_PROB_TOLERANCE:.2g} allowed), its probabilities up to {agreement.worst_probability:.2g} "
+                f"(at most {PROBABILITY_TOLERANCE:.2g}); nothing was written"
             )
         made.replace(out)
     return agreement
