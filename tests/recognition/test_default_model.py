@@ -173,9 +173,7 @@ def test_the_graph_writes_the_text_of_exact_arithmetic(
 def test_the_graph_writes_the_text_of_exact_arithmetic_for_every_dev_utterance(
     encoder: Encoder, pytorch: LoadedModel, graph: LoadedModel, shared_dir: Path, name: str
 ) -> None:
-    """Two texts change places only where their scores differ by less than the rounding of their log-probs, about
-    1e-4 for an utterance; scores of the two best texts are whole units apart in most utterances.
-    """
+    """Rounding could exchange two texts only where their scores are closer than it moves them."""
     clips = read_manifest(shared_dir / name / "manifest.jsonl")
     exact = replace(pytorch, encoder=ExactEncoder(encoder))
     assert transcribe(graph, clips) == transcribe(exact, clips)
