@@ -51,7 +51,7 @@ ERROR_CODES: dict[str, ErrorCode] = {
 """The ``code`` of an ``error`` message to its properties."""
 
 WARNING_CODES: dict[str, str] = {
-    "backlog": "recognition is behind the audio; the server reads no more of it until it has caught up",
+    "backlog": "recognition is behind the audio; the server stops reading until it has caught up",
     "shutting_down": "the server is stopping: finals and `done` follow for the audio it has read",
 }
 """The ``code`` of a ``warning`` message to its meaning."""

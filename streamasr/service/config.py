@@ -26,8 +26,8 @@ CONFIG_VARIABLE = ENV_PREFIX + "CONFIG"
 """Names the TOML file if ``--config`` is not given."""
 
 ENGINE_SETTINGS = {
-    "max_sessions": "sessions at a time; one more is refused and told when to come back",
-    "max_batch": "chunks in one forward pass at most",
+    "max_sessions": "concurrent sessions; one more is refused with `overloaded`",
+    "max_batch": "most chunks in one forward pass",
     "threads": "threads of one forward pass; 0 leaves PyTorch's own choice",
 }
 """Fields of the ``[engine]`` table that also have a flag and a variable, with their help texts."""
@@ -48,27 +48,23 @@ class ServerConfig:
     device: str = field(default="auto", metadata=_help("auto, cpu, cuda or cuda:N"))
     backend: Backend = field(
         default="auto",
-        metadata=_help(
-            "torch, onnxruntime, or auto: onnxruntime on a CPU where the model's folder has an exported graph"
-        ),
+        metadata=_help("torch, onnxruntime or auto (onnxruntime on a CPU, if the model has a graph)"),
     )
     host: str = field(
         default="127.0.0.1", metadata=_help("address to listen on; any but a loopback address needs a token")
     )
     port: int = field(default=8765, metadata=_help("port to listen on; 0 takes a free one"))
     token: str | None = field(
-        default=None, metadata=_help("what clients must know; better in a file or the environment")
+        default=None, metadata=_help("secret that clients must send; better set in a file or the environment")
     )
     token_file: Path | None = field(default=None, metadata=_help("a file whose only line is the token"))
     tls_cert: Path | None = field(default=None, metadata=_help("certificate chain (PEM); turns TLS on"))
     tls_key: Path | None = field(default=None, metadata=_help("the certificate's private key (PEM)"))
     allowed_origins: tuple[str, ...] = field(
         default=(),
-        metadata=_help(
-            "web origins besides the daemon's own whose pages may connect, such as https://example.org"
-        ),
+        metadata=_help("other web origins whose pages may connect, such as https://example.org"),
     )
-    browser_token_ttl_s: int = field(default=900, metadata=_help("life of a token minted by POST /v1/token"))
+    browser_token_ttl_s: int = field(default=900, metadata=_help("lifetime of a token from POST /v1/token"))
     max_connections: int = field(
         default=256, metadata=_help("open sockets, with or without a session; one more gets HTTP 503")
     )
@@ -76,27 +72,27 @@ class ServerConfig:
         default=10.0, metadata=_help("longest wait for the handshake, and again for `start`")
     )
     idle_timeout_s: float = field(
-        default=60.0, metadata=_help("longest silence of a streaming client: no audio, no keepalive")
+        default=60.0, metadata=_help("longest time without audio or keepalive in a session")
     )
     ping_interval_s: float = field(
         default=20.0, metadata=_help("time between websocket pings, which keep proxies from closing")
     )
     slow_reader_s: float = field(
-        default=20.0, metadata=_help("longest time for one message to leave before the client is dropped")
+        default=20.0, metadata=_help("longest time to send one message before the client is dropped")
     )
     outbox_messages: int = field(
         default=256, metadata=_help("messages waiting for one client before it is dropped")
     )
-    send_buffer_bytes: int = field(
-        default=65_536, metadata=_help("kernel buffer of what is sent to one client")
-    )
+    send_buffer_bytes: int = field(default=65_536, metadata=_help("kernel send buffer of one client"))
     close_timeout_s: float = field(
         default=5.0, metadata=_help("longest wait for a client's side of the closing handshake")
     )
     drain_timeout_s: float = field(
         default=20.0, metadata=_help("longest time to finish sessions after SIGTERM")
     )
-    stalled_s: float = field(default=30.0, metadata=_help("an engine silent for so long is unhealthy"))
+    stalled_s: float = field(
+        default=30.0, metadata=_help("an engine without a heartbeat for this long is unhealthy")
+    )
     log_level: str = field(default="info", metadata=_help("debug, info, warning or error"))
     engine: EngineConfig = field(default_factory=EngineConfig)
     """The engine's own limits (table ``[engine]``)."""

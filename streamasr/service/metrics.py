@@ -1,6 +1,6 @@
 """Define the daemon's Prometheus metrics: the service's own counters and the engine's statistics.
 
-``docs/operations.md`` explains every metric; a test compares the two.
+``docs/monitoring.md`` explains every metric; a test compares the two.
 """
 
 from __future__ import annotations

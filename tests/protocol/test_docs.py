@@ -1,4 +1,4 @@
-"""``docs/protocol.md`` says what the code does: messages, fields, limits, codes and states."""
+"""The protocol's reference says what the code does: messages, fields, limits, codes and states."""
 
 import dataclasses
 import re
@@ -15,7 +15,8 @@ from streamasr.protocol.serialisation import CLIENT_MESSAGES, SERVER_MESSAGES, e
 from streamasr.protocol.serialisation import parse_server_message as parse_server
 from streamasr.protocol.states import diagram
 
-DOC = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+PAGES = ("protocol.md", "protocol-codes.md")
+DOC = "\n".join((Path(__file__).parents[2] / "docs" / name).read_text() for name in PAGES)
 NESTED = (
     messages.HotwordSpec,
     messages.EndpointingSpec,
@@ -28,7 +29,7 @@ NESTED = (
 def section(heading: str) -> str:
     """The text under a heading, up to the next one of its level or above."""
     found = re.search(rf"^(#+) {re.escape(heading)}$(.*?)(?=^#+ |\Z)", DOC, re.M | re.S)
-    assert found, f"docs/protocol.md has no heading {heading!r}"
+    assert found, f"no heading {heading!r} in {', '.join(PAGES)}"
     return found.group(2)
 
 

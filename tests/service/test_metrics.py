@@ -56,8 +56,8 @@ def test_engine_histograms_are_cumulative() -> None:
     assert value(metrics, "streamasr_audio_seconds_total") == 1.5
 
 
-def test_operations_md_explains_every_metric() -> None:
-    doc = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+def test_monitoring_md_explains_every_metric() -> None:
+    doc = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
     explained = set(re.findall(r"^\| `(streamasr_\w+)` \|", doc, re.M))
     exposition = Metrics(FakeEngine().stats).exposition().decode()
     exposed = {
