@@ -19,6 +19,11 @@ MODEL_CARDS = sorted((ROOT / "models").glob("*/README.md"))
 RESULTS = sorted((ROOT / "benchmarks").rglob("*.md"))
 TEXT = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
 
+MAX_COLUMNS = 100
+"""Of a line outside blocks of code."""
+DOCUMENT_LINES = 250
+README_LINES = 150
+
 PLACES = re.compile(
     r"pypi\.org|pythonhosted|npmjs|deb\.debian|index-url|/work/|/root/|/home/\w|C:\\\\Users", re.IGNORECASE
 )
@@ -91,6 +96,35 @@ def test_relative_links_resolve(path: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", prose)
     relative = [link for link in links if not re.match(r"\w+:", link)]
     assert [link for link in relative if not (path.parent / link).exists()] == []
+
+
+def headings(path: Path) -> set[str]:
+    """The anchors that a web page of the document has: headings in lower case, with hyphens for spaces."""
+    found = re.findall(r"^#+ (.*)$", prose_of(path), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+def prose_of(path: Path) -> str:
+    """A document without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, *MODEL_CARDS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_anchors_of_links_are_headings(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", prose_of(path))
+    targets = [(path.parent / name if name else path, anchor) for name, anchor in links]
+    assert [(t.name, anchor) for t, anchor in targets if t.exists() and anchor not in headings(t)] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_lines_and_tables_fit_a_terminal(path: Path) -> None:
+    assert [line for line in prose_of(path).splitlines() if len(line) > MAX_COLUMNS] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_are_short(path: Path) -> None:
+    limit = README_LINES if path.name == "README.md" else DOCUMENT_LINES
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= limit
 
 
 def test_readme_leads_to_every_document() -> None:
