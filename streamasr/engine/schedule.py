@@ -85,7 +85,7 @@ class Scheduler:
             if self._draining or self._closed:
                 self._counters.sessions_refused += 1
                 raise OverloadedError(
-                    "the server is stopping; connect again once it is back",
+                    "the server is shutting down; connect again later",
                     code="shutting_down",
                     retry_after_ms=self._config.retry_after_ms,
                 )

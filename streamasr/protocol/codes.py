@@ -32,27 +32,29 @@ ERROR_CODES: dict[str, ErrorCode] = {
     "bad_message": ErrorCode(
         "client", CLOSE_POLICY, "not a message of this protocol: wrong JSON, field, type or value"
     ),
-    "out_of_order": ErrorCode("client", CLOSE_POLICY, "a message the session's state does not allow"),
+    "out_of_order": ErrorCode("client", CLOSE_POLICY, "a message that the session's state does not allow"),
     "message_too_big": ErrorCode("client", CLOSE_TOO_BIG, "a text or binary message beyond its limit"),
     "bad_audio": ErrorCode(
-        "client", CLOSE_UNSUPPORTED, "audio that cannot be what `start` said: part of a sample, NaN"
+        "client", CLOSE_UNSUPPORTED, "audio that does not match `start`: part of a sample, or NaN"
     ),
     "unauthorized": ErrorCode("client", CLOSE_POLICY, "no token, a wrong one, or an expired one"),
-    "start_timeout": ErrorCode("client", CLOSE_POLICY, "connected, but no `start` came in time"),
-    "idle_timeout": ErrorCode("client", CLOSE_POLICY, "neither audio nor `keepalive` came in time"),
-    "slow_reader": ErrorCode("client", CLOSE_POLICY, "the client does not read what it is sent"),
+    "start_timeout": ErrorCode("client", CLOSE_POLICY, "no `start` in time after connecting"),
+    "idle_timeout": ErrorCode("client", CLOSE_POLICY, "no audio and no message in time"),
+    "slow_reader": ErrorCode("client", CLOSE_POLICY, "the client does not read its messages"),
     "overloaded": ErrorCode("server", CLOSE_TRY_AGAIN_LATER, "no free session now; see `retry_after_ms`"),
-    "shutting_down": ErrorCode("server", CLOSE_GOING_AWAY, "the server is stopping and takes no new session"),
-    "engine_failed": ErrorCode(
-        "server", CLOSE_INTERNAL, "recognition of this session failed; a new session may do"
+    "shutting_down": ErrorCode(
+        "server", CLOSE_GOING_AWAY, "the server is shutting down and accepts no new session"
     ),
-    "internal": ErrorCode("server", CLOSE_INTERNAL, "a fault of the server that it did not foresee"),
+    "engine_failed": ErrorCode(
+        "server", CLOSE_INTERNAL, "recognition of this session failed; open a new session"
+    ),
+    "internal": ErrorCode("server", CLOSE_INTERNAL, "an unexpected error of the server"),
 }
 """The ``code`` of an ``error`` message to its properties."""
 
 WARNING_CODES: dict[str, str] = {
     "backlog": "recognition is behind the audio; the server stops reading until it has caught up",
-    "shutting_down": "the server is stopping: finals and `done` follow for the audio it has read",
+    "shutting_down": "the server is shutting down: finals and `done` follow for the audio it has read",
 }
 """The ``code`` of a ``warning`` message to its meaning."""
 

@@ -53,7 +53,7 @@ class ServerConfig:
     host: str = field(
         default="127.0.0.1", metadata=_help("address to listen on; any but a loopback address needs a token")
     )
-    port: int = field(default=8765, metadata=_help("port to listen on; 0 takes a free one"))
+    port: int = field(default=8765, metadata=_help("port to listen on; 0 chooses a free one"))
     token: str | None = field(
         default=None, metadata=_help("secret that clients must send; better set in a file or the environment")
     )
