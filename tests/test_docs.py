@@ -23,6 +23,7 @@ MAX_COLUMNS = 100
 """Of a line outside blocks of code."""
 DOCUMENT_LINES = 250
 README_LINES = 150
+MAX_PICTURE_BYTES = 200_000
 
 PLACES = re.compile(
     r"pypi\.org|pythonhosted|npmjs|deb\.debian|index-url|/work/|/root/|/home/\w|C:\\\\Users", re.IGNORECASE
@@ -125,6 +126,14 @@ def test_lines_and_tables_fit_a_terminal(path: Path) -> None:
 def test_documents_are_short(path: Path) -> None:
     limit = README_LINES if path.name == "README.md" else DOCUMENT_LINES
     assert len(path.read_text(encoding="utf-8").splitlines()) <= limit
+
+
+def test_pictures_are_small_and_need_no_web() -> None:
+    pictures = [path for path in (ROOT / "docs" / "images").iterdir() if path.suffix in (".png", ".svg")]
+    assert len(pictures) >= 2
+    assert [path.name for path in pictures if path.stat().st_size > MAX_PICTURE_BYTES] == []
+    texts = (path.read_text(encoding="utf-8") for path in pictures if path.suffix == ".svg")
+    assert not any(re.search(r"(?:url\(|href=)[\"']?https?:", text) for text in texts)
 
 
 def test_readme_leads_to_every_document() -> None:
