@@ -1,10 +1,12 @@
 """Test the sources of settings, their precedence and their errors."""
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from streamasr.engine.config import EngineConfig
 from streamasr.errors import ConfigError
 from streamasr.service.config import (
     ServerConfig,
@@ -130,3 +132,10 @@ def test_operations_md_lists_every_setting() -> None:
         default = default_of(name)
         shown = "" if default in (None, ()) else f"`{default}`"
         assert f"| `{name}` | {shown} | {text} |" in doc
+
+
+def test_operations_md_lists_the_engines_other_settings() -> None:
+    doc = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    others = [f for f in dataclasses.fields(EngineConfig) if f.name not in settings()]
+    assert others
+    assert [f.name for f in others if f"| `{f.name}` | `{f.default}` |" not in doc] == []
