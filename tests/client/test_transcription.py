@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.connection import Connection
 
 from streamasr.protocol.messages import Done, Error, Start
 from streamasr_client.audio import SoundFile
 from streamasr_client.connection import Backoff
 from streamasr_client.errors import ConnectionFailed, DaemonError, MediaError
-from streamasr_client.transcription import transcribe_file
+from streamasr_client.transcription import BLOCK_MS, transcribe_file
 from tests.client.scripted import MakeFinal, ScriptedConnection, ScriptedDaemon
 
 
@@ -115,19 +117,31 @@ async def test_a_partly_recognised_file_raises_an_error(
         await transcribe_file(daemon.url, Start(), SoundFile(path), tries=1)
 
 
-async def test_sending_waits_for_the_daemon(daemon: ScriptedDaemon, tmp_path: Path) -> None:
-    """A daemon that does not read holds the sender back: most of the file stays unread."""
+async def test_sending_waits_for_the_daemon(
+    daemon: ScriptedDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that does not read holds the sender back: most of the file stays unread.
+
+    How much fits into the buffers depends on the kernel, but not on time: the client's transport reports when they
+    are full, and a sender that ignored it would send a block in each of the event loop's next turns.
+    """
     path = tmp_path / "long.wav"
     soundfile.write(path, np.zeros(48_000 * 600, dtype=np.int16), 48_000)
     progress: list[int] = []
+    full = asyncio.Event()
+
+    def pause_writing(connection: ClientConnection) -> None:
+        Connection.pause_writing(connection)
+        full.set()
+
+    monkeypatch.setattr(ClientConnection, "pause_writing", pause_writing)
 
     async def stops_reading(connection: ScriptedConnection) -> None:
         await connection.open()
         connection.socket.transport.pause_reading()
-        seen = -1
-        while seen != len(progress):  # until the sender stands still
-            seen = len(progress)
-            await asyncio.sleep(0.05)
+        await full.wait()
+        for _ in range(2 * 600_000 // BLOCK_MS):
+            await asyncio.sleep(0)
         connection.socket.transport.abort()
 
     daemon.scripts = [stops_reading]
