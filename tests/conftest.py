@@ -1,8 +1,10 @@
-"""What every test may need: one thread for torch, the data beside the checkout, the default model's weights."""
+"""Provide what tests of all packages share: one thread and a seed for torch, data beside the checkout, the model."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,22 +21,43 @@ def repository() -> Path:
     return ROOT
 
 
-@pytest.fixture(scope="session")
-def shared_dir() -> Path:
-    """The folder of speech and text beside the checkout; tests that need it skip where it is missing."""
-    folder = ROOT.parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("no folder shared/data beside the checkout")
-    return folder
+SharedData = Callable[[str], Path]
+"""Takes a folder's name in :data:`SHARED_DATA` and returns its path; skips the test where it is missing."""
+SHARED_DATA = {
+    "data/dev-librispeech": (
+        "LibriSpeech dev-clean from openslr.org/12, imported with `streamasr data import librispeech`"
+    ),
+    "data/dev-l2": "speechocean762 from openslr.org/101, imported with `streamasr data import speechocean762`",
+    "data/fsdd": "the Free Spoken Digit Dataset from github.com/Jakobovski/free-spoken-digit-dataset",
+    "fixtures/nemo": "checkpoints of streaming FastConformers saved by NeMo, with its log-probs (docs/nemo.md)",
+}
+"""Folders in ``shared/`` beside the checkout, and where a user gets such data."""
 
 
 @pytest.fixture(scope="session")
-def nemo_dir() -> Path:
-    """Checkpoints saved by NeMo, and what it computes with them; tests that need them skip where they are missing."""
-    folder = ROOT.parent / "shared" / "fixtures" / "nemo"
-    if not (folder / "A.nemo").is_file():
-        pytest.skip("no folder shared/fixtures/nemo beside the checkout")
-    return folder
+def shared_data() -> SharedData:
+    """Return the path of a folder in ``shared/`` beside the checkout, or skip with where to get such data."""
+
+    def find(name: str) -> Path:
+        folder = ROOT.parent / "shared" / name
+        if not folder.is_dir():
+            pytest.skip(f"needs ../shared/{name}: {SHARED_DATA[name]}")
+        return folder
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def nemo_dir(shared_data: SharedData) -> Path:
+    """Checkpoints saved by NeMo, and the log-probs that it computes with them."""
+    return shared_data("fixtures/nemo")
+
+
+@pytest.fixture(autouse=True)
+def seeded_torch() -> None:
+    """Random tensors are the same in every run, and a failure can be repeated. Does not import torch."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -153,12 +153,26 @@ def test_a_hotword_beats_a_more_probable_word() -> None:
 
 
 def test_frames_of_blank_alone_take_hardly_any_time() -> None:
+    """A blank frame takes less than a tenth of the time of a frame of speech; a seventieth was measured.
+
+    Both are timed in this process, and the least of five times counts: other processes can only add to a time.
+    """
     decoder = beam_decoder()
-    log_probs = silence(20_000, np.random.default_rng(11))
+    blanks = silence(20_000, np.random.default_rng(11))
+    words = np.concatenate([speech("the sea", np.random.default_rng(12)) for _ in range(100)])[:2_000]
     state = decoder.step(decoder.initial_state(), speech("the sea", np.random.default_rng(12)))
-    began = time.process_time()
-    after = decoder.step(state, log_probs)
-    assert time.process_time() - began < 1.0
+
+    def least_cpu_s(log_probs: LogProbs) -> float:
+        times = []
+        for _ in range(5):
+            began = time.process_time()
+            decoder.step(state, log_probs)
+            times.append(time.process_time() - began)
+        return min(times)
+
+    assert len(words) == 2_000
+    assert least_cpu_s(blanks) < least_cpu_s(words)
+    after = decoder.step(state, blanks)
     got = [found.text for found in decoder.hypotheses(after, final=True, count=3)]
     assert got == [found.text for found in decoder.hypotheses(state, final=True, count=3)]
 

@@ -27,6 +27,7 @@ from streamasr.manifest import Utterance, read_manifest
 from streamasr.recognition.model import LoadedModel, load_model, read_model_config
 from streamasr.scoring import Edits, word_edits
 from streamasr.text import join_words, text_rules
+from tests.conftest import SharedData
 from tests.decoding.oracle.beam import BeamDecoder as PythonBeams
 from tests.decoding.oracle.language_model import LanguageModel as PythonLm
 from tests.decoding.oracle.protocol import AnyUtteranceDecoder, S
@@ -104,9 +105,9 @@ def test_packaged_clips_decode_as_pyctcdecode_decodes_them(
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("speech", "count"), [("dev-librispeech", 118), ("dev-l2", 400)])
 def test_the_dev_sets_decode_as_pyctcdecode_decodes_them(
-    shared_dir: Path, en_small: Path, model: LoadedModel, speech: str, count: int
+    shared_data: SharedData, en_small: Path, model: LoadedModel, speech: str, count: int
 ) -> None:
-    utterances = read_manifest(shared_dir / speech / "manifest.jsonl")
+    utterances = read_manifest(shared_data(f"data/{speech}") / "manifest.jsonl")
     assert len(utterances) == count
     different, worst = compare(en_small, read_model_config(en_small), model, utterances)
     assert different <= 0.01 * count
@@ -163,9 +164,9 @@ def text_of(decoder: AnyUtteranceDecoder[S], log_probs_TV: LogProbs) -> str:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("speech", "count"), [("dev-librispeech", 118), ("dev-l2", 400)])
 def test_the_dev_sets_decode_as_in_python(
-    shared_dir: Path, en_small: Path, model: LoadedModel, speech: str, count: int
+    shared_data: SharedData, en_small: Path, model: LoadedModel, speech: str, count: int
 ) -> None:
-    utterances = read_manifest(shared_dir / speech / "manifest.jsonl")
+    utterances = read_manifest(shared_data(f"data/{speech}") / "manifest.jsonl")
     assert len(utterances) == count
     recordings = record(model, utterances, chunk_ms=640, batch=8)
     compared = compare_with_python(en_small, read_model_config(en_small), recordings)

@@ -209,9 +209,6 @@ def test_the_command_imports_what_came(
 
 
 @pytest.fixture
-def nemo_file(shared_dir: Path) -> Path:
-    """A checkpoint saved by NeMo itself; tests that need it skip where it is missing."""
-    files = sorted((shared_dir.parent / "fixtures" / "nemo").glob("*.nemo"))
-    if not files:
-        pytest.skip("no checkpoints in shared/fixtures/nemo beside the checkout")
-    return files[0]
+def nemo_file(nemo_dir: Path) -> Path:
+    """A checkpoint saved by NeMo itself."""
+    return nemo_dir / "A.nemo"

@@ -25,6 +25,7 @@ from streamasr.manifest import Utterance, read_manifest
 from streamasr.protocol.messages import Start
 from streamasr.recognition.local import transcribe_file
 from streamasr.recognition.model import LoadedModel, load_model
+from tests.conftest import SharedData
 from tests.recognition.tiny import final_text
 
 STREAMING_TOLERANCE = 1e-4
@@ -171,9 +172,9 @@ def test_the_graph_writes_the_text_of_exact_arithmetic(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", ["dev-librispeech", "dev-l2"])
 def test_the_graph_writes_the_text_of_exact_arithmetic_for_every_dev_utterance(
-    encoder: Encoder, pytorch: LoadedModel, graph: LoadedModel, shared_dir: Path, name: str
+    encoder: Encoder, pytorch: LoadedModel, graph: LoadedModel, shared_data: SharedData, name: str
 ) -> None:
     """Rounding could exchange two texts only where their scores are closer than it moves them."""
-    clips = read_manifest(shared_dir / name / "manifest.jsonl")
+    clips = read_manifest(shared_data(f"data/{name}") / "manifest.jsonl")
     exact = replace(pytorch, encoder=ExactEncoder(encoder))
     assert transcribe(graph, clips) == transcribe(exact, clips)

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,21 @@ from tests.training.beeping import recipe, rows_without_chance
 
 COMMAND = "import sys; from streamasr.cli import main; sys.exit(main(sys.argv[1:]))"
 LIMIT_S = 90.0
+KILLED_AT = """
+import os, signal
+from streamasr.training.monitoring.events import StepReport
+from streamasr.training.trainer import Trainer
+
+emit = Trainer._emit
+
+def emit_and_die(self, event):
+    emit(self, event)
+    if isinstance(event, StepReport) and event.step == {step}:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Trainer._emit = emit_and_die
+"""
+"""Kills the process as soon as it has reported the step, however fast the machine is."""
 
 
 def arguments(recipe_file: Path, out: Path) -> list[str]:
@@ -65,14 +80,11 @@ def test_a_run_that_was_killed_resumes_to_the_same_curve(beep_manifest: Path, tm
     subprocess.run([*run, *arguments(file, tmp_path / "whole")], check=True, timeout=LIMIT_S)
 
     out = tmp_path / "killed"
-    process = subprocess.Popen([*run, *arguments(file, out)])
-    give_up = time.monotonic() + LIMIT_S
-    while not list(out.glob("checkpoints/step-*[2-9]0.pt")) and time.monotonic() < give_up:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    reached = weights(out)["step"]
-    assert 20 <= reached < 60, "it was to be killed in the middle"
+    killed = [sys.executable, "-c", KILLED_AT.format(step=25) + COMMAND.replace("; ", "\n")]
+    process = subprocess.run([*killed, *arguments(file, out)], check=False, timeout=LIMIT_S)
+    assert process.returncode == -signal.SIGKILL
+    assert weights(out)["step"] == 20
+    assert list(curve(out)) == [5, 10, 15, 20, 25]
     subprocess.run([*run, *arguments(file, out)], check=True, timeout=LIMIT_S)
 
     whole, resumed = curve(tmp_path / "whole"), curve(out)
@@ -91,17 +103,10 @@ def test_torchrun_starts_a_failed_process_anew_and_it_goes_on(beep_manifest: Pat
     config = replace(config, data=replace(config.data, dev_manifests=()))
     file, out, died = saved(config, tmp_path / "recipe.toml"), tmp_path / "run", tmp_path / "died"
     script = tmp_path / "train.py"
-    # Killed by itself once there is a checkpoint of step 10 or later, the first time only.
-    script.write_text(
-        "import os, pathlib, signal, sys, threading, time\n"
-        "def die():\n"
-        f"    while not list(pathlib.Path({str(out)!r}).glob('checkpoints/step-*[1-9][05].pt')):\n"
-        "        time.sleep(0.02)\n"
-        f"    pathlib.Path({str(died)!r}).touch()\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"if not pathlib.Path({str(died)!r}).exists():\n"
-        "    threading.Thread(target=die, daemon=True).start()\n" + COMMAND.replace("; ", "\n")
-    )
+    # It kills itself the first time only.
+    dies = f"import pathlib\n\ndied = pathlib.Path({str(died)!r})\nif not died.exists():\n    died.touch()\n"
+    dies += textwrap.indent(KILLED_AT.format(step=15), "    ")
+    script.write_text(dies + COMMAND.replace("; ", "\n"))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
     launch += ["--max-restarts", "2", str(script)]
     subprocess.run(

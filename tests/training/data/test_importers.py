@@ -14,6 +14,7 @@ from streamasr.manifest import read_manifest
 from streamasr.training.data.importers import DATASETS, importer
 from streamasr.training.data.importers.layout import Selection
 from streamasr.training.data.importers.manifest_writer import ImportResult, relative_to_folder, write_manifest
+from tests.conftest import SharedData
 from tests.training.data import trees
 
 
@@ -127,10 +128,8 @@ def test_fsdd_has_two_ways_to_split(tmp_path: Path, flat: bool, suffix: str) -> 
         run("fsdd", source, tmp_path / "none.jsonl", only_speakers=("nobody",))
 
 
-def test_the_whole_of_fsdd(tmp_path: Path, shared_dir: Path) -> None:
-    source = shared_dir / "fsdd" / "audio"
-    if not source.is_dir():
-        pytest.skip("no shared/data/fsdd beside the checkout")
+def test_the_whole_of_fsdd(tmp_path: Path, shared_data: SharedData) -> None:
+    source = shared_data("data/fsdd") / "audio"
     test, _ = run("fsdd", source, tmp_path / "test.jsonl", split="test")
     train, imported = run("fsdd", source, tmp_path / "train.jsonl", split="train")
     assert len(test) == 300
