@@ -54,7 +54,7 @@ ERROR_CODES: dict[str, ErrorCode] = {
 
 WARNING_CODES: dict[str, str] = {
     "backlog": "recognition is behind the audio; the server stops reading until it has caught up",
-    "shutting_down": "the server is shutting down: finals and `done` follow for the audio it has read",
+    "shutting_down": "the server is shutting down; finals and `done` follow for audio already read",
 }
 """The ``code`` of a ``warning`` message to its meaning."""
 
