@@ -44,7 +44,7 @@ endif
 test: check ## the checks, and every test but the slow ones, WORKERS (default 2) test files at a time
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
-test-all: check ## the checks and all tests
+test-all: check ## the checks and all tests, slow ones included: hours on two cores
 	$(BIN)/python -m pytest $(ARGS)
 
 check: install ## style, types and the direction of imports

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from streamasr import __version__
 from streamasr.cli import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PROJECT_PAGES = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
+PAGES = [*DOCUMENTS, *PROJECT_PAGES]
 MODEL_CARDS = sorted((ROOT / "models").glob("*/README.md"))
 RESULTS = sorted((ROOT / "benchmarks").rglob("*.md"))
 TEXT = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
@@ -90,7 +93,7 @@ def test_every_command_has_a_line_in_the_overview(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize(
-    "path", [*DOCUMENTS, *MODEL_CARDS, *RESULTS], ids=lambda path: str(path.relative_to(ROOT))
+    "path", [*PAGES, *MODEL_CARDS, *RESULTS], ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_relative_links_resolve(path: Path) -> None:
     prose = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -110,22 +113,40 @@ def prose_of(path: Path) -> str:
     return re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", [*DOCUMENTS, *MODEL_CARDS], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*PAGES, *MODEL_CARDS], ids=lambda path: str(path.relative_to(ROOT)))
 def test_anchors_of_links_are_headings(path: Path) -> None:
     links = re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", prose_of(path))
     targets = [(path.parent / name if name else path, anchor) for name, anchor in links]
     assert [(t.name, anchor) for t, anchor in targets if t.exists() and anchor not in headings(t)] == []
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_lines_and_tables_fit_a_terminal(path: Path) -> None:
     assert [line for line in prose_of(path).splitlines() if len(line) > MAX_COLUMNS] == []
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_documents_are_short(path: Path) -> None:
     limit = README_LINES if path.name == "README.md" else DOCUMENT_LINES
     assert len(path.read_text(encoding="utf-8").splitlines()) <= limit
+
+
+def test_contributing_names_files_and_targets_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"`([^`\s]+)`", text)
+    paths = {word for word in quoted if "/" in word and "<" not in word and not word.startswith(("..", "/"))}
+    assert len(paths) > 30
+    assert {path for path in paths if not (ROOT / path).exists()} == set()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"make ([a-z-]+)", text))
+    assert {"install", "check", "test", "test-all"} <= targets
+    assert {target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)} == set()
+
+
+def test_the_changelog_has_the_version_of_the_package() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    assert re.fullmatch(rf"{re.escape(__version__)} – \d{{4}}-\d\d-\d\d", headings[1])
 
 
 def test_pictures_are_small_and_need_no_web() -> None:
