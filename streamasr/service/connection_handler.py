@@ -72,6 +72,7 @@ class ConnectionHandler:
         self._session: SessionInterface | None = None
         self._backlog_warned = False
         self._draining = False
+        self._ending_with: Error | None = None
 
     async def run(self) -> None:
         """Run the connection; returns when the socket is closed or closing."""
@@ -110,7 +111,7 @@ class ConnectionHandler:
             self._outbox.close()
             return
         except StreamasrError as error:
-            self._fail(error)
+            self._finish_and_fail(error)
         except Exception:
             fields = {"session": self._session_metrics.session}
             logger.exception("conversation_failed", extra={"fields": fields})
@@ -119,7 +120,8 @@ class ConnectionHandler:
             async for _ in self._socket:
                 pass
         except ConnectionClosed:
-            return
+            pass
+        self._outbox.close()
 
     async def _receive(self) -> None:
         start_by = self._loop.time() + self._config.start_timeout_s
@@ -217,7 +219,9 @@ class ConnectionHandler:
         self._loop.call_soon_threadsafe(self._resumed.set)
 
     def _deliver(self, message: ServerMessage, emitted_at: float) -> None:
-        if isinstance(message, (Done, Error)):
+        if isinstance(message, Done) and self._ending_with is not None:
+            self._fail_with(self._ending_with)
+        elif isinstance(message, (Done, Error)):
             self._outbox.put_last(message, emitted_at)
         elif not self._outbox.put(message, emitted_at):
             text = (
@@ -225,13 +229,21 @@ class ConnectionHandler:
             )
             self._fail(ProtocolError(text, code="slow_reader"), drop_waiting=True)
 
+    def _finish_and_fail(self, error: StreamasrError) -> None:
+        """End the session with an error message, after the finals of the audio received so far."""
+        if self._session is None:
+            self._fail(error)
+            return
+        self._ending_with = _error_message(error)
+        self._session.stop()
+
     def _fail(self, error: StreamasrError, *, drop_waiting: bool = False) -> None:
         """End the session with an error message, sent after the queued messages unless they are dropped."""
+        self._fail_with(_error_message(error), drop_waiting=drop_waiting)
+
+    def _fail_with(self, message: Error, *, drop_waiting: bool = False) -> None:
         if self._session is not None:
             self._session.abort()
-        message = Error(
-            code=error.code, message=error.message, fault=error.fault, retry_after_ms=error.retry_after_ms
-        )
         self._outbox.put_last(message, time.monotonic(), drop_waiting=drop_waiting)
 
     async def _write(self) -> None:
@@ -261,6 +273,12 @@ class ConnectionHandler:
             self._socket.transport.abort()
             return False
         return True
+
+
+def _error_message(error: StreamasrError) -> Error:
+    return Error(
+        code=error.code, message=error.message, fault=error.fault, retry_after_ms=error.retry_after_ms
+    )
 
 
 def _peer(socket: Socket) -> str:

@@ -182,3 +182,24 @@ async def refused_four_times(daemon: Daemon) -> None:
             assert error.retry_after_ms is not None
             await client.wait_closed()
             assert client.close_code == 1013
+
+
+async def test_what_was_heard_before_an_invalid_message_is_finished(
+    daemon: Daemon, expected: list[str]
+) -> None:
+    """The finals come first, whatever the mistake was; then the error, then the close."""
+    cases: list[tuple[str | bytes, str]] = [
+        (bytes(2_000_000), "message_too_big"),
+        ("not JSON", "bad_message"),
+        ('{"type":"start"}', "out_of_order"),
+        ('{"type":"configure","hotwords":3}', "bad_message"),
+    ]
+    for sent, code in cases:
+        async with open_stream(daemon.url) as stream:
+            await stream.send(VOICES[0])
+            await stream.socket.send(sent)
+            messages = await stream.all_messages()
+        error = messages[-1]
+        assert isinstance(error, Error)
+        assert error.code == code
+        assert stream.text == expected[0]

@@ -26,6 +26,10 @@ class FakeSession:
         self.backlog_ms = 0
         self.stopped = False
         self.aborted = False
+        self.last_words: tuple[ServerMessage, ...] = ()
+        """Emitted on ``stop``, before ``done``."""
+        self.held_back = False
+        """Whether ``stop`` emits nothing, as while recognition is behind."""
         self.ready = Ready(session=name, sample_rate=start.sample_rate, latency_ms=640, model="fake")
 
     def feed(self, data: bytes) -> None:
@@ -42,7 +46,13 @@ class FakeSession:
         self.hotwords = tuple(hotwords)
 
     def stop(self) -> None:
+        if self.stopped:
+            return
         self.stopped = True
+        if self.held_back:
+            return
+        for message in self.last_words:
+            self.emit(message)
         self.emit(Done(audio_ms=len(self.audio) * 1_000 // (2 * self.start.sample_rate)))
 
     def abort(self) -> None:

@@ -122,6 +122,65 @@ async def test_messages_before_an_error_are_delivered(launch: Launch) -> None:
     assert isinstance(messages[-1], Error)
 
 
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"odd", "bad_audio"),
+        (bytes(5_000), "message_too_big"),
+        ("x" * 5_000, "message_too_big"),
+        ('{"type":"start"}', "out_of_order"),
+        ("{", "bad_message"),
+        ('{"type":"configure","hotwords":[{"text":""}]}', "bad_message"),
+        (None, "idle_timeout"),
+    ],
+)
+async def test_audio_before_a_clients_error_is_finished_first(
+    launch: Launch, sent: str | bytes | None, code: str
+) -> None:
+    harness = await launch(limits=Limits(audio_bytes=4_096, message_bytes=4_096), idle_timeout_s=0.5)
+    client = await harness.session()
+    session = harness.engine.sessions[0]
+    session.last_words = (final(0), final(1))
+    await client.send(b"abcd")
+    if sent is not None:
+        await client.send(sent)
+    *finals, error = await client.rest()
+    assert finals == [final(0), final(1)]
+    assert isinstance(error, Error)
+    assert error.code == code
+    assert await client.close_code() == ERROR_CODES[code].close
+    assert session.audio == b"abcd"
+
+
+async def test_audio_after_stop_does_not_lose_the_last_words(launch: Launch) -> None:
+    harness = await launch()
+    client = await harness.session()
+    session = harness.engine.sessions[0]
+    session.held_back = True
+    await client.send(Stop())
+    await client.send(b"late")
+    await asyncio.wait_for(await client.socket.ping(), 5)
+    session.emit(final(0))
+    session.emit(Done(audio_ms=0))
+    first, error = await client.rest()
+    assert first == final(0)
+    assert isinstance(error, Error)
+    assert error.code == "out_of_order"
+
+
+async def test_a_client_that_leaves_after_its_error_frees_its_session(launch: Launch) -> None:
+    harness = await launch()
+    client = await harness.session()
+    session = harness.engine.sessions[0]
+    session.held_back = True
+    await client.send("{")
+    await asyncio.wait_for(await client.socket.ping(), 5)
+    client.socket.transport.abort()
+    async with asyncio.timeout(5):
+        await harness.server.drain()
+    assert session.aborted
+
+
 async def test_an_engine_error_ends_the_session(launch: Launch) -> None:
     harness = await launch()
     client = await harness.session()
