@@ -85,9 +85,9 @@ class Engine:
             return session
 
     @property
-    def heartbeat(self) -> float:
-        """``time.monotonic()`` of the worker's last turn; idle, it turns every ``heartbeat_interval_s``."""
-        return self._scheduler.heartbeat
+    def last_heartbeat(self) -> float:
+        """``time.monotonic()`` when the worker last asked for work; idle, it asks every ``heartbeat_interval_s``."""
+        return self._scheduler.last_heartbeat
 
     @property
     def alive(self) -> bool:

@@ -72,7 +72,7 @@ class Scheduler:
         self._high = ms_to_samples(config.high_backlog_ms, sample_rate)
         self._low = ms_to_samples(config.low_backlog_ms, sample_rate)
         self._hard = ms_to_samples(config.hard_backlog_ms, sample_rate)
-        self.heartbeat = clock()
+        self.last_heartbeat = clock()
         """The clock's seconds when the worker last came to ask for work."""
 
     def admit(self, session_id: str, chunk_frames: int, queue: ChunkQueue) -> QueuedSession:
@@ -158,7 +158,7 @@ class Scheduler:
         """
         with self._changed:
             while True:
-                self.heartbeat = self._clock()
+                self.last_heartbeat = self._clock()
                 if self._closed:
                     return None
                 if self._ready:

@@ -103,7 +103,7 @@ async def _feed_watchdog(notifier: Notifier, engine: EngineInterface) -> None:
         interval_s = min(interval_s, limit_s / _PINGS_PER_WATCHDOG_INTERVAL)
     while True:
         if limit_s is not None:
-            silent_s = time.monotonic() - engine.heartbeat
+            silent_s = time.monotonic() - engine.last_heartbeat
             if engine.alive and silent_s < limit_s:
                 notifier.send(WATCHDOG=1)
             else:

@@ -77,7 +77,7 @@ class HttpHandler:
 
     def healthy(self) -> bool:
         """Whether the engine's worker is running and has sent a heartbeat within ``stalled_s``."""
-        silent_s = time.monotonic() - self._engine.heartbeat
+        silent_s = time.monotonic() - self._engine.last_heartbeat
         return self._engine.alive and silent_s < self._config.stalled_s
 
     def _route(self, path: str, request: Request) -> Response:

@@ -51,7 +51,7 @@ class EngineInterface(Protocol):
     """Sessions that share one worker thread, which calls their sinks."""
 
     @property
-    def heartbeat(self) -> float:
+    def last_heartbeat(self) -> float:
         """``time.monotonic()`` when the worker last asked for work."""
 
     @property

@@ -180,7 +180,7 @@ def test_the_heart_beats_when_the_worker_asks_for_work(scheduler: Scheduler, clo
     scheduler.append(_admit(scheduler, "a"), _ms(CHUNK))
     clock.now = 42.0
     _batch(scheduler)
-    assert scheduler.heartbeat == 42.0
+    assert scheduler.last_heartbeat == 42.0
 
 
 def test_the_heart_beats_while_there_is_no_work() -> None:
@@ -194,7 +194,7 @@ def test_the_heart_beats_while_there_is_no_work() -> None:
 
     scheduler = Scheduler(EngineConfig(heartbeat_interval_s=0.001), RATE, clock)
     assert scheduler.next_batch() is None
-    assert scheduler.heartbeat == 4.0
+    assert scheduler.last_heartbeat == 4.0
 
 
 def test_statistics_add_up(scheduler: Scheduler, clock: _Clock) -> None:

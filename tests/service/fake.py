@@ -71,7 +71,7 @@ class FakeEngine:
         self.max_sessions = max_sessions
         self.sessions: list[FakeSession] = []
         self.congested = False
-        self.heartbeat = time.monotonic()
+        self.last_heartbeat = time.monotonic()
         self.alive = True
         self.closed = False
 

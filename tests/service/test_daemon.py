@@ -74,7 +74,7 @@ async def test_the_daemon_reports_its_states_to_systemd(manager: socket.socket) 
 async def test_a_stalled_engine_gets_no_watchdog_pings(manager: socket.socket) -> None:
     environment = {"NOTIFY_SOCKET": str(manager.getsockname()), "WATCHDOG_USEC": "1000000"}
     engine = FakeEngine()
-    engine.heartbeat -= 2
+    engine.last_heartbeat -= 2
     run = Run(ServerConfig(port=0), engine, environment)
     server = await run.ready()
     async with connect(server.stream_url, proxy=None):

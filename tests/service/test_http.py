@@ -74,9 +74,9 @@ async def test_health_depends_on_the_engine(launch: Launch) -> None:
     engine = FakeEngine()
     harness = await launch(engine)
     assert (await request(harness, "/health"))[0] == 200
-    engine.heartbeat = time.monotonic() - 31
+    engine.last_heartbeat = time.monotonic() - 31
     assert (await request(harness, "/health"))[0] == 503
-    engine.heartbeat, engine.alive = time.monotonic(), False
+    engine.last_heartbeat, engine.alive = time.monotonic(), False
     assert (await request(harness, "/health"))[0] == 503
     assert (await request(harness, "/ready"))[0] == 503
 

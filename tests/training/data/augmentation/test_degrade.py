@@ -39,7 +39,7 @@ def noise(tmp_path: Path) -> Path:
     return folder_of(tmp_path / "noise", {"hiss": np.random.default_rng(1).normal(0, 0.2, SAMPLE_RATE // 2)})
 
 
-def heard(manifest: Path) -> list[np.ndarray]:
+def read_audio_files(manifest: Path) -> list[np.ndarray]:
     return [soundfile.read(utterance.audio, dtype="float32")[0] for utterance in read_manifest(manifest)]
 
 
@@ -47,7 +47,7 @@ def heard(manifest: Path) -> list[np.ndarray]:
 def test_noise_comes_at_the_ratio_asked_for(tones: Path, noise: Path, tmp_path: Path, snr_db: float) -> None:
     made = degrade(tones, tmp_path / "out", Condition(snr_db=snr_db), noise=noise)
     assert [utterance.text for utterance in read_manifest(made)] == ["a", "b"]
-    for clean_S, noisy_S in zip(heard(tones), heard(made), strict=True):
+    for clean_S, noisy_S in zip(read_audio_files(tones), read_audio_files(made), strict=True):
         assert len(noisy_S) == len(clean_S)
         ratio = np.mean(clean_S**2) / np.mean((noisy_S - clean_S) ** 2)
         assert 10 * np.log10(ratio) == pytest.approx(snr_db, abs=0.3)
@@ -56,16 +56,18 @@ def test_noise_comes_at_the_ratio_asked_for(tones: Path, noise: Path, tmp_path: 
 
 def test_the_same_seed_gives_the_same_copies(tones: Path, noise: Path, tmp_path: Path) -> None:
     hard = Condition(rt60_seconds=0.4, snr_db=5.0, codec="g711-mu", gain_db=-6.0)
-    one, other = (heard(degrade(tones, tmp_path / name, hard, noise=noise)) for name in ("one", "other"))
+    one, other = (
+        read_audio_files(degrade(tones, tmp_path / name, hard, noise=noise)) for name in ("one", "other")
+    )
     for first_S, second_S in zip(one, other, strict=True):
         np.testing.assert_array_equal(first_S, second_S)
         assert len(first_S) == 2 * SAMPLE_RATE
 
 
 def test_a_gain_is_a_gain_and_never_clips(tones: Path, tmp_path: Path) -> None:
-    quiet = heard(degrade(tones, tmp_path / "quiet", Condition(gain_db=-20.0)))[0]
+    quiet = read_audio_files(degrade(tones, tmp_path / "quiet", Condition(gain_db=-20.0)))[0]
     assert np.abs(quiet).max() == pytest.approx(0.01, rel=0.02)
-    loud = heard(degrade(tones, tmp_path / "loud", Condition(gain_db=40.0)))[0]
+    loud = read_audio_files(degrade(tones, tmp_path / "loud", Condition(gain_db=40.0)))[0]
     assert np.abs(loud).max() == pytest.approx(1.0, rel=0.01)
     assert np.corrcoef(loud, quiet)[0, 1] > 0.999
 
