@@ -32,7 +32,7 @@ import torch
 
 from streamasr.evaluation.evaluate import describe_machine
 from streamasr.recognition import resolve_model
-from streamasr.report.card import measured_block
+from streamasr.report.card import measured_block, write_card
 from streamasr.report.results import Evaluation
 from streamasr.toml import from_mapping
 
@@ -41,6 +41,8 @@ FOLDER = ROOT / "benchmarks" / "results"
 MODEL = "en-small"
 MODEL_FILES = ("config.toml", "tokens.txt", "model.safetensors", "lm.bin", "unigrams.txt")
 """The files that decide what the model recognises; the digest covers them."""
+FIGURES_BEGIN, FIGURES_END = "<!-- figures -->", "<!-- /figures -->"
+"""Marks of the table in the README."""
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 """Instruction sets that change the speed of the encoder."""
 
@@ -281,11 +283,56 @@ def render(content: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def readme_figures() -> str:
+    """The README's table of figures, from the result ``peers``."""
+    content = read("peers")
+    evaluations = [from_mapping(Evaluation, content["outputs"][place]["figures"]) for place in (0, 2)]
+    ours = [evaluation.measurements[0] for evaluation in evaluations]
+    theirs = [content["outputs"][place]["figures"] for place in (1, 3)]
+    rows = [
+        f"| WER, read books | {100 * ours[0].wer.value:.1f} % | {100 * theirs[0]['wer']['value']:.1f} % |",
+        f"| WER, language learners, many of them children | {100 * ours[1].wer.value:.1f} % "
+        f"| {100 * theirs[1]['wer']['value']:.1f} % |",
+        f"| CPU seconds per second of audio | {ours[0].cpu:.2f} | {theirs[0]['rtf']['value']:.2f} |",
+    ]
+    about = (
+        "WER (word error rate) is measured on speakers who are not in the training data. Both recognisers got the "
+        f"same files on the same machine: {content['machine'].split(' (')[0]}."
+    )
+    return "\n".join(
+        [
+            f"| | {MODEL}, 640 ms chunks | PocketSphinx |",
+            "|---|---|---|",
+            *rows,
+            "",
+            textwrap.fill(f"{about} [All figures](benchmarks/results).", 100, break_long_words=False),
+        ]
+    )
+
+
+def write_readme() -> None:
+    """Renew the figures between the README's marks."""
+    path = ROOT / "README.md"
+    before, _, rest = path.read_text(encoding="utf-8").partition(FIGURES_BEGIN)
+    _, _, after = rest.partition(FIGURES_END)
+    path.write_text(f"{before}{FIGURES_BEGIN}\n{readme_figures()}\n{FIGURES_END}{after}", encoding="utf-8")
+
+
+def read(name: str) -> dict[str, Any]:
+    """The content of a result's JSON file."""
+    content: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return content
+
+
 def write(name: str, content: dict[str, Any]) -> None:
-    """Write a result's two files."""
+    """Write a result's two files, and what quotes them."""
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")
     (FOLDER / f"{name}.md").write_text(render(content), encoding="utf-8")
+    if name == "peers":
+        write_readme()
+    elif name == MODEL:
+        write_card(resolve_model(MODEL), [from_mapping(Evaluation, content["outputs"][0]["figures"])], MODEL)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,74 @@
+"""Check that benchmarks/results states its origin, is of the packaged model, and is quoted correctly."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks.make_results import (
+    FIGURES_BEGIN,
+    FIGURES_END,
+    MODEL,
+    RESULTS,
+    model_digest,
+    read,
+    readme_figures,
+    render,
+)
+from streamasr.recognition import resolve_model
+from streamasr.report.card import measured_block
+from streamasr.report.results import Evaluation
+from streamasr.toml import from_mapping
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "benchmarks" / "results"
+PAGES = sorted(FOLDER.glob("*.md"))
+GENERATED = sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_states_commit_model_machine_date_and_command(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for field in ("commit", "model", "machine", "date"):
+        assert re.search(rf"^\| {field} \| \S", text, re.MULTILINE), field
+    assert re.search(r"^\| date \| \d{4}-\d\d-\d\d \|$", text, re.MULTILINE)
+    assert re.search(r"^```sh\n(python|streamasr) ", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_a_page_shows_what_its_figures_file_holds(name: str) -> None:
+    assert name in RESULTS
+    assert (FOLDER / f"{name}.md").read_text(encoding="utf-8") == render(read(name))
+
+
+@pytest.mark.parametrize("name", [name for name in GENERATED if RESULTS[name].model])
+def test_figures_are_of_the_packaged_model(name: str) -> None:
+    assert read(name)["model"] == f"{MODEL} {model_digest(resolve_model(MODEL))}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_names_a_commit_of_this_repository(page: Path) -> None:
+    shallow = subprocess.run(
+        ["git", "rev-parse", "--is-shallow-repository"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if shallow.stdout.strip() != "false":
+        pytest.skip("no complete git history here; a full clone of the repository has it")
+    row = re.search(r"^\| commit \| (.*) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert row is not None
+    commits = re.findall(r"\b[0-9a-f]{7,10}\b", row[1])
+    assert commits
+    for commit in commits:
+        subprocess.run(["git", "merge-base", "--is-ancestor", commit, "HEAD"], cwd=ROOT, check=True)
+
+
+def test_the_readme_quotes_the_results() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    quoted = text[text.index(FIGURES_BEGIN) + len(FIGURES_BEGIN) : text.index(FIGURES_END)].strip("\n")
+    assert quoted == readme_figures()
+
+
+def test_the_model_card_quotes_the_results() -> None:
+    folder = resolve_model(MODEL)
+    evaluation = from_mapping(Evaluation, read(MODEL)["outputs"][0]["figures"])
+    assert measured_block(folder, [evaluation]) in (folder / "README.md").read_text(encoding="utf-8")
