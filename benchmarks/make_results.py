@@ -39,8 +39,8 @@ from streamasr.toml import from_mapping
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "benchmarks" / "results"
 MODEL = "en-small"
-MODEL_FILES = ("config.toml", "tokens.txt", "model.safetensors", "lm.bin", "unigrams.txt")
-"""The files that decide what the model recognises; the digest covers them."""
+MODEL_FILES = ("tokens.txt", "model.safetensors", "lm.bin", "unigrams.txt")
+"""The weights and word lists; the digest covers them."""
 FIGURES_BEGIN, FIGURES_END = "<!-- figures -->", "<!-- /figures -->"
 """Marks of the table in the README."""
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
@@ -191,7 +191,7 @@ RESULTS: dict[str, Result] = {
 
 
 def model_digest(folder: Path) -> str:
-    """The first 12 hexadecimal digits of SHA-256 over the files that decide what a model recognises."""
+    """The first 12 hexadecimal digits of SHA-256 over the weights and word lists of a model."""
     digest = hashlib.sha256()
     for name in MODEL_FILES:
         path = folder / name
