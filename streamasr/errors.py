@@ -1,4 +1,4 @@
-"""Every error streamasr raises on purpose. Each says whose fault it was, and what would be right."""
+"""Define the errors that streamasr raises. Each says whose fault it is, and what would be right."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ Fault = Literal["client", "server"]
 
 
 class StreamasrError(Exception):
-    """Base class.
+    """The base class of all errors.
 
     Attributes:
-        code: a stable, lower-case identifier that goes over the wire (``bad_audio``, ``overloaded`` …).
+        code: a stable, lower-case identifier that is sent over the wire (``bad_audio``, ``overloaded`` …).
         message: one sentence for a person: what was wrong and what would be right.
-        fault: who must change something, the ``client`` or the ``server``.
-        retry_after_ms: when trying again may help, in milliseconds; ``None`` where it will not.
+        fault: whose fault it is, the ``client``'s or the ``server``'s.
+        retry_after_ms: when a retry may help, in milliseconds; ``None`` if it will not.
     """
 
     code: str = "internal"
@@ -29,28 +29,28 @@ class StreamasrError(Exception):
 
 
 class ProtocolError(StreamasrError):
-    """The client sent something the protocol does not allow."""
+    """The client sent something that the protocol does not allow."""
 
     code = "bad_message"
     fault: Fault = "client"
 
 
 class AudioError(StreamasrError):
-    """The audio bytes cannot be what the session said they are."""
+    """The audio does not have the format that the session declared."""
 
     code = "bad_audio"
     fault: Fault = "client"
 
 
 class OverloadedError(StreamasrError):
-    """No room for this now; ``retry_after_ms`` says when to come back."""
+    """There is no capacity now; ``retry_after_ms`` says when to try again."""
 
     code = "overloaded"
     fault: Fault = "server"
 
 
 class EngineError(StreamasrError):
-    """A step of the engine failed; the sessions that were in it end, the engine goes on."""
+    """A step of the engine failed; the sessions in it end, the engine continues."""
 
     code = "engine_failed"
     fault: Fault = "server"
@@ -78,6 +78,6 @@ class DataError(StreamasrError, ValueError):
 
 
 class TrainingError(StreamasrError):
-    """Training cannot go on; the message says why and what to change."""
+    """Training cannot continue; the message says why and what to change."""
 
     code = "training_failed"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Count = TypeVar("Count", int, "Tensor")
-"""A number, or one for every row."""
+"""A number, or a tensor with one number for each row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,23 +25,23 @@ class Framing:
     """The arithmetic of one front end before one encoder."""
 
     sample_rate: int
-    """Samples a second."""
+    """Samples per second."""
     hop: int
     """Samples between two mel frames."""
     subsampling: int
-    """Mel frames for one encoder frame."""
+    """Mel frames per encoder frame."""
     left_padding_frames: int
-    """Mel frames that the encoder looks for before a stream's first one."""
+    """Mel frames of padding before a stream's first one."""
     left_padding_samples: int
-    """Samples that a stream's first chunk lacks."""
+    """Samples of padding before a stream's first one; its first chunk is shorter by them."""
     right_padding_samples: int
-    """Samples that the front end makes up behind a stream's end."""
+    """Samples of padding after a stream's end."""
     unit: int
-    """Samples in whole numbers of which streams end …"""
+    """A stream's length is a whole number of units of this many samples."""
     rounds_up: bool
-    """… completed with silence to a whole one, or without the rest."""
+    """Whether silence completes the last unit; otherwise the rest is dropped."""
     sample_delay: int
-    """Samples by which an encoder frame lags the sound in the middle of what it sees without attention."""
+    """Samples from the middle of an encoder frame's receptive field, without attention, to the frame."""
 
     @property
     def frame_samples(self) -> int:
@@ -59,16 +59,16 @@ class Framing:
         return (samples + spare) // self.unit * (self.unit // self.hop)
 
     def completed(self, samples: Count) -> Count:
-        """So many samples of an utterance, and the silence that completes them to whole units."""
+        """The length of an utterance of ``samples`` samples with the silence that completes its last unit."""
         return (samples + self.unit - 1) // self.unit * self.unit if self.rounds_up else samples
 
     def mel_frames(self, samples: Count) -> Count:
-        """Mel frames of a whole utterance of so many samples; none where it has no sample."""
+        """Mel frames of a whole utterance of ``samples`` samples; 0 if it is empty."""
         frames = self.padded_mel_frames(samples + (self.left_padding_samples + self.right_padding_samples))
         return (frames - self.left_padding_frames) * (samples > 0)
 
     def encoder_frames(self, mel_frames: Count) -> Count:
-        """Encoder frames of a whole utterance of so many mel frames."""
+        """Encoder frames of a whole utterance of ``mel_frames`` mel frames."""
         return (
             (mel_frames + self.left_padding_frames + self.subsampling - 1)
             // self.subsampling
@@ -80,7 +80,7 @@ def framing_of(frontend: AnyFrontendConfig, encoder: EncoderConfig) -> Framing:
     """The arithmetic of ``frontend`` before ``encoder``."""
     left_padding_samples = (encoder.left_padding_frames + 1) * frontend.hop - frontend.lookahead_samples
     own_end = isinstance(frontend, NemoFrontendConfig)
-    # Mel frame m lies around sample hop * m - mel_delay; the middle of what encoder frame i sees, some frames back.
+    # Mel frame m is centred at sample hop * m - mel_delay; an encoder frame's receptive field ends at its last one.
     mel_delay = 0 if own_end else frontend.n_fft // 2 - frontend.hop
     frames_back = encoder.left_padding_frames or 1
     return Framing(
@@ -90,7 +90,7 @@ def framing_of(frontend: AnyFrontendConfig, encoder: EncoderConfig) -> Framing:
         left_padding_frames=encoder.left_padding_frames,
         left_padding_samples=left_padding_samples,
         right_padding_samples=frontend.right_padding_samples,
-        # An encoder without a lead has no notion of a part of a frame either.
+        # An encoder without left padding has whole frames only.
         unit=frontend.hop if encoder.left_padding_frames else frontend.hop * encoder.subsampling,
         rounds_up=not own_end,
         sample_delay=frames_back * frontend.hop + mel_delay + frontend.hop * encoder.subsampling // 2,

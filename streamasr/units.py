@@ -1,4 +1,4 @@
-"""Conversions between milliseconds, samples and frames. Audio time is counted in samples, never by a clock."""
+"""Convert between milliseconds and samples. Audio time is counted in samples, never by a clock."""
 
 from __future__ import annotations
 

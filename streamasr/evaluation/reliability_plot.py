@@ -1,4 +1,4 @@
-"""A reliability diagram as a stand-alone SVG: how often words are right that a model is so sure of."""
+"""Draw a reliability diagram as a stand-alone SVG: the share of right words at each confidence."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _COLOURS = ("#b07aa1", "#1f77b4")
 
 
 def reliability_svg(title: str, curves: Sequence[tuple[str, Reliability]]) -> str:
-    """Up to two curves over the diagonal on which perfectly calibrated confidences lie.
+    """Draw up to two curves over the diagonal of perfect calibration.
 
-    A dot is a bin; its area is in proportion to its words.
+    A dot is a bin; its area is proportional to its words.
     """
     width, height = _SIDE + 2 * _MARGIN, _SIDE + 2 * _MARGIN + _LEGEND
     parts = [

@@ -1,4 +1,4 @@
-"""Change single settings of a model folder's ``config.toml`` and leave every other character of it alone."""
+"""Change single settings of a model folder's ``config.toml`` and leave all other characters unchanged."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def write_settings(path: Path, table: str, values: Mapping[str, float | str]) ->
 
     Args:
         path: the ``config.toml``.
-        table: its name, for example ``decoder``; added at the end where it is missing.
-        values: what to set.
+        table: its name, for example ``decoder``; appended to the file if missing.
+        values: keys and values to set.
 
     Raises:
         ConfigError: the file is not a model's configuration, or would not be one afterwards.

@@ -1,4 +1,4 @@
-"""From a configuration to its front end. Knows the families, and nothing else."""
+"""Build the front end that a configuration describes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streamasr.frontend.nemo import NemoLogMel
 
 
 def build_frontend(config: AnyFrontendConfig) -> AnyFrontEnd:
-    """The front end of the family that ``config`` names."""
+    """Build the front end of the family that ``config`` names."""
     if isinstance(config, NemoFrontendConfig):
         return NemoLogMel(config)
     return LogMel(config)

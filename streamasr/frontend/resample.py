@@ -1,4 +1,4 @@
-"""Any sample rate to the model's, streaming. Knows no encoding and no session.
+"""Resample streams to the model's sample rate.
 
 Shape suffix: S samples.
 """
@@ -12,10 +12,10 @@ from streamasr.frontend.pcm import Samples
 
 
 class Resampler:
-    """One stream's resampler (soxr, high quality). Any split of the samples gives the same output.
+    """Resamples one stream with soxr, in high quality. Any split of the samples gives the same output.
 
-    soxr holds some 20 ms back until more comes or :meth:`flush` is called; its state is opaque and of fixed
-    size. Where both rates (in Hz) are equal the samples pass through.
+    soxr holds some 20 ms back until more samples come or :meth:`flush` is called. Its state is opaque and has a
+    fixed size. If both rates (in Hz) are equal, samples pass unchanged.
     """
 
     def __init__(self, source_rate: int, target_rate: int) -> None:
@@ -24,14 +24,14 @@ class Resampler:
             self._soxr = soxr.ResampleStream(source_rate, target_rate, 1, dtype="float32")
 
     def feed(self, samples_S: Samples) -> Samples:
-        """What can be said at the target rate after these samples; empty where none came in."""
+        """Return the samples at the target rate that are ready; none for empty input."""
         if self._soxr is None or not samples_S.size:
             return samples_S
         resampled_S: Samples = self._soxr.resample_chunk(samples_S)
         return resampled_S
 
     def flush(self) -> Samples:
-        """What was held back, ending the stream; the resampler is then as new."""
+        """End the stream: return the samples that were held back, and start afresh."""
         if self._soxr is None:
             return np.zeros(0, dtype=np.float32)
         rest_S: Samples = self._soxr.resample_chunk(np.zeros(0, dtype=np.float32), last=True)

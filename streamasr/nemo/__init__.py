@@ -1,1 +1,1 @@
-"""NeMo's checkpoints read without NeMo: the archive, its configuration, its weights; a model folder comes of them."""
+"""Import NeMo checkpoints without NeMo: convert archive, configuration and weights into a model folder."""

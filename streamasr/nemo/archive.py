@@ -1,7 +1,7 @@
-"""A ``.nemo`` file: a tar archive, plain or gzipped, of a configuration, weights and tokenizer files.
+"""Read a ``.nemo`` file: a tar archive, plain or gzipped, of a configuration, weights and tokenizer files.
 
-Nothing is unpacked to a path of the archive's choosing: single members are read, after all of them were looked at.
-Weights are read as tensors alone, no code in them runs. Knows no model.
+Nothing is unpacked to disk: single members are read, after all members have been checked. Weights are read as
+tensors only, without running any code in them.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ WEIGHTS_MEMBER = "model_weights.ckpt"
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveLimits:
-    """What an archive may hold at most; every limit can be set."""
+    """Limits of an archive's content."""
 
     members: int = 1_000
     """Files and folders."""
     total_bytes: int = 16 * 1024**3
     """All members together, unpacked."""
     small_bytes: int = 64 * 1024**2
-    """The configuration, and the tokenizer's model."""
+    """Size of the configuration and of the tokenizer's model, each."""
 
     def __post_init__(self) -> None:
         for name in ("members", "total_bytes", "small_bytes"):
@@ -54,7 +54,7 @@ class NemoArchive:
         limits: see :class:`ArchiveLimits`.
 
     Raises:
-        ModelError: a member is a link or a device, would escape, comes twice, or there is too much of them.
+        ModelError: a member is a link or a device, would escape, comes twice, or the archive exceeds a limit.
     """
 
     def __init__(self, tar: tarfile.TarFile, path: Path, limits: ArchiveLimits) -> None:
@@ -83,7 +83,7 @@ class NemoArchive:
             self._members[str(name)] = member
 
     def config(self) -> Mapping[str, Any]:
-        """The model's configuration as it stands.
+        """Read the model's configuration.
 
         Raises:
             ModelError: it is missing or no YAML table.
@@ -99,7 +99,7 @@ class NemoArchive:
         return MappingProxyType(config)
 
     def read(self, name: str) -> bytes:
-        """A small member's content.
+        """Read a small member.
 
         Raises:
             ModelError: it is missing, or larger than ``ArchiveLimits.small_bytes``.
@@ -112,7 +112,7 @@ class NemoArchive:
         return self._open(member).read()
 
     def weights(self) -> dict[str, Tensor]:
-        """The state dict, on the CPU.
+        """Read the state dict, on the CPU.
 
         Raises:
             ModelError: it is missing, holds anything but tensors, or unpacks to more than the limit.
@@ -158,7 +158,7 @@ class NemoArchive:
 
 @contextmanager
 def open_archive(path: Path, limits: ArchiveLimits) -> Iterator[NemoArchive]:
-    """The archive at ``path``, while the context lasts.
+    """Open the archive at ``path`` as a context manager.
 
     Raises:
         ModelError: no such file, no tar archive, cut short, or one that :class:`NemoArchive` refuses.

@@ -1,4 +1,4 @@
-"""From a ``.nemo`` file to a model folder that the daemon, the trainer and the exporter take."""
+"""Convert a ``.nemo`` file into a model folder for the daemon, the trainer and the exporter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FILTER_TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What came of an import."""
+    """The result of an import."""
 
     folder: Path
     config: ModelConfig
@@ -45,19 +45,19 @@ def import_nemo(
     language: str = "en",
     limits: ArchiveLimits | None = None,
 ) -> Imported:
-    """Make the model folder ``out`` of a checkpoint of NeMo, its weights in float32 as they are.
+    """Convert a NeMo checkpoint into the model folder ``out``, with unchanged float32 weights.
 
     Args:
         path: the ``.nemo`` file.
-        out: a folder that is not there yet, or is empty; it appears whole or not at all.
-        generation: of the front end; ``None`` for what the checkpoint's version tells.
-        name: of the model, by default the file's.
-        language: of the model.
-        limits: on the archive.
+        out: a new or empty folder; it is written completely or not at all.
+        generation: generation of the front end; by default that of the checkpoint's version.
+        name: the model's name; by default the file's.
+        language: the model's language.
+        limits: limits of the archive.
 
     Raises:
-        ModelError: the file is no such checkpoint, or has an option that is not supported.
-        ConfigError: ``out`` holds something already.
+        ModelError: the file is not such a checkpoint, or has an unsupported option.
+        ConfigError: ``out`` is not empty.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out}: exists already and is not empty; name a new folder")
@@ -101,7 +101,7 @@ def import_nemo(
 
 
 def _write(out: Path, encoder: AnyEncoder, tokens: TokenList, files: Mapping[str, bytes]) -> None:
-    """The model folder, whole or not at all."""
+    """Write the model folder, completely or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as parts:
         folder = Path(parts) / "model"
@@ -116,7 +116,7 @@ def _write(out: Path, encoder: AnyEncoder, tokens: TokenList, files: Mapping[str
 
 
 def _tokens(pieces: bytes, path: Path) -> TokenList:
-    """SentencePiece's pieces in their order, the blank behind them, as NeMo's CTC heads have it."""
+    """The pieces of SentencePiece in their order, then the blank, as in NeMo's CTC heads."""
     import sentencepiece
 
     try:
@@ -131,7 +131,7 @@ def _tokens(pieces: bytes, path: Path) -> TokenList:
 
 
 def _check_filters(weights: dict[str, Tensor], model: NemoModel) -> None:
-    """The checkpoint's own mel filters and window, where it has them, are those that the front end computes."""
+    """Check that the checkpoint's mel filters and window, if it has them, are those that the front end computes."""
     frontend = model.frontend
     ours = {
         "fb": slaney_filters(frontend.n_fft, frontend.n_mels, frontend.sample_rate).T.float()[None],
@@ -152,10 +152,10 @@ def _named(path: Path, message: str) -> str:
 def _card(config: ModelConfig, model: NemoModel, path: Path) -> str:
     frame_ms = framing_of(model.frontend, model.encoder).frame_ms
     latencies = ", ".join(f"{round(size * frame_ms)} ms" for size in model.encoder.chunk_frames)
-    version = f"NeMo {model.version}" if model.version else "a version of NeMo that it does not tell"
+    version = f"NeMo {model.version}" if model.version else "an unknown version of NeMo"
     return (
         f"# {config.name}\n\n"
         f"Imported from `{path.name}`, a `{model.kind}` saved by {version}: the encoder and its CTC head.\n"
         f"Front end: {model.frontend.generation}. Latencies: {latencies}.\n\n"
-        "The weights are their authors'; their licence and what they were measured at stand where they come from.\n"
+        "The weights belong to their authors; see their source for licence and measurements.\n"
     )

@@ -1,7 +1,6 @@
-"""Checkpoints from a Hugging Face hub, by name: resumed where a download broke off, checked against the hub's digest.
+"""Download checkpoints by name from a Hugging Face hub, resume broken downloads, and check the hub's digest.
 
-Knows checkpoints' names and files; nothing of what is in them. huggingface_hub speaks with the hub; it keeps no part
-of a download that failed, so the part is kept here.
+huggingface_hub talks to the hub. It discards the partial file of a failed download, so this module keeps it.
 """
 
 from __future__ import annotations
@@ -56,11 +55,11 @@ CHECKPOINTS: Mapping[str, Checkpoint] = {
         "32 M weights, look-ahead of 80 ms, writes capitals and punctuation",
     ),
 }
-"""Name to checkpoint: streaming FastConformers with a CTC head that NVIDIA publishes."""
+"""Streaming FastConformers with a CTC head that NVIDIA publishes, by name."""
 
 
 def find_checkpoint(name: str) -> Checkpoint:
-    """The checkpoint of a name in :data:`CHECKPOINTS`, or of any repository ``owner/name``.
+    """Find a checkpoint by its name in :data:`CHECKPOINTS`, or by its repository ``owner/name``.
 
     Raises:
         ConfigError: neither; the message lists the names.
@@ -78,7 +77,7 @@ def find_checkpoint(name: str) -> Checkpoint:
 
 
 def default_cache() -> Path:
-    """Where checkpoints are kept unless told otherwise."""
+    """The default folder for downloaded checkpoints."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "streamasr" / "checkpoints"
 
@@ -86,19 +85,19 @@ def default_cache() -> Path:
 def fetch_checkpoint(
     checkpoint: Checkpoint, cache: Path, *, endpoint: str | None = None, revision: str = "main"
 ) -> Path:
-    """The checkpoint's file in ``cache``, downloaded unless it is there, and checked either way.
+    """Return the checkpoint's file in ``cache``; download it if missing, and check it in any case.
 
-    What a broken download left is kept and continued next time. Progress goes to standard error.
+    A broken download is resumed by the next call. Progress is shown on standard error.
 
     Args:
-        checkpoint: what.
-        cache: a folder, made if there is none.
+        checkpoint: the checkpoint.
+        cache: a folder; created if missing.
         endpoint: the hub's address; by default ``HF_ENDPOINT`` or the public hub.
         revision: branch, tag or commit.
 
     Raises:
         ConfigError: huggingface_hub is not installed.
-        ModelError: the hub cannot be reached, does not have it, or sends something else than it promised.
+        ModelError: the hub cannot be reached, does not have the file, or the file does not match its digest.
     """
     try:
         import httpx2
@@ -150,7 +149,7 @@ def fetch_checkpoint(
 
 
 def _download(metadata: Any, url: str, partial: Path, name: str) -> None:
-    """Append to ``partial`` what it lacks."""
+    """Append the missing rest to ``partial``."""
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
@@ -173,7 +172,7 @@ def _download(metadata: Any, url: str, partial: Path, name: str) -> None:
 
 
 def _digest(path: Path, *, sha256: bool) -> str:
-    """SHA-256 for large files; for small ones what git names them by."""
+    """SHA-256 for large files, git's blob hash for small ones."""
     digest = hashlib.sha256() if sha256 else hashlib.sha1(f"blob {path.stat().st_size}\0".encode())
     with path.open("rb") as file:
         while block := file.read(_BLOCK):

@@ -1,4 +1,4 @@
-"""A section of NeMo's configuration, read option by option: what is not understood is refused by name and value."""
+"""Read a section of NeMo's configuration option by option; refuse unknown options by name and value."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _ABSENT = object()
 
 
 class Section:
-    """One table of the configuration.
+    """A table of the configuration.
 
     Args:
         root: the whole configuration, for references such as ``${sample_rate}``.
-        path: the table's name, its parts joined by dots.
+        path: the table's dotted name.
 
     Raises:
         ModelError: there is no such table.
@@ -33,7 +33,7 @@ class Section:
         self._known: set[str] = set()
 
     def get(self, key: str, kind: type, default: Any = _ABSENT) -> Any:
-        """An option's value, of type ``kind``; an option that is absent or null has its default.
+        """Read an option of type ``kind``; a missing or null option has its default.
 
         Raises:
             ModelError: it is missing and has no default, or it is of another type.
@@ -50,9 +50,9 @@ class Section:
         return value
 
     def only(self, key: str, *allowed: Any, default: Any = _ABSENT) -> None:
-        """An option that must have one of the values ``allowed``, null among them only if it is named.
+        """Read an option that must have one of the values ``allowed``; null only if it is among them.
 
-        An option that is absent has ``default``, or else the first of ``allowed``.
+        A missing option has the value ``default``, or else the first of ``allowed``.
 
         Raises:
             ModelError: it has another value.
@@ -63,18 +63,18 @@ class Section:
             raise ModelError(f"{self.path}.{key} = {value!r} is not supported, only {can}")
 
     def is_null(self, key: str) -> bool:
-        """Whether an option is there and null, where that is not its default."""
+        """Whether an option is present and null, for options whose default is not null."""
         return key in self._table and self._table[key] is None
 
     def ignore(self, *keys: str) -> None:
-        """Options that change nothing in recognition."""
+        """Skip options that do not affect recognition."""
         self._known.update(keys)
 
     def refuse_others(self) -> None:
-        """Refuse whatever no one has asked for.
+        """Refuse options that were not read.
 
         Raises:
-            ModelError: there is such an option, and it is not null.
+            ModelError: such an option exists and is not null.
         """
         for key, value in self._table.items():
             if key not in self._known and value is not None:

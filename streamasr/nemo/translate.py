@@ -1,4 +1,4 @@
-"""NeMo's configuration of a streaming FastConformer with a CTC head as our own. Knows no archive and no weight."""
+"""Translate NeMo's configuration of a streaming FastConformer with a CTC head into a model configuration."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _HEADS = {
     "EncDecCTCModelBPE": ("decoder", "decoder"),
     "EncDecHybridRNNTCTCBPEModel": ("aux_ctc.decoder", "ctc_decoder"),
 }
-"""Classes of models: the table of the CTC head, and its name among the weights."""
+"""Model classes: the configuration table of the CTC head, and its name among the weights."""
 _FIRST_CURRENT = (2, 5)
-"""The first version that hears silence beyond the edges."""
+"""The first version that pads the edges with silence."""
 
 
 @dataclass(frozen=True, slots=True)
 class NemoModel:
-    """What an archive's configuration describes."""
+    """The translated configuration of an archive."""
 
     frontend: NemoFrontendConfig
     encoder: FastConformerEncoderConfig
@@ -37,18 +37,18 @@ class NemoModel:
     kind: str
     """NeMo's class."""
     version: str
-    """NeMo's version, empty where the archive does not tell."""
+    """NeMo's version; empty if unknown."""
 
 
 def translate_config(config: Mapping[str, Any], generation: Generation | None) -> NemoModel:
-    """Our configuration of a model.
+    """Translate a model's configuration.
 
     Args:
         config: NeMo's ``model_config.yaml``.
-        generation: of the front end; ``None`` for what the model's version tells, and legacy where it tells none.
+        generation: generation of the front end; by default that of the model's version, legacy if unknown.
 
     Raises:
-        ModelError: an option that is not supported; the message has its name, its value and what would be.
+        ModelError: an unsupported option; the message has its name, its value and the supported ones.
     """
     kind = str(config.get("target")).rpartition(".")[2]
     if kind not in _HEADS:
@@ -76,7 +76,7 @@ def translate_config(config: Mapping[str, Any], generation: Generation | None) -
 
 
 def generation_of(version: str) -> Generation:
-    """The front end of a version of NeMo, such as ``2.5.0rc0``; legacy where it is not told."""
+    """The front-end generation of a NeMo version such as ``2.5.0rc0``; legacy if unknown."""
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if numbers and (int(numbers[1]), int(numbers[2])) >= _FIRST_CURRENT:
         return "current"
@@ -102,7 +102,7 @@ def _frontend(options: Section, generation: Generation) -> NemoFrontendConfig:
     options.only("stft_conv", False)
     options.only("use_torchaudio", False)
     options.only("pad_value", 0)
-    # Dither and narrow-band augmentation act in training; padding lies behind the sound, where nothing looks.
+    # Dither and narrow-band augmentation are for training; padding after the sound has no effect.
     options.ignore("dither", "pad_to", "rng", "nb_augmentation_prob", "nb_max_freq")
     frontend = NemoFrontendConfig(
         generation=generation,
@@ -133,7 +133,7 @@ def _encoder(options: Section) -> FastConformerEncoderConfig:
     options.only("reduction", None)
     options.only("reduction_factor", 1)
     options.only("global_tokens", 0)
-    # Sharing of position biases shows in the weights; the others act in training, or say how, not what, to compute.
+    # Shared position biases are visible in the weights; the other options are for training or change no results.
     options.ignore(
         "untie_biases", "pos_emb_max_len", "att_context_probs", "reduction_position", "global_tokens_spacing",
         "global_attn_separate", "dropout_pre_encoder", "dropout_emb", "dropout_att", "stochastic_depth_drop_prob",
@@ -161,7 +161,7 @@ def _encoder(options: Section) -> FastConformerEncoderConfig:
 
 
 def _contexts(options: Section) -> list[tuple[int, int]]:
-    """Pairs of left and right context in encoder frames, in the model's order."""
+    """Read pairs of left and right context in encoder frames, in the model's order."""
     given = options.get("att_context_size", list, [-1, -1])
     pairs = given if given and isinstance(given[0], list) else [given]
     for pair in pairs:

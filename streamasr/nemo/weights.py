@@ -1,4 +1,4 @@
-"""NeMo's weights of a FastConformer with a CTC head under our names. Knows no archive and no configuration file."""
+"""Translate the names of NeMo's weights of a FastConformer with a CTC head."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _LAYER = {
 }
 """Modules of a layer; NeMo calls its layer norm ``batch_norm``."""
 _POINTWISE = ("conv.pointwise_conv1", "conv.pointwise_conv2")
-"""Convolutions with a kernel of one, linear maps here."""
+"""Convolutions with a kernel of one, which are linear layers here."""
 
 
 def translate_weights(
     theirs: Mapping[str, Tensor], config: FastConformerEncoderConfig, head: str
 ) -> dict[str, Tensor]:
-    """Our state dict, in float32, of NeMo's.
+    """Translate NeMo's state dict into an encoder's, in float32.
 
     Args:
-        theirs: weights by NeMo's names; those of other parts (a transducer's) are passed over.
-        config: of the encoder that they are for.
+        theirs: weights by NeMo's names; those of other parts, such as a transducer, are skipped.
+        config: the encoder's configuration.
         head: NeMo's name of the CTC head, ``decoder`` or ``ctc_decoder``.
 
     Raises:
-        ModelError: a weight is missing, or the encoder has one that there is no place for.
+        ModelError: a weight is missing, or there is an encoder weight that the configuration does not explain.
     """
     reader = _Reader(theirs)
     ours: dict[str, Tensor] = {}
