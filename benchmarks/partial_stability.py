@@ -162,7 +162,7 @@ def quantiles(values: Sequence[float]) -> tuple[float, float]:
     return round(float(median), 1), round(float(high), 1)
 
 
-def hear(model: LoadedModel, utterances: Sequence[Utterance], chunk_ms: int) -> list[Stream]:
+def record_updates(model: LoadedModel, utterances: Sequence[Utterance], chunk_ms: int) -> list[Stream]:
     """The encoder's part, in the order of the utterances."""
     audio = (read_audio(utterance.audio, model.sample_rate) for utterance in utterances)
     heard = stream_many(model, audio, model.chunk_frames_for(chunk_ms), Stream, slots=8)
@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     rules = text_rules(model.config.language)
     references = [rules.normalise(utterance.text) for utterance in utterances]
-    streams = hear(model, utterances, args.chunk_ms)
+    streams = record_updates(model, utterances, args.chunk_ms)
     rows = measure(model, streams, references)
     table = Table(title=f"{model.config.name}, {len(utterances)} utterances, {rows[0]['words']} words")
     for name in ("commit_margin", "shown"):

@@ -1,4 +1,4 @@
-"""``python -m streamasr`` is ``streamasr``; ``torchrun -m`` starts it so."""
+"""Run ``python -m streamasr``, the same as ``streamasr``; ``torchrun -m`` needs it."""
 
 import sys
 

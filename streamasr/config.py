@@ -1,6 +1,6 @@
-"""What a model folder's ``config.toml`` holds, as frozen dataclasses validated once.
+"""Define the content of a model folder's ``config.toml`` as frozen, validated dataclasses.
 
-Knows no file and no package above it; ``streamasr.toml`` reads and writes them.
+``streamasr.toml`` reads and writes them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 _SMALLEST_STEM_KERNEL = 3
 MERGED = 2
-"""Frames that become one where an encoder merges frames."""
+"""Frames that are merged into one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrontendConfig:
-    """Samples to log-mel frames (see ``streamasr.frontend.mel``)."""
+    """The log-mel front end (see ``streamasr.frontend.mel``)."""
 
     family: Literal["whisper"] = "whisper"
     sample_rate: int = 16_000
@@ -34,9 +34,9 @@ class FrontendConfig:
     n_mels: int = 80
     """Mel bands, Slaney scale and normalisation, 0 Hz to half the sample rate."""
     n_mfcc: int = 0
-    """Cepstral coefficients of a frame's bands (13 is usual) in the bands' place; 0 gives the bands themselves."""
+    """Cepstral coefficients of a frame's bands (13 is usual) in place of the bands; 0 for the bands."""
     floor_log10: float = -6.5
-    """Smallest log10 mel power; a fixed floor where Whisper uses the utterance's maximum minus eight."""
+    """Smallest log10 mel power: a fixed floor, unlike Whisper's, which depends on the utterance's maximum."""
 
     def __post_init__(self) -> None:
         _positive(self, "sample_rate", "n_fft", "hop", "n_mels")
@@ -47,41 +47,41 @@ class FrontendConfig:
 
     @property
     def features(self) -> int:
-        """Values in a frame: what the encoder's ``n_mels`` has to be."""
+        """Values per frame; the encoder's ``n_mels`` must equal it."""
         return self.n_mfcc or self.n_mels
 
     @property
     def lookahead_samples(self) -> int:
-        """Samples, counted from ``hop`` times its number, that a frame looks at."""
+        """Samples after ``hop`` times its number that a frame depends on."""
         return self.hop
 
     @property
     def right_padding_samples(self) -> int:
-        """Samples that are made up behind a stream's end."""
+        """Samples of padding after a stream's end."""
         return 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class NemoFrontendConfig:
-    """NeMo's log-mel frames (see ``streamasr.frontend.nemo``)."""
+    """NeMo's log-mel front end (see ``streamasr.frontend.nemo``)."""
 
     family: Literal["nemo"] = "nemo"
     generation: Literal["current", "legacy"] = "current"
-    """``legacy`` is NeMo up to 2.4: edges are mirrored, and there is one frame more. Later ones hear silence."""
+    """``legacy`` is NeMo up to 2.4: edges are mirrored, with one more frame. Later versions pad with silence."""
     sample_rate: int = 16_000
     """Hz; audio of any other rate is resampled to it."""
     n_fft: int = 512
     """Length of the Fourier transform, in samples."""
     window: int = 400
-    """Length of the analysis window, which lies around its frame's first sample; at least two hops."""
+    """Length of the analysis window, which is centred at its frame's first sample; at least two hops."""
     hop: int = 160
     """Samples between two frames."""
     n_mels: int = 80
     """Mel bands, Slaney scale and normalisation, 0 Hz to half the sample rate."""
     preemphasis: float = 0.97
-    """Share of the sample before that is subtracted from every sample."""
+    """Pre-emphasis: share of the previous sample that is subtracted from each sample."""
     log_guard: float = 2.0**-24
-    """Added to every power before its natural logarithm is taken."""
+    """Added to every power before the natural logarithm."""
 
     def __post_init__(self) -> None:
         _positive(self, "sample_rate", "n_fft", "window", "hop", "n_mels", "log_guard")
@@ -95,22 +95,22 @@ class NemoFrontendConfig:
 
     @property
     def features(self) -> int:
-        """Values in a frame: what the encoder's ``n_mels`` has to be."""
+        """Values per frame; the encoder's ``n_mels`` must equal it."""
         return self.n_mels
 
     @property
     def lookahead_samples(self) -> int:
-        """Samples, counted from ``hop`` times its number, that a frame looks at."""
+        """Samples after ``hop`` times its number that a frame depends on."""
         return self.window // 2
 
     @property
     def right_padding_samples(self) -> int:
-        """Samples that are made up behind a stream's end: as many as the last frame looks at."""
+        """Samples of padding after a stream's end: as many as the last frame depends on."""
         return self.lookahead_samples - (self.hop if self.generation == "current" else 0)
 
 
 AnyFrontendConfig = FrontendConfig | NemoFrontendConfig
-"""A front end of one of the families, told apart by ``family``."""
+"""A front end of any family; ``family`` selects it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,26 +119,26 @@ class WhisperEncoderConfig:
 
     family: Literal["whisper"] = "whisper"
     n_mels: int = 80
-    """Values in a frame of the front end: mel bands or cepstral coefficients."""
+    """Values per frame of the front end: mel bands or cepstral coefficients."""
     dim: int = 512
     """Width of the residual stream."""
     heads: int = 8
     layers: int = 6
     stem_kernel: int = 3
-    """Frames under each of the stem's two convolutions. Whisper has 3; a small model learns faster from 9."""
+    """Kernel size of the stem's two convolutions. Whisper has 3; a small model learns faster with 9."""
     merge_after_layers: int = 0
-    """Merge every two frames into one after so many layers: 25 encoder frames a second instead of 50; 0 for never."""
+    """Merge every two frames into one after this many layers: 25 frames per second instead of 50; 0 for never."""
     left_context_frames: int = 256
-    """Encoder frames before a chunk that its attention may look at, in every layer."""
+    """Encoder frames before a chunk that its attention sees, in every layer."""
     position_period_frames: int = 3000
-    """The sinusoidal positions repeat after so many frames of the stem, so they never run out."""
+    """The sinusoidal positions repeat after this many frames of the stem."""
     position_wavelength_frames: int = 200
-    """Slower sinusoids stand still, and the table repeats without a seam; 0 for Whisper's own sinusoids."""
+    """Longer wavelengths are constant, and the table repeats without a seam; 0 for Whisper's own sinusoids."""
     chunk_frames: tuple[int, ...] = (8, 16, 32, 64)
-    """Chunk sizes the model was trained for, in encoder frames; a session picks one of them."""
+    """Chunk sizes of the model, in encoder frames; a session chooses one."""
     hops_per_chunk: int = 1
-    """A stream moves on by this part of a chunk at a time, so that every frame is heard with the rest of a chunk as
-    look-ahead at least: fewer errors at the same latency, for as many times the work."""
+    """Hops per chunk: a stream advances by one hop per step, and the rest of the chunk is look-ahead. More hops give
+    fewer errors at the same latency, for as many times the work."""
 
     def __post_init__(self) -> None:
         _positive(self, "n_mels", "dim", "heads", "layers", "left_context_frames")
@@ -164,22 +164,22 @@ class WhisperEncoderConfig:
 
     @property
     def stem_stride(self) -> int:
-        """Mel frames for one frame of the stem."""
+        """Mel frames per frame of the stem."""
         return 2
 
     @property
     def merge_frames(self) -> int:
-        """Frames of the stem for one encoder frame."""
+        """Frames of the stem per encoder frame."""
         return MERGED if self.merge_after_layers else 1
 
     @property
     def subsampling(self) -> int:
-        """Mel frames for one encoder frame."""
+        """Mel frames per encoder frame."""
         return self.stem_stride * self.merge_frames
 
     @property
     def left_padding_frames(self) -> int:
-        """Mel frames that a stream's first encoder frame looks for before the first real one."""
+        """Mel frames of padding before a stream's first one."""
         return 0
 
 
@@ -189,29 +189,29 @@ class FastConformerEncoderConfig:
 
     family: Literal["fastconformer"] = "fastconformer"
     n_mels: int = 80
-    """Values in a frame of the front end: mel bands or cepstral coefficients."""
+    """Values per frame of the front end: mel bands or cepstral coefficients."""
     dim: int = 512
     """Width of the residual stream."""
     heads: int = 8
     layers: int = 17
     subsampling: int = 8
-    """Mel frames for one encoder frame, a power of two: the stem halves so often."""
+    """Mel frames per encoder frame, a power of two."""
     subsampling_channels: int = 256
     """Channels of the stem."""
     feed_forward_factor: int = 4
     """Inner width of the feed-forward parts, as a multiple of ``dim``."""
     conv_kernel: int = 9
-    """Frames under a layer's causal convolution."""
+    """Kernel size of a layer's causal convolution."""
     bias: bool = True
-    """Whether the layers' linear maps and convolutions have biases."""
+    """Whether the layers' linear layers and convolutions have biases."""
     scale_input: bool = True
     """Whether the stem's output is multiplied by the square root of ``dim``."""
     dropout: float = 0.0
-    """Share of values dropped in every part of a layer, in training alone."""
+    """Dropout in every part of a layer, in training only."""
     left_context_frames: int = 70
-    """Encoder frames before a chunk that its attention may look at, in every layer: whole chunks of every size."""
+    """Encoder frames before a chunk that its attention sees, in every layer: a multiple of every chunk size."""
     chunk_frames: tuple[int, ...] = (1, 2, 7, 14)
-    """Chunk sizes the model was trained for, in encoder frames; a session picks one of them."""
+    """Chunk sizes of the model, in encoder frames; a session chooses one."""
 
     def __post_init__(self) -> None:
         _positive(self, "n_mels", "dim", "heads", "layers", "left_context_frames")
@@ -231,22 +231,22 @@ class FastConformerEncoderConfig:
 
     @property
     def left_padding_frames(self) -> int:
-        """Mel frames that a stream's first encoder frame looks for before the first real one."""
+        """Mel frames of padding before a stream's first one."""
         return self.subsampling - 1
 
     @property
     def position_period_frames(self) -> int:
-        """Positions are relative: they are all alike."""
+        """1: positions are relative."""
         return 1
 
     @property
     def hops_per_chunk(self) -> int:
-        """Streams move on by whole chunks."""
+        """1: streams advance by whole chunks."""
         return 1
 
 
 EncoderConfig = WhisperEncoderConfig | FastConformerEncoderConfig
-"""An encoder of one of the families, told apart by ``family``."""
+"""An encoder of any family; ``family`` selects it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,7 +348,7 @@ class ConfidenceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The whole of a model folder's ``config.toml``."""
+    """The content of a model folder's ``config.toml``."""
 
     name: str
     language: str = "en"
@@ -366,10 +366,10 @@ class ModelConfig:
 
 
 def check_match(frontend: AnyFrontendConfig, encoder: EncoderConfig) -> None:
-    """Refuse an encoder that cannot hear what a front end gives.
+    """Check that an encoder fits its front end.
 
     Raises:
-        ConfigError: the frames are of other sizes, or look further ahead than the encoder waits.
+        ConfigError: the frames have another size, or need samples later than the encoder waits for.
     """
     if encoder.n_mels != frontend.features:
         name = "n_mfcc" if isinstance(frontend, FrontendConfig) and frontend.n_mfcc else "n_mels"

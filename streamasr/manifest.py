@@ -1,4 +1,4 @@
-"""Manifests: one JSON object a line that names an audio file and what is said in it. Reads no audio."""
+"""Read manifests: files with one JSON object per line, which names an audio file and its transcript."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Utterance:
     """One line of a manifest."""
 
     audio: Path
-    """The audio file; ``audio_filepath`` taken from the manifest's own folder on."""
+    """The audio file; ``audio_filepath`` is relative to the manifest's folder."""
     duration_s: float
     text: str
     speaker: str = ""
-    """Who speaks, where the manifest says so."""
+    """The speaker, if the manifest names one."""
 
 
 def read_manifest(path: Path) -> list[Utterance]:
-    """Every utterance of a manifest: lines of ``{"audio_filepath", "duration", "text"}``, at will ``"speaker"``.
+    """Read all utterances of a manifest: ``{"audio_filepath", "duration", "text"}``, optionally ``"speaker"``.
 
-    Further fields and blank lines are passed over; audio files are not looked at.
+    Other fields and blank lines are ignored. Audio files are not opened.
 
     Raises:
         DataError: no such file, no utterance, or a line that cannot be used; the message names file and line.
@@ -45,7 +45,7 @@ def read_manifest(path: Path) -> list[Utterance]:
 
 
 def parse_utterance(line: str, path: Path, number: int) -> Utterance:
-    """The utterance of line ``number`` (from 1) of the manifest ``path``.
+    """Parse line ``number`` (from 1) of the manifest ``path``.
 
     Raises:
         DataError: the line cannot be used; the message names file, line and field.
@@ -61,7 +61,7 @@ def parse_utterance(line: str, path: Path, number: int) -> Utterance:
     duration = _field(row, "duration", (int, float), where)
     text = _field(row, "text", str, where)
     if not duration >= 0:
-        raise DataError(f"{where}: duration must be seconds from 0 on, got {duration}")
+        raise DataError(f"{where}: duration must be 0 seconds or more, got {duration}")
     speaker = _field(row, "speaker", str, where) if "speaker" in row else ""
     return Utterance(path.parent / audio, float(duration), text, speaker)
 

@@ -1,4 +1,4 @@
-"""How wrong a transcript is: edits, error rates, bootstrap intervals. Knows no audio and no model."""
+"""Score transcripts: edits, word and character error rates, bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ H = TypeVar("H", bound=Hashable)
 
 _ERROR = 1 << 32
 """A cell of the distance table counts errors above this bit and insertions below it, so that one minimum
-orders by both: of the alignments with the fewest errors, that with the fewest insertions is taken."""
+orders by both: of the alignments with the fewest errors, the one with the fewest insertions is chosen."""
 
 BOOTSTRAP_DRAWS = 1_000
 BOOTSTRAP_SEED = 20_240_229
@@ -22,7 +22,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Edits:
-    """What turns a reference into a hypothesis; ``length`` counts the reference's words or characters."""
+    """Edits from a reference to a hypothesis; ``length`` is the reference's number of words or characters."""
 
     substitutions: int = 0
     insertions: int = 0
@@ -39,18 +39,18 @@ class Edits:
 
     @property
     def errors(self) -> int:
-        """All edits together."""
+        """The number of edits."""
         return self.substitutions + self.insertions + self.deletions
 
     @property
     def rate(self) -> float:
-        """Errors for each item of the reference; with an empty reference, the number of errors."""
+        """Errors per item of the reference; the number of errors if the reference is empty."""
         return self.errors / max(1, self.length)
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorRates:
-    """The edits of a set of utterances, in words and in characters."""
+    """Word and character edits of a set of utterances."""
 
     words: Edits
     characters: Edits
@@ -76,9 +76,9 @@ class Interval:
 
 
 def count_edits(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> Edits:
-    """The fewest edits (Levenshtein) that turn ``reference`` into ``hypothesis``.
+    """Count the edits (Levenshtein) from ``reference`` to ``hypothesis``.
 
-    Time is the product of the lengths, memory the hypothesis's: made for utterances, not for books.
+    Takes time proportional to the product of the lengths, and memory proportional to the hypothesis.
     """
     *_, last_M = _distance_rows(reference, hypothesis)
     errors, insertions = divmod(int(last_M[-1]), _ERROR)
@@ -89,11 +89,11 @@ def count_edits(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -
 def _distance_rows(
     reference: Sequence[Hashable], hypothesis: Sequence[Hashable]
 ) -> Iterator[NDArray[np.int64]]:
-    """The distance table's rows, the empty reference's first; column j holds the best way to j items."""
+    """Yield the rows of the distance table, from the empty reference on; column j is for the first j items."""
     ids: dict[Hashable, int] = {}
     reference_ids = [ids.setdefault(item, len(ids)) for item in reference]
     hypothesis_M = np.array([ids.setdefault(item, len(ids)) for item in hypothesis], dtype=np.int64)
-    # A run of insertions is a running minimum once the price of j insertions is taken off column j.
+    # Insertions are a running minimum after the cost of j insertions is subtracted from column j.
     price_M = np.arange(len(hypothesis) + 1, dtype=np.int64) * (_ERROR + 1)
     row_M = price_M
     yield row_M
@@ -105,7 +105,7 @@ def _distance_rows(
 
 
 def align(reference: Sequence[H], hypothesis: Sequence[H]) -> list[tuple[H | None, H | None]]:
-    """Which item answers which: (reference item, hypothesis item) pairs with the edits of :func:`count_edits`.
+    """Align two sequences: (reference item, hypothesis item) pairs with the edits of :func:`count_edits`.
 
     ``(a, b)`` is a hit or a substitution, ``(a, None)`` a deletion, ``(None, b)`` an insertion; both sides keep
     their order. Time and memory are the product of the lengths.
@@ -141,7 +141,7 @@ def character_edits(reference: str, hypothesis: str) -> Edits:
 
 
 def score(pairs: Iterable[tuple[str, str]]) -> ErrorRates:
-    """Error rates over (reference, hypothesis) pairs, taken as they are written."""
+    """Error rates of (reference, hypothesis) pairs, compared without normalisation."""
     words, characters = Edits(), Edits()
     for reference, hypothesis in pairs:
         words += word_edits(reference, hypothesis)
@@ -156,9 +156,9 @@ def bootstrap_ratio(
     draws: int = BOOTSTRAP_DRAWS,
     seed: int = BOOTSTRAP_SEED,
 ) -> Interval:
-    """The ratio of two sums over utterances with its percentile bootstrap interval (Bisani and Ney 2004).
+    """The ratio of two sums over utterances, with its percentile bootstrap interval (Bisani and Ney 2004).
 
-    Utterances are drawn with replacement, ``draws`` times; equal input gives equal intervals.
+    Utterances are sampled with replacement, ``draws`` times; the same input gives the same interval.
     """
     top_N = np.asarray(numerators, dtype=np.float64)
     bottom_N = np.asarray(denominators, dtype=np.float64)

@@ -1,7 +1,7 @@
-"""Text as the models write it: one normaliser a language. Knows no tokens, no audio and no file.
+"""Normalise text into the form that models write, by language.
 
-Training transcripts, language-model corpora and references for scoring all pass through here, so that
-they agree about what a word is. A language is a BCP 47 tag or its first part (``en``, ``zh-CN``).
+Training transcripts, language-model corpora and references for scoring use the same normaliser, so that they
+agree about what a word is. A language is a BCP 47 tag or its first part (``en``, ``zh-CN``).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _SAID_SYMBOLS = frozenset("%&@#+=°")
 
 
 def normalise_english(text: str) -> str:
-    """Lower-case words of ``a–z`` and ``'``, one space between, none around.
+    """Return lower-case words of ``a–z`` and ``'`` with one space between.
 
     Accents are dropped (``café`` is ``cafe``), every kind of apostrophe becomes ``'`` and stays where it
-    touches a letter (``'tis``, ``boys'``); anything else, digits too, parts words. Numbers are not spelt out:
-    a reference should hold them as spoken.
+    touches a letter (``'tis``, ``boys'``); anything else, also digits, separates words. Numbers are not
+    spelled out: a reference should contain them as spoken.
     """
     text = text.translate(_APOSTROPHES)
     decomposed = unicodedata.normalize("NFKD", text)
@@ -42,18 +42,18 @@ def normalise_english(text: str) -> str:
 
 
 def normalise_chinese(text: str) -> str:
-    """Chinese characters and lower-case ``a–z``, without any space.
+    """Return Chinese characters and lower-case ``a–z``, without spaces.
 
-    Full-width and other compatibility forms are folded (NFKC: ``ＡＢＣ`` is ``abc``); anything else, digits
-    too, goes. Numbers are not spelt out: a transcript should hold them as spoken (``三`` for 3).
+    Full-width and other compatibility forms are folded (NFKC: ``ＡＢＣ`` is ``abc``); anything else, also
+    digits, is removed. Numbers are not spelled out: a transcript should contain them as spoken (``三`` for 3).
     """
     return _NOT_CHINESE.sub("", unicodedata.normalize("NFKC", text).lower())
 
 
 def normalise_letters(text: str) -> str:
-    """Lower-case words of any script's letters and marks and of ``'`` inside words, one space between.
+    """Return lower-case words of any script's letters and marks, and of ``'`` inside words, one space between.
 
-    Compatibility forms are folded and accents stay (NFKC). Anything else, digits too, parts words.
+    Compatibility forms are folded and accents stay (NFKC). Anything else, also digits, separates words.
     """
     text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).lower()
     text = unicodedata.normalize("NFC", text)
@@ -62,9 +62,9 @@ def normalise_letters(text: str) -> str:
 
 
 def unspeakable(text: str) -> set[str]:
-    """Characters of ``text`` that are said, but that every normaliser drops: digits, ``%``, ``€`` and their like.
+    """Return characters of ``text`` that are spoken but dropped by every normaliser: digits, ``%``, ``€``, ….
 
-    A transcript that holds one says less than its audio: it should be written as spoken (``twenty``, ``三``).
+    A transcript with such a character lacks part of its audio: it should be written as spoken (``twenty``, ``三``).
     """
     return {
         c
@@ -74,36 +74,36 @@ def unspeakable(text: str) -> set[str]:
 
 
 def join_words(words: Iterable[str]) -> str:
-    """Words as they are written: one space between, none between two characters of Chinese or Japanese."""
+    """Join words with one space between, but none between two characters of Chinese or Japanese."""
     return _NEEDLESS_SPACE.sub("", " ".join(word for word in words if word))
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a written text, as a line may break between them: :func:`join_words` undone."""
+    """Split a text into words between which a line may break; the inverse of :func:`join_words`."""
     return [word for word in _WORD_BREAK.split(text) if word]
 
 
 @dataclass(frozen=True, slots=True)
 class TextRules:
-    """What a language's text is made of."""
+    """The text rules of a language."""
 
     language: str
     normalise: Callable[[str], str]
-    """Text as transcripts and references hold it; normal text stays as it is."""
+    """Normalises text; normalised text stays unchanged."""
     unit: Literal["word", "character"]
-    """What a language model counts and what error rates are told in: WER or CER."""
+    """The unit of language models and of the main error rate: WER or CER."""
 
     def words(self, text: str) -> list[str]:
-        """The units of a normal text: its words, or its characters where they are not spaced."""
+        """Split normalised text into units: words, or characters if the language has no spaces."""
         return text.split() if self.unit == "word" else list("".join(text.split()))
 
     def sentence(self, text: str) -> str:
-        """``text`` normalised, one space between units: what language models read."""
+        """Normalise ``text`` for language models, with one space between units."""
         return " ".join(self.words(self.normalise(text)))
 
 
 def text_rules(language: str) -> TextRules:
-    """The rules of a language; those without rules of their own share :func:`normalise_letters`."""
+    """The rules of a language; languages without their own use :func:`normalise_letters`."""
     match language.lower().replace("_", "-").split("-")[0]:
         case "en":
             return TextRules("en", normalise_english, "word")

@@ -1,6 +1,6 @@
-"""TOML, and tables of any other origin, to frozen dataclasses and back. Knows no dataclass in particular.
+"""Convert TOML and other mappings to frozen dataclasses and back.
 
-Unknown keys, missing keys and wrong types are refused by their full name, for example
+Unknown keys, missing keys and wrong types are refused with their full name, for example
 ``encoder.layers: expected int, got str``.
 """
 
@@ -25,9 +25,9 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "") -> T
 
     Args:
         cls: a dataclass type; nested dataclasses, tuples, literals and optionals are followed. Of a union of
-            dataclasses the one is built whose ``family`` the mapping names, or the first one where it names none.
-        mapping: the values, as TOML or JSON gives them.
-        where: the name of this part, put in front of every name in an error.
+            dataclasses, the mapping's ``family`` selects one; by default the first.
+        mapping: the values, from TOML or JSON.
+        where: the name of this part, a prefix of all names in errors.
 
     Raises:
         ConfigError: an unknown or missing key, or a value of the wrong type or out of range.
@@ -101,7 +101,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 
 
 def _variant(kinds: list[Any], value: Any, path: str) -> Any:
-    """Of the members of a union the one that ``value`` is meant for."""
+    """Select the member of a union that ``value`` is for."""
     if len(kinds) == 1 or not isinstance(value, Mapping):
         return kinds[0]
     families = {typing.get_args(typing.get_type_hints(kind)["family"])[0]: kind for kind in kinds}

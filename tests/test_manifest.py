@@ -34,8 +34,8 @@ def test_paths_are_relative_to_the_manifest_and_extra_fields_pass(tmp_path: Path
         ({"duration": 1, "text": ""}, "'audio_filepath' is missing"),
         ({**GOOD, "duration": "1"}, "'duration' must be a number, got '1'"),
         ({**GOOD, "duration": True}, "'duration' must be a number, got True"),
-        ({**GOOD, "duration": -1}, "duration must be seconds from 0 on"),
-        ('{"audio_filepath": "a", "duration": NaN, "text": ""}', "duration must be seconds from 0 on"),
+        ({**GOOD, "duration": -1}, "duration must be 0 seconds or more"),
+        ('{"audio_filepath": "a", "duration": NaN, "text": ""}', "duration must be 0 seconds or more"),
         ({**GOOD, "text": None}, "'text' must be a string"),
     ],
 )

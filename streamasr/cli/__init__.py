@@ -1,4 +1,4 @@
-"""``streamasr …``: one module a command, imported only when that command runs."""
+"""Run the ``streamasr`` command: each subcommand is a module, imported only when it runs."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from streamasr.errors import StreamasrError
 
 COMMANDS = {
     "serve": "run the captions daemon",
-    "listen": "live captions of a microphone in this terminal",
+    "listen": "show live captions of a microphone in the terminal",
     "transcribe": "recognise audio files",
     "data": "import, check and pack training speech",
-    "synthesise": "make training speech from text with a synthetic voice",
+    "synthesise": "make synthetic training speech from text",
     "train": "train or fine-tune a model",
-    "report": "the page of a training run",
+    "report": "write the page of a training run",
     "tokens": "make the tokens of a model from text",
     "evaluate": "measure a model on a manifest",
     "lm": "build language models",
-    "model": "look into model folders",
-    "bench": "measure a running daemon",
+    "model": "inspect, convert and export models",
+    "bench": "load-test a running daemon",
 }
 """Command name to one line of help. ``streamasr/cli/<name>.py`` has ``EXAMPLE``, ``add_arguments`` and ``run``."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run one command and return its exit status: 0 done, 1 failed, 2 usage error, 130 interrupted."""
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(
         prog="streamasr", description="Streaming speech recognition for live captions."

@@ -1,4 +1,4 @@
-"""``python -m streamasr.cli``."""
+"""Run ``python -m streamasr.cli``."""
 
 import sys
 

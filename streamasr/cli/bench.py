@@ -1,4 +1,4 @@
-"""``streamasr bench server``: what a running daemon stands."""
+"""Implement ``streamasr bench server``: load-test a running daemon."""
 
 from __future__ import annotations
 
@@ -26,19 +26,23 @@ _INT16_MAX = 32_767
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the command's flags."""
     default = ServerConfig()
     url = f"ws://{default.host}:{default.port}{STREAM_PATH}"
     parser.add_argument("what", choices=["server"], help="what to measure")
-    parser.add_argument("--url", default=url, help="the daemon's stream (default %(default)s)")
-    parser.add_argument("--streams", type=int, required=True, metavar="N", help="streams at a time")
-    parser.add_argument("--audio", type=Path, required=True, metavar="FILE", help="what each of them plays")
+    parser.add_argument("--url", default=url, help="the daemon's stream address (default %(default)s)")
+    parser.add_argument(
+        "--streams", type=int, required=True, metavar="N", help="number of concurrent streams"
+    )
+    parser.add_argument(
+        "--audio", type=Path, required=True, metavar="FILE", help="audio file that each stream plays"
+    )
     parser.add_argument(
         "--latency-ms",
         type=int,
         default=Start().latency_ms,
         metavar="N",
-        help="audio of one step (default %(default)s)",
+        help="latency of the sessions (default %(default)s)",
     )
     parser.add_argument(
         "--duration",
@@ -46,11 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="length of each stream (default: the file's); the file is repeated as needed",
     )
-    parser.add_argument("--token", metavar="TOKEN", help="the daemon's token, where it asks for one")
+    parser.add_argument("--token", metavar="TOKEN", help="the daemon's token, if it requires one")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Play, then print a table and one JSON line; 1 where a stream failed."""
+    """Run the load test, print a table and one JSON line; return 1 if a stream failed."""
     pcm = read_pcm(args.audio)
     plan = LoadPlan(
         url=args.url,
@@ -66,19 +70,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_pcm(path: Path) -> bytes:
-    """A file's audio as the load test sends it.
+    """Read a file's audio in the format that the load test sends.
 
     Raises:
-        DataError: no such file, not audio, or none in it.
+        DataError: no such file, not audio, or empty.
     """
     samples_S = read_audio(path, SAMPLE_RATE)
     if not len(samples_S):
-        raise DataError(f"{path}: holds no audio")
+        raise DataError(f"{path}: contains no audio")
     return bytes(np.round(np.clip(samples_S, -1, 1) * _INT16_MAX).astype("<i2").tobytes())
 
 
 def print_report(report: LoadReport) -> None:
-    """A table for people, errors, then one JSON line for programs."""
+    """Print a table, the errors, and one JSON line."""
     console = Console()
     table = Table("ms", "p50", "p95", "p99")
     for name, values in (

@@ -1,4 +1,4 @@
-"""``streamasr data``: import datasets, look manifests through, listen to the augmentation, pack shards."""
+"""Implement ``streamasr data``: import datasets, check manifests, preview augmentation, pack shards."""
 
 from __future__ import annotations
 
@@ -29,27 +29,35 @@ _CASES_SHOWN = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _add_import(actions.add_parser("import", help="make a manifest of a published dataset or a folder"))
-    _add_check(actions.add_parser("check", help="find what is wrong in manifests, and say what they hold"))
-    _add_preview(actions.add_parser("preview", help="write augmented sound to listen to, and its mels"))
-    _add_degrade(actions.add_parser("degrade", help="copy recordings into rooms, noise, telephones"))
-    _add_shard(actions.add_parser("shard", help="pack manifests into tar files that training streams"))
+    _add_check(actions.add_parser("check", help="check manifests for errors and print statistics"))
+    _add_preview(
+        actions.add_parser("preview", help="write augmented audio and its mel frames, to listen and look at")
+    )
+    _add_degrade(
+        actions.add_parser("degrade", help="write copies of recordings degraded by rooms, noise or codecs")
+    )
+    _add_shard(
+        actions.add_parser("shard", help="pack manifests into tar files for streaming during training")
+    )
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", choices=DATASETS, metavar="DATASET", help=", ".join(DATASETS))
     parser.add_argument("source", type=Path, metavar="SOURCE", help="the dataset's folder, as published")
     parser.add_argument("out", type=Path, metavar="OUT.jsonl", help="the manifest to write")
-    parser.add_argument("--split", metavar="NAME", help="the part of the dataset, by its own name")
+    parser.add_argument("--split", metavar="NAME", help="the dataset's split, by its published name")
     parser.add_argument(
         "--only-speaker", action="append", default=[], metavar="NAME", help="only this speaker; repeatable"
     )
     parser.add_argument(
         "--exclude-speaker", action="append", default=[], metavar="NAME", help="leave out; repeatable"
     )
-    parser.add_argument("--language", metavar="TAG", help="of the transcripts (default: the dataset's)")
+    parser.add_argument(
+        "--language", metavar="TAG", help="language of the transcripts (default: the dataset's)"
+    )
     parser.add_argument(
         "--skipped", type=Path, metavar="FILE", help="write every skipped file with its reason, tab-separated"
     )
@@ -58,26 +66,28 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
     defaults = CheckOptions()
-    parser.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST", help="JSON lines")
+    parser.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST", help="manifest (JSON lines)")
     parser.add_argument(
         "--tokens",
         metavar="FILE|RECIPE",
-        help="tokens.txt, tokenizer.model, or a recipe: transcripts must be spellable with it",
+        help="tokens.txt, tokenizer.model, or a recipe: check that it can spell the transcripts",
     )
-    parser.add_argument("--language", default="en", metavar="TAG", help="whose text a token file is for")
+    parser.add_argument(
+        "--language", default="en", metavar="TAG", help="language of the text, for --tokens FILE"
+    )
     parser.add_argument(
         "--frame-rate",
         type=float,
         default=defaults.frame_rate,
         metavar="HZ",
-        help="output frames a second (default: %(default)g)",
+        help="encoder frames per second (default: %(default)g)",
     )
     parser.add_argument(
         "--tolerance-s",
         type=float,
         default=defaults.tolerance_s,
         metavar="S",
-        help="how far a duration may be off (default: %(default)g)",
+        help="tolerance of durations (default: %(default)g)",
     )
     parser.add_argument("--png", type=Path, metavar="FILE", help="save histograms")
     parser.add_argument("--json", action="store_true", help="print one JSON object with every finding")
@@ -86,46 +96,54 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_preview(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="JSON lines")
-    parser.add_argument("--recipe", required=True, help="whose augmentation is used: a TOML file or a name")
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="manifest (JSON lines)")
+    parser.add_argument(
+        "--recipe", required=True, help="recipe with the augmentation: a TOML file or a packaged name"
+    )
     parser.add_argument(
         "--data", type=Path, default=Path(), metavar="DIR", help="where the recipe's paths start (default: .)"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for WAVs and picture")
     parser.add_argument("--count", type=int, default=6, metavar="N", help="utterances (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the draw (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="seed of the random choices (default: %(default)s)"
+    )
 
 
 def _add_degrade(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="JSON lines")
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="manifest (JSON lines)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the copies")
     parser.add_argument("--rt60", type=float, metavar="S", help="simulated rooms of this reverberation time")
     parser.add_argument("--snr-db", type=float, metavar="DB", help="mix in noise at this ratio")
-    parser.add_argument("--noise", type=Path, metavar="MANIFEST", help="of recorded noises, for --snr-db")
-    parser.add_argument("--codec", metavar="NAME", help="a round trip through a codec, such as gsm")
-    parser.add_argument("--gain-db", type=float, default=0.0, metavar="DB", help="louder or fainter")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of what is drawn (default: 1)")
+    parser.add_argument(
+        "--noise", type=Path, metavar="MANIFEST", help="manifest of recorded noises, for --snr-db"
+    )
+    parser.add_argument("--codec", metavar="NAME", help="encode and decode with a codec, such as gsm")
+    parser.add_argument("--gain-db", type=float, default=0.0, metavar="DB", help="change the level")
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="seed of the random choices (default: 1)"
+    )
     _add_workers(parser)
 
 
 def _add_shard(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST", help="JSON lines")
-    parser.add_argument("out", type=Path, metavar="OUT_DIR", help="a folder of their own")
+    parser.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST", help="manifest (JSON lines)")
+    parser.add_argument("out", type=Path, metavar="OUT_DIR", help="a new folder")
     parser.add_argument(
         "--shard-mb", type=float, default=256.0, metavar="MB", help="size of a shard (default: %(default)g)"
     )
     parser.add_argument(
-        "--seed", type=int, default=1, metavar="N", help="of the order (default: %(default)s)"
+        "--seed", type=int, default=1, metavar="N", help="seed of the order (default: %(default)s)"
     )
     _add_workers(parser)
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one for every CPU)")
+    parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one per CPU)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what was asked; checking gives 1 where errors were found."""
+    """Run the action; ``check`` returns 1 if it finds errors."""
     actions: dict[str, Callable[[argparse.Namespace], int]] = {
         "import": _import,
         "check": _check,
@@ -202,7 +220,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _tokens(name: str | None, language: str) -> tuple[Tokenizer | None, float]:
-    """The tokenizer that ``--tokens`` names, and the fastest that its recipe plays the sound."""
+    """Return the tokenizer that ``--tokens`` names, and the highest speed of its recipe's augmentation."""
     from streamasr.decoding.tokens import TokenList
     from streamasr.text import text_rules
     from streamasr.training.config import load_recipe
@@ -299,7 +317,7 @@ def _shard(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, gone when its work is done."""
+    """Show a progress bar on standard error; it disappears at the end."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,4 +1,4 @@
-"""``streamasr evaluate``: error rates and cost of a model on manifests, at every latency and offline."""
+"""Implement ``streamasr evaluate``: measure a model's error rates and cost on manifests."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ streamasr evaluate --model models/mine --manifest books.jsonl phone.jsonl --chun
   --decode greedy,beam,beam+lm --json --html errors.html > evaluation.json"""
 
 _FILE_WIDTH = 130
-"""Columns of the table where it goes to no terminal."""
+"""Width of the table if standard output is no terminal."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     defaults = EvaluationOptions()
     parser.add_argument("--model", required=True, metavar="DIR|NAME", help="model folder or packaged model")
     parser.add_argument(
@@ -62,15 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--offline",
         action="store_true",
-        help="measure with full context, too: every frame sees the whole utterance, at no look-ahead of the model's"
-        " (whole utterances under a chunk's mask are what --chunk-ms measures: streaming gives the same)",
+        help="also measure with full context: every frame sees the whole utterance",
     )
     decoding = parser.add_mutually_exclusive_group()
     decoding.add_argument(
         "--decode",
         type=_modes,
         metavar="MODES",
-        help="greedy, beam, beam+lm, pyctcdecode, or several, joined by commas (default: as the daemon decodes)",
+        help="greedy, beam, beam+lm, pyctcdecode, or several, joined by commas (default: the daemon's mode)",
     )
     decoding.add_argument(
         "--greedy", dest="decode", action="store_const", const=(Mode.GREEDY,), help="same as --decode greedy"
@@ -91,16 +90,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backend",
         choices=BACKENDS,
         default="auto",
-        help="what computes the encoder's steps (default: %(default)s); whole utterances are always PyTorch's",
+        help="what runs the encoder (default: %(default)s); --offline always uses PyTorch",
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object, with every utterance's text"
-    )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with the errors, too")
+    parser.add_argument("--json", action="store_true", help="print one JSON object with all texts")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML page with the errors")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Run the evaluation and print the result."""
     options = EvaluationOptions(
         chunk_ms=_asked_chunks(args.chunk_ms, offline=args.offline),
         offline=args.offline,
@@ -123,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def progress_bar(count: int) -> Iterator[Progress]:
-    """A bar on standard error over ``count`` recognitions, for :func:`evaluate` to move."""
+    """Show a progress bar on standard error for ``count`` recognitions."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -1,4 +1,4 @@
-"""The flag ``--written``, shared by the commands that recognise speech."""
+"""Add the flag ``--written`` to commands that recognise speech."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import argparse
 
 
 def add_written_flag(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--written``; ``args.text_format`` is a ``start`` message's ``format``."""
+    """Add ``--written``; it sets ``args.text_format``, the ``format`` of ``start``."""
     parser.add_argument(
         "--written",
         dest="text_format",
         action="store_const",
         const="written",
         default="plain",
-        help="write capitals and digits instead of words as they are said (English)",
+        help="write capitals and digits instead of spelled-out words (English)",
     )

@@ -1,4 +1,4 @@
-"""``TEXT[:BOOST]`` on the command line."""
+"""Parse hotwords of the form ``TEXT[:BOOST]`` on the command line."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from streamasr.protocol.messages import HotwordSpec
 
 
 def add_hotword_flag(parser: argparse.ArgumentParser) -> None:
-    """``--hotword``, as every command that recognises has it."""
+    """Add ``--hotword`` to a command that recognises speech."""
     parser.add_argument(
         "--hotword",
         action="append",
         type=parse_hotword,
         default=[],
         metavar="TEXT[:BOOST]",
-        help="a word or phrase to listen for; may be repeated",
+        help="a word or phrase to favour; may be repeated",
     )
 
 
 def parse_hotword(argument: str) -> HotwordSpec:
-    """``Scheveningen`` or ``Scheveningen:12``; what follows the last colon is the boost where it is a number.
+    """Parse ``Scheveningen`` or ``Scheveningen:12``; a number after the last colon is the boost.
 
     Raises:
         ArgumentTypeError: empty, too long, or a boost out of range.

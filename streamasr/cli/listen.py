@@ -26,7 +26,7 @@ SAVE_FORMS = ("srt", "vtt", "txt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the command's flags."""
     parser.add_argument("--url", default=DEFAULT_URL, help="the daemon's stream (default %(default)s)")
     parser.add_argument("--token", metavar="TOKEN", help="the daemon's token, where it asks for one")
     source = parser.add_mutually_exclusive_group()

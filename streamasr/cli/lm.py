@@ -1,4 +1,4 @@
-"""``streamasr lm``: build the language model of a model folder from text, measure one, and weigh it."""
+"""Implement ``streamasr lm``: build, measure and tune the language model of a model folder."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ streamasr lm build books.txt.gz,talk.txt.gz learners.jsonl --weights 0.9 0.1 --o
 streamasr lm perplexity models/mine/lm.bin dev.jsonl
 streamasr lm tune --model models/mine --manifest dev/manifest.jsonl --write"""
 
-_TEXT_HELP = "one sentence a line, plain or .gz, or a manifest (.jsonl) whose texts are taken"
+_TEXT_HELP = "one sentence a line, plain or .gz, or a manifest (.jsonl) whose texts are used"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     defaults = LmConfig()
     commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
-    build = commands.add_parser("build", help="make lm.bin and unigrams.txt from text")
+    build = commands.add_parser("build", help="build lm.bin and unigrams.txt from text")
     build.add_argument(
         "texts", metavar="TEXT", nargs="+", help=f"{_TEXT_HELP}; files joined by commas are one source"
     )
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=defaults.min_count,
         metavar="N",
-        help="leave out words seen less often (default: %(default)s)",
+        help="drop words seen less often (default: %(default)s)",
     )
     build.add_argument(
         "--weights",
@@ -61,35 +61,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=defaults.max_mb,
         metavar="MB",
-        help="prune until lm.bin fits (default: %(default)s)",
+        help="prune until lm.bin is at most this large (default: %(default)s)",
     )
     size.add_argument(
         "--prune",
         type=float,
         metavar="T",
-        help="prune at this relative entropy instead, nats a word; 0 keeps all",
+        help="prune at this relative entropy instead, in nats per word; 0 keeps all",
     )
-    build.add_argument("--arpa", type=Path, metavar="FILE", help="write the model as ARPA text, too")
+    build.add_argument("--arpa", type=Path, metavar="FILE", help="also write the model as ARPA text")
     build.add_argument(
         "--held-out", type=Path, metavar="FILE", help="report perplexity and unknown words on this text"
     )
     build.add_argument(
         "--language",
         metavar="TAG",
-        help="whose rules of text hold (default: the language of the model in --out, or en)",
+        help="language of the text (default: that of the model in --out, or en)",
     )
 
-    measure = commands.add_parser("perplexity", help="how well a model predicts a text")
+    measure = commands.add_parser("perplexity", help="measure the perplexity of a language model on text")
     measure.add_argument("lm", metavar="LM", type=Path, help="KenLM binary or ARPA file")
     measure.add_argument("text", metavar="TEXT", type=Path, help=_TEXT_HELP)
     measure.add_argument("--language", default="en", metavar="TAG", help="default: %(default)s")
     measure.add_argument("--json", action="store_true", help="print one JSON object")
 
-    lm_tune.add_arguments(commands.add_parser("tune", help="find the weights that suit a model best"))
+    lm_tune.add_arguments(commands.add_parser("tune", help="find the decoder weights with the fewest errors"))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build, measure or weigh."""
+    """Run the action."""
     if args.action == "tune":
         return lm_tune.run(args)
     if args.action == "perplexity":
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _language_of(folder: Path) -> str:
-    """The language of the model in ``folder``; English where there is none yet."""
+    """The language of the model in ``folder``; English if there is no model yet."""
     path = folder / "config.toml"
     return load_toml(ModelConfig, path).language if path.is_file() else LmConfig().language
 

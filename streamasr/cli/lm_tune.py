@@ -1,4 +1,4 @@
-"""``streamasr lm tune``: weigh a model's language model, and its blank, on a manifest."""
+"""Implement ``streamasr lm tune``: tune the decoder weights of a model on a manifest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SHOWN = 12
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     defaults = TuningOptions()
     parser.add_argument("--model", required=True, metavar="DIR|NAME", help="model folder or packaged model")
     parser.add_argument(
@@ -45,14 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             nargs="+",
             default=values,
             metavar="W",
-            help=f"of the grid (default: {' '.join(map(str, values))})",
+            help=f"grid values (default: {' '.join(map(str, values))})",
         )
     parser.add_argument(
         "--halvings",
         type=int,
         default=defaults.halvings,
         metavar="N",
-        help="how often the steps around the best point halve; 0: the grid alone (default: %(default)s)",
+        help="how often the search steps around the best point halve; 0: grid only (default: %(default)s)",
     )
     parser.add_argument(
         "--batch", type=int, default=16, metavar="N", help="utterances at a time (default: %(default)s)"
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search, print and, where asked, write."""
+    """Search, print, and with --write store the result."""
     from streamasr.evaluation.evaluate import read_manifests
     from streamasr.recognition.model import CONFIG_FILE, load_model, resolve_model
     from streamasr.text import text_rules

@@ -1,4 +1,4 @@
-"""``streamasr model``: what a model folder holds, which models travel with the package, and the model card."""
+"""Implement ``streamasr model``: list and inspect models, and write the model card."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ CARD_LINES = 12
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    commands.add_parser("list", help="models that travel with the package")
-    info = commands.add_parser("info", help="configuration, files and card of a model")
+    commands.add_parser("list", help="list the packaged models")
+    info = commands.add_parser("info", help="show configuration, files and card of a model")
     info.add_argument("model", metavar="DIR|NAME", help="model folder or packaged model")
-    card = commands.add_parser("card", help="write what was measured into the model card")
+    card = commands.add_parser("card", help="write measurements into the model card")
     card.add_argument("folder", metavar="DIR", help="model folder")
     card.add_argument(
         "--from",
@@ -57,26 +57,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="FILE",
-        help="what `streamasr evaluate --json` printed; of equal measurements the last counts",
+        help="output of `streamasr evaluate --json`; later files replace equal measurements",
     )
-    model_average.add_arguments(
-        commands.add_parser("average", help="the mean of the weights of several models")
-    )
+    model_average.add_arguments(commands.add_parser("average", help="average the weights of several models"))
     model_calibrate.add_arguments(
-        commands.add_parser("calibrate", help="make the confidences of a model's words probabilities")
+        commands.add_parser("calibrate", help="calibrate the word confidences of a model")
     )
     model_export.add_arguments(
-        commands.add_parser("export", help="the encoder as ONNX, checked against the model")
+        commands.add_parser("export", help="export the encoder to ONNX and check it against the model")
     )
-    model_fetch.add_arguments(commands.add_parser("fetch", help="a published checkpoint as a model folder"))
+    model_fetch.add_arguments(commands.add_parser("fetch", help="download and import a published checkpoint"))
     model_import.add_arguments(
-        commands.add_parser("import-nemo", help="a checkpoint of NeMo as a model folder")
+        commands.add_parser("import-nemo", help="import a NeMo checkpoint as a model folder")
     )
-    model_logits.add_arguments(commands.add_parser("logits", help="mel frames and log-probs of a recording"))
+    model_logits.add_arguments(
+        commands.add_parser("logits", help="write the mel frames and log-probs of a recording")
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what was asked for, or write the card and print where it is."""
+    """Run the action."""
     if args.action in _PARTS:
         return int(_PARTS[args.action].run(args))
     if args.action == "list":
@@ -107,7 +107,7 @@ def _size(path: Path) -> str:
 
 
 def _card(path: Path) -> str:
-    """The beginning of the model card."""
+    """The first lines of the model card."""
     if not path.is_file():
         return f"no model card ({path.name})"
     lines = path.read_text(encoding="utf-8").strip().splitlines()

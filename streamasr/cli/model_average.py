@@ -9,7 +9,7 @@ from streamasr.errors import ConfigError, ModelError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the action's arguments."""
+    """Add the action's arguments."""
     parser.add_argument(
         "models",
         nargs="+",
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Average, and print what was written."""
+    """Write the average and print a summary."""
     from streamasr.training.averaging import average_files
 
     if args.out.is_dir():
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _weights_file(model: str) -> Path:
-    """The weights that ``model`` stands for: a file itself, or the file in a model folder."""
+    """The weights file of ``model``: the file itself, or that of a model folder."""
     from streamasr.recognition.backend import WEIGHTS_FILE
     from streamasr.recognition.model import resolve_model
 
@@ -46,7 +46,7 @@ def _weights_file(model: str) -> Path:
     if path.is_file():
         return path
     if path.suffix == ".safetensors":
-        raise ModelError(f"{path}: no such file of weights")
+        raise ModelError(f"{path}: no such weights file")
     return resolve_model(model) / WEIGHTS_FILE
 
 

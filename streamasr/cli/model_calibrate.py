@@ -1,4 +1,4 @@
-"""``streamasr model calibrate``: make the confidences of a model's words probabilities."""
+"""Implement ``streamasr model calibrate``: calibrate the word confidences of a model."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from streamasr.evaluation.reliability_plot import reliability_svg
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the action's arguments."""
+    """Add the action's arguments."""
     parser.add_argument("--model", required=True, metavar="DIR|NAME", help="model folder or packaged model")
     parser.add_argument(
-        "--manifest", required=True, type=Path, nargs="+", metavar="FILE", help="speech with its text"
+        "--manifest", required=True, type=Path, nargs="+", metavar="FILE", help="manifest with transcripts"
     )
     parser.add_argument(
         "--chunk-ms", type=int, default=640, metavar="N", help="chunk size (default: %(default)s)"
@@ -31,13 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch", type=int, default=16, metavar="N", help="utterances at a time (default: %(default)s)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw confidence against right words, SVG")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw a reliability diagram (SVG)")
     parser.add_argument("--write", action="store_true", help="store the weights in the model's config.toml")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fit, print and, where asked, draw and write."""
+    """Fit, print, and with --svg and --write store the results."""
     from streamasr.evaluation.evaluate import read_manifests
     from streamasr.evaluation.settings import write_settings
     from streamasr.evaluation.tuning import record

@@ -15,7 +15,7 @@ from streamasr.scoring import Interval
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument("model", metavar="DIR|NAME", help="model folder or packaged model")
     parser.add_argument(
         "out", type=Path, metavar="OUT", help="folder to write; the model's own to add the graph to it"

@@ -10,7 +10,7 @@ from streamasr.nemo.hub import CHECKPOINTS, SUFFIX, default_cache, fetch_checkpo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument(
         "checkpoint",
         nargs="?",

@@ -13,7 +13,7 @@ DEFAULT_MAX_GB = 16.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument(
         "file", type=Path, metavar="FILE.nemo", help="checkpoint of a streaming FastConformer"
     )

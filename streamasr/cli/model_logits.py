@@ -10,7 +10,7 @@ from streamasr.protocol.messages import Start
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument("model", metavar="DIR|NAME", help="model folder or packaged model")
     parser.add_argument("audio", type=Path, metavar="AUDIO", help="WAV, FLAC, Ogg, Opus or MP3")
     parser.add_argument("out", type=Path, metavar="OUT.npz", help="file to write: mel, log_probs, tokens")

@@ -9,7 +9,7 @@ EXAMPLE = "streamasr report runs/en-small --out report.html"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a run of `streamasr train`")
     parser.add_argument("--out", type=Path, metavar="FILE", help="page to write (default: RUN/report.html)")
 

@@ -1,4 +1,4 @@
-"""``streamasr synthesise``: make training speech from text with a synthetic voice."""
+"""Implement ``streamasr synthesise``: make training speech from text with a synthetic voice."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ EXAMPLE = "streamasr synthesise books.txt.gz talk.txt.gz --out made --voice pipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's flags."""
+    """Add the command's flags."""
     parser.add_argument(
         "texts",
         type=Path,
         nargs="+",
         metavar="TEXT",
-        help="one sentence a line, plain or .gz, or a manifest (.jsonl) whose texts are taken",
+        help="one sentence a line, plain or .gz, or a manifest (.jsonl) whose texts are used",
     )
     parser.add_argument(
         "--out",
         type=Path,
         required=True,
         metavar="DIR",
-        help="sound files and manifest.jsonl go here; an interrupted reading goes on",
+        help="folder for audio files and manifest.jsonl; an interrupted run is resumed",
     )
     parser.add_argument(
         "--voice",
@@ -34,8 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="VOICE",
         help="piper:joe or piper:PATH.onnx (default: %(default)s)",
     )
-    parser.add_argument("--hours", type=float, default=1.0, help="audio to make (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of sentences and styles (default: %(default)s)")
+    parser.add_argument(
+        "--hours", type=float, default=1.0, help="hours of audio to make (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="seed of sentences and styles (default: %(default)s)"
+    )
     parser.add_argument(
         "--numbers",
         type=float,
@@ -49,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         default=SynthesisConfig.speeds,
         metavar=("SLOW", "FAST"),
-        help="range of speaking rates, 1 is the voice's own (default: %(default)s)",
+        help="range of speaking rates; 1 is the voice's own (default: %(default)s)",
     )
     parser.add_argument(
         "--format", choices=("opus", "flac"), default=SynthesisConfig.format, help="default: %(default)s"
@@ -57,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Synthesise; returns 0 when the hours are full or the sentences are used up."""
+    """Synthesise until the hours are reached or the sentences are used up."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 

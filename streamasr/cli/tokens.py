@@ -1,4 +1,4 @@
-"""``streamasr tokens``: make the tokens of a model from text, word pieces or characters."""
+"""Implement ``streamasr tokens``: make a model's tokens from text, word pieces or characters."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ EXAMPLE = """\
 streamasr tokens train books.txt.gz train/manifest.jsonl --size 512 --out tokenizer.model
 streamasr tokens characters train/manifest.jsonl --language zh --no-separator --out tokens.txt"""
 
-_TEXT_HELP = "one sentence a line, plain or .gz, or a manifest (.jsonl) whose texts are taken"
+_TEXT_HELP = "one sentence a line, plain or .gz, or a manifest (.jsonl) whose texts are used"
 _RAREST_SHOWN = 12
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Add the command's arguments."""
     defaults = SentencePieceConfig()
     commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
-    train = commands.add_parser("train", help="find word pieces with SentencePiece")
+    train = commands.add_parser("train", help="train word pieces with SentencePiece")
     train.add_argument(
         "--size",
         type=int,
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=defaults.max_sentences,
         metavar="N",
-        help="draw so many sentences from more text (default: %(default)s)",
+        help="sample this many sentences from longer text (default: %(default)s)",
     )
 
     characters = commands.add_parser("characters", help="collect the characters of a text")
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="leave out characters seen less often (default: %(default)s)",
+        help="drop characters seen less often (default: %(default)s)",
     )
     characters.add_argument(
         "--no-separator",
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the tokens and say what they are."""
+    """Make the tokens and print a summary."""
     args.out.parent.mkdir(parents=True, exist_ok=True)
     return _train(args) if args.action == "train" else _characters(args)
 
@@ -92,7 +92,7 @@ def _train(args: argparse.Namespace) -> int:
         pieces += len(processor.encode(normal))
     longest = sorted(tokens.tokens[1:], key=len, reverse=True)[:_RAREST_SHOWN]
     print(
-        f"{args.out}: {len(tokens)} tokens, {pieces / words:.2f} a word, {letters / pieces:.2f} letters each"
+        f"{args.out}: {len(tokens)} tokens, {pieces / words:.2f} per word, {letters / pieces:.2f} letters each"
     )
     print(f"longest: {' '.join(longest)}")
     return 0

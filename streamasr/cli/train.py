@@ -1,4 +1,4 @@
-"""``streamasr train``: run a recipe."""
+"""Implement ``streamasr train``: run a recipe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXAMPLE = "streamasr train en-small --data speech --out runs/en-small"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's flags."""
+    """Add the command's flags."""
     parser.add_argument(
         "recipe", help="a TOML file or a packaged recipe's name; docs/recipes.md has the fields"
     )
@@ -21,25 +21,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         default=Path(),
-        help="folder that the recipe's relative paths start from (default: .)",
+        help="base folder of the recipe's relative paths (default: .)",
     )
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the run; an interrupted run is resumed"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 … (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, help="stop (resumably) after so many minutes")
+    parser.add_argument("--minutes", type=float, help="stop after this many minutes; the run can be resumed")
     parser.add_argument(
         "--threads",
         type=int,
-        help="CPU threads of torch, and processes that decode speech (default: as many as there are CPUs)",
+        help="CPU threads of torch, and processes that decode speech (default: one per CPU)",
     )
     parser.add_argument(
-        "--no-tensorboard", dest="tensorboard", action="store_false", help="write nothing for TensorBoard"
+        "--no-tensorboard", dest="tensorboard", action="store_false", help="do not write TensorBoard logs"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; returns 0 when the model folder is written."""
+    """Train and write the model folder."""
     import torch
 
     from streamasr.cli.evaluate import progress_bar
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _stop_when_asked() -> Event:
-    """Ctrl-C and SIGTERM end the run after the step that is under way, with a checkpoint."""
+    """Make Ctrl-C and SIGTERM end the run after the current step, with a checkpoint."""
     asked = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked.set())
@@ -83,10 +83,10 @@ def _stop_when_asked() -> Event:
 
 
 def _stop_at_once_when_asked() -> None:
-    """Ctrl-C and SIGTERM have their usual meaning again: after training, nothing is left to save."""
+    """Restore Ctrl-C and SIGTERM: after training there is nothing left to save."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _ignore_event(_: object) -> None:
-    """Stand in for the observers on every process but the first."""
+    """Ignore events, in every process but the first."""

@@ -35,7 +35,7 @@ Recogniser = Callable[[SoundFile, Callable[[int], None]], list[Final]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the command's flags."""
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="WAV, FLAC, Ogg, Opus or MP3")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--url", default=DEFAULT_URL, help="the daemon's stream (default %(default)s)")

@@ -1,10 +1,10 @@
-"""The Fourier transform of 512 real samples in float32, rounded as NeMo's own is.
+"""Compute the Fourier transform of 512 real samples in float32 with the same rounding as NeMo.
 
-How a transform rounds shows in the logarithm of quiet bands, so a front end that is to give another one's frames to
-1e-5 has to add in the same order (docs/nemo.md has the figures). NeMo's order is that of ``torch.stft``, so that of
-Intel's MKL: on processors with AVX-512 as here. Even and odd samples are the parts of 256 complex numbers, these are
-transformed in two steps of radix 16 (Cooley and Tukey 1965), and their spectrum is taken apart. Every value is what
-additions, products and fused products in float32 give, for any number of frames at once.
+Rounding is visible in the logarithm of quiet bands, so reproducing another front end's frames to 1e-5 requires the
+same order of additions (docs/nemo.md has the figures). NeMo's order is that of ``torch.stft``, that is of Intel's MKL
+on processors with AVX-512. Even and odd samples are the parts of 256 complex numbers, these are
+transformed in two steps of radix 16 (Cooley and Tukey 1965), and their spectrum is separated. All values are results
+of additions, products and fused products in float32, for any number of frames at once.
 
 Shape suffixes: N the 16 numbers that a step transforms, F frames, J and K places of a number in the 16 columns and in
 their results, H half of the spectrum, S the spectrum, P real and imaginary part, Q, R and G small groups.
@@ -22,12 +22,12 @@ _HALF, _QUARTER, _EIGHTH, _RADIX = POINTS // 2, POINTS // 4, POINTS // 8, 16
 _TIED = 3
 """The cosine of 3π/256 lies 0.49987 of a last place above a float32 number, and is rounded up."""
 _PAIRED = (4, 2, 10, 1, 5, 9, 13)
-"""Results ``k`` of a column that are computed together with ``16 - k``, in the order in which they are."""
+"""Results ``k`` of a column that are computed together with ``16 - k``, in order."""
 _ORDER = (0, 8, *_PAIRED, *(_RADIX - k for k in _PAIRED))
 
 
 class RealTransform512(nn.Module):
-    """``torch.fft.rfft`` of frames of 512 samples, see this file's head."""
+    """``torch.fft.rfft`` of frames of 512 samples; see the module's docstring."""
 
     order_N: Tensor
     root_half: float
@@ -73,10 +73,10 @@ class RealTransform512(nn.Module):
             self.register_buffer(name, factors, persistent=False)
 
     def forward(self, samples: Tensor) -> Tensor:
-        """Spectra, complex64 [..., 257], of frames of samples, float32 [..., 512].
+        """Compute spectra, complex64 [..., 257], of frames of samples, float32 [..., 512].
 
         Raises:
-            ValueError: the samples are of another number or type.
+            ValueError: the frames have another length or data type.
         """
         if samples.shape[-1] != POINTS or samples.dtype != torch.float32:
             raise ValueError(
@@ -86,11 +86,11 @@ class RealTransform512(nn.Module):
         columns_KFJ = self._columns(x_FNJ.transpose(0, 1).contiguous())
         x_NFK = columns_KFJ.transpose(0, 2).contiguous()
         rows_KFJ = self._rows(_fused(x_NFK, self.between_cos_NFKP, x_NFK * self.between_sin_NFK))
-        spectrum_FS = self._taken_apart(rows_KFJ.transpose(0, 1).flatten(1))
+        spectrum_FS = self._separate(rows_KFJ.transpose(0, 1).flatten(1))
         return spectrum_FS.reshape(*samples.shape[:-1], _HALF + 1)
 
     def _columns(self, x_NFJ: Tensor) -> Tensor:
-        """Transform of 16 numbers in which turns by odd multiples of π/8 take three products."""
+        """Transform 16 numbers; rotations by odd multiples of π/8 take three products."""
         sums, d = x_NFJ[:8] + x_NFJ[8:], x_NFJ[:8] - x_NFJ[8:]
         s, t = sums[:4] + sums[4:], sums[:4] - sums[4:]
         even, quarter = s[:2] + s[2:], s[:2] - s[2:]
@@ -117,7 +117,7 @@ class RealTransform512(nn.Module):
         return torch.cat(results)[self.order_N]
 
     def _rows(self, x_NFK: Tensor) -> Tensor:
-        """Transform of 16 numbers in two steps of four."""
+        """Transform 16 numbers in two steps of radix 4."""
         sums, d = x_NFK[:8] + x_NFK[8:], x_NFK[:8] - x_NFK[8:]
         first, second = d[:4], d[4:]
         groups = (sums[:4] + sums[4:], _minus_i(first, second), sums[:4] - sums[4:], _plus_i(first, second))
@@ -128,8 +128,8 @@ class RealTransform512(nn.Module):
         total, across = x1 + x3, x1 - x3
         return torch.cat((ahead + total, _minus_i(behind, across), ahead - total, _plus_i(behind, across)))
 
-    def _taken_apart(self, x_FH: Tensor) -> Tensor:
-        """The spectrum of samples, from that of complex numbers whose parts the even and the odd ones are."""
+    def _separate(self, x_FH: Tensor) -> Tensor:
+        """Compute the spectrum of real samples from that of complex numbers of even and odd samples."""
         half_FH = 0.5 * x_FH
         low_FH, high_FH = half_FH[:, 1 : _QUARTER + 1].conj_physical(), half_FH[:, _QUARTER:].flip(1)
         even_FH, odd_FH = high_FH + low_FH, high_FH - low_FH

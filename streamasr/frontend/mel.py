@@ -1,6 +1,6 @@
-"""Samples to log-mel frames, or to their cepstra, causally: a frame's window ends where its hop ends.
+"""Compute log-mel frames, or their cepstra, causally: a frame's window ends where its hop ends.
 
-Knows no session and no file. Shape suffixes: B batch, S samples, T frames, M mel bands (or the C cepstral
+Shape suffixes: B batch, S samples, T frames, M mel bands (or the C cepstral
 coefficients in their place), W window samples.
 """
 
@@ -19,7 +19,7 @@ _SMALLEST_POWER = 1e-10
 
 
 class MelState(NamedTuple):
-    """The samples that the next frames' windows still reach back to."""
+    """The newest samples, which the next frames' windows still need."""
 
     tail_BS: Tensor
 
@@ -29,7 +29,7 @@ class LogMel(FrontEnd[MelState]):
 
     The window of frame ``t`` covers samples ``[hop * (t + 1) - n_fft, hop * (t + 1))`` instead of being centred, and
     the dynamic range is cut at a fixed floor (``FrontendConfig.floor_log10``) instead of the utterance's own maximum.
-    What lies before the first sample is digital silence.
+    Before the first sample there is digital silence.
 
     With ``FrontendConfig.n_mfcc`` the frames are that many mel-frequency cepstral coefficients (Davis and Mermelstein
     1980): the orthonormal cosine transform of a frame's scaled bands, which needs no other state.
@@ -59,8 +59,8 @@ class LogMel(FrontEnd[MelState]):
             cosines_MC = torchaudio.functional.create_dct(config.n_mfcc, config.n_mels, norm="ortho")
         self.register_buffer("cosines_MC", cosines_MC, persistent=False)
 
-    def initial_state(self, batch: int, left_padding_samples: int = 0) -> MelState:  # noqa: ARG002 - silence has no beginning
-        """The state of ``batch`` streams that have heard nothing: digital silence."""
+    def initial_state(self, batch: int, left_padding_samples: int = 0) -> MelState:  # noqa: ARG002 - the padding is silence
+        """The state of ``batch`` new streams: digital silence."""
         tail = self.config.n_fft - self.config.hop
         return MelState(torch.zeros(batch, tail, device=self.window_W.device))
 
@@ -68,9 +68,9 @@ class LogMel(FrontEnd[MelState]):
         self,
         state: MelState,
         pcm_BS: Tensor,
-        lengths_B: Tensor | None = None,  # noqa: ARG002 - silence has no end
+        lengths_B: Tensor | None = None,  # noqa: ARG002 - the padding is silence
     ) -> tuple[MelState, Tensor]:
-        """Frames of the next samples of each stream; see :class:`FrontEnd`. Behind a stream's end put zeros."""
+        """Compute frames of the next samples; see :class:`FrontEnd`. Pad with zeros after a stream's end."""
         if pcm_BS.shape[1] % self.config.hop:
             raise ValueError(f"pcm must be whole hops of {self.config.hop} samples, got {pcm_BS.shape[1]}")
         heard_BS = torch.cat((state.tail_BS, pcm_BS), dim=1)
@@ -82,5 +82,5 @@ class LogMel(FrontEnd[MelState]):
         return MelState(tail_BS), mel_BTM if self.cosines_MC is None else mel_BTM @ self.cosines_MC
 
     def forward(self, pcm_BS: Tensor, lengths_B: Tensor | None = None) -> Tensor:
-        """``mel_BTM`` of whole utterances, padded with zeros to whole hops; see :class:`FrontEnd`."""
+        """Compute ``mel_BTM`` of whole utterances, padded with zeros to whole hops; see :class:`FrontEnd`."""
         return self.step(self.initial_state(pcm_BS.shape[0]), pcm_BS, lengths_B)[1]

@@ -1,7 +1,7 @@
-"""NeMo's log-mel frames as a stream: pre-emphasis, a window around each hop's first sample, a natural logarithm.
+"""Compute NeMo's log-mel frames on streams: pre-emphasis, a window around each hop's first sample, natural logarithm.
 
-A frame looks half a window ahead, and what it finds beyond a stream's edges depends on NeMo's generation: nothing
-(since 2.5), or the sound mirrored at its first and last sample (before). Knows no session and no file.
+A frame depends on half a window of later samples. The padding at a stream's edges depends on NeMo's generation:
+silence (since 2.5), or the audio mirrored at its first and last sample (before).
 Shape suffixes: B batch, S samples, T frames, M mel bands, W window samples, F frequencies.
 """
 
@@ -24,20 +24,21 @@ _LOG_STEP = math.log(6.4) / 27
 
 
 class NemoMelState(NamedTuple):
-    """What a stream remembers."""
+    """A stream's state."""
 
     tail_BS: Tensor
-    """Samples that the next frames' windows, or their mirror images, still reach back to."""
+    """The newest samples, which the next frames' windows or their mirror images still need."""
     start_B: Tensor
-    """Where the sound begins, from the next sample on; not further back than the tail."""
+    """Position of the first sample relative to the next one; limited to the carried samples."""
     past_B: Tensor
-    """Samples of the time line since the sound's end; 0 while it goes on."""
+    """Samples of padding since the end of the audio; 0 before it."""
 
 
 class NemoLogMel(FrontEnd[NemoMelState]):
     """``AudioToMelSpectrogramPreprocessor`` without dither, normalisation and padding.
 
-    Edges shorter than half a window are mirrored as far as they go, and silent beyond (NeMo refuses such sounds).
+    Edges shorter than half a window are mirrored as far as possible, then padded with silence (NeMo refuses such
+    audio).
     """
 
     config: NemoFrontendConfig
@@ -54,11 +55,11 @@ class NemoLogMel(FrontEnd[NemoMelState]):
         self.transform = RealTransform512() if config.n_fft == POINTS else ExactTransform()
         before = (config.n_fft - config.window) // 2
         self.window_padding = (before, config.n_fft - config.window - before)
-        # The last frame of a stream may come one step after its end, and then mirrors what lies a window back.
+        # The last frame of a stream may come one step after its end, and then mirrors samples a window back.
         self.tail = config.window - config.hop + 1
 
     def initial_state(self, batch: int, left_padding_samples: int = 0) -> NemoMelState:
-        """The state of ``batch`` streams that have heard nothing; see :class:`FrontEnd`."""
+        """The state of ``batch`` new streams; see :class:`FrontEnd`."""
         like = self.window_W
         zeros_B = torch.zeros(batch, dtype=torch.long, device=like.device)
         return NemoMelState(like.new_zeros(batch, self.tail + 1), zeros_B + left_padding_samples, zeros_B)
@@ -66,7 +67,7 @@ class NemoLogMel(FrontEnd[NemoMelState]):
     def step(
         self, state: NemoMelState, pcm_BS: Tensor, lengths_B: Tensor | None = None
     ) -> tuple[NemoMelState, Tensor]:
-        """Frames of the next samples of each stream; see :class:`FrontEnd`."""
+        """Compute frames of the next samples of each stream; see :class:`FrontEnd`."""
         samples, c = pcm_BS.shape[1], self.config
         if samples % c.hop:
             raise ValueError(f"pcm must be whole hops of {c.hop} samples, got {samples}")
@@ -76,7 +77,7 @@ class NemoLogMel(FrontEnd[NemoMelState]):
         flat_BS = heard_BS[:, 1:] - c.preemphasis * heard_BS[:, :-1]
         end_B = lengths_B - state.past_B
         flat_BS = self._edged(flat_BS, self.tail + state.start_B, self.tail + end_B)
-        # The window of slot k ends where its hop ends; the time line's lead puts it around its own frame.
+        # The window of padded frame k ends where its hop ends; left padding centres it at its own frame.
         windows_BTW = flat_BS[:, self.tail - c.window + c.hop :].unfold(1, c.window, c.hop) * self.window_W
         spectrum_BTF: Tensor = self.transform(nn.functional.pad(windows_BTW, self.window_padding))
         power_BTF: Tensor = spectrum_BTF.real.double().square() + spectrum_BTF.imag.double().square()
@@ -89,20 +90,20 @@ class NemoLogMel(FrontEnd[NemoMelState]):
         return new_state, mel_BTM
 
     def forward(self, pcm_BS: Tensor, lengths_B: Tensor | None = None) -> Tensor:
-        """``mel_BTM`` of whole utterances of any length; see :class:`FrontEnd`."""
+        """Compute ``mel_BTM`` of whole utterances of any length; see :class:`FrontEnd`."""
         batch, samples = pcm_BS.shape
         c = self.config
         if lengths_B is None:
             lengths_B = torch.full((batch,), samples, device=pcm_BS.device)
         left_padding_frames = ceil_div(c.lookahead_samples, c.hop) - 1
-        lead = (left_padding_frames + 1) * c.hop - c.lookahead_samples
-        slots = (lead + samples + c.right_padding_samples) // c.hop
-        line_BS = nn.functional.pad(pcm_BS, (lead, slots * c.hop - samples - lead))
-        _, mel_BTM = self.step(self.initial_state(batch, lead), line_BS, lengths_B + lead)
+        padding = (left_padding_frames + 1) * c.hop - c.lookahead_samples
+        frames = (padding + samples + c.right_padding_samples) // c.hop
+        line_BS = nn.functional.pad(pcm_BS, (padding, frames * c.hop - samples - padding))
+        _, mel_BTM = self.step(self.initial_state(batch, padding), line_BS, lengths_B + padding)
         return mel_BTM[:, left_padding_frames:]
 
     def _edged(self, flat_BS: Tensor, start_B: Tensor, end_B: Tensor) -> Tensor:
-        """Samples from ``start_B`` to ``end_B``, and what this generation hears around them."""
+        """The samples from ``start_B`` to ``end_B``, with this generation's padding around them."""
         index_S = torch.arange(flat_BS.shape[1], device=flat_BS.device)
         first, behind = start_B[:, None], end_B[:, None]
         if self.config.generation == "current":
@@ -114,7 +115,7 @@ class NemoLogMel(FrontEnd[NemoMelState]):
 
 
 class ExactTransform(nn.Module):
-    """Spectra in complex128, for lengths at which the rounding of NeMo's own is not known."""
+    """Compute spectra in complex128, for transform lengths at which NeMo's rounding is unknown."""
 
     def forward(self, samples: Tensor) -> Tensor:
         """Of frames [..., N], [..., N // 2 + 1]."""

@@ -1,4 +1,4 @@
-"""Bytes as they come off a wire to float32 mono samples. Knows no rate, no session and no file.
+"""Decode PCM bytes into float32 mono samples.
 
 Shape suffix: S samples.
 """
@@ -14,13 +14,13 @@ from streamasr.errors import AudioError
 
 Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"]
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
-"""Every encoding that :func:`decode_pcm` reads."""
+"""The encodings that :func:`decode_pcm` supports."""
 
 CHANNELS = (1, 2)
-"""Channel counts that are read; two are mixed down to their mean."""
+"""Supported numbers of channels; two are mixed down to their mean."""
 
 MAX_FLOAT_LEVEL = 16.0
-"""Float samples up to this level are clipped to ±1; larger ones must be integers sent as floats: refused."""
+"""Float samples up to this level are clipped to ±1; larger ones are refused as integers sent as floats."""
 
 Samples = NDArray[np.float32]
 """Mono samples in -1..1."""
@@ -50,17 +50,17 @@ _TABLES: dict[Encoding, Samples] = {"mulaw": _mulaw_table(), "alaw": _alaw_table
 
 
 def frame_bytes(encoding: Encoding, channels: int) -> int:
-    """Bytes of one frame: one sample of every channel."""
+    """Bytes of one frame: one sample of each channel."""
     return _WIDTH[encoding] * channels
 
 
 def decode_pcm(data: bytes, encoding: Encoding, channels: int) -> Samples:
-    """Mono samples in -1..1 of interleaved ``data``.
+    """Decode interleaved ``data`` into mono samples in -1..1.
 
     Float samples a little outside -1..1 are clipped; see :data:`MAX_FLOAT_LEVEL`.
 
     Raises:
-        AudioError: part of a frame, or float samples that are not numbers or far too large.
+        AudioError: a partial frame, or float samples that are not finite or far too large.
     """
     frame = frame_bytes(encoding, channels)
     if len(data) % frame:

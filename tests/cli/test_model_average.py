@@ -36,7 +36,7 @@ def test_a_folder_and_a_file_make_weights_that_load(
 def test_mistakes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, out = str(save_model(tmp_path / "tiny")), str(tmp_path / "out.safetensors")
     for arguments, message in (
-        ([folder, "missing.safetensors", "--out", out], "missing.safetensors: no such file of weights"),
+        ([folder, "missing.safetensors", "--out", out], "missing.safetensors: no such weights file"),
         ([folder, str(tmp_path / "nothing"), "--out", out], "no such folder and no packaged model"),
         (
             [folder, folder, "--weights", "1,2,3", "--out", out],

@@ -1,4 +1,4 @@
-"""The streaming step of an encoder as an ONNX graph: made, tied to its weights, quantised, checked and run.
+"""Export an encoder's streaming step as an ONNX graph, quantise it, check it, and run it with ONNX Runtime.
 
-Each module is imported by whom it serves: running needs onnxruntime, making a graph needs onnx and onnxscript, too.
+Import the modules separately: running needs onnxruntime only, exporting also needs onnx and onnxscript.
 """

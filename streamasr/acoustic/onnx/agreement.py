@@ -1,4 +1,4 @@
-"""Whether two encoders hear the same: stepped side by side through the same sounds, each with its own state.
+"""Compare two encoders: step both through the same audio, each with its own state.
 
 Shape suffixes: B batch, T mel frames, F frames of a long recording, M mel bands, V tokens.
 """
@@ -17,20 +17,20 @@ LOG_PROB_TOLERANCE = 5e-4
 PROBABILITY_TOLERANCE = 1e-4
 """… and how far a probability may."""
 FRAMES = 256
-"""Encoder frames that a row hears in each chunk size, if that makes neither too few steps nor too many …"""
+"""Encoder frames of a row in each chunk size, within :data:`STEPS`."""
 STEPS = (8, 48)
-"""… fewer or more than these."""
+"""Fewest and most steps of a row."""
 _BATCHES = (1, 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How alike two encoders answered."""
+    """How closely two encoders agree."""
 
     steps: int
     frames: int
     worst: float
-    """The greatest difference of two log-probs."""
+    """The largest difference of two log-probs."""
     worst_probability: float
     """The greatest difference of two probabilities."""
     mean: float
@@ -49,8 +49,8 @@ def compare(
 ) -> Agreement:
     """Step both through ``mel_FM`` in every chunk size, alone and in batches of rows of different lengths.
 
-    Each is given the sound in its own precision: what a reference in float64 would have rounded is then no part of
-    the difference. Each row begins somewhere in ``mel_FM``, which is repeated as needed. About half of the rows of
+    Each gets the audio in its own precision, so that rounding of the input is no part of the difference. Each row
+    begins at a random frame of ``mel_FM``, which is repeated as needed. About half of the rows of
     a step are shorter than the chunk, by whole encoder frames; in a stream's last step by any number of mel frames.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -99,7 +99,7 @@ def _precision(state: tuple[Tensor, ...]) -> torch.dtype:
 
 
 def _advance(encoder: AnyStreamingEncoder, chunk: int, lengths_B: Tensor) -> Tensor | None:
-    """A hop where the chunk is whole; a row that is shorter is at its end, and has no look-ahead."""
+    """One hop for a whole chunk; a shorter row is at its end and has no look-ahead."""
     if encoder.hops_per_chunk == 1:
         return None
     full = chunk * encoder.subsampling

@@ -1,4 +1,4 @@
-"""An encoder to a file that ONNX Runtime runs, written only where it answers as the encoder does."""
+"""Export an encoder to an ONNX file, and write it only if it agrees with the encoder."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def export_encoder(
     *,
     int8: bool = False,
 ) -> Agreement:
-    """Write the encoder's streaming step to ``out`` as ONNX, and tell how it agrees with the encoder.
+    """Write the encoder's streaming step to ``out`` as ONNX, and return how it agrees with the encoder.
 
-    In float32 the graph's weights are those of the file ``weights``, by its bare name: it has to lie in the folder
-    of ``out`` whenever the graph is loaded. In int8 they are part of the graph.
+    A float32 graph refers to the file ``weights`` by name: that file must be in the folder of ``out`` whenever the
+    graph is loaded. In int8 they are part of the graph.
 
     Args:
         encoder: on the CPU, with the weights of ``weights``.
         config: its configuration.
         weights: its safetensors file.
         out: file to write; nothing is written before the check is passed.
-        mel_FM: what a front end made of some seconds of sound, to check with.
-        int8: quantise the weights. No difference is too great then; judge it by error rates.
+        mel_FM: mel frames of some seconds of audio, for the check.
+        int8: quantise the weights. There is no tolerance then; compare error rates.
 
     Raises:
-        ModelError: the encoder cannot be exported, or the graph does not answer as it does.
-        ConfigError: the packages that make or run graphs are not installed.
+        ModelError: the encoder cannot be exported, or the graph disagrees with it.
+        ConfigError: the packages for exporting or running graphs are not installed.
     """
     traced = trace(encoder, config.n_mels)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
@@ -75,11 +75,11 @@ def write_graph(
     *,
     int8: bool = False,
 ) -> None:
-    """Write what :func:`trace` made of an encoder, unchecked; the arguments are those of :func:`export_encoder`.
+    """Write a traced encoder without a check; for the arguments see :func:`export_encoder`.
 
     Raises:
         ModelError: the weights are not those that the graph names.
-        ConfigError: the packages that make graphs are not installed.
+        ConfigError: the packages for exporting are not installed.
     """
     model = traced.program.model_proto
     info = GraphInfo(
@@ -102,7 +102,7 @@ def write_graph(
 
 
 def _forget_sources(model: Any) -> None:
-    """The exporter notes the lines of source, on this machine, that every node came from."""
+    """Remove the source locations that the exporter adds to every node."""
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.functions):
         del part.metadata_props[:]
         part.doc_string = ""
@@ -113,7 +113,7 @@ def _forget_sources(model: Any) -> None:
 
 
 def _lay_beside(weights: Path, place: Path) -> None:
-    """The same file at another place of the same disk, a copy where that cannot be."""
+    """Hard-link a file, or copy it if that is not possible."""
     try:
         os.link(weights, place)
     except OSError:

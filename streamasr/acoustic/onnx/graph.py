@@ -1,6 +1,6 @@
-"""An encoder's streaming step traced into an ONNX graph, with its state as inputs and outputs.
+"""Trace an encoder's streaming step into an ONNX graph, with its state as inputs and outputs.
 
-One graph serves every batch and every size of step. Knows encoders; no file and no runtime.
+One graph serves every batch size and step size.
 
 Shape suffixes: B batch, T mel frames, M mel bands, V tokens, L layers, H heads, N distances, K head width,
 D model width.
@@ -25,13 +25,13 @@ from streamasr.acoustic.fastconformer.layers import distance_sinusoids
 from streamasr.errors import ConfigError, ModelError
 
 MEL, LENGTHS, ADVANCE = "mel", "lengths", "advance"
-"""The graph's first inputs, the last for encoders with look-ahead alone; the state's leaves follow."""
+"""The graph's first inputs, the last only with look-ahead; the state's leaves follow."""
 LOG_PROBS, FRAMES = "log_probs", "frames"
-"""Its first outputs: log-probs, and how many of each row's frames count; the new leaves follow."""
+"""Its first outputs: log-probs, and the valid frames of each row; the new leaves follow."""
 NEW = "new_"
-"""Before a leaf's name: the leaf one step later."""
+"""Prefix of a leaf's name after the step."""
 WEIGHTS_PREFIX = "encoder."
-"""Before the name of a weight of the encoder, as its ``state_dict`` has it."""
+"""Prefix of the names of the encoder's weights."""
 OPSET = 20
 """The ONNX operators' version; 20 is the first with a GELU of its own."""
 _SAMPLE_BATCH = 2
@@ -41,16 +41,16 @@ _MAX_FRAMES = 1024
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """A graph, and what about it only the encoder knew."""
+    """A traced graph, and its state."""
 
     program: Any
     """A ``torch.onnx.ONNXProgram``; its ``model_proto`` holds the weights in float32."""
     state: tuple[str, ...]
-    """The state's leaves, in order. Leaves that hold nothing are left out."""
+    """The state's leaves, in order, without empty ones."""
 
 
 class StreamingStep(nn.Module):
-    """``encoder.step`` as a function of tensors alone."""
+    """``encoder.step`` as a function of tensors only."""
 
     distances_ND: Tensor
 
@@ -69,7 +69,7 @@ class StreamingStep(nn.Module):
             self.register_buffer("distances_ND", table_ND, persistent=False)
 
     def forward(self, mel_BTM: Tensor, lengths_B: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
-        """Log-probs, their lengths, and the carried leaves one step later. ``advance_B`` leads the leaves."""
+        """Return log-probs, their lengths, and the new leaves. ``advance_B`` comes before the leaves."""
         advance_B, carried = (carried[0], carried[1:]) if self.ahead else (None, carried)
         B = mel_BTM.shape[0]
         state = type(self.initial)(*(leaf.expand(B, *leaf.shape[1:]) for leaf in self.initial))
@@ -83,8 +83,8 @@ class StreamingStep(nn.Module):
         encoder = self.encoder
         if not isinstance(encoder, FastConformerEncoder):
             return encoder.step(state, mel_BTM, lengths_B, advance_B)
-        # The longest step's distances hold those of every shorter one in their middle. What the layers make of
-        # them depends on no input: the runtime computes it once, when it loads the graph.
+        # The distances of the longest step contain those of every shorter one. The position keys depend on no input:
+        # the runtime computes them once, when it loads the graph.
         frames = mel_BTM.shape[1] // encoder.subsampling
         keys_LHNK = torch.stack(
             [block.attention.position_keys(self.distances_ND) for block in encoder.layers]
@@ -94,11 +94,11 @@ class StreamingStep(nn.Module):
 
 
 def trace(encoder: AnyEncoder, n_mels: int) -> Traced:
-    """The streaming step of an encoder in float32 as an ONNX program.
+    """Trace the streaming step of an encoder in float32 into an ONNX program.
 
     Inputs are ``mel`` [B, T, M] in float32, ``lengths`` [B] (and ``advance`` [B], where there is look-ahead) in
     int64 and the state's leaves by their names; outputs
-    ``log_probs`` [B, T / subsampling, V], ``frames`` [B] and each leaf as ``new_…``. B and T are free; T is a
+    ``log_probs`` [B, T / subsampling, V], ``frames`` [B] and each leaf as ``new_…``. B and T are dynamic; T is a
     whole number of encoder frames, at most the longest chunk. A stream begins with all leaves zero.
 
     Args:
@@ -107,7 +107,7 @@ def trace(encoder: AnyEncoder, n_mels: int) -> Traced:
 
     Raises:
         ConfigError: the packages that make graphs are not installed.
-        ModelError: the encoder cannot be traced, or its streams do not begin with zeros.
+        ModelError: the encoder cannot be traced, or the initial state of its streams is not zero.
     """
     _require("onnx", "onnxscript")
     step = StreamingStep(encoder).eval()
@@ -129,14 +129,14 @@ def trace(encoder: AnyEncoder, n_mels: int) -> Traced:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 step,
-                # A copy: one tensor given twice would be one input of the graph.
+                # A copy: the same tensor twice would become one input of the graph.
                 (mel_BTM, lengths_B, *(lengths_B.clone() for _ in ahead), *leaves),
                 dynamo=True,
                 dynamic_shapes=shapes,
                 input_names=[MEL, LENGTHS, *ahead, *step.carried],
                 output_names=[LOG_PROBS, FRAMES, *(NEW + name for name in step.carried)],
                 opset_version=OPSET,
-                # Folding would leave nothing of the weights' names; runtimes fold when they load.
+                # Constant folding would lose the weights' names; runtimes fold when they load the graph.
                 optimize=False,
                 verbose=False,
             )
@@ -158,7 +158,7 @@ def _require(*packages: str) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells much that is no business of whoever exports a model that is checked afterwards."""
+    """Silence the exporter's messages: the result is checked anyway."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Weights of a graph in 8 bits: ONNX Runtime's dynamic quantisation. Knows files of graphs and no encoder."""
+"""Quantise the weights of a graph to 8 bits with ONNX Runtime's dynamic quantisation."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 
 def quantise_weights(model: Any) -> Any:
-    """The same graph with the matrices that activations are multiplied with in int8, one scale a column, in -64 … 64.
+    """Quantise weight matrices to int8 in -64 … 64, with one scale per column.
 
-    Activations are quantised at each step by their own range, so nothing needs to be calibrated. Convolutions, the
+    Activations are quantised by their range at each step, so no calibration is needed. Convolutions, the
     attention's products and all sums stay in float32.
 
     Args:
@@ -24,7 +24,7 @@ def quantise_weights(model: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         plain, folded, small = (str(Path(folder) / f"{name}.onnx") for name in ("plain", "folded", "small"))
         onnx.save(model, plain)
-        # The quantiser looks for plain weights; transposed and cast ones must be folded to such before.
+        # The quantiser needs plain weights: transposed and cast ones are folded first.
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = folded
@@ -32,7 +32,7 @@ def quantise_weights(model: Any) -> Any:
         onnxruntime.InferenceSession(plain, options, providers=["CPUExecutionProvider"])
         logger = logging.getLogger()
         level = logger.level
-        logger.setLevel(logging.ERROR)  # It advises a preprocessing that was just done.
+        logger.setLevel(logging.ERROR)  # It recommends the preprocessing that was just done.
         try:
             quantize_dynamic(
                 folded,

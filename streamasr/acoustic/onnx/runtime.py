@@ -1,4 +1,4 @@
-"""An exported encoder under ONNX Runtime: the same Protocol, on the CPU. Knows no encoder family.
+"""Run an exported encoder with ONNX Runtime on the CPU.
 
 Shape suffixes: B batch, T mel frames or encoder frames, M mel bands, V tokens.
 """
@@ -21,7 +21,7 @@ from streamasr.acoustic.onnx.weights import read_table
 from streamasr.errors import ConfigError, ModelError
 
 METADATA_KEY = "streamasr"
-"""Where in the file's own metadata the :class:`GraphInfo` stands, as JSON."""
+"""Key of the :class:`GraphInfo`, as JSON, in the file's metadata."""
 _ERRORS_ONLY = 3
 OnnxState: TypeAlias = tuple[Tensor, ...]
 """A named tuple with the leaves that the graph declares."""
@@ -30,25 +30,25 @@ _DTYPES = {"tensor(float)": torch.float32, "tensor(int64)": torch.int64}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphInfo:
-    """What a graph says of itself."""
+    """Metadata of a graph."""
 
     encoder: Mapping[str, Any]
-    """The encoder's configuration, as ``config.toml`` has it."""
+    """The encoder's configuration, as in ``config.toml``."""
     subsampling: int
     left_padding_frames: int
     hops_per_chunk: int
     chunk_frames: tuple[int, ...]
     parameters: int
-    """Weights of the encoder it was made from."""
+    """Number of weights of the exported encoder."""
     precision: str
     """``float32`` or ``int8``."""
     weights_file: str | None = None
-    """The file beside the graph that its weights lie in; ``None`` where they lie in the graph."""
+    """The weights file beside the graph; ``None`` if the graph contains its weights."""
     weights_table: str | None = None
     """Digest of that file's table (see :func:`streamasr.acoustic.onnx.weights.read_table`)."""
 
     def to_json(self) -> str:
-        """For the file's metadata; :meth:`from_json` reads it back."""
+        """Serialise for the file's metadata; :meth:`from_json` is the inverse."""
         values = {name: getattr(self, name) for name in self.__slots__}
         # The file format's older name.
         values["lead_frames"] = values.pop("left_padding_frames")
@@ -56,7 +56,7 @@ class GraphInfo:
 
     @classmethod
     def from_json(cls, text: str) -> GraphInfo:
-        """Raises ValueError or TypeError where it is not what :meth:`to_json` wrote."""
+        """Parse the output of :meth:`to_json`; raise ValueError or TypeError for anything else."""
         values = json.loads(text)
         values["left_padding_frames"] = values.pop("lead_frames", None)
         return cls(**{**values, "chunk_frames": tuple(values["chunk_frames"])})
@@ -66,12 +66,12 @@ class OnnxEncoder:
     """Implements :class:`streamasr.acoustic.base.StreamingEncoder`.
 
     Args:
-        path: what ``streamasr model export --onnx`` wrote.
-        threads: of one step; 0 for as many as PyTorch would take.
-        whole: loads an encoder for whole utterances, which a graph knows nothing of, when the first one comes.
+        path: a graph from ``streamasr model export --onnx``.
+        threads: threads of one step; 0 for PyTorch's number.
+        whole: loads an encoder for whole utterances, which the graph cannot process, when it is first needed.
 
     Raises:
-        ModelError: the file, or the weights it refers to, are missing, damaged or of another make.
+        ModelError: the file, or the weights it refers to, are missing, damaged or do not match.
         ConfigError: ONNX Runtime is not installed.
     """
 
@@ -88,7 +88,7 @@ class OnnxEncoder:
         options.intra_op_num_threads = threads or torch.get_num_threads()
         options.inter_op_num_threads = 1
         options.log_severity_level = _ERRORS_ONLY
-        # Threads that wait for the next step busily would take the processor from whoever decodes.
+        # Busy waiting between steps would take CPU time from the decoder.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -124,7 +124,7 @@ class OnnxEncoder:
         return self._load_whole is not None
 
     def initial_state(self, batch: int) -> OnnxState:
-        """The state of ``batch`` streams that have heard nothing; see the Protocol."""
+        """The state of ``batch`` new streams; see the Protocol."""
         state: OnnxState = self._state_type(
             *(torch.zeros(batch, *shape, dtype=dtype) for shape, dtype in self._leaves.values())
         )
@@ -133,9 +133,9 @@ class OnnxEncoder:
     def step(
         self, state: OnnxState, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
     ) -> StepOutput[OnnxState]:
-        """One chunk of each stream; see the Protocol."""
+        """Encode one chunk of each stream; see the Protocol."""
         B, T, _ = mel_BTM.shape
-        # Bound by address: the runtime reads and writes torch's memory, and copies nothing.
+        # Bound by address: the runtime reads and writes torch's memory without copies.
         binding = self._session.io_binding()
         inputs = {MEL: mel_BTM, LENGTHS: lengths_B, **dict(zip(self._leaves, state, strict=True))}
         if self.hops_per_chunk > 1:
@@ -154,22 +154,22 @@ class OnnxEncoder:
         return StepOutput(new_state, log_probs_BTV, frames_B)
 
     def forward(self, mel_BTM: Tensor, lengths_B: Tensor, chunk_frames: int | None) -> tuple[Tensor, Tensor]:
-        """Whole utterances, by the encoder that ``whole`` loads; see the Protocol.
+        """Encode whole utterances with the encoder that ``whole`` loads; see the Protocol.
 
         Raises:
-            ConfigError: there is none, for the model's folder has no weights for one.
+            ConfigError: the model folder has no weights for it.
         """
         if self._whole is None:
             if self._load_whole is None:
                 raise ConfigError(
-                    "this exported encoder hears streams alone; whole utterances need the model's own weights"
+                    "this exported encoder can only stream; whole utterances need the model's own weights"
                 )
             self._whole = self._load_whole()
         return self._whole.forward(mel_BTM, lengths_B, chunk_frames)
 
 
 def _state_type(names: list[str]) -> Any:
-    """A NamedTuple of these leaves."""
+    """Make a NamedTuple type with these leaves."""
     return namedtuple("OnnxState", names)
 
 

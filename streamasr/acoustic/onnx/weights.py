@@ -1,8 +1,8 @@
-"""An ONNX graph whose weights stay where they are: in the safetensors file beside it.
+"""Make an ONNX graph refer to the weights in the safetensors file beside it.
 
-ONNX allows tensors in other files, given by place and length (``external_data`` in onnx.proto); a safetensors file is
-tensors one after another behind a table of their places. So the graph takes no room of its own, and a model has
-one file of weights. Half-precision weights are cast in the graph, once, when a runtime loads it.
+ONNX allows tensors in other files, by offset and length (``external_data`` in onnx.proto). A safetensors file holds
+tensors one after another behind a table of their offsets. So a model has one weights file for both. Half-precision
+weights are cast in the graph, once, when a runtime loads it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from streamasr.errors import ModelError
 _LENGTH_BYTES = 8
 """The file begins with the length of its table, little-endian."""
 _MAX_TABLE_BYTES = 100_000_000
-"""As the format's own reader has it; a longer table is damage."""
+"""The limit of the format's own reader; a longer table means that the file is damaged."""
 _STORED = ".stored"
 
 
@@ -30,13 +30,13 @@ class WeightsTable:
     tensors: dict[str, Any]
     """Name to ``dtype``, ``shape`` and ``data_offsets`` behind the table."""
     data_start: int
-    """Where the tensors begin, in bytes."""
+    """Offset of the first tensor in bytes."""
     digest: str
-    """SHA-256 of the table and of where it ends, in hexadecimal: equal where every tensor lies at the same place."""
+    """SHA-256 of the table and of where it ends, in hexadecimal: equal if all tensors have the same offsets."""
 
 
 def read_table(path: Path) -> WeightsTable:
-    """The table of a safetensors file.
+    """Read the table of a safetensors file.
 
     Raises:
         ModelError: the file is missing or damaged.
@@ -54,7 +54,7 @@ def read_table(path: Path) -> WeightsTable:
     except (ValueError, AttributeError) as error:
         raise ModelError(f"{path}: not a readable safetensors file: {error}") from None
     data_start = _LENGTH_BYTES + length
-    # Places in the table count from its end, those in a graph from the file's beginning.
+    # Offsets in the table count from its end, those in a graph from the beginning of the file.
     places = json.dumps([data_start, table], sort_keys=True)
     return WeightsTable(table, data_start, hashlib.sha256(places.encode()).hexdigest())
 
@@ -67,10 +67,10 @@ def refer_to_weights(model: Any, weights: Path) -> str:
         weights: the very file that the encoder was loaded from.
 
     Returns:
-        The digest of the file's table; the graph fits every file that has the same.
+        The digest of the file's table; the graph fits every file with the same digest.
 
     Raises:
-        ModelError: the file lacks a weight, or holds numbers of a kind that ONNX does not know.
+        ModelError: the file lacks a weight, or has a data type that ONNX does not support.
     """
     from onnx import TensorProto, helper
 
