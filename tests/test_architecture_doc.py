@@ -20,3 +20,9 @@ def test_every_package_is_in_the_table_of_layers() -> None:
     packages = {path.parent.name for path in (ROOT / "streamasr").glob("*/__init__.py")}
     table = DOC[DOC.index("## Packages and layers") : DOC.index("## Contracts")]
     assert packages <= set(re.findall(r"`(\w+)`", table))
+
+
+def test_every_place_in_the_glossary_exists() -> None:
+    places = re.findall(r"\(`([a-z_/.]+)`\)", DOC[DOC.index("## Glossary") :])
+    assert len(places) >= 30
+    assert [p for p in places if not ((ROOT / "streamasr" / p).exists() or (ROOT / p).exists())] == []
