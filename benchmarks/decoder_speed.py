@@ -109,7 +109,8 @@ def oracle(kit: Kit, *, lm: bool) -> Decode:
 
 
 def pyctcdecode(kit: Kit, *, lm: bool) -> Decode:
-    from pyctcdecode import Alphabet, BeamSearchDecoderCTC
+    from pyctcdecode.alphabet import Alphabet
+    from pyctcdecode.decoder import BeamSearchDecoderCTC
     from pyctcdecode.language_model import LanguageModel as PeerLm
 
     config = kit.config
@@ -119,7 +120,7 @@ def pyctcdecode(kit: Kit, *, lm: bool) -> Decode:
 
     def decode(log_probs_TV: LogProbs, beam: int) -> str:
         beams = decoder.decode_beams(
-            log_probs_TV,
+            log_probs_TV,  # type: ignore[arg-type]  # pyctcdecode names no precision
             beam_width=beam,
             beam_prune_logp=config.beam_prune_log_prob,
             token_min_logp=config.token_min_log_prob,
@@ -215,14 +216,18 @@ DECODERS: dict[str, tuple[str, tuple[bool, ...], Callable[..., Decode]]] = {
 def softened(log_probs_TV: LogProbs) -> LogProbs:
     """The same, less sure."""
     soft_TV = log_probs_TV.astype(np.float64) * SOFTENING
-    return (soft_TV - np.log(np.exp(soft_TV).sum(axis=1, keepdims=True))).astype(np.float32)
+    normalised_TV: LogProbs = (soft_TV - np.log(np.exp(soft_TV).sum(axis=1, keepdims=True))).astype(
+        np.float32
+    )
+    return normalised_TV
 
 
 def noise(frames: int, tokens: int) -> LogProbs:
     """Log-probs that say nothing."""
     rng = np.random.default_rng(0)
     weights_TV = np.maximum(rng.dirichlet(np.full(tokens, NOISE_CONCENTRATION), size=frames), 1e-12)
-    return np.log(weights_TV).astype(np.float32)
+    log_probs_TV: LogProbs = np.log(weights_TV).astype(np.float32)
+    return log_probs_TV
 
 
 def cpu_us_per_frame(decode: Decode, heard: Sequence[LogProbs], beam: int) -> tuple[float, list[str]]:
@@ -379,8 +384,8 @@ def hotwords(kit: Kit, heard: Sequence[LogProbs], rounds: int, console: Console)
     rng = np.random.default_rng(1)
     chosen = rng.choice([word for word in kit.words if len(word) > 3], size=HOTWORDS, replace=False)
     listened = {
-        0: decoder.hotwords(()),
-        HOTWORDS: decoder.hotwords(Hotword(str(word), 4.0) for word in chosen),
+        0: decoder.compile_hotwords(()),
+        HOTWORDS: decoder.compile_hotwords(Hotword(str(word), 4.0) for word in chosen),
     }
     spent: dict[int, list[float]] = {count: [] for count in listened}
     for _ in range(max(rounds, 5)):

@@ -23,6 +23,7 @@ import tempfile
 import time
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchaudio
@@ -166,7 +167,7 @@ def recipe_accuracy(folder: Path, test: list[Utterance]) -> float:
     return sum(heard.text == test[heard.index].text for (heard,) in answers) / len(test)
 
 
-def compare(data: Path, recipe: str, seed: int, every_seconds: float, console: Console) -> dict[str, object]:
+def compare(data: Path, recipe: str, seed: int, every_seconds: float, console: Console) -> dict[str, Any]:
     """Train both to the end of the recipe's schedule."""
     config = load_recipe(recipe).rooted(data)
     train, test = read_manifest(config.data.manifests[0]), read_manifest(config.data.dev_manifests[0])

@@ -83,6 +83,7 @@ def recipe_of(base: TrainConfig, args: argparse.Namespace, choice: Choice, piece
         rows_per_batch=args.rows,
         cache=args.cache or args.out / "cache",
     )
+    assert isinstance(base.encoder, WhisperEncoderConfig)
     return replace(
         base,
         name=choice.name,

@@ -119,7 +119,7 @@ def count_flops(stepper: Stepper) -> int:
     # Fused attention is no operation that the counter knows on a CPU.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         stepper()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def count_work(encoder: AnyEncoder, n_mels: int, chunk: int) -> Work:
@@ -186,7 +186,7 @@ def measure_cuda(stepper: Stepper, rounds: int, *, graphs: bool) -> float:
         end.record()
         end.synchronize()
         times.append(begin.elapsed_time(end) / MS_PER_SECOND)
-    return statistics.median(times)
+    return float(statistics.median(times))
 
 
 def main() -> int:

@@ -109,8 +109,10 @@ def utterances_of(model: LoadedModel, stream: Stream, margin: float | None) -> I
     updates: list[Update] = []
     steps = [*stream.chunks, (None, stream.chunks[-1][1] if stream.chunks else 0)]
     for log_probs_TV, heard in steps:
-        ended = log_probs_TV is None
-        state, events = decoder.flush(state) if ended else decoder.step(state, log_probs_TV)
+        if log_probs_TV is None:
+            state, events = decoder.flush(state)
+        else:
+            state, events = decoder.step(state, log_probs_TV)
         for event in events:
             if isinstance(event, Partial):
                 updates.append(Update(event.hypothesis.words, event.committed_words, heard))
@@ -123,7 +125,7 @@ def measure(
     model: LoadedModel, streams: Sequence[Stream], references: Sequence[str]
 ) -> list[dict[str, object]]:
     """One row for every margin and way of showing."""
-    rows = []
+    rows: list[dict[str, object]] = []
     frame_ms, delay_ms = model.decoder.frame_ms, 1000 * model.config.sample_delay / model.sample_rate
     for margin in MARGINS:
         edits = Edits()

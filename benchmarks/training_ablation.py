@@ -33,7 +33,7 @@ from streamasr.evaluation.evaluate import EvaluationOptions, evaluate, read_mani
 from streamasr.recognition.model import load_model, resolve_model
 from streamasr.training.config import AugmentConfig, LossConfig, TrainConfig, load_recipe
 from streamasr.training.distributed import ProcessGroup
-from streamasr.training.monitoring.events import Diagnosis, Event, StepReport
+from streamasr.training.monitoring.events import Diagnosis, Event, PreparationProgress, StepReport
 from streamasr.training.trainer import Trainer
 
 CONSISTENCY = 0.2
@@ -126,7 +126,7 @@ def recipe_of(
 def train(config: TrainConfig, folder: Path, console: Console) -> dict[str, float]:
     """Run or resume one variant; what it was given to learn from, and the CPU seconds that this process took."""
 
-    def record(event: Event) -> None:
+    def record(event: Event | PreparationProgress) -> None:
         if isinstance(event, StepReport):
             console.print(
                 f"{folder.name} step {event.step}  loss {event.loss:.3f}  {event.speed:.0f} audio s/s"

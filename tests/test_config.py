@@ -80,7 +80,7 @@ def test_families_are_told_apart_by_their_name(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_named(mapping: dict, message: str) -> None:
+def test_what_is_wrong_is_named(mapping: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         from_mapping(ModelConfig, mapping)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from streamasr.decoding.tokens import collapse as collapse_ids
 from tests.training.ctc_oracle import backward, forward, loss_and_occupancy, states_of
@@ -36,7 +37,7 @@ def number(text: str) -> float:
     return float(text.replace("–", "-"))
 
 
-def numbers(name: str) -> np.ndarray:
+def numbers(name: str) -> NDArray[np.float64]:
     """A table's cells but for its first column."""
     return np.array([[number(cell) for cell in row[1:]] for row in table(name)])
 
@@ -72,7 +73,8 @@ def test_the_texts_of_the_example_are_all_there() -> None:
     true = {text: (len(paths), sum(value for _, value in paths)) for text, paths in paths_by_text().items()}
     assert told.keys() == true.keys()
     for text, (count, probability) in told.items():
-        assert (count, probability) == (true[text][0], pytest.approx(true[text][1]))
+        assert count == true[text][0]
+        assert probability == pytest.approx(true[text][1])
 
 
 @pytest.mark.parametrize(("target", "name"), [(AB, "ab"), (AA, "aa")])

@@ -84,7 +84,7 @@ class Trainer:
         self.objective = Objective(config, self.encoder, tokens.blank, teacher)
         self.optimizer = build_optimizer(self.objective, config.optim)
         self.scaler = GradScaler(group.device.type, enabled=config.precision == "float16")
-        average = get_ema_multi_avg_fn(config.optim.ema_decay)  # type: ignore[no-untyped-call]
+        average = get_ema_multi_avg_fn(config.optim.ema_decay)
         self.average = AveragedModel(self.encoder, multi_avg_fn=average)
         self.speech = SpeechData(
             config, folder, self.tokenizer, group, observer=self._emit, workers=decode_workers
@@ -172,7 +172,7 @@ class Trainer:
             ):
                 parts: LossSums = model(batch)
                 scaled = self.scaler.scale(parts.loss * (self.group.size / all_frames))
-                scaled.backward()  # type: ignore[no-untyped-call]
+                scaled.backward()
             sums.append(LossSums(*(part.detach() for part in parts)))
             if batch.position is not None:
                 self.positions[batch.position.reader] = batch.position

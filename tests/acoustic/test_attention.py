@@ -11,10 +11,10 @@ from streamasr.acoustic.attention import attention
 def test_values_and_gradients_are_those_of_the_fused_attention() -> None:
     torch.manual_seed(1)
     visible = (torch.rand(2, 1, 5, 7) > 0.5) | torch.eye(5, 7, dtype=torch.bool)
-    parts = [torch.randn(2, 3, frames, 4).requires_grad_() for frames in (5, 7, 7)]
-    fused = [part.detach().clone().requires_grad_() for part in parts]
-    ours = attention(*parts, visible)
-    theirs = F.scaled_dot_product_attention(*fused, attn_mask=visible)
+    parts = q, k, v = [torch.randn(2, 3, frames, 4).requires_grad_() for frames in (5, 7, 7)]
+    fused = fused_q, fused_k, fused_v = [part.detach().clone().requires_grad_() for part in parts]
+    ours = attention(q, k, v, visible)
+    theirs = F.scaled_dot_product_attention(fused_q, fused_k, fused_v, attn_mask=visible)
     torch.testing.assert_close(ours, theirs)
     weight = torch.randn_like(ours)
     (ours * weight).sum().backward()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,7 +38,8 @@ def stream(
     encoder: WhisperEncoder, mel_BTM: Tensor, lengths_B: Tensor, sizes: list[int]
 ) -> tuple[list[Tensor], WhisperState]:
     """Log-probs of each row, fed in chunks of ``sizes`` encoder frames, the last size repeated."""
-    state, start, out = encoder.initial_state(len(mel_BTM)), 0, [[] for _ in mel_BTM]
+    state, start = encoder.initial_state(len(mel_BTM)), 0
+    out: list[list[Tensor]] = [[] for _ in mel_BTM]
     while start < mel_BTM.shape[1]:
         size = encoder.subsampling * (sizes.pop(0) if len(sizes) > 1 else sizes[0])
         chunk = mel_BTM[:, start : start + size]
@@ -82,11 +84,8 @@ def test_look_ahead_streamed_equals_look_ahead_in_one_pass(
     subsampling, hop = encoder.subsampling, chunk_frames // hops
     lengths = [73, 41, chunk_frames, 3]
     mel_BTM = torch.randn(4, max(lengths) * subsampling, 80)
-    state, streamed, start_B = (
-        encoder.initial_state(4),
-        [[] for _ in lengths],
-        torch.zeros(4, dtype=torch.long),
-    )
+    state, start_B = encoder.initial_state(4), torch.zeros(4, dtype=torch.long)
+    streamed: list[list[Tensor]] = [[] for _ in lengths]
     left_B = torch.tensor(lengths)
     while left_B.any():
         heard_B = left_B.clamp(max=chunk_frames)
@@ -135,15 +134,15 @@ def with_copied_look_ahead(encoder: WhisperEncoder, mel_TM: Tensor, chunk: int, 
         earlier = (span[None, :] < span[:, None]) & kept[None, :] & near
         return frame, kept, (span[None, :] == span[:, None]) | earlier, span
 
-    frame, _, visible, _ = laid_out(rate)
+    frame, kept_T, visible, _ = laid_out(rate)
     x_BTD = x_BTD[:, frame]
     for number, block in enumerate(encoder.blocks, 1):
         if number == c.merge_after_layers + 1:
             if c.merge_after_layers:
                 x_BTD = encoder._merge(x_BTD)
-            _, kept, visible, _ = laid_out(1)
+            _, kept_T, visible, _ = laid_out(1)
         x_BTD = block(x_BTD, visible[None, None])
-    return encoder.log_probs(encoder.final_norm(x_BTD))[0, kept]
+    return encoder.log_probs(encoder.final_norm(x_BTD))[0, kept_T]
 
 
 def test_no_frame_looks_past_its_chunk(encoder: WhisperEncoder) -> None:
@@ -218,7 +217,7 @@ def test_the_mask_shows_the_chunk_and_the_left_context_only() -> None:
     ]
 
 
-def test_whispers_weights_give_whispers_answer(tmp_path) -> None:
+def test_whispers_weights_give_whispers_answer(tmp_path: Path) -> None:
     """Full context, against the published arithmetic, the sound delayed by the one frame that causality costs."""
     import safetensors.torch
 

@@ -1,5 +1,6 @@
 """``streamasr model`` as a user runs it."""
 
+import importlib.resources
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,6 @@ import pytest
 import soundfile
 
 from streamasr.cli import main
-from streamasr.recognition import model as model_module
 from tests.recognition.tiny import noise, save_model
 
 
@@ -42,7 +42,7 @@ def test_list_names_packaged_models(
 ) -> None:
     save_model(tmp_path / "tiny")
     (tmp_path / "notes").mkdir()
-    monkeypatch.setattr(model_module.importlib.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(importlib.resources, "files", lambda package: tmp_path)
     assert main(["model", "list"]) == 0
     assert capsys.readouterr().out == f"tiny\t{tmp_path / 'tiny'}\n"
 

@@ -8,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from streamasr.acoustic import save_encoder
+from streamasr.acoustic import Encoder, save_encoder
 from streamasr.cli import main
 from streamasr.recognition.model import load_model
 from tests.recognition.tiny import save_model, tiny_model
@@ -20,14 +20,18 @@ def test_a_folder_and_a_file_make_weights_that_load(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, other = save_model(tmp_path / "tiny"), tmp_path / "other.safetensors"
-    save_encoder(tiny_model(seed=9).encoder, other)
+    encoder = tiny_model(seed=9).encoder
+    assert isinstance(encoder, Encoder)
+    save_encoder(encoder, other)
     first = safetensors.torch.load_file(folder / WEIGHTS)
     out = folder / WEIGHTS
     assert (
         main(["model", "average", str(folder), str(other), "--weights", "0.25,0.75", "--out", str(out)]) == 0
     )
     assert capsys.readouterr().out == f"{out}: mean of 2 models\n"
-    loaded, second = load_model(folder, "cpu").encoder.state_dict(), safetensors.torch.load_file(other)
+    averaged, second = load_model(folder, "cpu").encoder, safetensors.torch.load_file(other)
+    assert isinstance(averaged, Encoder)
+    loaded = averaged.state_dict()
     for name, tensor in first.items():
         expected = 0.25 * tensor.float() + 0.75 * second[name].float()
         torch.testing.assert_close(loaded[name].float(), expected, atol=2e-3, rtol=2e-3)

@@ -11,7 +11,7 @@ from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.engine import Engine, EngineConfig
 from streamasr.errors import AudioError, OverloadedError, ProtocolError
 from streamasr.frontend.pcm import decode_pcm
-from streamasr.protocol.messages import Done, Error, Finalized, HotwordSpec, Start
+from streamasr.protocol.messages import Done, Error, Final, Finalized, HotwordSpec, Start
 from streamasr.recognition.batch import BatchStep
 from streamasr.recognition.captions import Captioner
 from streamasr.recognition.local import LocalSession, transcribe_samples
@@ -132,7 +132,7 @@ def test_numbers_and_times_never_run_backwards(engine: Engine) -> None:
         session.finalize(str(seed))
     session.stop()
     inbox.wait_for("done")
-    finals = [m for m in inbox.messages if m.type == "final"]
+    finals = [m for m in inbox.messages if isinstance(m, Final)]
     assert [final.utterance for final in finals] == list(range(len(finals)))
     times = [ms for final in finals for word in final.words for ms in (word.start_ms, word.end_ms)]
     assert times == sorted(times)

@@ -19,7 +19,7 @@ from tests.decoding.synthetic import CHARACTERS, speech, utterance_decoder
 TRUE = ConfidenceConfig(method="logistic", bias=0.5, share=0.6, sharpness=1.5, length=0.4)
 
 
-def drawn(count, seed=0):
+def drawn(count: int, seed: int = 0) -> list[LabelledWord]:
     """Words of random features, right as often as ``TRUE`` says."""
     rng = np.random.default_rng(seed)
     estimate = confidence_estimator(TRUE)
@@ -34,21 +34,21 @@ def drawn(count, seed=0):
     return answers
 
 
-def test_the_fit_finds_the_weights_that_made_the_labels():
+def test_the_fit_finds_the_weights_that_made_the_labels() -> None:
     found = fit(drawn(20_000))
     assert found.method == "logistic"
     for name in ("bias", "share", "sharpness", "length"):
         assert getattr(found, name) == pytest.approx(getattr(TRUE, name), abs=0.15), name
 
 
-def test_calibrated_confidences_are_probabilities_on_the_other_half():
+def test_calibrated_confidences_are_probabilities_on_the_other_half() -> None:
     found = calibrate(drawn(4_000), ConfidenceConfig())
     assert found.after.error < 0.05 < found.before.error
     assert found.after.entropy_gain > found.before.entropy_gain
     assert found.words == 4_000 == sum(b.words for b in found.after.bins)
 
 
-def test_a_feature_that_never_changes_does_no_harm():
+def test_a_feature_that_never_changes_does_no_harm() -> None:
     answers = [
         LabelledWord(a.utterance, WordFeatures(a.features.posterior, -0.1, 4), a.right) for a in drawn(2_000)
     ]
@@ -57,13 +57,13 @@ def test_a_feature_that_never_changes_does_no_harm():
     assert found.after.error < 0.1
 
 
-def test_too_few_wrong_words_are_refused():
+def test_too_few_wrong_words_are_refused() -> None:
     answers = [answer for answer in drawn(2_000) if answer.right]
     with pytest.raises(DataError, match="and 0 wrong words"):
         calibrate(answers, ConfidenceConfig())
 
 
-def test_reliability_of_known_confidences():
+def test_reliability_of_known_confidences() -> None:
     measured = reliability(np.array([0.95, 0.95, 0.25, 0.25]), np.array([True, True, True, False]))
     assert [b.words for b in measured.bins] == [0, 0, 2, 0, 0, 0, 0, 0, 0, 2]
     assert measured.error == pytest.approx(0.5 * 0.05 + 0.5 * 0.25)
@@ -74,7 +74,7 @@ def test_reliability_of_known_confidences():
     assert (ignorant.entropy_gain, ignorant.roc_auc) == pytest.approx((0, 0.5))
 
 
-def test_words_are_right_where_the_reference_has_them():
+def test_words_are_right_where_the_reference_has_them() -> None:
     rng = np.random.default_rng(1)
     said = Recording(speech("the old man left", rng, confusion=0.0), "the young man left early")
     answers = label_words(utterance_decoder(), [said, said], text_rules("en"))
@@ -83,14 +83,14 @@ def test_words_are_right_where_the_reference_has_them():
     assert answers[0].features.num_characters == 3
 
 
-def test_every_chinese_character_is_a_word():
+def test_every_chinese_character_is_a_word() -> None:
     rng = np.random.default_rng(2)
     said = Recording(speech("今天天气很好", rng, confusion=0.0, tokens=CHARACTERS), "明天天气很好")
     answers = label_words(utterance_decoder(tokens=CHARACTERS), [said], text_rules("zh"))
     assert [answer.right for answer in answers] == [False, True, True, True, True, True]
 
 
-def test_the_diagram_draws_every_bin_that_has_words():
+def test_the_diagram_draws_every_bin_that_has_words() -> None:
     measured = reliability(np.array([0.95, 0.95, 0.25, 0.25]), np.array([True, True, True, False]))
     svg = reliability_svg("a < b", [("before", measured)])
     assert svg.count("<title>") == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from streamasr.config import ModelConfig
@@ -21,13 +23,13 @@ silence_ms = 700
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path) -> Path:
     file = tmp_path / "config.toml"
     file.write_text(CONFIG, encoding="utf-8")
     return file
 
 
-def test_a_key_is_replaced_or_added_where_it_belongs(path):
+def test_a_key_is_replaced_or_added_where_it_belongs(path: Path) -> None:
     write_settings(path, "decoder", {"alpha": 0.75, "beta": 2.0})
     text = path.read_text(encoding="utf-8")
     assert "alpha = 0.75  # weighed by hand" in text
@@ -35,7 +37,7 @@ def test_a_key_is_replaced_or_added_where_it_belongs(path):
     assert text.startswith('name = "made"  # a comment\n')
 
 
-def test_a_missing_table_goes_to_the_end(path):
+def test_a_missing_table_goes_to_the_end(path: Path) -> None:
     write_settings(path, "confidence", {"method": "logistic", "bias": -0.5, "share": 0.7})
     assert path.read_text(encoding="utf-8").startswith(CONFIG)
     found = load_toml(ModelConfig, path)
@@ -45,7 +47,7 @@ def test_a_missing_table_goes_to_the_end(path):
     assert load_toml(ModelConfig, path).confidence.share == 0.7
 
 
-def test_what_would_not_be_a_configuration_is_not_written(path):
+def test_what_would_not_be_a_configuration_is_not_written(path: Path) -> None:
     with pytest.raises(ConfigError, match=r"confidence\.method"):
         write_settings(path, "confidence", {"method": "guessed"})
     assert path.read_text(encoding="utf-8") == CONFIG

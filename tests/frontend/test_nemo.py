@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -131,7 +132,7 @@ def test_filters_have_slaneys_centres_and_equal_area() -> None:
         ({"hop": 0}, "hop must be positive, got 0"),
     ],
 )
-def test_what_cannot_be_is_refused(change: dict, message: str) -> None:
+def test_what_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         NemoFrontendConfig(**change)
 

@@ -12,9 +12,9 @@ TARGET = 16_000
 
 
 def _tone(rate: int, seconds: float = 0.3, hz: float = 440.0) -> Samples:
-    return np.sin(2 * np.pi * hz * np.arange(round(rate * seconds)) / rate).astype(np.float32) * np.float32(
-        0.5
-    )
+    phase_S = 2 * np.pi * hz * np.arange(round(rate * seconds)) / rate
+    tone_S: Samples = (0.5 * np.sin(phase_S)).astype(np.float32)
+    return tone_S
 
 
 def _run(rate: int, parts: list[Samples]) -> Samples:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from streamasr.acoustic import Encoder
 from streamasr.acoustic.whisper import WhisperEncoder
 from streamasr.config import FrontendConfig, WhisperEncoderConfig
 from streamasr.frontend.mel import LogMel
+from streamasr.nemo.translate import Generation
 from streamasr.recognition.local import run_streamed, run_whole
 from tests.recognition.tiny import noise, tiny_fastconformer
 
@@ -42,10 +44,11 @@ def test_a_stream_on_cuda_equals_the_whole_utterance_on_the_cpu() -> None:
 
 
 @pytest.mark.parametrize("generation", ["current", "legacy"])
-def test_the_second_family_streams_on_cuda_what_the_cpu_hears_at_once(generation: str) -> None:
+def test_the_second_family_streams_on_cuda_what_the_cpu_hears_at_once(generation: Generation) -> None:
     model, samples_S = tiny_fastconformer(generation), noise(2.3, seed=3)
     whole = run_whole(model, samples_S, 2)
     device = torch.device("cuda")
+    assert isinstance(model.encoder, Encoder)
     moved = replace(
         model, frontend=model.frontend.to(device), encoder=model.encoder.to(device), device=device
     )

@@ -41,7 +41,8 @@ def stream(encoder: FastConformerEncoder, mel_BTM: Tensor, lengths_B: Tensor, ch
     lead, size = encoder.left_padding_frames, chunk * encoder.subsampling
     line_BTM = F.pad(mel_BTM, (0, 0, lead, -(mel_BTM.shape[1] + lead) % size))
     ends_B = lengths_B + lead
-    state, rows = encoder.initial_state(len(mel_BTM)), [[] for _ in mel_BTM]
+    state = encoder.initial_state(len(mel_BTM))
+    rows: list[list[Tensor]] = [[] for _ in mel_BTM]
     for start in range(0, line_BTM.shape[1], size):
         out = encoder.step(state, line_BTM[:, start : start + size], (ends_B - start).clamp(0, size))
         state = out.state

@@ -1,12 +1,14 @@
 """The laws of streaming: however audio is cut and whoever shares the batch, the answer is the same."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamasr.frontend.pcm import Samples
-from streamasr.protocol.messages import Start
+from streamasr.protocol.messages import Final, Partial, Start
 from streamasr.recognition.batch import BatchStep, LogProbs
 from streamasr.recognition.chunking import Chunk, StopMark
 from streamasr.recognition.local import run_whole, transcribe_blocks, transcribe_samples
@@ -17,7 +19,7 @@ TOLERANCE = 1e-4
 SLOTS = 3
 
 
-FAMILIES = {
+FAMILIES: dict[str, Callable[[], LoadedModel]] = {
     "whisper": tiny_model,
     "fastconformer": lambda: tiny_fastconformer("current"),
     "fastconformer, legacy": lambda: tiny_fastconformer("legacy"),
@@ -119,8 +121,8 @@ def test_committed_text_only_grows_and_stays_in_the_final(
 ) -> None:
     committed: dict[int, str] = {}
     for message in transcribe_samples(model, samples, Start(latency_ms=latency_ms)):
-        if message.type == "partial":
+        if isinstance(message, Partial):
             assert message.committed.startswith(committed.get(message.utterance, ""))
             committed[message.utterance] = message.committed
-        elif message.type == "final":
+        elif isinstance(message, Final):
             assert message.text.startswith(committed.pop(message.utterance, ""))

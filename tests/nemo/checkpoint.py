@@ -42,7 +42,8 @@ def nemo_weights(config: dict[str, Any], pieces: int) -> dict[str, Tensor]:
     e = config["encoder"]
     dim, kernel, heads = e["d_model"], e["conv_kernel_size"], e["n_heads"]
     inner = dim * e["ff_expansion_factor"]
-    bands, shapes = config["preprocessor"]["features"], {"encoder.pre_encode.conv.0": (dim, 1, 3, 3)}
+    bands = config["preprocessor"]["features"]
+    shapes: dict[str, tuple[int, ...]] = {"encoder.pre_encode.conv.0": (dim, 1, 3, 3)}
     stages = e["subsampling_factor"].bit_length() - 1
     for stage in range(stages):
         bands = bands // 2 + 1
@@ -59,9 +60,9 @@ def nemo_weights(config: dict[str, Any], pieces: int) -> dict[str, Tensor]:
                      "conv.batch_norm"):  # fmt: skip
             shapes[f"{at}.{norm}"] = (dim,)
             biased.append(f"{at}.{norm}")
-        for part in (1, 2):
-            shapes[f"{at}.feed_forward{part}.linear1"] = (inner, dim)
-            shapes[f"{at}.feed_forward{part}.linear2"] = (dim, inner)
+        for half in (1, 2):
+            shapes[f"{at}.feed_forward{half}.linear1"] = (inner, dim)
+            shapes[f"{at}.feed_forward{half}.linear2"] = (dim, inner)
         for part in ("q", "k", "v", "out", "pos"):
             shapes[f"{at}.self_attn.linear_{part}"] = (dim, dim)
         shapes[f"{at}.conv.pointwise_conv1"] = (2 * dim, dim, 1)

@@ -6,13 +6,15 @@ Log-probs agree to 1e-4, mel frames to 1e-5 (docs/nemo.md has the figures).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from streamasr.acoustic import Encoder, build_encoder
 from streamasr.cli import main
+from streamasr.config import FastConformerEncoderConfig
 from streamasr.decoding.greedy import greedy_text_of_ids
 from streamasr.evaluation.decoding_pass import Mode, PassCost, decode_files
 from streamasr.frontend.files import read_audio
@@ -156,9 +158,7 @@ def test_streams_in_a_batch_with_strangers_that_come_and_go_are_whole_utterances
                 assert np.abs(heard_TV - whole_TV).max() <= TOLERANCE
 
 
-def _together(
-    model: LoadedModel, takes: list[Samples], chunk_frames: int, slots: int
-) -> list[NDArray[np.floating]]:
+def _together(model: LoadedModel, takes: list[Samples], chunk_frames: int, slots: int) -> list[LogProbs]:
     """Each take streamed; a slot that is free takes the next one, and every third turn a slot rests."""
     step, waiting = BatchStep(model, slots), list(enumerate(takes))
     running: dict[int, tuple[int, list[Chunk]]] = {}
@@ -191,14 +191,12 @@ def _chunks(model: LoadedModel, samples_S: Samples, chunk_frames: int) -> list[C
 
 
 def test_without_scaling_of_the_input_log_probs_are_nemos(nemo_dir: Path, loaded: Load) -> None:
-    from dataclasses import replace
-
-    from streamasr.acoustic import build_encoder
-
     model = loaded("A", "current")
-    config = replace(model.config.encoder, scale_input=False)  # type: ignore[type-var]
+    assert isinstance(model.config.encoder, FastConformerEncoderConfig)
+    config = replace(model.config.encoder, scale_input=False)
     encoder = build_encoder(config, 129).eval().requires_grad_(False)
-    encoder.load_state_dict(model.encoder.state_dict())  # type: ignore[attr-defined]
+    assert isinstance(model.encoder, Encoder)
+    encoder.load_state_dict(model.encoder.state_dict())
     theirs_TV = np.load(nemo_dir / "A.npz")["noxscale/offline_logprobs_short"]
     ours = run_whole(replace(model, encoder=encoder), sound(nemo_dir, "short"), 14)
     assert np.abs(ours.log_probs_TV - theirs_TV[: len(ours.log_probs_TV)]).max() <= TOLERANCE

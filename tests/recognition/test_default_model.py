@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamasr.acoustic import Encoder
+from streamasr.acoustic import AnyEncoder, Encoder
 from streamasr.acoustic.base import AnyStreamingEncoder, StepOutput
 from streamasr.acoustic.onnx.agreement import LOG_PROB_TOLERANCE, PROBABILITY_TOLERANCE
 from streamasr.frontend.files import read_audio
@@ -44,7 +44,7 @@ class Speech:
         self.frames_B = torch.tensor([-(-len(sound) // model.frame_samples) for sound in sounds])
         self.model = model
 
-    def whole(self, encoder: Encoder, chunk_frames: int) -> Tensor:
+    def whole(self, encoder: AnyEncoder, chunk_frames: int) -> Tensor:
         """Log-probs of the frames of all clips, one clip after another."""
         mel_BTM = self.model.frontend(self.pcm_BS).to(encoder.head.weight.dtype)
         log_probs_BTV, _ = encoder.forward(mel_BTM, self.frames_B * encoder.subsampling, chunk_frames)
@@ -70,7 +70,7 @@ class ExactEncoder:
 
     supports_whole_utterances = False
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: AnyEncoder) -> None:
         self._encoder = copy.deepcopy(encoder).double()
         self.vocab_size = encoder.vocab_size
         self.subsampling = encoder.subsampling
@@ -98,7 +98,7 @@ def pytorch(en_small: Path) -> LoadedModel:
 
 
 @pytest.fixture(scope="module")
-def encoder(pytorch: LoadedModel) -> Encoder:
+def encoder(pytorch: LoadedModel) -> AnyEncoder:
     assert isinstance(pytorch.encoder, Encoder)
     return pytorch.encoder
 
@@ -125,7 +125,7 @@ def batches(request: pytest.FixtureRequest, clips: list[Utterance], pytorch: Loa
 @pytest.mark.parametrize("chunk_frames", CHUNKS)
 @torch.inference_mode()
 def test_streamed_log_probs_are_those_of_whole_utterances(
-    encoder: Encoder, batches: list[Speech], chunk_frames: int
+    encoder: AnyEncoder, batches: list[Speech], chunk_frames: int
 ) -> None:
     """The bound is a contract of the project. The layers whose rounding errors the later ones multiply most add in
     float64 (``streamasr.acoustic.whisper``); what is left was 7e-5 at most, whatever vector instructions were used.
@@ -138,7 +138,7 @@ def test_streamed_log_probs_are_those_of_whole_utterances(
 @pytest.mark.parametrize("chunk_frames", CHUNKS)
 @torch.inference_mode()
 def test_the_graphs_log_probs_are_those_of_exact_arithmetic(
-    encoder: Encoder, graph: LoadedModel, batches: list[Speech], chunk_frames: int
+    encoder: AnyEncoder, graph: LoadedModel, batches: list[Speech], chunk_frames: int
 ) -> None:
     """float64 rounds half a billion times finer than float32, so the whole difference is the graph's own rounding.
 
@@ -160,7 +160,7 @@ def transcribe(model: LoadedModel, clips: Sequence[Utterance]) -> list[str]:
 
 
 def test_the_graph_writes_the_text_of_exact_arithmetic(
-    encoder: Encoder, pytorch: LoadedModel, graph: LoadedModel, clips: list[Utterance]
+    encoder: AnyEncoder, pytorch: LoadedModel, graph: LoadedModel, clips: list[Utterance]
 ) -> None:
     exact = replace(pytorch, encoder=ExactEncoder(encoder))
     texts = transcribe(exact, clips)
@@ -172,7 +172,7 @@ def test_the_graph_writes_the_text_of_exact_arithmetic(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", ["dev-librispeech", "dev-l2"])
 def test_the_graph_writes_the_text_of_exact_arithmetic_for_every_dev_utterance(
-    encoder: Encoder, pytorch: LoadedModel, graph: LoadedModel, shared_data: SharedData, name: str
+    encoder: AnyEncoder, pytorch: LoadedModel, graph: LoadedModel, shared_data: SharedData, name: str
 ) -> None:
     """Rounding could exchange two texts only where their scores are closer than it moves them."""
     clips = read_manifest(shared_data(f"data/{name}") / "manifest.jsonl")

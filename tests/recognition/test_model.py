@@ -1,12 +1,12 @@
 """Model folders: loading, and saying what is missing."""
 
+import importlib.resources
 from pathlib import Path
 
 import pytest
 import torch
 
 from streamasr.errors import ConfigError, ModelError
-from streamasr.recognition import model as model_module
 from streamasr.recognition.local import transcribe_samples
 from streamasr.recognition.model import load_model, packaged_models, resolve_model
 from tests.recognition.tiny import final_text, noise, save_model, tiny_model
@@ -46,7 +46,7 @@ def test_a_bad_configuration_names_its_file(folder: Path) -> None:
 def test_a_bare_name_means_a_packaged_model(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_module.importlib.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(importlib.resources, "files", lambda package: tmp_path)
     monkeypatch.chdir("/")
     assert packaged_models() == {"tiny": folder}
     assert resolve_model("tiny") == folder

@@ -14,11 +14,11 @@ VOCABULARY = "i said nineteen twenty four hundred and five oh point a first men"
 SAID = st.lists(st.sampled_from(VOCABULARY.split()), max_size=12)
 
 
-def words_of(text, confidence=0.5):
+def words_of(text: str, confidence: float = 0.5) -> list[Word]:
     return [Word(word, 10 * at, 10 * at + 8, confidence) for at, word in enumerate(text.split())]
 
 
-def test_a_number_lasts_as_long_as_its_words_and_is_right_if_all_are():
+def test_a_number_lasts_as_long_as_its_words_and_is_right_if_all_are() -> None:
     said = words_of("in nineteen eighty four i")
     written, committed = WordFormatter(formatter_for("en")).format(said, 5)
     assert [word.text for word in written] == ["In", "1984", "I"]
@@ -27,12 +27,12 @@ def test_a_number_lasts_as_long_as_its_words_and_is_right_if_all_are():
     assert (written[0].start_frame, written[2].end_frame, committed) == (0, 48, 3)
 
 
-def test_without_rules_words_stay_as_they_were_said():
+def test_without_rules_words_stay_as_they_were_said() -> None:
     said = words_of("i was twenty")
     assert WordFormatter(None).format(said, 2) == (tuple(said), 2)
 
 
-def test_a_number_that_may_go_on_is_not_committed():
+def test_a_number_that_may_go_on_is_not_committed() -> None:
     formatter = WordFormatter(formatter_for("en"))
     assert formatter.format(words_of("there were twenty"), 3)[1] == 2
     assert formatter.format(words_of("there were twenty five"), 3)[1] == 2
@@ -40,7 +40,9 @@ def test_a_number_that_may_go_on_is_not_committed():
 
 
 @given(SAID, st.lists(st.tuples(st.integers(0, 12), SAID), max_size=4), st.booleans())
-def test_what_was_committed_begins_everything_later(said, partials, begins):
+def test_what_was_committed_begins_everything_later(
+    said: list[str], partials: list[tuple[int, list[str]]], begins: bool
+) -> None:
     formatter = WordFormatter(formatter_for("en"))
     formatter.begins_sentence = begins
     shown = ""

@@ -23,7 +23,7 @@ from streamasr.framing import framing_of
 from streamasr.frontend.build import build_frontend
 from streamasr.frontend.pcm import Samples
 from streamasr.nemo.translate import Generation
-from streamasr.protocol.messages import ServerMessage
+from streamasr.protocol.messages import Final, ServerMessage
 from streamasr.recognition.model import LoadedModel
 from streamasr.toml import to_toml
 
@@ -106,7 +106,8 @@ def noise(seconds: float, seed: int = 0) -> Samples:
     count = round(seconds * 16_000)
     levels = np.repeat(rng.uniform(0.0, 0.5, size=count // 800 + 1), 800)[:count]
     samples = (rng.standard_normal(count) * levels).clip(-1, 0.99)
-    return (np.round(samples * 32_768) / 32_768).astype(np.float32)
+    rounded: Samples = (np.round(samples * 32_768) / 32_768).astype(np.float32)
+    return rounded
 
 
 def s16(samples: Samples) -> bytes:
@@ -139,4 +140,4 @@ class Inbox:
 
 def final_text(messages: list[ServerMessage]) -> str:
     """The texts of all finals, one space between."""
-    return " ".join(message.text for message in messages if message.type == "final")
+    return " ".join(message.text for message in messages if isinstance(message, Final))

@@ -68,6 +68,7 @@ def same_weights(one: Trainer, other: Trainer, *, atol: float = 1e-5) -> None:
 
 def rows_without_chance(config: TrainConfig, rows: int) -> TrainConfig:
     """Rows of two seconds, nothing drawn: batches can be compared however they are cut."""
+    assert isinstance(config.encoder, WhisperEncoderConfig)
     return replace(
         config,
         data=replace(config.data, batching="rows", row_seconds=2.0, max_gap_seconds=0.3, rows_per_batch=rows),

@@ -8,19 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 RATE = 16_000
 PITCHES = {" ": 250.0, "a": 500.0, "b": 1000.0, "c": 2000.0}
 
 
-def beeps(text: str, rng: np.random.Generator) -> np.ndarray:
+def beeps(text: str, rng: np.random.Generator) -> NDArray[np.float32]:
     """``text`` as tones of 120 ms with gaps of 60 ms."""
     parts = [np.zeros(RATE // 10)]
     for letter in text:
         time = np.arange(int(0.12 * RATE)) / RATE
         parts += [0.3 * np.sin(2 * np.pi * PITCHES[letter] * time), np.zeros(int(0.06 * RATE))]
     sound = np.concatenate([*parts, np.zeros(RATE // 10)])
-    return (sound + rng.normal(0, 1e-3, len(sound))).astype(np.float32)
+    noisy: NDArray[np.float32] = (sound + rng.normal(0, 1e-3, len(sound))).astype(np.float32)
+    return noisy
 
 
 @pytest.fixture(scope="session")

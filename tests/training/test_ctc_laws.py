@@ -68,7 +68,7 @@ def test_the_loss_is_the_sum_over_all_paths(case: tuple[Tensor, list[int]]) -> N
 def test_the_gradient_is_softmax_minus_occupancy(case: tuple[Tensor, list[int]]) -> None:
     logits_TV, text = case
     logits_BTV = logits_TV[None].clone().requires_grad_()
-    ctc(logits_BTV, [len(logits_TV)], [text]).backward()  # type: ignore[no-untyped-call]
+    ctc(logits_BTV, [len(logits_TV)], [text]).backward()
     loss, occupancy_TV = loss_and_occupancy(logits_TV.log_softmax(-1).numpy(), text, BLANK)
     expected_TV = logits_TV.softmax(-1).numpy() - occupancy_TV
     if math.isinf(loss):
@@ -91,7 +91,7 @@ def test_rows_of_a_batch_and_their_padding_do_not_mix(
         alone += float(ctc(wide_TV[None], [len(wide_TV)], [text]))
     padded_BTV.requires_grad_()
     both = ctc(padded_BTV, frames, [one[1], two[1]])
-    both.backward()  # type: ignore[no-untyped-call]
+    both.backward()
     assert float(both.detach()) == pytest.approx(alone, abs=1e-9)
     assert padded_BTV.grad is not None
     for row, length in enumerate(frames):

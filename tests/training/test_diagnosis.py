@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,12 @@ import torch
 from streamasr.errors import TrainingError
 from streamasr.training.config import DiagnosisConfig, TrainConfig
 from streamasr.training.diagnosis import TrainingDiagnostics, doubled_share
-from streamasr.training.monitoring.events import Diagnosis, Event, StepReport
+from streamasr.training.monitoring.events import Diagnosis, Event, PreparationProgress, StepReport
 from streamasr.training.trainer import Trainer
 from tests.training.beeping import ALONE, recipe, run
 
 
-def findings(events: list[Event], kind: str) -> list[Diagnosis]:
+def findings(events: Sequence[Event | PreparationProgress], kind: str) -> list[Diagnosis]:
     return [event for event in events if isinstance(event, Diagnosis) and event.kind == kind]
 
 
@@ -38,7 +39,7 @@ def rewritten(manifest: Path, folder: Path, change: str) -> Path:
 
 
 def test_a_loss_that_is_no_number_is_left_out_and_told(beep_manifest: Path, tmp_path: Path) -> None:
-    events: list[Event] = []
+    events: list[Event | PreparationProgress] = []
     trainer = Trainer(recipe(beep_manifest, 4), tmp_path, ALONE, events.append)
     before = trainer.encoder.head.weight.detach().clone()
     with torch.no_grad():
@@ -74,7 +75,7 @@ def test_a_model_that_only_says_blank_is_told(beep_manifest: Path, tmp_path: Pat
         config, log_every_steps=10, diagnosis=DiagnosisConfig(all_blank_grace_steps=20),
         optim=replace(config.optim, learning_rate=1e-9),
     )  # fmt: skip
-    events: list[Event] = []
+    events: list[Event | PreparationProgress] = []
     trainer = Trainer(config, tmp_path, ALONE, events.append)
     with torch.no_grad():
         trainer.encoder.head.bias[0] = 20.0

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streamasr.acoustic.whisper import WhisperEncoder
+from streamasr.config import WhisperEncoderConfig
 from streamasr.toml import load_toml
 from streamasr.training.config import TrainConfig
 from streamasr.training.pretrained import load_pretrained
@@ -39,5 +40,6 @@ def test_the_example_of_a_recipe_goes_on_from_the_default_model(repository: Path
     recipe = tmp_path / "mine.toml"
     recipe.write_text(shown, encoding="utf-8")
     config = load_toml(TrainConfig, recipe)
+    assert isinstance(config.encoder, WhisperEncoderConfig)
     encoder = WhisperEncoder(config.encoder, len(build_tokenizer(config).tokens))
     assert load_pretrained(encoder, repository / "models" / "en-small" / "model.safetensors") == []

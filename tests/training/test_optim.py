@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ OPTIM = OptimConfig(
 )  # fmt: skip
 
 
-def objective(**loss: float) -> Objective:
+def objective(**loss: Any) -> Objective:
     config = TrainConfig(
         name="small", data=DataConfig(shards=("none",)), loss=LossConfig(consistency=0.0, **loss),
         encoder=WhisperEncoderConfig(dim=16, heads=2, layers=3),

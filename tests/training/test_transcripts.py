@@ -10,6 +10,7 @@ import pytest
 
 from streamasr.errors import ConfigError, DataError
 from streamasr.training.config import DataConfig, TokensConfig, TrainConfig
+from streamasr.training.data.batches.rows import BucketPlan
 from streamasr.training.data.shards.packing import write_shards
 from streamasr.training.monitoring.events import DevReport, Diagnosis, Event
 from streamasr.training.trainer import Trainer
@@ -58,6 +59,7 @@ def test_what_cannot_be_learnt_is_left_out_counted_and_named(
     names = [Path(name).name for name in trainer.speech.builder.corpus.names]
     assert names == [f"{number}.wav" for number in range(30) if number not in TEXTS]
     assert all(trainer.speech.builder.token_ids)
+    assert isinstance(trainer.speech.plan, BucketPlan)
     assert len(trainer.speech.plan.lengths) == 26
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,12 +23,12 @@ pytestmark = pytest.mark.timeout(600)
 VOCAB = 7
 TOLERANCE = 1e-4
 """For log-probs of the tiny encoders here, whose two layers leave little to rounding."""
-_WHISPER = {"n_mels": 20, "dim": 32, "heads": 2, "layers": 2, "left_context_frames": 12}
+_WHISPER = WhisperEncoderConfig(
+    n_mels=20, dim=32, heads=2, layers=2, left_context_frames=12, chunk_frames=(4, 8)
+)
 CONFIGS: dict[str, EncoderConfig] = {
-    "whisper": WhisperEncoderConfig(**_WHISPER, chunk_frames=(4, 8)),
-    "whisper merged, with look-ahead": WhisperEncoderConfig(
-        **_WHISPER, chunk_frames=(4, 8), merge_after_layers=1, hops_per_chunk=2
-    ),
+    "whisper": _WHISPER,
+    "whisper merged, with look-ahead": replace(_WHISPER, merge_after_layers=1, hops_per_chunk=2),
     "fastconformer": FastConformerEncoderConfig(
         n_mels=20,
         dim=32,

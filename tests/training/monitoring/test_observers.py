@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from streamasr.errors import ConfigError
-from streamasr.training.monitoring.events import Event, PreparationProgress, RunStarted
+from streamasr.training.monitoring.events import DevReport, Event, PreparationProgress, RunStarted
 from streamasr.training.monitoring.log import read_events
 from streamasr.training.monitoring.observers import open_observers
 from streamasr.training.monitoring.tensorboard import TensorBoardWriter
@@ -116,7 +116,9 @@ def test_an_interrupt_before_the_run_leaves_a_page_that_says_so(tmp_path: Path) 
 
 
 def test_characters_are_shown_where_words_are_not_spaced(events: list[Event]) -> None:
-    spoken = replace(events[2], samples=(("你好世界", "你好间"),))  # type: ignore[type-var]
+    report = events[2]
+    assert isinstance(report, DevReport)
+    spoken = replace(report, samples=(("你好世界", "你好间"),))
     screen = shown([RUNNING, spoken], terminal=True)
     assert "CER while training" in screen
     assert "heard  你好间·" in screen or "heard  你好·间" in screen

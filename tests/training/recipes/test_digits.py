@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 from streamasr.cli import main
 from streamasr.manifest import read_manifest
@@ -24,11 +25,13 @@ RECORDINGS = 7
 STEPS = 60
 
 
-def tones(word: str, speaker: int) -> np.ndarray:
+def tones(word: str, speaker: int) -> NDArray[np.float32]:
     """Every letter 60 ms of its own pitch, a little higher with every speaker."""
     time = np.arange(round(0.06 * RATE)) / RATE
     pitches = [(200 + 110 * (ord(letter) - ord("a"))) * (1 + 0.02 * speaker) for letter in word]
-    return np.concatenate([0.3 * np.sin(2 * np.pi * pitch * time) for pitch in pitches]).astype(np.float32)
+    parts = [0.3 * np.sin(2 * np.pi * pitch * time) for pitch in pitches]
+    sound: NDArray[np.float32] = np.concatenate(parts).astype(np.float32)
+    return sound
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from typing import Any
 
 import espeakng_loader
 import numpy as np
+from numpy.typing import NDArray
 
 from streamasr.config import FrontendConfig, WhisperEncoderConfig
 from streamasr.training.config import AugmentConfig, LossConfig, OptimConfig, TrainConfig
@@ -25,7 +26,7 @@ class Voice:
         callback = ctypes.CFUNCTYPE(
             ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
         )
-        self._blocks: list[np.ndarray] = []
+        self._blocks: list[NDArray[np.int16]] = []
         self._keep = callback(self._hear)
         synchronous = 2
         data = espeakng_loader.get_data_path().encode()
@@ -33,7 +34,7 @@ class Voice:
         self._library.espeak_SetSynthCallback(self._keep)
         assert self._library.espeak_SetVoiceByName(language.encode()) == 0
 
-    def say(self, text: str) -> np.ndarray:
+    def say(self, text: str) -> NDArray[np.int16]:
         """``text`` as samples at ``rate`` Hz."""
         self._blocks.clear()
         letters, utf8 = text.encode() + b"\0", 1

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 from streamasr.errors import ConfigError
 from streamasr.training.data.augmentation.audio_codecs import (
@@ -23,14 +24,14 @@ TELEPHONE = [name for name, codec in CODECS.items() if codec.telephone]
 
 
 @pytest.fixture(scope="module")
-def speech_S() -> np.ndarray:
+def speech_S() -> NDArray[np.float32]:
     path = Path(__file__).parents[3] / "data" / "librispeech" / "2136-5147-0011.flac"
     samples_S, rate = soundfile.read(path, dtype="float32")
     assert rate == RATE
     return np.asarray(samples_S)
 
 
-def likeness(one_S: np.ndarray, other_S: np.ndarray) -> tuple[float, int]:
+def likeness(one_S: NDArray[np.float32], other_S: NDArray[np.float32]) -> tuple[float, int]:
     """The highest correlation of two sounds, and at which delay of the second."""
     size = 2 * len(one_S)
     spectrum = np.fft.rfft(other_S, size) * np.fft.rfft(one_S, size).conj()
@@ -43,7 +44,7 @@ def likeness(one_S: np.ndarray, other_S: np.ndarray) -> tuple[float, int]:
 @pytest.mark.parametrize("name", CODECS)
 @pytest.mark.parametrize("quality", [0.0, 1.0])
 def test_a_codec_changes_the_sound_but_not_when_it_is(
-    name: str, quality: float, speech_S: np.ndarray
+    name: str, quality: float, speech_S: NDArray[np.float32]
 ) -> None:
     heard_S = apply_codec(speech_S, RATE, name, quality=quality)
     assert heard_S.dtype == np.float32
@@ -56,7 +57,7 @@ def test_a_codec_changes_the_sound_but_not_when_it_is(
 
 
 @pytest.mark.parametrize("name", [name for name, codec in CODECS.items() if codec.levels])
-def test_quality_tells(name: str, speech_S: np.ndarray) -> None:
+def test_quality_tells(name: str, speech_S: NDArray[np.float32]) -> None:
     worst, best = (likeness(speech_S, apply_codec(speech_S, RATE, name, quality=q))[0] for q in (0.0, 1.0))
     assert worst < best
 
@@ -104,7 +105,7 @@ def test_too_loud_is_clipped_not_wrapped() -> None:
     assert np.abs(apply_codec(loud_S, RATE, "vorbis", quality=1.0)).max() < 1.6
 
 
-def test_drawing_is_seeded(speech_S: np.ndarray) -> None:
+def test_drawing_is_seeded(speech_S: NDArray[np.float32]) -> None:
     names = tuple(CODECS)
     one, same, other = (
         apply_random_codec(speech_S[:RATE], RATE, names, np.random.default_rng(seed)) for seed in (1, 1, 2)

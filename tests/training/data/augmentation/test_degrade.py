@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 from streamasr.errors import ConfigError, DataError
 from streamasr.manifest import read_manifest
 from streamasr.training.data.augmentation.degrade import SAMPLE_RATE, Condition, degrade
 
 
-def folder_of(path: Path, sounds: dict[str, np.ndarray]) -> Path:
+def folder_of(path: Path, sounds: dict[str, NDArray[np.float64]]) -> Path:
     path.mkdir()
     lines = []
     for name, sound in sounds.items():
@@ -39,7 +40,7 @@ def noise(tmp_path: Path) -> Path:
     return folder_of(tmp_path / "noise", {"hiss": np.random.default_rng(1).normal(0, 0.2, SAMPLE_RATE // 2)})
 
 
-def read_audio_files(manifest: Path) -> list[np.ndarray]:
+def read_audio_files(manifest: Path) -> list[NDArray[np.float32]]:
     return [soundfile.read(utterance.audio, dtype="float32")[0] for utterance in read_manifest(manifest)]
 
 

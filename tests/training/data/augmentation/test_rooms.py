@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from streamasr.errors import ConfigError, DataError
 from streamasr.training.data.augmentation import rooms
@@ -30,7 +31,7 @@ def bank() -> RoomBank:
     return make_rooms(OPTIONS, seed=3)
 
 
-def decay_seconds(response_R: np.ndarray) -> float:
+def decay_seconds(response_R: NDArray[np.float32]) -> float:
     """Reverberation time from the decay between -5 and -25 dB of Schroeder's integral, times three."""
     left_db = 10 * np.log10(np.cumsum(np.square(response_R, dtype=np.float64)[::-1])[::-1])
     below = [int(np.argmax(left_db <= left_db[0] - drop)) for drop in (5, 25)]
