@@ -5,8 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
-from benchmarks.make_results import (
+from make_results import (
     FIGURES_BEGIN,
     FIGURES_END,
     MODEL,
@@ -16,6 +15,7 @@ from benchmarks.make_results import (
     readme_figures,
     render,
 )
+
 from streamasr.recognition import resolve_model
 from streamasr.report.card import measured_block
 from streamasr.report.results import Evaluation
