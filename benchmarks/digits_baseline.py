@@ -33,8 +33,8 @@ from torch import Tensor, nn
 
 from streamasr.errors import StreamasrError
 from streamasr.evaluation.decoding_pass import Mode, PassCost, decode_files
-from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance, read_manifest
+from streamasr.media.reader import read_audio
 from streamasr.recognition.model import load_model
 from streamasr.training.config import load_recipe
 from streamasr.training.distributed import ProcessGroup

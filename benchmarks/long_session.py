@@ -26,9 +26,9 @@ from rich.progress import track
 from rich.table import Table
 
 from streamasr.errors import StreamasrError
-from streamasr.frontend.files import read_audio
 from streamasr.frontend.pcm import Samples
 from streamasr.manifest import read_manifest
+from streamasr.media.reader import read_audio
 from streamasr.protocol.messages import Start
 from streamasr.recognition.local import LocalSession
 from streamasr.recognition.model import load_model

@@ -32,8 +32,8 @@ from streamasr.config import StabilityConfig
 from streamasr.decoding.hypothesis import Final, Partial, Word
 from streamasr.decoding.stability import words_to_show
 from streamasr.errors import StreamasrError
-from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance, read_manifest
+from streamasr.media.reader import read_audio
 from streamasr.recognition import LoadedModel, load_model
 from streamasr.recognition.batch import LogProbs
 from streamasr.recognition.chunking import Chunk

@@ -25,8 +25,8 @@ from rich.progress import track
 from rich.table import Table
 
 from streamasr.errors import StreamasrError
-from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance, read_manifest
+from streamasr.media.reader import read_audio
 from streamasr.scoring import Interval, bootstrap_ratio, character_edits, word_edits
 from streamasr.text import normalise_english
 from streamasr.units import ms_to_samples

@@ -36,9 +36,9 @@ from streamasr.config import WhisperEncoderConfig
 from streamasr.decoding.tokens import TokenList
 from streamasr.errors import StreamasrError
 from streamasr.frontend.build import build_frontend
-from streamasr.frontend.files import read_audio
 from streamasr.frontend.mel import LogMel
 from streamasr.manifest import Utterance, read_manifest
+from streamasr.media.reader import read_audio
 from streamasr.training.config import (
     AugmentConfig,
     DataConfig,

@@ -39,9 +39,9 @@ from streamasr.decoding.nbest import HypothesisBuilder
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.errors import StreamasrError
-from streamasr.frontend.files import read_audio
 from streamasr.frontend.pcm import Samples
 from streamasr.manifest import Utterance, read_manifest
+from streamasr.media.reader import read_audio
 from streamasr.recognition import LoadedModel, load_model
 from streamasr.recognition.local import run_streamed
 from streamasr.scoring import align

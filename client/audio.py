@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
+from streamasr.frontend.pcm import Samples
+from streamasr.media.channels import check_channel
+from streamasr.media.inputs import AudioInput
+from streamasr.media.reader import AudioReader
+from streamasr.protocol.limits import DEFAULT_LIMITS
 from streamasr.units import ms_to_samples, samples_to_ms
-from streamasr_client.errors import MediaError
 
 Encoding = Literal["pcm_s16le", "pcm_f32le"]
 
@@ -22,8 +25,8 @@ BLOCK_MS = 50
 SILENCE_DBFS = -90.0
 """The lowest level reported, that of digital silence."""
 
-_INTEGER_SUBTYPES = frozenset({"PCM_U8", "PCM_S8", "PCM_16", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM"})
-"""Sample formats of libsndfile that fit into 16 bits without loss."""
+PREFERRED_RATE = 16_000
+"""Sample rate of most models, in Hz. Audio at a rate that the protocol does not take is resampled to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,80 +67,127 @@ class AudioSource(Protocol):
 
 
 class SoundFile:
-    """An audio file that is read in PCM blocks.
+    """Audio that is not live: a file, or another input, as one channel of PCM blocks.
 
-    Files with up to 16 bits per sample are read as ``pcm_s16le``, all others as ``pcm_f32le``, so that no
-    precision is lost. More than two channels are mixed down to one.
+    The sample rate stays as it is if the protocol allows it; other rates become :data:`PREFERRED_RATE`. Samples of
+    up to 16 bits of one channel are sent as ``pcm_s16le``, all others as ``pcm_f32le``, so that no precision is lost.
 
     Args:
-        path: a file in a format that libsndfile reads: WAV, FLAC, Ogg, Opus, MP3 and others.
+        source: the audio. A pipe can be read once only.
+        channel: the channel to send, counted from 0; by default, all channels are mixed.
 
     Raises:
-        MediaError: the file is missing, or libsndfile cannot read it.
+        DataError: the audio cannot be read, or it has no such channel.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            with soundfile.SoundFile(path) as file:
-                self.frames: int = file.frames
-                channels: int = file.channels
-                subtype: str = file.subtype
-                sample_rate: int = file.samplerate
-        except (soundfile.LibsndfileError, OSError) as error:
-            if not path.exists():
-                raise MediaError(f"{path}: no such file") from None
-            raise MediaError(
-                f"{path}: not a readable audio file ({error}); use WAV, FLAC, Ogg, Opus or MP3"
-            ) from None
-        exact = subtype in _INTEGER_SUBTYPES and channels <= 2
-        encoding: Encoding = "pcm_s16le" if exact else "pcm_f32le"
-        self.format = AudioFormat(sample_rate, channels if channels <= 2 else 1, encoding)
+    def __init__(self, source: Path | AudioInput, *, channel: int | None = None) -> None:
+        self.source = AudioInput(source, str(source)) if isinstance(source, Path) else source
+        self.channel = channel
+        self._unread: AudioReader | None = self.source.open()
+        self._last = reader = self._unread
+        self.name = reader.name
+        self.channels = reader.channels
+        """Channels of the source."""
+        if channel is not None and channel >= reader.channels:
+            reader.close()
+            check_channel(reader.name, channel, reader.channels)
+        exact = reader.sixteen_bits and (reader.channels == 1 or channel is not None)
+        as_is = reader.sample_rate in DEFAULT_LIMITS.sample_rate
+        rate = reader.sample_rate if as_is else PREFERRED_RATE
+        encoding: Encoding = "pcm_s16le" if exact and as_is else "pcm_f32le"
+        self.format = AudioFormat(rate, 1, encoding)
+        self.duration_ms: int | None = None
+        """Duration in milliseconds, if the source states it."""
+        if reader.frames is not None:
+            self.duration_ms = samples_to_ms(reader.frames, reader.sample_rate)
 
     @property
-    def duration_ms(self) -> int:
-        """Duration in milliseconds."""
-        return samples_to_ms(self.frames, self.format.sample_rate)
+    def warnings(self) -> list[str]:
+        """Sentences about the audio; complete once all blocks were read."""
+        return self._last.warnings
 
-    def blocks(self, block_ms: int = BLOCK_MS) -> Iterator[bytes]:
-        """Yield the whole file in blocks of ``block_ms`` milliseconds; the last one may be shorter.
+    @property
+    def incomplete_at_s(self) -> float | None:
+        """Where the audio was cut off, in seconds, once all blocks were read; ``None`` if it is complete."""
+        return self._last.incomplete_at_s
+
+    def samples(self, sample_rate: int) -> Iterator[Samples]:
+        """Yield all samples at ``sample_rate`` Hz, in blocks of any length.
 
         Raises:
-            MediaError: the file is damaged.
+            DataError: the audio cannot be read, or a sample cannot be used.
         """
-        frames = ms_to_samples(block_ms, self.format.sample_rate)
-        dtype = "int16" if self.format.encoding == "pcm_s16le" else "float32"
-        wire_dtype = "<i2" if self.format.encoding == "pcm_s16le" else "<f4"
-        mix_down = self.format.channels == 1
+        reader, self._unread = self._unread or self.source.open(), None
+        self._last = reader
+        with reader:
+            yield from reader.mono_blocks(sample_rate, self.channel)
+
+    def blocks(self, block_ms: int = BLOCK_MS) -> Generator[bytes, None, None]:
+        """Yield the whole audio in blocks of ``block_ms`` milliseconds; the last one may be shorter.
+
+        Raises:
+            DataError: as :meth:`samples`.
+        """
+        size = self.format.ms_to_bytes(block_ms)
+        held = bytearray()
+        for samples_S in self.samples(self.format.sample_rate):
+            if self.format.encoding == "pcm_s16le":
+                held += np.round(samples_S * 32_768).clip(-32_768, 32_767).astype("<i2").tobytes()
+            else:
+                held += samples_S.astype("<f4").tobytes()
+            whole = len(held) // size * size
+            for begin in range(0, whole, size):
+                yield bytes(held[begin : begin + size])
+            del held[:whole]
+        if held:
+            yield bytes(held)
+
+    async def blocks_from_thread(self, block_ms: int = BLOCK_MS) -> AsyncGenerator[bytes, None]:
+        """Yield the same blocks as :meth:`blocks`; the event loop runs while a source has to be waited for."""
+        blocks = self.blocks(block_ms)
         try:
-            for block in soundfile.blocks(self.path, blocksize=frames, dtype=dtype, always_2d=True):
-                samples = block.mean(axis=1) if mix_down and block.shape[1] > 1 else block
-                yield samples.astype(wire_dtype).tobytes()
-        except soundfile.LibsndfileError as error:
-            raise MediaError(f"{self.path}: damaged: {error}") from None
+            while True:
+                reading = asyncio.ensure_future(asyncio.to_thread(next, blocks, None))
+                try:
+                    block = await asyncio.shield(reading)
+                except asyncio.CancelledError:
+                    self.interrupt()
+                    await asyncio.gather(reading, return_exceptions=True)
+                    raise
+                if block is None:
+                    return
+                yield block
+        finally:
+            blocks.close()
+
+    def interrupt(self) -> None:
+        """End the reading of a pipe or a URL soon; files end by themselves."""
+        self._last.interrupt()
 
 
 class PacedFile:
     """An :class:`AudioSource` that plays an audio file in real time, like a microphone.
 
     Args:
-        path: the file.
+        source: the file, or another input.
+        channel: the channel to play, counted from 0; by default, all channels are mixed.
         clock: returns a monotonic time in seconds; by default the event loop's.
         sleep: waits the given number of seconds; by default ``asyncio.sleep``.
 
     Raises:
-        MediaError: the file cannot be read.
+        DataError: the file cannot be read.
     """
 
     def __init__(
         self,
-        path: Path,
+        source: Path | AudioInput,
         *,
+        channel: int | None = None,
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._file = SoundFile(path)
-        self.format = self._file.format
+        self.file = SoundFile(source, channel=channel)
+        self.format = self.file.format
         self._clock = clock
         self._sleep = sleep
         self._stopped = False
@@ -146,7 +196,7 @@ class PacedFile:
         """Yield each block when its last sample would have been played."""
         clock = self._clock or asyncio.get_running_loop().time
         due = clock()
-        for block in self._file.blocks():
+        async for block in self.file.blocks_from_thread():
             due += len(block) / self.format.frame_bytes / self.format.sample_rate
             await self._sleep(max(0.0, due - clock()))
             if self._stopped:
@@ -156,6 +206,7 @@ class PacedFile:
     def stop(self) -> None:
         """See :class:`AudioSource`."""
         self._stopped = True
+        self.file.interrupt()
 
 
 def level_dbfs(pcm: bytes, encoding: Encoding) -> float:

@@ -34,10 +34,3 @@ class MicrophoneError(StreamasrError):
 
     code = "no_microphone"
     fault: Fault = "client"
-
-
-class MediaError(StreamasrError):
-    """An audio file cannot be read."""
-
-    code = "bad_file"
-    fault: Fault = "client"

@@ -13,11 +13,9 @@ from types import ModuleType
 from typing import Any
 
 from streamasr.units import ms_to_samples
-from streamasr_client.audio import BLOCK_MS, AudioFormat
+from streamasr_client.audio import BLOCK_MS, PREFERRED_RATE, AudioFormat
 from streamasr_client.errors import MicrophoneError
 
-PREFERRED_RATE = 16_000
-"""Sample rate of the models, in Hz. Other devices are opened at their own rate, and the daemon resamples."""
 QUEUE_BLOCKS = 100
 """Largest number of queued blocks of 50 ms: five seconds."""
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 from collections.abc import Callable
+from contextlib import aclosing
 
 from streamasr.protocol.messages import Done, Final, Start
 from streamasr.units import MS_PER_SECOND
@@ -43,7 +45,7 @@ async def transcribe_file(
     Raises:
         DaemonError: the daemon refused the session permanently, or in every attempt.
         ConnectionFailed: the daemon could not be reached, or the connection was lost, in every attempt.
-        MediaError: the file is damaged.
+        DataError: the file cannot be read, or it has a sample that cannot be used.
     """
     backoff = backoff or Backoff()
     start = dataclasses.replace(
@@ -76,7 +78,7 @@ async def _attempt(
         receiver = asyncio.create_task(_receive(session))
         try:
             await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
-            sent_ms = sender.result() if sender.done() else file.duration_ms
+            sent_ms = sender.result() if sender.done() else math.inf
             finals, recognised_ms = await receiver
             if recognised_ms + AUDIO_TOLERANCE_MS < sent_ms:
                 raise ConnectionFailed("the daemon is shutting down; it stopped in the middle of the file")
@@ -90,18 +92,19 @@ async def _attempt(
     return finals
 
 
-async def _send(session: Session, file: SoundFile, on_progress: Callable[[int], None] | None) -> int:
-    """Send the file and ``stop``; return the file's duration in milliseconds."""
+async def _send(session: Session, file: SoundFile, on_progress: Callable[[int], None] | None) -> float:
+    """Send the file and ``stop``; return the duration of what was sent, in milliseconds."""
     sent = 0
     try:
-        for block in file.blocks(BLOCK_MS):
-            await session.send_audio(block)
-            sent += len(block)
-            if on_progress is not None:
-                on_progress(file.format.bytes_to_ms(sent))
+        async with aclosing(file.blocks_from_thread(BLOCK_MS)) as blocks:
+            async for block in blocks:
+                await session.send_audio(block)
+                sent += len(block)
+                if on_progress is not None:
+                    on_progress(file.format.bytes_to_ms(sent))
         await session.stop()
     except ConnectionFailed:
-        return file.duration_ms  # the receiver fails, too, and knows the reason
+        return math.inf  # the receiver fails, too, and knows the reason
     return file.format.bytes_to_ms(sent)
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streamasr.errors import DataError
-from streamasr.frontend.files import read_audio
+from streamasr.media.reader import read_audio
 from streamasr.protocol.messages import Start
 from streamasr.service.config import ServerConfig
 from streamasr.service.http import STREAM_PATH

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """Compute, write, and print the shapes."""
     import numpy as np
 
-    from streamasr.frontend.files import read_audio
+    from streamasr.media.reader import read_audio
     from streamasr.recognition.local import run_streamed, run_whole
     from streamasr.recognition.model import load_model
 

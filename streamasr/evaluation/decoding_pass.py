@@ -19,8 +19,8 @@ from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.greedy import greedy_text_of_ids
 from streamasr.errors import ConfigError, DataError
 from streamasr.evaluation.pyctcdecode_reference import PyctcdecodeReference
-from streamasr.frontend.files import read_audio
 from streamasr.frontend.pcm import Samples
+from streamasr.media.reader import read_audio
 from streamasr.protocol import messages
 from streamasr.recognition.batch import LogProbs
 from streamasr.recognition.captions import Captioner

@@ -21,8 +21,8 @@ from streamasr.decoding.hypothesis import Final
 from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.errors import ConfigError, DataError
 from streamasr.evaluation.settings import write_settings
-from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance
+from streamasr.media.reader import read_audio
 from streamasr.recognition.batch import LogProbs
 from streamasr.recognition.chunking import Chunk
 from streamasr.recognition.local import stream_many

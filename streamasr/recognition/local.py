@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamasr.frontend.files import read_blocks
 from streamasr.frontend.pcm import Samples
+from streamasr.media.reader import open_file
 from streamasr.protocol.messages import ServerMessage, Start
 from streamasr.recognition.batch import BatchStep, LogProbs
 from streamasr.recognition.captions import Captioner
@@ -102,10 +102,11 @@ def transcribe_file(model: LoadedModel, path: Path, start: Start | None = None) 
     """Messages about an audio file of any rate; see :func:`transcribe_blocks`.
 
     Raises:
-        DataError: no such file, or not audio.
+        DataError: no such file, not audio, or a sample that cannot be used.
         ProtocolError: the model cannot do what ``start`` asks for.
     """
-    return transcribe_blocks(model, read_blocks(path, model.sample_rate), start)
+    with open_file(path) as reader:
+        yield from transcribe_blocks(model, reader.mono_blocks(model.sample_rate), start)
 
 
 @dataclass(frozen=True, slots=True)

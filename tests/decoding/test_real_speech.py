@@ -22,8 +22,8 @@ from streamasr.decoding.language_model import LanguageModel
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.evaluation.tuning import Recording, record
-from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance, read_manifest
+from streamasr.media.reader import read_audio
 from streamasr.recognition.model import LoadedModel, load_model, read_model_config
 from streamasr.scoring import Edits, word_edits
 from streamasr.text import join_words, text_rules

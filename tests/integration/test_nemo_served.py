@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from streamasr.engine import Engine, EngineConfig
-from streamasr.frontend.files import read_audio
 from streamasr.frontend.pcm import Samples
+from streamasr.media.reader import read_audio
 from streamasr.nemo.convert import import_nemo
 from streamasr.protocol.messages import Start
 from streamasr.recognition.local import transcribe_samples

@@ -17,8 +17,8 @@ from streamasr.cli import main
 from streamasr.config import FastConformerEncoderConfig
 from streamasr.decoding.greedy import greedy_text_of_ids
 from streamasr.evaluation.decoding_pass import Mode, PassCost, decode_files
-from streamasr.frontend.files import read_audio
 from streamasr.frontend.pcm import Samples
+from streamasr.media.reader import read_audio
 from streamasr.nemo.translate import Generation
 from streamasr.recognition.batch import BatchStep, LogProbs
 from streamasr.recognition.chunking import Chunk, StopMark

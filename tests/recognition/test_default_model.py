@@ -20,8 +20,8 @@ from torch import Tensor
 from streamasr.acoustic import AnyEncoder, Encoder
 from streamasr.acoustic.base import AnyStreamingEncoder, StepOutput
 from streamasr.acoustic.onnx.agreement import LOG_PROB_TOLERANCE, PROBABILITY_TOLERANCE
-from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance, read_manifest
+from streamasr.media.reader import read_audio
 from streamasr.protocol.messages import Start
 from streamasr.recognition.local import transcribe_file
 from streamasr.recognition.model import LoadedModel, load_model

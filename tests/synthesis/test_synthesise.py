@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from streamasr.errors import ConfigError, DataError
-from streamasr.frontend.files import read_audio
 from streamasr.frontend.pcm import Samples
 from streamasr.manifest import read_manifest
+from streamasr.media.reader import read_audio
 from streamasr.synthesis.synthesise import MANIFEST_FILE, SAMPLE_RATE, SynthesisConfig, synthesise
 from streamasr.synthesis.voices import SpeakingStyle, load_voice
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance
+from streamasr.media.reader import read_audio
 from streamasr.training.data.audio.denoise import denoise
 from streamasr.training.data.audio.processes import map_in_processes
 

@@ -1,4 +1,4 @@
-"""What an audio file is and how loud it is, without resampling it. Light to import, for worker processes."""
+"""Measure an audio file without resampling it. Light to import, for worker processes."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from streamasr.errors import DataError
+from streamasr.media.channels import MonoMixer
+from streamasr.media.containers import inspect
+from streamasr.media.decoders import can_decode_end
+from streamasr.media.reader import open_file
 
-_BLOCK_FRAMES = 65_536
 _CLIPPED_LEVEL = 0.999
 """Share of full scale from which a sample counts as clipped: 16-bit samples of 32,735 and more."""
 _SILENCE_DB = -120.0
-"""What digital silence is said to have; quieter than any 16-bit sound."""
+"""The level reported for digital silence; quieter than any 16-bit sound."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the file says of itself."""
+    """Length and format of a file."""
 
     frames: int
-    """Samples of each channel."""
+    """Samples of each channel that the file has. An incomplete file should have more."""
     sample_rate: int
     """Hz."""
     channels: int
+    incomplete: str = ""
+    """A sentence that names the file and the second where it was cut off; empty if it is complete."""
 
     @property
     def duration_s(self) -> float:
@@ -46,19 +49,24 @@ class Levels:
     """Root mean square of the whole, in dB of full scale."""
     clipped_share: float
     """Share of samples at full scale."""
+    warnings: tuple[str, ...] = ()
+    """Sentences about the file, each with its name."""
 
 
 def read_header(path: Path) -> Header:
-    """The file's header; no sound is decoded.
+    """Return the header of a file. Only a file that seems incomplete is decoded, to find out where it ends.
 
     Raises:
         DataError: no such file, or not audio; the message names it.
     """
-    try:
-        info = soundfile.info(path)
-    except soundfile.LibsndfileError as error:
-        raise _unreadable(path, error) from None
-    return Header(info.frames, info.samplerate, info.channels)
+    with open_file(path) as reader:
+        frames = reader.frames
+        if frames is not None and _seems_complete(path, frames):
+            return Header(frames, reader.sample_rate, reader.channels)
+        for _ in reader.blocks():
+            pass
+        incomplete = reader.warnings[-1] if reader.incomplete_at_s is not None else ""
+        return Header(reader.position, reader.sample_rate, reader.channels, incomplete)
 
 
 def read_levels(path: Path) -> Levels:
@@ -67,27 +75,32 @@ def read_levels(path: Path) -> Levels:
     Raises:
         DataError: no such file, not audio, or broken inside; the message names it.
     """
-    frames, peak, power, clipped = 0, 0.0, 0.0, 0
-    try:
-        with soundfile.SoundFile(path) as file:
-            for block_SC in file.blocks(blocksize=_BLOCK_FRAMES, dtype="float32", always_2d=True):
-                level_SC = np.abs(block_SC)
-                frames += len(block_SC)
-                peak = max(peak, float(level_SC.max(initial=0.0)))
-                power += float(np.square(block_SC, dtype=np.float64).sum())
-                clipped += int((level_SC >= _CLIPPED_LEVEL).sum())
-            header = Header(frames, file.samplerate, file.channels)
-    except soundfile.LibsndfileError as error:
-        raise _unreadable(path, error) from None
-    samples = max(1, frames * header.channels)
+    peak, power, clipped = 0.0, 0.0, 0
+    phases: list[str] = []
+    with open_file(path) as reader:
+        mixer = MonoMixer(reader.name, reader.channels, reader.sample_rate, None, phases.append)
+        for block_SC in reader.blocks():
+            mixer.feed(block_SC)
+            level_SC = np.abs(block_SC)
+            peak = max(peak, float(level_SC.max(initial=0.0)))
+            power += float(np.square(block_SC, dtype=np.float64).sum())
+            clipped += int((level_SC >= _CLIPPED_LEVEL).sum())
+        mixer.flush()
+        warnings = [*(f"{reader.name}: {phase}" for phase in phases), *reader.warnings]
+        incomplete = warnings.pop() if reader.incomplete_at_s is not None else ""
+        header = Header(reader.position, reader.sample_rate, reader.channels, incomplete)
+    samples = max(1, header.frames * header.channels)
     rms = math.sqrt(power / samples)
-    return Levels(header, _to_db(peak), _to_db(rms), clipped / samples)
+    return Levels(header, _to_db(peak), _to_db(rms), clipped / samples, tuple(warnings))
 
 
-def _unreadable(path: Path, error: soundfile.LibsndfileError) -> DataError:
-    if not path.exists():
-        return DataError(f"{path}: no such file")
-    return DataError(f"{path}: not an audio file that libsndfile reads: {error}")
+def _seems_complete(path: Path, frames: int) -> bool:
+    """Whether the headers fit the size of the file and its last sample can be decoded."""
+    with path.open("rb") as file:
+        layout = inspect(file, count_mpeg=True)
+    if layout.cut:
+        return False
+    return layout.mpeg is not None or bool(layout.patches) or can_decode_end(path, frames)
 
 
 def _to_db(level: float) -> float:

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import soundfile
 
 from streamasr.errors import ConfigError, DataError
-from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance, read_manifest
+from streamasr.media.reader import read_audio
 from streamasr.training.data.audio.processes import Progress, map_in_processes
 from streamasr.training.data.augmentation.audio_codecs import apply_codec, check_codecs
 from streamasr.training.data.augmentation.rooms import RoomOptions, load_rooms, reverberate

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from streamasr.errors import DataError
 from streamasr.text import text_rules, unspeakable
-from streamasr.training.data.audio.header import read_header
+from streamasr.training.data.audio.header import Header, read_header
 from streamasr.training.data.audio.processes import Progress, map_in_processes
 from streamasr.training.data.importers.layout import Recording, Selection, Skipped
 
@@ -46,8 +46,8 @@ def write_manifest(
 ) -> ImportResult:
     """Write the recordings as a manifest, whole or not at all.
 
-    A recording is left out if its audio cannot be opened, if its transcript is empty once normalised, or if the
-    transcript holds figures or symbols, of which nobody knows how they were said.
+    A recording is left out if its audio cannot be opened or is incomplete, if its transcript is empty once
+    normalised, or if the transcript holds figures or symbols, of which nobody knows how they were said.
 
     Args:
         found: what an importer's ``find`` gives.
@@ -81,15 +81,19 @@ def write_manifest(
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
     seconds, speakers, lines = 0.0, set(), 0
-    durations = map_in_processes(
-        _duration_s, [case.audio for case, _ in wanted], workers=workers, progress=progress
+    headers = map_in_processes(
+        _header, [case.audio for case, _ in wanted], workers=workers, progress=progress
     )
     with partial.open("w", encoding="utf-8") as file:
-        for (case, text), duration_s in zip(wanted, durations, strict=True):
-            if not duration_s:
-                reason = "no sound in the file" if duration_s == 0 else "audio cannot be opened"
-                skipped.append(Skipped(str(case.audio), reason))
+        for (case, text), header in zip(wanted, headers, strict=True):
+            if isinstance(header, str):
+                skipped.append(Skipped(header, "audio cannot be opened"))
                 continue
+            if header.incomplete or not header.frames:
+                reason = "incomplete audio file" if header.incomplete else "no sound in the file"
+                skipped.append(Skipped(header.incomplete or str(case.audio), reason))
+                continue
+            duration_s = header.duration_s
             row = {
                 "audio_filepath": relative_to_folder(case.audio, out.parent),
                 "duration": round(duration_s, _DURATION_DIGITS),
@@ -118,11 +122,12 @@ def relative_to_folder(audio: Path, folder: Path) -> str:
     return Path(os.path.relpath(audio, folder)).as_posix()
 
 
-def _duration_s(audio: Path) -> float | None:
+def _header(audio: Path) -> Header | str:
+    """Return the file's header, or the message why it has none."""
     try:
-        return read_header(audio).duration_s
-    except DataError:
-        return None
+        return read_header(audio)
+    except DataError as error:
+        return error.message
 
 
 def _shown(characters: set[str]) -> str:

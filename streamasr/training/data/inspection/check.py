@@ -24,9 +24,19 @@ if TYPE_CHECKING:
     from streamasr.training.tokenizer import Tokenizer
 
 Kind = Literal[
-    "line", "audio", "duration", "empty", "tokens", "unalignable", "duplicate", "tight", "silent", "clipped"
+    "line",
+    "audio",
+    "duration",
+    "empty",
+    "tokens",
+    "unalignable",
+    "duplicate",
+    "tight",
+    "silent",
+    "clipped",
+    "odd",
 ]
-WARNINGS: frozenset[Kind] = frozenset({"tight", "silent", "clipped"})
+WARNINGS: frozenset[Kind] = frozenset({"tight", "silent", "clipped", "odd"})
 """Kinds that may be meant so; all others are errors."""
 
 
@@ -228,6 +238,10 @@ def _findings(
     if not measured.header.frames:
         yield "audio", f"{utterance.audio}: holds no sound"
         return
+    if measured.header.incomplete:
+        yield "audio", measured.header.incomplete
+    for warning in measured.warnings:
+        yield "odd", warning
     off_s = abs(duration_s - utterance.duration_s)
     if off_s > options.tolerance_s:
         yield (

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from streamasr.errors import ConfigError
 from streamasr.frontend.base import AnyFrontEnd
 from streamasr.frontend.build import build_frontend
-from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance, read_manifest
+from streamasr.media.reader import read_audio
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.augmentation.augment import Augment
 from streamasr.training.data.augmentation.sources import AugmentationSources

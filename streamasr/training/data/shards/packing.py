@@ -20,6 +20,7 @@ import soundfile
 
 from streamasr.errors import ConfigError, DataError
 from streamasr.manifest import Utterance, read_manifest
+from streamasr.media.reader import open_file
 from streamasr.training.data.audio.header import Header, read_header
 from streamasr.training.data.audio.processes import Progress, map_in_processes
 
@@ -28,6 +29,7 @@ COMPRESSED = (".flac", ".opus", ".ogg", ".mp3")
 """Files with these suffixes are packed as they are; other audio is converted to 16-bit FLAC."""
 _BYTES_PER_MB = 1_000_000
 _TAR_BLOCK = 512
+_INT16_SCALE = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +173,18 @@ def _pack(audio: Path) -> _PackedAudio | str:
     """Return the audio to store, or a message if the file cannot be read."""
     try:
         header = read_header(audio)
+        if header.incomplete:
+            return header.incomplete
         suffix = audio.suffix.lower()
         if suffix in COMPRESSED:
             return _PackedAudio(suffix[1:], audio.read_bytes(), header)
-        samples_SC, sample_rate = soundfile.read(audio, dtype="int16")
+        with open_file(audio) as reader:
+            samples_SC = np.concatenate([np.zeros((0, reader.channels), np.float32), *reader.blocks()])
     except DataError as error:
         return error.message
-    except (OSError, soundfile.LibsndfileError) as error:
+    except OSError as error:
         return f"{audio}: {error}"
+    scaled_SC = np.clip(np.round(samples_SC * _INT16_SCALE), -_INT16_SCALE, _INT16_SCALE - 1)
     file = io.BytesIO()
-    soundfile.write(file, samples_SC, sample_rate, format="FLAC", subtype="PCM_16")
+    soundfile.write(file, scaled_SC.astype(np.int16), header.sample_rate, format="FLAC", subtype="PCM_16")
     return _PackedAudio("flac", file.getvalue(), header)

@@ -7,7 +7,6 @@ seed and the epoch's number only. Shape suffixes: S samples, C channels.
 from __future__ import annotations
 
 import glob
-import io
 import json
 import logging
 import random
@@ -19,10 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
 from streamasr.errors import ConfigError, DataError
-from streamasr.frontend.resample import Resampler
+from streamasr.media.reader import read_audio
 from streamasr.training.data.shards.packing import COMPRESSED, INDEX
 from streamasr.units import ceil_div
 
@@ -166,15 +164,11 @@ class ShardedSpeech:
             problem.
         """
         try:
-            decoded_SC, sample_rate = soundfile.read(
-                io.BytesIO(utterance.audio), dtype="float32", always_2d=True
-            )
-        except soundfile.LibsndfileError as error:
-            self._note_problem(utterance.shard, utterance.key, f"audio cannot be decoded: {error}")
+            resampled_S = read_audio(utterance.audio, self.sample_rate, utterance.key)
+        except DataError as error:
+            reason = error.message.removeprefix(f"{utterance.key}: ")
+            self._note_problem(utterance.shard, utterance.key, f"audio cannot be decoded: {reason}")
             return None
-        resampler = Resampler(sample_rate, self.sample_rate)
-        mono_S = decoded_SC.mean(axis=1, dtype=np.float32)
-        resampled_S = np.concatenate((resampler.feed(mono_S), resampler.flush()))
         scaled_S = np.clip(np.round(resampled_S * _INT16_SCALE), -_INT16_SCALE, _INT16_SCALE - 1)
         # Metadata and decoder may disagree by a few samples; rows were planned with the metadata.
         samples_S = np.zeros(utterance.samples, dtype=np.int16)

@@ -17,8 +17,8 @@ import pytest
 import soundfile
 
 from streamasr.errors import DataError
-from streamasr.frontend.files import read_audio
 from streamasr.manifest import Utterance
+from streamasr.media.reader import read_audio
 from streamasr.toml import to_toml
 from streamasr.training.data.audio.corpus import INT16_SCALE, load_corpus
 from streamasr.training.data.audio.denoise import denoise

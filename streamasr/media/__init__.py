@@ -1,0 +1,1 @@
+"""Read audio from files, pipes and URLs."""

@@ -1,0 +1,256 @@
+"""Find out from a file's headers how long it should be, and mend headers that were never filled in.
+
+libsndfile decodes the audio; it silently shortens a file that ends too early, and takes a WAV file whose length was
+never written for an empty one. Formats: RIFF/WAVE and RF64 (EBU Tech 3306), Sony Wave64, AIFF, Sun AU, CAF, Ogg
+(RFC 3533), MP3.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from streamasr.media.mpeg import FrameCount, count_frames, stated_bytes, xing_frame
+
+_UNKNOWN_32 = (range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000))
+"""Lengths that programs write before they know the true one."""
+_W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
+_W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
+_HEADER_BYTES = 1 << 20
+"""How far from its beginning a file's audio data is looked for."""
+_OGG_TAIL_BYTES = 1 << 17
+"""An Ogg page has at most 65,307 bytes, so that this holds the last whole page."""
+
+NEVER_FILLED_IN = "its header gives no length, so it is read to its end"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the headers of a file tell about its length."""
+
+    cut: bool = False
+    """Whether the file ends before the end that its headers state."""
+    warning: str = ""
+    patches: Mapping[int, bytes] = field(default_factory=dict)
+    """Bytes to be read in place of the file's own, by their offsets."""
+    prefix: bytes = b""
+    """Bytes to be read in place of the first ``skipped_bytes`` of the file."""
+    skipped_bytes: int = 0
+    mpeg: FrameCount | None = None
+
+
+def inspect(file: BinaryIO, *, count_mpeg: bool = False) -> Layout:
+    """Read the headers of a file, and the end of an Ogg file.
+
+    Args:
+        file: a file of any kind, open for reading; for kinds that are not listed above, the layout is empty.
+        count_mpeg: walk over all frames of an MP3 file even if it states its own length.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    magic = file.read(16)
+    if magic[:4] in (b"RIFF", b"RF64", b"BW64") and magic[8:12] == b"WAVE":
+        return _wave(file, size)
+    if magic == _W64_RIFF:
+        return _wave64(file, size)
+    if magic[:4] == b"FORM" and magic[8:12] in (b"AIFF", b"AIFC"):
+        return _aiff(file, size)
+    if magic[:4] == b".snd":
+        return _au(file, size)
+    if magic[:4] == b"caff":
+        return _caf(file, size)
+    if magic[:4] == b"OggS":
+        return _ogg(file, size)
+    if size and (magic[:3] == b"ID3" or (magic[0] == 0xFF and magic[1:2] >= b"\xe0")):
+        return _mpeg(file, count_mpeg)
+    return Layout()
+
+
+def _wave(file: BinaryIO, size: int) -> Layout:
+    """Walk over the chunks up to ``data``. RF64 keeps the long sizes in the chunk ``ds64``."""
+    position, long_size, long_offset = 12, 0, 0
+    while position + 8 <= min(size, _HEADER_BYTES):
+        file.seek(position)
+        chunk = file.read(16)
+        name, length = chunk[:4], int.from_bytes(chunk[4:8], "little")
+        if name == b"ds64":
+            file.seek(position + 16)
+            long_offset, long_size = position + 16, int.from_bytes(file.read(8), "little")
+        if name == b"data":
+            start = position + 8
+            if long_offset and length == 0xFFFFFFFF:
+                if long_size in (0, (1 << 64) - 1):
+                    # riff size, data size and the number of frames, all of which libsndfile checks
+                    sizes = (size - 8, size - start)
+                    patch = b"".join(value.to_bytes(8, "little") for value in sizes)
+                    patches = {long_offset - 8: patch}
+                    return Layout(warning=NEVER_FILLED_IN, patches=patches) if size > start else Layout()
+                return _compare(size - start, long_size)
+            if any(length in unknown for unknown in _UNKNOWN_32):
+                return Layout(warning=NEVER_FILLED_IN) if size > start else Layout()
+            if length == 0 and size > start and not _only_chunks(file, start, size):
+                return Layout(warning=NEVER_FILLED_IN, patches={position + 4: b"\xff\xff\xff\xff"})
+            return _compare(size - start, length)
+        position += 8 + length + (length & 1)
+    return Layout()
+
+
+def _only_chunks(file: BinaryIO, position: int, size: int) -> bool:
+    """Whether the rest of a RIFF file consists of whole chunks, as behind a ``data`` chunk that is truly empty."""
+    while position + 8 <= size:
+        file.seek(position)
+        chunk = file.read(8)
+        if not chunk[:4].isascii() or not chunk[:4].decode("ascii").isprintable():
+            return False
+        length = int.from_bytes(chunk[4:8], "little")
+        position += 8 + length + (length & 1)
+    return position in (size, size + 1)
+
+
+def _wave64(file: BinaryIO, size: int) -> Layout:
+    position = 40
+    while position + 24 <= min(size, _HEADER_BYTES):
+        file.seek(position)
+        chunk = file.read(24)
+        length = int.from_bytes(chunk[16:24], "little")
+        if chunk[:16] == _W64_DATA:
+            if length <= 24 or length >= 1 << 62:
+                return Layout(warning=NEVER_FILLED_IN) if size > position + 24 else Layout()
+            return _compare(size - position, length)
+        if length < 24:
+            break
+        position += -(-length // 8) * 8
+    return Layout()
+
+
+def _aiff(file: BinaryIO, size: int) -> Layout:
+    position = 12
+    while position + 8 <= min(size, _HEADER_BYTES):
+        file.seek(position)
+        chunk = file.read(8)
+        length = int.from_bytes(chunk[4:8], "big")
+        if chunk[:4] == b"SSND":
+            if length <= 8 or any(length in unknown for unknown in _UNKNOWN_32):
+                return Layout(warning=NEVER_FILLED_IN) if size > position + 16 else Layout()
+            return _compare(size - position - 8, length)
+        position += 8 + length + (length & 1)
+    return Layout()
+
+
+def _au(file: BinaryIO, size: int) -> Layout:
+    file.seek(4)
+    start, length = (int.from_bytes(file.read(4), "big") for _ in range(2))
+    if length == 0xFFFFFFFF:  # the format's own way to leave the length open
+        return Layout()
+    if length == 0 and size > start:
+        return Layout(warning=NEVER_FILLED_IN, patches={8: b"\xff\xff\xff\xff"})
+    return _compare(size - start, length)
+
+
+def _caf(file: BinaryIO, size: int) -> Layout:
+    position = 8
+    while position + 12 <= min(size, _HEADER_BYTES):
+        file.seek(position)
+        chunk = file.read(12)
+        length = int.from_bytes(chunk[4:12], "big", signed=True)
+        if chunk[:4] == b"data":
+            if length < 0:
+                return Layout()
+            # libsndfile refuses a CAF file that is shorter than it states.
+            available = size - position - 12
+            patches = {position + 4: available.to_bytes(8, "big")} if 0 < available < length else {}
+            return Layout(cut=available < length, patches=patches)
+        position += 12 + max(0, length)
+    return Layout()
+
+
+def _ogg(file: BinaryIO, size: int) -> Layout:
+    """Look at the last page: it must be whole and carry the flag that ends the stream."""
+    begin = max(0, size - _OGG_TAIL_BYTES)
+    file.seek(begin)
+    tail = file.read()
+    position = tail.rfind(b"OggS\x00")
+    while position >= 0:
+        segments = tail[position + 26] if position + 26 < len(tail) else -1
+        table = tail[position + 27 : position + 27 + segments]
+        if segments >= 0 and len(table) == segments:
+            whole = position + 27 + segments + sum(table) <= len(tail)
+            return Layout(cut=not (whole and tail[position + 5] & 4))
+        position = tail.rfind(b"OggS\x00", 0, position)
+        if position >= 0:
+            return Layout(cut=True)
+    return Layout(cut=True)
+
+
+def _mpeg(file: BinaryIO, count_all: bool) -> Layout:
+    if isinstance(file, io.BytesIO):
+        return _mpeg_layout(file.getvalue(), count_all)
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return _mpeg_layout(data, count_all)
+
+
+def _mpeg_layout(data: mmap.mmap | bytes, count_all: bool) -> Layout:
+    counted = count_frames(data, only_without_xing=not count_all)
+    if counted is not None and counted.stated_frames is None:
+        return Layout(cut=counted.cut, prefix=xing_frame(counted), skipped_bytes=counted.start, mpeg=counted)
+    patches = {}
+    size = stated_bytes(data)
+    if size is not None and size[1] > size[2]:
+        # Otherwise mpg123 prints a warning of its own.
+        patches = {size[0]: size[2].to_bytes(4, "big")}
+    return Layout(cut=counted is not None and counted.cut, patches=patches, mpeg=counted)
+
+
+def _compare(available: int, stated: int) -> Layout:
+    return Layout(cut=available < stated)
+
+
+class PatchedFile:
+    """A file as libsndfile shall see it: with the prefix and the patches of a :class:`Layout`.
+
+    It has the methods that the package soundfile asks of a file object.
+    """
+
+    def __init__(self, file: BinaryIO, layout: Layout) -> None:
+        self._file = file
+        self._layout = layout
+        self._shift = len(layout.prefix) - layout.skipped_bytes
+        self._size = self._shift + file.seek(0, os.SEEK_END)
+        self._position = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to ``offset`` bytes from the start, the position or the end."""
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, origin + offset)
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position in bytes."""
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to ``size`` bytes from the position on."""
+        begin = min(self._position, self._size)
+        end = self._size if size < 0 else min(self._size, begin + size)
+        data = bytearray(self._layout.prefix[begin:end])
+        self._file.seek(max(begin, len(self._layout.prefix)) - self._shift)
+        data += self._file.read(end - begin - len(data))
+        for offset, patch in self._layout.patches.items():
+            for index, value in enumerate(patch, start=self._shift + offset - begin):
+                if 0 <= index < len(data):
+                    data[index] = value
+        self._position = begin + len(data)
+        return bytes(data)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill ``buffer`` and return the number of bytes."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
