@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from types import TracebackType
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,8 @@ from streamasr.protocol.limits import DEFAULT_LIMITS
 from streamasr.units import ms_to_samples, samples_to_ms
 
 Encoding = Literal["pcm_s16le", "pcm_f32le"]
+
+Block = TypeVar("Block")
 
 BLOCK_MS = 50
 """Default length of a block of audio."""
@@ -91,11 +95,7 @@ class SoundFile:
         if channel is not None and channel >= reader.channels:
             reader.close()
             check_channel(reader.name, channel, reader.channels)
-        exact = reader.sixteen_bits and (reader.channels == 1 or channel is not None)
-        as_is = reader.sample_rate in DEFAULT_LIMITS.sample_rate
-        rate = reader.sample_rate if as_is else PREFERRED_RATE
-        encoding: Encoding = "pcm_s16le" if exact and as_is else "pcm_f32le"
-        self.format = AudioFormat(rate, 1, encoding)
+        self.format = wire_format(reader, mixed=channel is None)
         self.duration_ms: int | None = None
         """Duration in milliseconds, if the source states it."""
         if reader.frames is not None:
@@ -131,10 +131,7 @@ class SoundFile:
         size = self.format.ms_to_bytes(block_ms)
         held = bytearray()
         for samples_S in self.samples(self.format.sample_rate):
-            if self.format.encoding == "pcm_s16le":
-                held += np.round(samples_S * 32_768).clip(-32_768, 32_767).astype("<i2").tobytes()
-            else:
-                held += samples_S.astype("<f4").tobytes()
+            held += encode_pcm(samples_S, self.format.encoding)
             whole = len(held) // size * size
             for begin in range(0, whole, size):
                 yield bytes(held[begin : begin + size])
@@ -144,25 +141,61 @@ class SoundFile:
 
     async def blocks_from_thread(self, block_ms: int = BLOCK_MS) -> AsyncGenerator[bytes, None]:
         """Yield the same blocks as :meth:`blocks`; the event loop runs while a source has to be waited for."""
-        blocks = self.blocks(block_ms)
-        try:
-            while True:
-                reading = asyncio.ensure_future(asyncio.to_thread(next, blocks, None))
-                try:
-                    block = await asyncio.shield(reading)
-                except asyncio.CancelledError:
-                    self.interrupt()
-                    await asyncio.gather(reading, return_exceptions=True)
-                    raise
-                if block is None:
-                    return
+        async with aclosing(in_thread(self.blocks(block_ms), self.interrupt)) as blocks:
+            async for block in blocks:
                 yield block
-        finally:
-            blocks.close()
+
+    def close(self) -> None:
+        """Close the source. :meth:`samples` and :meth:`blocks` close it themselves at their end."""
+        self._last.close()
+
+    def __enter__(self) -> SoundFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def interrupt(self) -> None:
         """End the reading of a pipe or a URL soon; files end by themselves."""
         self._last.interrupt()
+
+
+async def in_thread(
+    blocks: Generator[Block, None, None], interrupt: Callable[[], None]
+) -> AsyncGenerator[Block, None]:
+    """Yield what ``blocks`` yields; it runs in a thread, and ``interrupt`` must let its next block come soon."""
+    try:
+        while True:
+            reading = asyncio.ensure_future(asyncio.to_thread(next, blocks, None))
+            try:
+                block = await asyncio.shield(reading)
+            except asyncio.CancelledError:
+                interrupt()
+                await asyncio.gather(reading, return_exceptions=True)
+                raise
+            if block is None:
+                return
+            yield block
+    finally:
+        blocks.close()
+
+
+def wire_format(reader: AudioReader, *, mixed: bool) -> AudioFormat:
+    """Return the format in which one channel of an input, or all of them mixed, is sent without loss."""
+    as_is = reader.sample_rate in DEFAULT_LIMITS.sample_rate
+    exact = reader.sixteen_bits and (reader.channels == 1 or not mixed)
+    encoding: Encoding = "pcm_s16le" if exact and as_is else "pcm_f32le"
+    return AudioFormat(reader.sample_rate if as_is else PREFERRED_RATE, 1, encoding)
+
+
+def encode_pcm(samples_S: Samples, encoding: Encoding) -> bytes:
+    """Return the bytes of samples in −1..1."""
+    if encoding == "pcm_s16le":
+        integers_S = np.round(samples_S * np.float32(32_768)).clip(-32_768, 32_767)
+        return bytes(integers_S.astype("<i2").tobytes())
+    return samples_S.astype("<f4").tobytes()
 
 
 class PacedFile:

@@ -165,25 +165,43 @@ class SubtitleFile:
     depends on the start of the next one.
 
     Args:
-        file: an empty, seekable text file.
+        file: an empty, seekable text file; with ``append``, any text stream.
         file_format: ``srt``, ``vtt`` or ``txt``.
         limits: the limits of a cue.
+        append: never write a cue again. The last cue of an utterance then ends with its last word, however short.
     """
 
-    def __init__(self, file: IO[str], file_format: str, limits: CueLimits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        file: IO[str],
+        file_format: str,
+        limits: CueLimits = DEFAULT_LIMITS,
+        *,
+        append: bool = False,
+    ) -> None:
         self._file = file
+        self._append = append
         self._file_format = file_format
         self._limits = limits
         self._last: Final | None = None
         self._number = 1
         if file_format == "vtt":
             file.write(VTT_HEADER)
-        self._last_utterance_offset = file.tell()
+        self._last_utterance_offset = 0 if append else file.tell()
 
     def add(self, final: Final) -> None:
         """Append an utterance and flush the file."""
         if self._file_format == "txt":
             self._file.write(to_text([final]))
+        elif self._append:
+            new_cues = cues([final], self._limits)
+            if new_cues:
+                # The next utterance, which may begin at once, is not known.
+                last = new_cues[-1]
+                end_ms = min(last.end_ms, max(final.end_ms, last.start_ms + 1))
+                new_cues[-1] = dataclasses.replace(last, end_ms=end_ms)
+            self._write(new_cues)
+            self._number += len(new_cues)
         else:
             self._rewrite_with(final)
         self._file.flush()

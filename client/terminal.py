@@ -10,20 +10,29 @@ import asyncio
 import contextlib
 import dataclasses
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
-from streamasr.protocol.messages import Final, Start, Warning
+from streamasr.protocol.messages import Final, Partial, Start, Warning
 from streamasr_client.audio import AudioSource, level_dbfs
+from streamasr_client.channels import label_final, label_text
 from streamasr_client.live import AudioLost, ConnectionStatus, LiveEvent, LiveStream
 from streamasr_client.render import CaptionState, lost_notice, overrun_notice, render, update
-from streamasr_client.subtitles import SubtitleFile
+from streamasr_client.split import SplitFile
 
 REFRESH_PER_SECOND = 12
+
+
+class Saver(Protocol):
+    """Keeps finished utterances."""
+
+    def add(self, final: Final) -> str | None:
+        """Save an utterance; return a sentence for the user if it cannot be saved."""
+        ...
 
 
 class View(Protocol):
@@ -72,10 +81,20 @@ class PlainView:
         self._err.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+class Display(Protocol):
+    """The lower part of a terminal, such as :class:`rich.live.Live`."""
+
+    console: Console
+
+    def update(self, renderable: RenderableType) -> None:
+        """Show the renderable in place of the last one."""
+        ...
+
+
 class TerminalView:
     """Redraws the running utterance and the status line; finished utterances scroll up above them."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Display) -> None:
         self._live = live
         self._state = CaptionState()
 
@@ -98,6 +117,56 @@ class TerminalView:
         self._live.update(render(state))
 
 
+class LabelledView:
+    """Shows the captions of one channel, each with the channel's label."""
+
+    def __init__(self, view: View, label: str) -> None:
+        self._view = view
+        self._label = label
+
+    def show(self, event: LiveEvent) -> None:
+        """See :class:`View`."""
+        if isinstance(event, Final) and event.text:
+            event = label_final(self._label, event)
+        elif isinstance(event, Partial) and (event.committed or event.tail):
+            event = dataclasses.replace(event, committed=label_text(self._label, event.committed))
+        self._view.show(event)
+
+    def show_level(self, dbfs: float) -> None:
+        """See :class:`View`."""
+        self._view.show_level(dbfs)
+
+    def show_overrun(self, blocks: int) -> None:
+        """See :class:`View`."""
+        self._view.show_overrun(blocks)
+
+
+class _Part:
+    """A part of a display: its lines stand below those of the parts before it."""
+
+    def __init__(self, live: Live, parts: list[RenderableType]) -> None:
+        self.console = live.console
+        self._live = live
+        self._parts = parts
+        self._number = len(parts)
+        parts.append("")
+
+    def update(self, renderable: RenderableType) -> None:
+        self._parts[self._number] = renderable
+        self._live.update(Group(*self._parts))
+
+
+@contextmanager
+def open_channel_views(labels: Sequence[str], out: Console, err: Console) -> Iterator[list[View]]:
+    """Open a view for each channel, of the kinds that :func:`open_view` opens."""
+    if not out.is_terminal:
+        yield [LabelledView(PlainView(out, err), label) for label in labels]
+        return
+    with Live(console=out, refresh_per_second=REFRESH_PER_SECOND) as live:
+        parts: list[RenderableType] = []
+        yield [LabelledView(TerminalView(_Part(live, parts)), label) for label in labels]
+
+
 @contextmanager
 def open_view(out: Console, err: Console) -> Iterator[View]:
     """Open a :class:`TerminalView` if ``out`` is a terminal, otherwise a :class:`PlainView`."""
@@ -114,7 +183,7 @@ async def show_captions(
     source: AudioSource,
     view: View,
     *,
-    save: SubtitleFile | None = None,
+    save: Saver | None = None,
     overruns: Callable[[], int] = lambda: 0,
 ) -> None:
     """Show the captions of ``source`` until it ends. The first Ctrl-C stops it and waits for the last finals.
@@ -145,7 +214,53 @@ async def show_captions(
         async for event in events:
             view.show(event)
             if save is not None and isinstance(event, Final):
-                save.add(event)
+                _save(save, event, view)
+
+
+async def show_channels(
+    url: str, start: Start, split: SplitFile, views: Sequence[View], *, save: Saver | None = None
+) -> None:
+    """Show the captions of every channel of a file, each from a session of its own, until the file ends.
+
+    Args:
+        url: the daemon's stream.
+        start: the ``start`` message. The format of the file replaces its audio fields.
+        split: the file.
+        views: a view for each channel.
+        save: also receives the finals, labelled, if given.
+
+    Raises:
+        StreamasrError: as from :meth:`LiveStream.events`, for any of the channels.
+    """
+
+    async def show(label: str, source: AudioSource, view: View) -> None:
+        def on_audio(block: bytes) -> None:
+            view.show_level(level_dbfs(block, source.format.encoding))
+
+        async with aclosing(LiveStream(url, start, source, on_audio=on_audio).events()) as events:
+            async for event in events:
+                view.show(event)
+                if save is not None and isinstance(event, Final) and event.text:
+                    _save(save, label_final(label, event), view)
+
+    async with stop_on_interrupt(split.stop):
+        tasks = [
+            asyncio.create_task(show(label, source, view))
+            for (label, source), view in zip(split.channels.items(), views, strict=True)
+        ]
+        tasks.append(asyncio.create_task(split.play()))
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _save(save: Saver, final: Final, view: View) -> None:
+    problem = save.add(final)
+    if problem is not None:
+        view.show(Warning(code="not_saved", message=problem))
 
 
 @contextlib.asynccontextmanager

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from streamasr import __version__
+from streamasr.cli.output import discard_stdout, replace_unencodable
 from streamasr.errors import StreamasrError
 
 COMMANDS = {
@@ -30,6 +31,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 failed, 2 usage error, 130 interrupted."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    replace_unencodable()
     parser = argparse.ArgumentParser(
         prog="streamasr", description="Streaming speech recognition for live captions."
     )
@@ -50,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args))
     except StreamasrError as error:
         print(f"streamasr {args.command}: {error.message}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the program that reads standard output has ended
+        discard_stdout()
         return 1
     except KeyboardInterrupt:
         return 130

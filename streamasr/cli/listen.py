@@ -9,20 +9,24 @@ from pathlib import Path
 
 from rich.console import Console
 
+from streamasr.cli.audio_flags import CHANNEL_OF, add_audio_flags, audio_input
 from streamasr.cli.format_flag import add_written_flag
 from streamasr.cli.hotword import add_hotword_flag
 from streamasr.errors import ConfigError
 from streamasr.protocol.messages import Start
-from streamasr_client.audio import AudioSource, PacedFile
+from streamasr_client.audio import PacedFile
 from streamasr_client.connection import DEFAULT_URL
 from streamasr_client.microphone import Microphone, list_devices, load_portaudio
-from streamasr_client.subtitles import SubtitleFile
-from streamasr_client.terminal import open_view, show_captions
+from streamasr_client.saving import SavedCaptions
+from streamasr_client.split import SplitFile
+from streamasr_client.terminal import open_channel_views, open_view, show_captions, show_channels
 
 EXAMPLE = """streamasr listen
-streamasr listen --device usb --latency-ms 320 --hotword Scheveningen:12 --save meeting.srt"""
+streamasr listen --device usb --latency-ms 320 --hotword Scheveningen:12 --save meeting.srt
+streamasr listen --file talk.flac"""
 
-SAVE_FORMS = ("srt", "vtt", "txt")
+Consoles = tuple[Console, Console]
+"""Standard output and standard error."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--token", metavar="TOKEN", help="the daemon's token, where it asks for one")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--device", metavar="DEVICE", help="microphone, by number or a part of its name")
-    source.add_argument("--file", type=Path, metavar="FILE", help="play a sound file instead of a microphone")
+    source.add_argument(
+        "--file",
+        metavar="FILE",
+        help="play an audio file or a URL instead of a microphone; - for a pipe with WAV or raw PCM",
+    )
     parser.add_argument("--list-devices", action="store_true", help="print the microphones and leave")
     parser.add_argument(
         "--latency-ms",
@@ -40,13 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="audio per step: smaller is faster, larger more accurate (default %(default)s)",
     )
+    add_audio_flags(parser)
     add_hotword_flag(parser)
     add_written_flag(parser)
     parser.add_argument(
         "--save",
         type=Path,
         metavar="FILE",
-        help="write the captions too; .srt, .vtt or .txt, replaced if it is there",
+        help="also write the captions to a .srt, .vtt or .txt file, or onto the end of a pipe",
     )
 
 
@@ -60,31 +69,56 @@ def run(args: argparse.Namespace) -> int:
     start = Start(
         latency_ms=args.latency_ms, hotwords=tuple(args.hotword), token=args.token, format=args.text_format
     )
-    with contextlib.ExitStack() as stack:
-        save = _open_save(args.save, stack) if args.save else None
-        microphone = None if args.file else Microphone(args.device)
-        source: AudioSource = microphone or PacedFile(args.file)
-        view = stack.enter_context(open_view(out, err))
-        asyncio.run(
-            show_captions(
-                args.url,
-                start,
-                source,
-                view,
-                save=save,
-                overruns=lambda: microphone.overruns if microphone else 0,
-            )
-        )
-    return 0
+    if args.file is None and (args.channels != "mix" or args.rate is not None):
+        raise ConfigError("--channels and --rate are for --file; a microphone is recorded as one channel")
+    source = audio_input(args, args.file) if args.file is not None else None
+    save = SavedCaptions(args.save, append=args.channels == "each") if args.save else None
+    with save or contextlib.nullcontext():
+        if source is None:
+            complete = _show(args.url, start, Microphone(args.device), save, (out, err))
+        elif args.channels == "each":
+            complete = _show_channels(args.url, start, SplitFile(source), save, (out, err))
+        else:
+            played = PacedFile(source, channel=CHANNEL_OF[args.channels])
+            complete = _show(args.url, start, played, save, (out, err))
+    return 0 if complete and not (save and save.failed) else 1
 
 
-def _open_save(path: Path, stack: contextlib.ExitStack) -> SubtitleFile:
-    form = path.suffix.removeprefix(".").lower()
-    if form not in SAVE_FORMS:
-        endings = ", ".join(f".{form}" for form in SAVE_FORMS)
-        raise ConfigError(f"--save {path}: the name must end in one of {endings}")
+def _show(
+    url: str, start: Start, source: Microphone | PacedFile, save: SavedCaptions | None, consoles: Consoles
+) -> bool:
+    """Show the captions of a microphone or a file; return whether a file was complete."""
+    microphone = source if isinstance(source, Microphone) else None
     try:
-        file = stack.enter_context(path.open("w", encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"--save {path}: cannot be written: {error.strerror}") from None
-    return SubtitleFile(file, form)
+        with open_view(*consoles) as view:
+            asyncio.run(
+                show_captions(
+                    url,
+                    start,
+                    source,
+                    view,
+                    save=save,
+                    overruns=lambda: microphone.overruns if microphone else 0,
+                )
+            )
+    finally:
+        if isinstance(source, PacedFile):
+            _print_warnings(source.file.warnings, consoles[1])
+    return isinstance(source, Microphone) or source.file.incomplete_at_s is None
+
+
+def _show_channels(
+    url: str, start: Start, split: SplitFile, save: SavedCaptions | None, consoles: Consoles
+) -> bool:
+    """Show the captions of each channel of a file; return whether the file was complete."""
+    try:
+        with open_channel_views(list(split.channels), *consoles) as views:
+            asyncio.run(show_channels(url, start, split, views, save=save))
+    finally:
+        _print_warnings(split.warnings, consoles[1])
+    return split.incomplete_at_s is None
+
+
+def _print_warnings(warnings: list[str], err: Console) -> None:
+    for warning in warnings:
+        err.print(warning, markup=False, highlight=False, soft_wrap=True)

@@ -5,25 +5,33 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from streamasr.cli.audio_flags import CHANNEL_OF, Channels, add_audio_flags, audio_input
 from streamasr.cli.format_flag import add_written_flag
 from streamasr.cli.hotword import add_hotword_flag
+from streamasr.cli.output import write_stdout
 from streamasr.config import BACKENDS, Backend
 from streamasr.errors import ConfigError, StreamasrError
+from streamasr.media.channels import channel_label
+from streamasr.media.inputs import STDIN, AudioInput, stored
 from streamasr.protocol.messages import Final, Partial, Start
 from streamasr_client.audio import SoundFile
+from streamasr_client.channels import WRITERS, Transcript, channels_to_json
 from streamasr_client.connection import DEFAULT_URL
 from streamasr_client.subtitles import to_json, to_srt, to_text, to_vtt
 from streamasr_client.transcription import transcribe_file
 
 EXAMPLE = """streamasr transcribe interview.flac
-streamasr transcribe --local --format srt --output subtitles/ *.wav"""
+streamasr transcribe --local --format srt --output subtitles/ *.wav
+streamasr transcribe --channels each call.wav
+arecord -f S16_LE -r 16000 -d 60 | streamasr transcribe -"""
 
 DEFAULT_MODEL = "en-small"
 """Packaged model of ``--local``."""
@@ -36,7 +44,12 @@ Recogniser = Callable[[SoundFile, Callable[[int], None]], list[Final]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="WAV, FLAC, Ogg, Opus or MP3")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="WAV, FLAC, Ogg, Opus, MP3; with ffmpeg also video, M4A and URLs; - for standard input",
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--url", default=DEFAULT_URL, help="the daemon's stream (default %(default)s)")
     where.add_argument("--local", action="store_true", help="recognise in this process, without a daemon")
@@ -59,49 +72,116 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="audio per step: larger is more accurate (default %(default)s)",
     )
+    add_audio_flags(parser)
     add_hotword_flag(parser)
     add_written_flag(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Recognise every file that can be; returns 1 if one could not."""
-    _check(args)
+    """Recognise every file that can be read.
+
+    Returns 1 if one could not be read, or was incomplete; else 0.
+    """
+    sources = [audio_input(args, text) for text in args.files]
+    _check(args, sources)
     start = Start(
         latency_ms=args.latency_ms, hotwords=tuple(args.hotword), token=args.token, format=args.text_format
     )
     recognise = _local(args.model, start, args.backend) if args.local else _daemon(args.url, start)
     failed = 0
     with _progress() as progress:
-        for path in args.files:
-            bar = progress.add_task(path.name, total=None)
+        for source in sources:
+            bar = progress.add_task(source.name, total=None)
+            warnings: list[str] = []
             try:
-                file = SoundFile(path)
-                progress.update(bar, total=file.duration_ms)
-                finals = recognise(file, functools.partial(_advance, progress, bar))
-                _write(args, path, finals)
-                progress.update(bar, total=file.duration_ms, completed=file.duration_ms)
+                transcripts, incomplete = _transcribe(
+                    source, args.channels, recognise, _Bar(progress, bar), warnings
+                )
+                failed += incomplete
+                _write(args, source, transcripts)
             except StreamasrError as error:
                 failed += 1
-                progress.console.print(
-                    f"{path}: {error.message}", markup=False, highlight=False, soft_wrap=True
-                )
+                named = error.message.startswith(source.name)
+                warnings.append(error.message if named else f"{source.name}: {error.message}")
+            progress.remove_task(bar)
+            for warning in dict.fromkeys(warnings):
+                progress.console.print(warning, markup=False, highlight=False, soft_wrap=True)
     return 1 if failed else 0
 
 
-def _check(args: argparse.Namespace) -> None:
-    several = len(args.files) > 1
+def _transcribe(
+    source: AudioInput,
+    channels: Channels,
+    recognise: Recogniser,
+    bar: _Bar,
+    warnings: list[str],
+) -> tuple[list[Transcript], bool]:
+    """Return the transcript of every wanted channel, and whether the audio was incomplete.
+
+    Sentences about the audio are added to ``warnings``.
+    """
+    each = channels == "each"
+    with stored(source) if source.is_pipe or (each and source.is_url) else nullcontext(source) as readable:
+        numbers: list[int | None] = [0 if each else CHANNEL_OF[channels]]
+        transcripts: list[Transcript] = []
+        incomplete, done_ms = False, 0
+        while numbers:
+            number = numbers.pop(0)
+            with SoundFile(readable, channel=number) as file:
+                if each and not transcripts:
+                    numbers = list(range(1, file.channels))
+                stated_ms = file.duration_ms
+                total_ms = None if stated_ms is None else done_ms + stated_ms * (len(numbers) + 1)
+                try:
+                    finals = recognise(file, functools.partial(_advance, bar, done_ms, total_ms))
+                finally:
+                    warnings.extend(file.warnings)
+                label = channel_label(number or 0, file.channels) if each else ""
+                transcripts.append(Transcript(label, finals))
+                incomplete = incomplete or file.incomplete_at_s is not None
+                done_ms += stated_ms or 0
+    return transcripts, incomplete
+
+
+def _check(args: argparse.Namespace, sources: Sequence[AudioInput]) -> None:
+    several = len(sources) > 1
     if args.model is not None and not args.local:
         raise ConfigError("--model needs --local: a daemon has its own model")
     if several and args.output is None and args.format in ("srt", "vtt"):
         raise ConfigError(
             f"several files make several {args.format} files; name a folder for them with --output"
         )
+    if sum(source.source == STDIN for source in sources) > 1:
+        raise ConfigError("standard input can be read only once: give - once")
     if args.output is None:
         return
     try:
         (args.output if several else args.output.parent).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--output {args.output}: cannot be made a folder: {error.strerror}") from None
+    _check_targets(args, sources)
+
+
+def _check_targets(args: argparse.Namespace, sources: Sequence[AudioInput]) -> None:
+    """Refuse to write two results into one file, or a result over an input."""
+    inputs = {path.resolve(): path for source in sources if (path := source.path) is not None}
+    first_of: dict[Path, AudioInput] = {}
+    for source in sources:
+        target = _target(args, source, len(sources) > 1)
+        resolved = target.resolve()
+        if resolved in inputs:
+            raise ConfigError(f"--output {args.output}: would overwrite the input {inputs[resolved]}")
+        if resolved in first_of:
+            raise ConfigError(
+                f"{first_of[resolved].name} and {source.name} would both be written to {target}; "
+                "transcribe them one by one, each with its own --output"
+            )
+        first_of[resolved] = source
+
+
+def _target(args: argparse.Namespace, source: AudioInput, several: bool) -> Path:
+    output: Path = args.output
+    return output / (source.stem + SUFFIXES[args.format]) if several else output
 
 
 def _progress() -> Progress:
@@ -118,8 +198,16 @@ def _progress() -> Progress:
     )
 
 
-def _advance(progress: Progress, bar: TaskID, ms: int) -> None:
-    progress.update(bar, completed=ms)
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    """The progress bar of one input."""
+
+    progress: Progress
+    task: TaskID
+
+
+def _advance(bar: _Bar, before_ms: int, total_ms: int | None, ms: int) -> None:
+    bar.progress.update(bar.task, completed=before_ms + ms, total=total_ms)
 
 
 def _daemon(url: str, start: Start) -> Recogniser:
@@ -131,14 +219,14 @@ def _daemon(url: str, start: Start) -> Recogniser:
 
 def _local(model_name: str | None, start: Start, backend: Backend) -> Recogniser:
     # imported here: torch takes seconds, and a daemon's client needs none of it
-    from streamasr.recognition.local import transcribe_file as transcribe_locally
+    from streamasr.recognition.local import transcribe_blocks
     from streamasr.recognition.model import load_model
 
     model = load_model(model_name or DEFAULT_MODEL, backend=backend)
 
     def recognise(file: SoundFile, on_progress: Callable[[int], None]) -> list[Final]:
         finals = []
-        for message in transcribe_locally(model, file.path, start):
+        for message in transcribe_blocks(model, file.samples(model.sample_rate), start):
             if isinstance(message, (Partial, Final)):
                 on_progress(message.end_ms)
             if isinstance(message, Final):
@@ -148,20 +236,25 @@ def _local(model_name: str | None, start: Start, backend: Backend) -> Recogniser
     return recognise
 
 
-def _write(args: argparse.Namespace, path: Path, finals: list[Final]) -> None:
+def _write(args: argparse.Namespace, source: AudioInput, transcripts: Sequence[Transcript]) -> None:
     several = len(args.files) > 1
-    if args.format == "json":
-        text = to_json(finals, file=str(path))
+    if args.channels == "each":
+        if args.format == "json":
+            text = channels_to_json(transcripts, file=source.name)
+        else:
+            text = WRITERS[args.format](transcripts)
     else:
-        text = {"text": to_text, "srt": to_srt, "vtt": to_vtt}[args.format](finals)
+        finals = transcripts[0].finals
+        if args.format == "json":
+            text = to_json(finals, file=source.name)
+        else:
+            text = {"text": to_text, "srt": to_srt, "vtt": to_vtt}[args.format](finals)
     if args.output is None:
-        if several and args.format == "text":
-            sys.stdout.write(f"== {path} ==\n")
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        heading = f"== {source.name} ==\n" if several and args.format == "text" else ""
+        write_stdout(heading + text)
         return
-    target = args.output / (path.stem + SUFFIXES[args.format]) if several else args.output
+    target = _target(args, source, several)
     try:
-        target.write_text(text, encoding="utf-8")
+        target.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None

@@ -89,6 +89,20 @@ class AudioReader:
         yield resampler.feed(mixer.flush())
         yield resampler.flush()
 
+    def channel_blocks(self, sample_rate: int) -> Iterator[list[Samples]]:
+        """Yield the samples of every channel at ``sample_rate`` Hz, one array a channel, all of one length.
+
+        Raises:
+            DataError: as :meth:`blocks`.
+        """
+        resamplers = [Resampler(self.sample_rate, sample_rate) for _ in range(self.channels)]
+        for block_SC in self.blocks():
+            yield [
+                resampler.feed(np.ascontiguousarray(block_SC[:, channel]))
+                for channel, resampler in enumerate(resamplers)
+            ]
+        yield [resampler.flush() for resampler in resamplers]
+
     def _checked(self, block_SC: Samples2D) -> Samples2D:
         level = float(np.abs(block_SC).max())
         if level <= 1.0:
@@ -187,14 +201,14 @@ def _with_ffmpeg(path: Path, name: str, error: NotAudioError, read_timeout_s: fl
             if kind:
                 raise
             raise DataError(
-                f"{name}: not a readable audio file ({_reason(failure, name)}); use {FORMATS}"
+                f"{name}: not an audio file that can be read ({_reason(failure, name)}); use {FORMATS}"
             ) from None
     if kind:
         command = f"ffmpeg -i {shlex.quote(name)} {shlex.quote(path.stem + '.wav')}"
         raise DataError(
             f"{name}: {kind} needs ffmpeg, which is not installed; install it, or convert: {command}"
         )
-    raise DataError(f"{name}: not a readable audio file ({_reason(error, name)}); use {FORMATS}")
+    raise DataError(f"{name}: not an audio file that can be read ({_reason(error, name)}); use {FORMATS}")
 
 
 def _reason(error: DataError, name: str) -> str:

@@ -25,10 +25,10 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> list[Start]:
 
     async def transcribe(url: str, start: Start, file: SoundFile, **options: Any) -> list[Final]:
         seen.append(start)
-        if file.path == TWO and start.token == "wrong":
+        if file.source.path == TWO and start.token == "wrong":
             raise DaemonError("a token is needed", code="unauthorized", fault="client")
         options["on_progress"](file.duration_ms)
-        return [Final(utterance=0, text=file.path.stem, confidence=1.0, start_ms=0, end_ms=2_000)]
+        return [Final(utterance=0, text=file.source.stem, confidence=1.0, start_ms=0, end_ms=2_000)]
 
     monkeypatch.setattr(command, "transcribe_file", transcribe)
     return seen

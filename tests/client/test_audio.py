@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
+from streamasr.errors import DataError
 from streamasr_client.audio import SILENCE_DBFS, AudioFormat, PacedFile, SoundFile, level_dbfs
-from streamasr_client.errors import MediaError
 
 
 def write(path: Path, samples: npt.NDArray[Any], rate: int = 16_000, subtype: str = "PCM_16") -> Path:
@@ -21,12 +21,33 @@ def write(path: Path, samples: npt.NDArray[Any], rate: int = 16_000, subtype: st
 
 def test_sixteen_bit_files_are_sent_unchanged(tmp_path: Path) -> None:
     samples = np.random.default_rng(1).integers(-32_768, 32_767, (1_234, 2), dtype=np.int16)
+    stereo = write(tmp_path / "stereo.wav", samples, 22_050)
+    mono = write(tmp_path / "mono.wav", samples[:, 1], 22_050)
+    for file in (SoundFile(mono), SoundFile(stereo, channel=1)):
+        assert file.format == AudioFormat(22_050, 1, "pcm_s16le")
+        assert file.duration_ms == 56
+        blocks = list(file.blocks(20))
+        assert len(blocks[0]) == 441 * 2
+        assert np.array_equal(np.frombuffer(b"".join(blocks), "<i2"), samples[:, 1])
+
+
+def test_two_channels_are_mixed_exactly(tmp_path: Path) -> None:
+    samples = np.random.default_rng(1).integers(-32_768, 32_767, (1_234, 2), dtype=np.int16)
     file = SoundFile(write(tmp_path / "a.wav", samples, 22_050))
-    assert file.format == AudioFormat(22_050, 2, "pcm_s16le")
-    assert file.duration_ms == 56
-    blocks = list(file.blocks(20))
-    assert len(blocks[0]) == 441 * 4
-    assert np.array_equal(np.frombuffer(b"".join(blocks), "<i2").reshape(-1, 2), samples)
+    assert file.format == AudioFormat(22_050, 1, "pcm_f32le")
+    assert np.array_equal(np.frombuffer(b"".join(file.blocks()), "<f4"), samples.mean(axis=1) / 32_768)
+
+
+@pytest.mark.parametrize("rate", [6_000, 88_200, 96_000, 192_000])
+def test_rates_outside_the_protocol_are_resampled(tmp_path: Path, rate: int) -> None:
+    tone = np.sin(np.arange(rate) * (2 * np.pi * 440 / rate)) / 2
+    file = SoundFile(write(tmp_path / "a.wav", tone, rate))
+    assert file.format == AudioFormat(16_000, 1, "pcm_f32le")
+    sent = np.frombuffer(b"".join(file.blocks()), "<f4")
+    assert abs(len(sent) - 16_000) <= 1
+    expected = np.sin(np.arange(len(sent)) * (2 * np.pi * 440 / 16_000)) / 2
+    assert sent[500:-500] == pytest.approx(expected[500:-500], abs=3e-3)
+    assert np.array_equal(sent, np.concatenate(list(file.samples(16_000))))
 
 
 def test_files_with_more_bits_are_sent_as_floats(tmp_path: Path) -> None:
@@ -45,11 +66,11 @@ def test_many_channels_are_mixed_down_exactly(tmp_path: Path) -> None:
 
 
 def test_missing_and_unreadable_files_are_reported(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"gone\.wav: no such file"):
+    with pytest.raises(DataError, match=r"gone\.wav: no such file"):
         SoundFile(tmp_path / "gone.wav")
     text = tmp_path / "notes.txt"
     text.write_text("hello")
-    with pytest.raises(MediaError, match=r"notes\.txt: not a readable audio file .*WAV, FLAC"):
+    with pytest.raises(DataError, match=r"notes\.txt: not an audio file that can be read .*WAV, FLAC"):
         SoundFile(text)
 
 

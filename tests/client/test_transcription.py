@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +11,11 @@ import soundfile
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.connection import Connection
 
+from streamasr.errors import DataError
 from streamasr.protocol.messages import Done, Error, Start
 from streamasr_client.audio import SoundFile
 from streamasr_client.connection import Backoff
-from streamasr_client.errors import ConnectionFailed, DaemonError, MediaError
+from streamasr_client.errors import ConnectionFailed, DaemonError
 from streamasr_client.transcription import BLOCK_MS, transcribe_file
 from tests.client.scripted import MakeFinal, ScriptedConnection, ScriptedDaemon
 
@@ -150,17 +150,34 @@ async def test_sending_waits_for_the_daemon(
     assert 0 < progress[-1] < 300_000
 
 
-async def test_a_damaged_file_is_reported(
-    daemon: ScriptedDaemon, file: SoundFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_file_with_an_unusable_sample_is_reported(daemon: ScriptedDaemon, tmp_path: Path) -> None:
     async def script(connection: ScriptedConnection) -> None:
         await connection.open()
         await connection.finish()
 
-    def damaged(*args: Any, **kwargs: Any) -> Any:
-        raise soundfile.LibsndfileError(7)
+    daemon.scripts = [script]
+    samples = np.zeros(200_000, dtype=np.float32)
+    samples[150_000] = np.nan
+    path = tmp_path / "a.wav"
+    soundfile.write(path, samples, 8_000, subtype="FLOAT")
+    with pytest.raises(DataError, match=r"a\.wav: sample 150000 of channel 1 \(18\.750 s\) is nan"):
+        await transcribe_file(daemon.url, Start(), SoundFile(path))
+
+
+async def test_a_damaged_file_is_recognised_up_to_the_damage(
+    daemon: ScriptedDaemon, tmp_path: Path, final: MakeFinal
+) -> None:
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.finish(final("half"))
 
     daemon.scripts = [script]
-    monkeypatch.setattr(soundfile, "blocks", damaged)
-    with pytest.raises(MediaError, match=r"a\.wav: damaged"):
-        await transcribe_file(daemon.url, Start(), file)
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.random.default_rng(1).uniform(-0.5, 0.5, 80_000), 8_000)
+    path.write_bytes(path.read_bytes()[:-20_000])
+    file = SoundFile(path)
+    finals = await transcribe_file(daemon.url, Start(), file)
+    assert [each.text for each in finals] == ["half"]
+    assert file.incomplete_at_s is not None
+    assert 8 < file.incomplete_at_s < 10
+    assert daemon.connections[0].received_ms == round(file.incomplete_at_s * 1_000)

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from streamasr.errors import DataError
-from streamasr.frontend import files
+from streamasr.media import reader as files
 
 RATE = 16_000
 
@@ -45,5 +45,5 @@ def test_missing_and_unreadable_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nothing\.wav: no such file"):
         files.read_audio(tmp_path / "nothing.wav", RATE)
     (tmp_path / "text.wav").write_text("not audio")
-    with pytest.raises(DataError, match=r"text\.wav: not an audio file"):
+    with pytest.raises(DataError, match=r"text\.wav: not an audio file that can be read"):
         files.read_audio(tmp_path / "text.wav", RATE)

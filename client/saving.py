@@ -1,0 +1,95 @@
+"""Save captions while they come: to a file that is complete after every utterance, or onto the end of a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from streamasr.errors import ConfigError
+from streamasr.protocol.messages import Final
+from streamasr_client.subtitles import SubtitleFile
+
+FORMATS = ("srt", "vtt", "txt")
+"""The formats, by the endings of the file's name. A pipe or a device may have any name, and then gets ``txt``."""
+_OWN_DESCRIPTOR = re.compile(r"/dev/(?:stdout|stderr|fd/(\d+))")
+
+
+class SavedCaptions:
+    """Writes finals to a file. If that fails, it reports so once, and later finals are not saved.
+
+    Args:
+        path: a file, which is replaced; or a pipe or a device, to which captions are appended.
+        append: never change what was written, as for a pipe.
+
+    Raises:
+        ConfigError: the file cannot be written, or its name has no known ending; the message begins with ``--save``.
+    """
+
+    def __init__(self, path: Path, *, append: bool = False) -> None:
+        self._path = path
+        self.failed = False
+        own = _OWN_DESCRIPTOR.fullmatch(str(path))
+        file_format = path.suffix.removeprefix(".").lower()
+        is_file = own is None and (not path.exists() or path.is_file() or path.is_dir())
+        if file_format not in FORMATS:
+            if is_file:
+                endings = ", ".join(f".{ending}" for ending in FORMATS)
+                raise ConfigError(f"--save {path}: the name must end in one of {endings}")
+            file_format = "txt"
+        try:
+            self._file = _open(path, own)
+            try:
+                self._subtitles = SubtitleFile(self._file, file_format, append=append or not is_file)
+                self._file.flush()
+            except OSError:
+                self._close()
+                raise
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                raise ConfigError(
+                    f"--save {path}: no program reads from this pipe; start that program first"
+                ) from None
+            raise ConfigError(f"--save {path}: cannot be written: {error.strerror}") from None
+
+    def add(self, final: Final) -> str | None:
+        """Save an utterance. Return a sentence if that failed for the first time."""
+        if self.failed:
+            return None
+        try:
+            self._subtitles.add(final)
+        except OSError as error:
+            self.failed = True
+            self._close()
+            reason = "its reader is too slow" if isinstance(error, BlockingIOError) else error.strerror
+            return f"--save {self._path}: captions are no longer saved: {reason}"
+        return None
+
+    def __enter__(self) -> SavedCaptions:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        # What could not be written is written once more by close(); only the first failure is reported.
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+def _open(path: Path, own: re.Match[str] | None) -> IO[str]:
+    if own is not None:
+        number = own[1] or {"/dev/stdout": 1, "/dev/stderr": 2}[own[0]]
+        return os.fdopen(os.dup(int(number)), "w", encoding="utf-8")
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            # Without O_NONBLOCK, a pipe would wait for a reader here, and later for a slow one.
+            return os.fdopen(os.open(path, os.O_WRONLY | os.O_NONBLOCK), "w", encoding="utf-8")
+    return path.open("w", encoding="utf-8")
