@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from streamasr.errors import DataError
+from streamasr.textfile import read_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ def read_manifest(path: Path) -> list[Utterance]:
         DataError: no such file, no utterance, or a line that cannot be used; the message names file and line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_lines(path)
     except (FileNotFoundError, IsADirectoryError):
         raise DataError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from streamasr.errors import ConfigError
+from streamasr.textfile import read_text
 
 T = TypeVar("T")
 
@@ -119,11 +120,12 @@ def load_toml(cls: type[T], path: Path) -> T:
         ConfigError: the file is missing, not TOML, or does not fit ``cls``; the message names the file.
     """
     try:
-        with path.open("rb") as file:
-            mapping = tomllib.load(file)
+        mapping = tomllib.loads(read_text(path))
         return from_mapping(cls, mapping)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     except ConfigError as error:

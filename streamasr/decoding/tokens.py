@@ -18,6 +18,7 @@ from typing import Literal
 
 from streamasr.errors import ConfigError, ModelError
 from streamasr.text import join_words
+from streamasr.textfile import read_lines
 
 BLANK = "<blank>"
 """How ``tokens.txt`` writes the CTC blank."""
@@ -104,7 +105,7 @@ class TokenList:
             ModelError: the file is missing or is not a token list; the message names the file.
         """
         try:
-            return cls(tuple(path.read_text(encoding="utf-8").splitlines()))
+            return cls(tuple(read_lines(path)))
         except FileNotFoundError:
             raise ModelError(f"{path}: no such file; a model folder needs its token list") from None
         except UnicodeDecodeError as error:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from streamasr.errors import DataError
 from streamasr.text import text_rules
+from streamasr.textfile import ENCODING
 
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
 SPECIALS = (UNKNOWN, BEGIN, END)
@@ -70,10 +71,10 @@ def read_text(path: Path) -> Iterator[str]:
 
 def _read_lines(path: Path) -> Iterator[str]:
     if path.suffix == ".gz":
-        with gzip.open(path, "rt", encoding="utf-8") as file:
+        with gzip.open(path, "rt", encoding=ENCODING) as file:
             yield from file
     else:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding=ENCODING) as file:
             yield from _manifest_texts(path, file) if path.suffix == ".jsonl" else file
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamasr.errors import DataError
+from streamasr.textfile import read_lines
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")
 """Tried in this order where a dataset names a recording without its suffix; any case."""
@@ -67,13 +68,12 @@ def require_lines(path: Path, dataset: str, layout: str) -> list[str]:
         DataError: no such file, or not UTF-8; the message says what the dataset's layout has there.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        lines = read_lines(path)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise DataError(f"{path}: no such file; {dataset} has {layout}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text: {error}") from None
-    # Only newlines part lines: str.splitlines would also cut at characters that transcripts may hold.
-    return [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+    return [line for line in lines if line.strip()]
 
 
 def require_split(split: str | None, default: str, allowed: tuple[str, ...], dataset: str) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from streamasr.errors import ConfigError, DataError
 from streamasr.manifest import Utterance, parse_utterance
 from streamasr.text import unspeakable
+from streamasr.textfile import read_lines
 from streamasr.training.data.audio.header import Levels, read_levels
 from streamasr.training.data.audio.processes import Progress, map_in_processes
 
@@ -185,7 +186,7 @@ def check_manifests(
 def _numbered_lines(manifests: Sequence[Path]) -> Iterable[tuple[Path, int, str]]:
     for manifest in manifests:
         try:
-            lines = manifest.read_text(encoding="utf-8").splitlines()
+            lines = read_lines(manifest)
         except (FileNotFoundError, IsADirectoryError):
             raise DataError(f"{manifest}: no such file") from None
         except UnicodeDecodeError as error:
