@@ -99,3 +99,13 @@ async def test_browser_page(
         await page.close()
     assert page.problems == []
     assert_transcript(shown)
+
+
+def test_the_in_process_example_prints_the_text_of_every_file() -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "in_process.py"), str(CLIP)], capture_output=True, text=True, check=True
+    )
+    name, *lines = done.stdout.splitlines()
+    assert name == f"{CLIP.name}:"
+    recognised = " ".join(plain(line.partition(" s  ")[2]) for line in lines)
+    assert word_edits(TRANSCRIPT, recognised).errors <= MAX_WORD_ERRORS
