@@ -1,6 +1,6 @@
 """Transcribe audio files in this process, without a daemon, with the time of every utterance.
 
-    python examples/in_process.py interview.flac talk.wav
+python examples/in_process.py interview.flac talk.wav
 """
 
 from __future__ import annotations

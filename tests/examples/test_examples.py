@@ -103,7 +103,10 @@ async def test_browser_page(
 
 def test_the_in_process_example_prints_the_text_of_every_file() -> None:
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / "in_process.py"), str(CLIP)], capture_output=True, text=True, check=True
+        [sys.executable, str(EXAMPLES / "in_process.py"), str(CLIP)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     name, *lines = done.stdout.splitlines()
     assert name == f"{CLIP.name}:"
