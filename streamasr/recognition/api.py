@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamasr.errors import AudioError
-from streamasr.frontend.files import read_audio
 from streamasr.frontend.pcm import Samples
 from streamasr.frontend.resample import Resampler
+from streamasr.media.reader import read_audio
 from streamasr.protocol.messages import Final, HotwordSpec, Partial, ServerMessage, Start
 from streamasr.recognition.batch import LogProbs
 from streamasr.recognition.captions import Captioner
