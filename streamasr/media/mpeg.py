@@ -91,6 +91,7 @@ def count_frames(data: mmap.mmap | bytes, *, only_without_xing: bool = False) ->
             break
         frames += 1
         position += found.size
+    cut = cut or (position < size < position + 4 and data[position] == 0xFF)
     cut = cut or (stated is not None and frames < stated)
     return FrameCount(start, frames, header.samples, header.sample_rate, stated, cut, first_header)
 

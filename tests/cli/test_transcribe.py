@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,4 +77,50 @@ def test_one_failure_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]
 )
 def test_what_cannot_work_is_said(capsys: pytest.CaptureFixture[str], flags: list[str], message: str) -> None:
     assert main(["transcribe", str(ONE), str(TWO), *flags]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_results_never_share_a_file_or_replace_an_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], starts: list[Start]
+) -> None:
+    paths = [tmp_path / "a" / "talk.flac", tmp_path / "b" / "talk.flac"]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(ONE.read_bytes())
+    assert main(["transcribe", *map(str, paths), "--output", str(tmp_path / "c")]) == 1
+    assert f"{paths[0]} and {paths[1]} would both be written to {tmp_path / 'c' / 'talk.txt'}" in (
+        capsys.readouterr().err
+    )
+    assert main(["transcribe", str(paths[0]), "--output", str(paths[0])]) == 1
+    assert f"would overwrite the input {paths[0]}" in capsys.readouterr().err
+    assert paths[0].read_bytes() == ONE.read_bytes()
+    assert starts == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_is_an_error_and_no_traceback() -> None:
+    code = (
+        "import sys; from streamasr.cli.output import write_stdout; from streamasr.errors import ConfigError\n"
+        "try: write_stdout('text')\n"
+        "except ConfigError as error: sys.exit(error.message)"
+    )
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "standard output: cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--encoding", "pcm_f32le"], "--encoding and --raw-channels describe raw PCM: give its --rate, too"),
+        (["--rate", "10"], "the rate of raw audio must be 1000 to 768000 Hz, got 10"),
+        (["--rate", "8000", "--raw-channels", "65"], "raw audio must have 1 to 64 channels, got 65"),
+        (["--read-timeout", "0"], "--read-timeout must be positive, got 0"),
+    ],
+)
+def test_flags_of_raw_audio(capsys: pytest.CaptureFixture[str], flags: list[str], message: str) -> None:
+    assert main(["transcribe", str(ONE), *flags]) == 1
     assert message in capsys.readouterr().err

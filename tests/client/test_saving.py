@@ -1,0 +1,76 @@
+"""Test saving captions to files, pipes and devices."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from streamasr.errors import ConfigError
+from streamasr.protocol.messages import Final
+from streamasr_client.saving import SavedCaptions
+
+
+def final(number: int, text: str = "hello") -> Final:
+    return Final(
+        utterance=number, text=text, confidence=1.0, start_ms=number * 1_000, end_ms=number * 1_000 + 400
+    )
+
+
+def test_a_pipe_gets_every_utterance_appended(tmp_path: Path) -> None:
+    fifo = tmp_path / "captions.srt"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    with SavedCaptions(fifo) as save:
+        assert save.add(final(0)) is None
+        first = b"1\n00:00:00,000 --> 00:00:00,400\nhello\n\n"
+        assert os.read(reader, 1_000) == first
+        assert save.add(final(1)) is None
+        assert os.read(reader, 1_000) == b"2\n00:00:01,000 --> 00:00:01,400\nhello\n\n"
+    os.close(reader)
+
+
+def test_a_pipe_without_a_reader_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match=r"--save .*pipe: no program reads from this pipe"):
+        SavedCaptions(tmp_path / "pipe")
+
+
+def test_standard_output_gets_text(capfd: pytest.CaptureFixture[str]) -> None:
+    with SavedCaptions(Path("/dev/stdout")) as save:
+        save.add(final(0, "é one"))
+        save.add(final(1, "two"))
+    assert capfd.readouterr().out == "é one\ntwo\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_is_reported_once_and_captions_go_on() -> None:
+    with SavedCaptions(Path("/dev/full")) as save:
+        problem = "--save /dev/full: captions are no longer saved: No space left on device"
+        assert [save.add(final(number)) for number in range(3)] == [problem, None, None]
+        assert save.failed
+
+
+def test_a_reader_that_left_or_stopped_is_reported(tmp_path: Path) -> None:
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    with SavedCaptions(fifo) as save:
+        problems = [save.add(final(number, "word " * 200)) for number in range(200)]
+        assert [problem for problem in problems if problem] == [
+            f"--save {fifo}: captions are no longer saved: its reader is too slow"
+        ]
+    with SavedCaptions(fifo) as save:
+        os.close(reader)
+        assert save.add(final(0)) == f"--save {fifo}: captions are no longer saved: Broken pipe"
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--save .*missing/a\.srt: cannot be written: No such file"):
+        SavedCaptions(tmp_path / "missing" / "a.srt")
+    if os.geteuid() == 0:
+        return  # root may write everywhere
+    tmp_path.chmod(0o500)
+    with pytest.raises(ConfigError, match=r"--save .*a\.srt: cannot be written: Permission denied"):
+        SavedCaptions(tmp_path / "a.srt")
