@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import soundfile
 
@@ -37,7 +38,7 @@ def clip_as(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def decoded(path: Path) -> tuple[np.ndarray, list[str], float | None]:
+def decoded(path: Path) -> tuple[npt.NDArray[np.float32], list[str], float | None]:
     with open_file(path) as reader:
         blocks = [block[:, 0] for block in reader.blocks(4_001)]
         return np.concatenate(blocks), reader.warnings, reader.incomplete_at_s

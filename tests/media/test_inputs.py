@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import soundfile
 
@@ -23,7 +24,7 @@ CLIP = Path(__file__).parents[1] / "data" / "librispeech" / "2136-5147-0011.flac
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
 
-def samples_of(source: AudioInput) -> np.ndarray:
+def samples_of(source: AudioInput) -> npt.NDArray[np.float32]:
     with source.open() as reader:
         return np.concatenate(list(reader.blocks()))
 
