@@ -7,10 +7,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Before torch is first imported: the tests' models are tiny, and several threads only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# An example may take as long as the machine needs.
+hypothesis.settings.register_profile("streamasr", deadline=None)
+hypothesis.settings.load_profile("streamasr")
 
 ROOT = Path(__file__).resolve().parent.parent
 
