@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from streamasr.engine.schedule import QueuedSession, Scheduler
 from streamasr.errors import ProtocolError
-from streamasr.protocol.messages import HotwordSpec, Ready, ServerMessage
+from streamasr.protocol.messages import HotwordSpec, Ready, ServerMessage, Warning
 from streamasr.recognition.captions import Captioner
 from streamasr.recognition.chunking import FinalizeMark, HotwordsMark, StopMark
 from streamasr.recognition.model import LoadedModel
@@ -18,7 +18,8 @@ from streamasr.recognition.options import SessionOptions, resolve_hotwords
 from streamasr.recognition.pcm_reader import PcmReader
 
 MessageSink = Callable[[ServerMessage], None]
-"""Takes a session's messages, in order, on the engine's thread: it must return at once and not raise."""
+"""Takes a session's messages, in order, on the engine's thread, and warnings about the input on the thread that
+feeds it. It must return at once and not raise."""
 
 
 class Session:
@@ -87,7 +88,7 @@ class Session:
         return self._queued.congested
 
     def feed(self, data: bytes) -> None:
-        """Audio in the encoding that the session was opened with; whole frames.
+        """Take audio in the encoding that the session was opened with; a frame may be split over two calls.
 
         Raises:
             AudioError: the bytes cannot be that.
@@ -96,7 +97,9 @@ class Session:
         """
         with self._input_lock:
             self._refuse_after_stop("audio")
-            self._scheduler.append(self._queued, self._reader.feed(data))
+            samples_S = self._reader.feed(data)
+            self._warn_of_suspicious_audio()
+            self._scheduler.append(self._queued, samples_S)
 
     def finalize(self, finalize_id: str) -> None:
         """Finish all audio so far, then answer ``finalized``; the stream starts afresh behind it.
@@ -107,7 +110,9 @@ class Session:
         """
         with self._input_lock:
             self._refuse_after_stop("finalize")
-            self._scheduler.mark(self._queued, FinalizeMark(finalize_id), self._reader.flush())
+            rest_S = self._reader.flush()
+            self._warn_of_suspicious_audio()
+            self._scheduler.mark(self._queued, FinalizeMark(finalize_id), rest_S)
 
     def configure(self, hotwords: Iterable[HotwordSpec]) -> None:
         """Listen for other hotwords, from the chunk on that holds the next audio.
@@ -126,7 +131,9 @@ class Session:
         with self._input_lock:
             if not self._stopped:
                 self._stopped = True
-                self._scheduler.mark(self._queued, StopMark(), self._reader.flush())
+                rest_S = self._reader.flush()
+                self._warn_of_suspicious_audio()
+                self._scheduler.mark(self._queued, StopMark(), rest_S)
 
     def abort(self) -> None:
         """Forget the session and all that waits; at most the messages of a step under way still come."""
@@ -138,6 +145,13 @@ class Session:
         if not self._over:
             self._over = message.type in ("done", "error")
             self._sink(message)
+
+    def _warn_of_suspicious_audio(self) -> None:
+        text = self._reader.take_warning()
+        if text is None and self._stopped and (count := self._reader.partial_frame_bytes):
+            text = f"the audio ended in the middle of a sample; its last {count} bytes are ignored"
+        if text is not None:
+            self.emit(Warning(code="suspicious_audio", message=text))
 
     def _refuse_after_stop(self, what: str) -> None:
         if self._stopped and not self._over:

@@ -46,7 +46,8 @@ def _alaw_table() -> Samples:
     return (np.where(code & 0x80, magnitude, -magnitude) * _S16_SCALE).astype(np.float32)
 
 
-_TABLES: dict[Encoding, Samples] = {"mulaw": _mulaw_table(), "alaw": _alaw_table()}
+G711_TABLES: dict[str, Samples] = {"mulaw": _mulaw_table(), "alaw": _alaw_table()}
+"""The sample of every byte, for the two encodings of G.711."""
 
 
 def frame_bytes(encoding: Encoding, channels: int) -> int:
@@ -73,7 +74,7 @@ def decode_pcm(data: bytes, encoding: Encoding, channels: int) -> Samples:
     elif encoding == "pcm_f32le":
         samples_S = _checked(np.frombuffer(data, dtype="<f4").astype(np.float32))
     else:
-        samples_S = _TABLES[encoding][np.frombuffer(data, dtype=np.uint8)]
+        samples_S = G711_TABLES[encoding][np.frombuffer(data, dtype=np.uint8)]
     if channels > 1:
         samples_S = samples_S.reshape(-1, channels).mean(axis=1, dtype=np.float32)
     return samples_S

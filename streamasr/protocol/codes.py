@@ -35,7 +35,7 @@ ERROR_CODES: dict[str, ErrorCode] = {
     "out_of_order": ErrorCode("client", CLOSE_POLICY, "a message that the session's state does not allow"),
     "message_too_big": ErrorCode("client", CLOSE_TOO_BIG, "a text or binary message beyond its limit"),
     "bad_audio": ErrorCode(
-        "client", CLOSE_UNSUPPORTED, "audio that does not match `start`: part of a sample, or NaN"
+        "client", CLOSE_UNSUPPORTED, "audio that cannot be what `start` stated: a container, or NaN"
     ),
     "unauthorized": ErrorCode("client", CLOSE_POLICY, "no token, a wrong one, or an expired one"),
     "start_timeout": ErrorCode("client", CLOSE_POLICY, "no `start` in time after connecting"),
@@ -53,6 +53,7 @@ ERROR_CODES: dict[str, ErrorCode] = {
 """The ``code`` of an ``error`` message to its properties."""
 
 WARNING_CODES: dict[str, str] = {
+    "suspicious_audio": "the audio does not look like what `start` stated; see the message",
     "backlog": "recognition is behind the audio; the server stops reading until it has caught up",
     "shutting_down": "the server is shutting down; finals and `done` follow for audio already read",
 }

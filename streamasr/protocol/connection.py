@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from streamasr.errors import ProtocolError
 from streamasr.protocol.limits import DEFAULT_LIMITS, Limits
 from streamasr.protocol.messages import ClientMessage, ServerMessage
-from streamasr.protocol.serialisation import encode, parse_client_message
+from streamasr.protocol.serialisation import encode, parse_client_message, refuse_text_as_audio
 from streamasr.protocol.states import TRANSITIONS, State, allowed_inputs
 
 
@@ -66,13 +66,14 @@ class ServerConnection:
         """Accept a binary message. Return ``None`` if the session is draining and the audio must be ignored.
 
         Raises:
-            ProtocolError: the message is too long, or not allowed in the current state.
+            ProtocolError: the message is too long, is text, or is not allowed in the current state.
         """
         if len(data) > self._limits.audio_bytes:
             raise ProtocolError(
                 f"a binary message may have at most {self._limits.audio_bytes} bytes, this one has {len(data)}",
                 code="message_too_big",
             )
+        refuse_text_as_audio(data)
         return Audio(data) if self._advance("audio") else None
 
     def drain(self) -> None:

@@ -26,6 +26,14 @@ SERVER_MESSAGES: dict[str, type[Any]] = {cls.type: cls for cls in typing.get_arg
 
 _ERROR_CHARS = 300
 """Longest error message; it may quote text from the other side."""
+_REQUEST_BYTES = 1_024
+"""Longest binary message that may be a request of another protocol."""
+_END_WORDS = (b"eof", b"eos", b"done", b"end", b"stop", b"close", b"finish")
+"""By these words other protocols end the audio."""
+_HOW_TO_END = (
+    'open a session with the text message {"type":"start"}, '
+    'end its audio with the text message {"type":"stop"}'
+)
 
 
 def encode(message: ClientMessage | ServerMessage) -> str:
@@ -55,6 +63,23 @@ def parse_client_message(text: str, limits: Limits = DEFAULT_LIMITS) -> ClientMe
     message = _build(_message_class(CLIENT_MESSAGES, name), name, values)
     _check(message, limits)
     return typing.cast(ClientMessage, message)
+
+
+def refuse_text_as_audio(data: bytes) -> None:
+    """Refuse a binary message that is a request of another protocol, such as ``{"eof":1}`` or ``EOF``.
+
+    Raises:
+        ProtocolError: ``data`` is a short JSON object, or a word by which other protocols end the audio.
+    """
+    text = data.strip()
+    if len(text) > _REQUEST_BYTES or not (text.lower() in _END_WORDS or text[:1] + text[-1:] == b"{}"):
+        return
+    try:
+        is_request = text.lower() in _END_WORDS or isinstance(json.loads(text), dict)
+    except ValueError:
+        return
+    if is_request:
+        _refuse(f"a binary message must be audio, this one is the text {text.decode()!r}; {_HOW_TO_END}")
 
 
 def parse_server_message(text: str) -> ServerMessage:
@@ -88,12 +113,13 @@ def _parse_object(text: str) -> tuple[str, dict[str, Any]]:
     except ProtocolError:
         raise
     except (ValueError, RecursionError) as error:
-        _refuse(f"not valid JSON: {error}")
+        hint = f"; {_HOW_TO_END}" if text.strip().lower().encode("utf-8", "replace") in _END_WORDS else ""
+        _refuse(f"not valid JSON: {error}{hint}")
     if not isinstance(values, dict):
-        _refuse('a message must be a JSON object with a \'type\', for example {"type":"start"}')
+        _refuse(f"a message must be a JSON object with a 'type'; {_HOW_TO_END}")
     name = values.pop("type", None)
     if not isinstance(name, str):
-        _refuse('\'type\' is missing or not a string; a message looks like {"type":"start"}')
+        _refuse(f"'type' is missing or not a string; {_HOW_TO_END}")
     return name, values
 
 

@@ -1,17 +1,21 @@
 """The engine with its thread: order, isolation of failures, finalize, draining. No test waits on time."""
 
+import io
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.engine import Engine, EngineConfig
 from streamasr.errors import AudioError, OverloadedError, ProtocolError
-from streamasr.frontend.pcm import decode_pcm
-from streamasr.protocol.messages import Done, Error, Final, Finalized, HotwordSpec, Start
+from streamasr.frontend.pcm import Samples, decode_pcm
+from streamasr.protocol.messages import Done, Error, Final, Finalized, HotwordSpec, Start, Warning
 from streamasr.recognition.batch import BatchStep
 from streamasr.recognition.captions import Captioner
 from streamasr.recognition.local import LocalSession, transcribe_samples
@@ -25,6 +29,14 @@ CONFIG = EngineConfig(max_sessions=4, max_batch=4, high_backlog_ms=1_000, low_ba
 def engine(model: LoadedModel) -> Iterator[Engine]:
     with Engine(model, CONFIG) as running:
         yield running
+
+
+@pytest.fixture
+def clip() -> Samples:
+    """Six seconds of speech at 16 kHz."""
+    path = next((Path(__file__).parents[1] / "data" / "librispeech").glob("*.flac"))
+    samples, _ = soundfile.read(path, frames=96_000, dtype="float32")
+    return np.asarray(samples)
 
 
 class _Gate:
@@ -335,8 +347,8 @@ def test_bad_requests_are_refused_at_once_and_leave_the_session_as_it_was(
 ) -> None:
     inbox = Inbox()
     session = engine.open(Start(), inbox)
-    with pytest.raises(AudioError, match="whole number of pcm_s16le frames"):
-        session.feed(b"odd")
+    with pytest.raises(AudioError, match="an Ogg stream"):
+        engine.open(Start(), Inbox()).feed(b"OggS and more")
     with pytest.raises(ProtocolError, match="no token for 'x'"):
         session.configure([HotwordSpec(text="xyz")])
     with pytest.raises(ProtocolError, match="encoding"):
@@ -351,6 +363,68 @@ def test_bad_requests_are_refused_at_once_and_leave_the_session_as_it_was(
         session.finalize("")
     gate.open.set()
     assert inbox.wait_for("done") == Done(audio_ms=500)
+
+
+def test_samples_may_be_split_over_messages(engine: Engine, model: LoadedModel) -> None:
+    samples = noise(2.0, seed=9)
+    data = s16(samples)
+    inbox = Inbox()
+    session = engine.open(Start(), inbox)
+    for offset in range(0, len(data), 333):
+        session.feed(data[offset : offset + 333])
+        if offset == 333:
+            session.finalize("inside a sample")
+    session.stop()
+    inbox.wait_for("done")
+    local = LocalSession(model)
+    expected = [*local.feed(samples[:333]), *local.finalize("inside a sample")]
+    assert inbox.messages == [*expected, *local.feed(samples[333:]), *local.stop()]
+
+
+def test_half_a_sample_at_the_end_is_ignored_with_a_warning(engine: Engine) -> None:
+    inbox = Inbox()
+    session = engine.open(Start(), inbox)
+    session.feed(s16(noise(0.5)) + b"x")
+    session.stop()
+    assert inbox.wait_for("done") == Done(audio_ms=500)
+    (warning,) = [message for message in inbox.messages if isinstance(message, Warning)]
+    assert (warning.code, "last 1 bytes" in warning.message) == ("suspicious_audio", True)
+
+
+def test_speech_in_another_encoding_brings_one_warning(engine: Engine, clip: Samples) -> None:
+    inbox = Inbox()
+    session = engine.open(Start(), inbox)
+    data = (clip * 32_767).astype(">i2").tobytes()
+    for offset in range(0, len(data), 1_280):
+        session.feed(data[offset : offset + 1_280])
+    session.stop()
+    inbox.wait_for("done")
+    (warning,) = [message for message in inbox.messages if isinstance(message, Warning)]
+    assert warning.code == "suspicious_audio"
+    assert "start stated pcm_s16le samples, but they look like big-endian 16-bit" in warning.message
+
+
+def test_a_float_error_says_what_the_bytes_look_like(engine: Engine, clip: Samples) -> None:
+    session = engine.open(Start(encoding="pcm_f32le"), Inbox())
+    with pytest.raises(AudioError) as caught:
+        session.feed(s16(clip)[32_000:48_000])
+    assert 'look like pcm_s16le; set "encoding":"pcm_s16le" in start' in caught.value.message
+
+
+@pytest.mark.parametrize("step", [5, 4_096])
+def test_a_wav_file_of_another_format_is_refused_and_one_of_this_format_is_taken(
+    engine: Engine, clip: Samples, step: int
+) -> None:
+    for rate, refused in ((16_000, False), (44_100, True)):
+        file = io.BytesIO()
+        soundfile.write(file, clip[:16_000], rate, format="WAV", subtype="PCM_16")
+        data = file.getvalue()[:8_000]
+        session = engine.open(Start(), Inbox())
+        expected = pytest.raises(AudioError, match="a WAV file of pcm_s16le at 44100 Hz with 1 channel")
+        with expected if refused else nullcontext():
+            for offset in range(0, len(data), step):
+                session.feed(data[offset : offset + step])
+        session.abort()
 
 
 def test_hotwords_can_change_while_it_runs(engine: Engine, model: LoadedModel) -> None:

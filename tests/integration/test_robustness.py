@@ -110,7 +110,7 @@ async def test_garbage_after_the_handshake(daemon: Daemon, expected: list[str], 
 async def test_invalid_messages(daemon: Daemon, expected: list[str]) -> None:
     nan = b"\x00\x00\xc0\x7f"
     cases: list[tuple[str, str | bytes, str]] = [
-        ('{"type":"start"}', b"\0\0\0", "bad_audio"),
+        ('{"type":"start"}', b"OggS\0\0", "bad_audio"),
         ('{"type":"start","encoding":"pcm_f32le"}', nan * 4, "bad_audio"),
         ('{"type":"start"}', bytes(2_000_000), "message_too_big"),
         ('{"type":"start"}', "null", "bad_message"),

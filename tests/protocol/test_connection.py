@@ -117,3 +117,35 @@ def test_the_diagram_shows_every_transition() -> None:
 
 def test_allowed_inputs_are_client_inputs() -> None:
     assert allowed_inputs(State.STOPPING) == ("keepalive",)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b'{"eof":1}',
+        b'{"eof" : 1}',
+        b"EOF",
+        b"Done",
+        b'{"config": {"sample_rate": 16000}}',
+        "EOF",
+        "Done",
+        '{"eof" : 1}',
+        '{"config": {"sample_rate": 16000}}',
+        '"EOS"',
+    ],
+)
+def test_requests_of_other_protocols_are_refused_with_the_right_ones(sent: str | bytes) -> None:
+    connection = ServerConnection()
+    connection.receive_text('{"type":"start"}')
+    with pytest.raises(ProtocolError) as caught:
+        connection.receive_text(sent) if isinstance(sent, str) else connection.receive_binary(sent)
+    assert caught.value.code == "bad_message"
+    assert '{"type":"start"}' in caught.value.message
+    assert '{"type":"stop"}' in caught.value.message
+
+
+@pytest.mark.parametrize("data", [b"{}}}", b"{\0}", b"{ab}", b'["eof"]', b'{"eof":1}' * 200, b""])
+def test_audio_that_resembles_text_is_audio(data: bytes) -> None:
+    connection = ServerConnection()
+    connection.receive_text('{"type":"start"}')
+    assert connection.receive_binary(data) == Audio(data)
