@@ -29,7 +29,7 @@ def encoded(samples: Wave, encoding: Reading) -> bytes:
         order = np.argsort(G711_TABLES[encoding])
         levels = G711_TABLES[encoding][order].astype(np.float64)
         nearest = np.searchsorted((levels[1:] + levels[:-1]) / 2, samples)
-        return order[nearest].astype(np.uint8).tobytes()
+        return bytes(order[nearest].astype(np.uint8))
     integers = np.round(samples * 32_767).clip(-32_768, 32_767)
     return integers.astype("<i2" if encoding == "pcm_s16le" else ">i2").tobytes()
 
@@ -85,7 +85,8 @@ def test_the_true_encoding_of_speech_is_found(stated: Encoding, true: Reading) -
 
 @pytest.mark.parametrize("stated", ["pcm_s16le", "pcm_f32le"])
 def test_the_first_of_two_channels_is_judged(stated: Encoding) -> None:
-    for true in (*ENCODINGS, "pcm_s16be"):
+    readings: tuple[Reading, ...] = (*ENCODINGS, "pcm_s16be")
+    for true in readings:
         samples = np.repeat(read(CLIPS[0]), 2)
         assert likely_encoding(encoded(samples, true), stated, 2) == (None if true == stated else true)
 
