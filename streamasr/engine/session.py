@@ -14,7 +14,7 @@ from streamasr.protocol.messages import HotwordSpec, Ready, ServerMessage, Warni
 from streamasr.recognition.captions import Captioner
 from streamasr.recognition.chunking import FinalizeMark, HotwordsMark, StopMark
 from streamasr.recognition.model import LoadedModel
-from streamasr.recognition.options import SessionOptions, resolve_hotwords
+from streamasr.recognition.options import SessionOptions, resolve_hotwords, unusable_hotwords
 from streamasr.recognition.pcm_reader import PcmReader
 
 MessageSink = Callable[[ServerMessage], None]
@@ -117,14 +117,21 @@ class Session:
     def configure(self, hotwords: Iterable[HotwordSpec]) -> None:
         """Listen for other hotwords, from the chunk on that holds the next audio.
 
+        If the model cannot spell one of them, the old hotwords stay, and a warning names those that it cannot spell.
+
         Raises:
-            ProtocolError: a hotword that the model cannot spell; or after :meth:`stop`.
+            ProtocolError: after :meth:`stop`.
             OverloadedError: too many requests wait.
         """
-        mark = HotwordsMark(resolve_hotwords(hotwords, self._model))
+        specs = tuple(hotwords)
+        unusable = unusable_hotwords(specs, self._model)
         with self._input_lock:
             self._refuse_after_stop("configure")
-            self._scheduler.mark(self._queued, mark)
+            if unusable:
+                text = f"the hotwords stay as they were; {'; '.join(unusable)}"
+                self.emit(Warning(code="bad_hotwords", message=text))
+                return
+            self._scheduler.mark(self._queued, HotwordsMark(resolve_hotwords(specs, self._model)))
 
     def stop(self) -> None:
         """No more audio: the last finals and ``done`` follow. Stopping twice is nothing."""

@@ -82,6 +82,17 @@ def resolve_hotwords(specs: Iterable[HotwordSpec], model: LoadedModel) -> tuple[
     return hotwords
 
 
+def unusable_hotwords(specs: Iterable[HotwordSpec], model: LoadedModel) -> list[str]:
+    """Return why the model cannot use each of the hotwords that it cannot use; empty if it can use all."""
+    problems = []
+    for spec in specs:
+        try:
+            resolve_hotwords([spec], model)
+        except ProtocolError as error:
+            problems.append(error.message.removeprefix("hotwords: "))
+    return problems
+
+
 def _formatter(form: str, language: str) -> Formatter | None:
     if form == "plain":
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from streamasr.service.assets import SECURITY_HEADERS, Asset
 from streamasr.service.auth import TokenAuth, bearer_token, origin_allowed
 from streamasr.service.config import ServerConfig
 from streamasr.service.interfaces import EngineInterface
+from streamasr.service.logs import log_event
 from streamasr.service.metrics import Metrics
 from streamasr.units import MS_PER_SECOND
 
@@ -128,7 +130,11 @@ class HttpHandler:
             return self._refuse("overloaded", _text_response(503, text, Retry_After=str(retry_s)))
         origin, host = request.headers.get("Origin"), request.headers.get("Host")
         if not origin_allowed(origin, host, self._config.allowed_origins, token_required=self._auth.required):
-            text = f"origin {origin} may not connect; to allow its pages, add it to allowed_origins\n"
+            log_event("origin_refused", level=logging.WARNING, origin=origin, host=host)
+            text = (
+                f"origin {origin} may not connect to host {host}; to allow its pages, add it to allowed_origins, "
+                "or set a token and let the reverse proxy pass the Host header on with its port\n"
+            )
             return self._refuse("bad_origin", _text_response(403, text))
         token = self.presented_token(request)
         if token is not None and not self._auth.accepts(token, time.time()):

@@ -350,7 +350,7 @@ def test_bad_requests_are_refused_at_once_and_leave_the_session_as_it_was(
     with pytest.raises(AudioError, match="an Ogg stream"):
         engine.open(Start(), Inbox()).feed(b"OggS and more")
     with pytest.raises(ProtocolError, match="no token for 'x'"):
-        session.configure([HotwordSpec(text="xyz")])
+        engine.open(Start(hotwords=(HotwordSpec(text="xyz"),)), Inbox())
     with pytest.raises(ProtocolError, match="encoding"):
         engine.open(Start(encoding="mp3"), Inbox())
     gate.shut()
@@ -440,6 +440,25 @@ def test_hotwords_can_change_while_it_runs(engine: Engine, model: LoadedModel) -
     started_with = Start(latency_ms=80, hotwords=(hotword,))
     assert inbox.text() == final_text(transcribe_samples(model, samples, started_with))
     assert inbox.text() != plain
+
+
+def test_unusable_hotwords_are_named_and_the_old_ones_stay(engine: Engine, model: LoadedModel) -> None:
+    samples = noise(3.0, seed=1)
+    plain = final_text(transcribe_samples(model, samples, Start(latency_ms=80)))
+    hotword = HotwordSpec(text=max(plain.replace(" ", ""), key=plain.count), boost=20.0)
+    started_with = Start(latency_ms=80, hotwords=(hotword,))
+    inbox = Inbox()
+    session = engine.open(started_with, inbox)
+    session.configure([HotwordSpec(text="abc"), HotwordSpec(text="xyz"), HotwordSpec(text="q")])
+    session.feed(s16(samples))
+    session.stop()
+    inbox.wait_for("done")
+    (warning,) = [message for message in inbox.messages if isinstance(message, Warning)]
+    assert warning.code == "bad_hotwords"
+    assert "'xyz'" in warning.message
+    assert "'q'" in warning.message
+    assert "'abc'" not in warning.message
+    assert inbox.text() == final_text(transcribe_samples(model, samples, started_with)) != plain
 
 
 def test_stereo_mulaw_at_44100_goes_all_the_way(engine: Engine, model: LoadedModel) -> None:

@@ -130,6 +130,21 @@ async def test_pages_of_other_origins_are_refused(launch: Launch) -> None:
         await harness.connect(origin="https://evil.example")
 
 
+async def test_a_refused_origin_is_logged_and_told_what_to_set(
+    launch: Launch, caplog: pytest.LogCaptureFixture
+) -> None:
+    harness = await launch()
+    with pytest.raises(InvalidStatus) as caught:
+        await harness.connect(origin="https://captions.example:8443")
+    body = (caught.value.response.body or b"").decode()
+    assert "origin https://captions.example:8443 may not connect" in body
+    assert "allowed_origins" in body
+    assert "Host header" in body
+    (record,) = [record for record in caplog.records if record.getMessage() == "origin_refused"]
+    fields = {"origin": "https://captions.example:8443", "host": f"127.0.0.1:{harness.port}"}
+    assert getattr(record, "fields", None) == fields
+
+
 async def test_garbage_instead_of_http_affects_no_other_client(launch: Launch) -> None:
     harness = await launch(start_timeout_s=1.0)
     other = await harness.session()
