@@ -29,8 +29,8 @@ def encoded(samples: Wave, encoding: Reading) -> bytes:
         order = np.argsort(G711_TABLES[encoding])
         levels = G711_TABLES[encoding][order].astype(np.float64)
         nearest = np.searchsorted((levels[1:] + levels[:-1]) / 2, samples)
-        return bytes(order[nearest].astype(np.uint8))
-    integers = np.round(samples * 32_767).clip(-32_768, 32_767)
+        return order[nearest].astype(np.uint8).tobytes()
+    integers: Wave = np.round(samples * 32_767).clip(-32_768, 32_767)
     return integers.astype("<i2" if encoding == "pcm_s16le" else ">i2").tobytes()
 
 
