@@ -129,7 +129,7 @@ class LabelledView:
         if isinstance(event, Final) and event.text:
             event = label_final(self._label, event)
         elif isinstance(event, Partial) and (event.committed or event.tail):
-            event = dataclasses.replace(event, committed=label_text(self._label, event.committed))
+            event = dataclasses.replace(event, committed=label_text(self._label, event.committed).rstrip())
         self._view.show(event)
 
     def show_level(self, dbfs: float) -> None:
