@@ -37,7 +37,7 @@ from streamasr.media.reader import read_audio
 from streamasr.recognition import LoadedModel, load_model
 from streamasr.recognition.batch import LogProbs
 from streamasr.recognition.chunking import Chunk
-from streamasr.recognition.local import stream_many
+from streamasr.recognition.streaming import stream_many
 from streamasr.scoring import Edits, word_edits
 from streamasr.text import text_rules
 

@@ -43,7 +43,7 @@ from streamasr.frontend.pcm import Samples
 from streamasr.manifest import Utterance, read_manifest
 from streamasr.media.reader import read_audio
 from streamasr.recognition import LoadedModel, load_model
-from streamasr.recognition.local import run_streamed
+from streamasr.recognition.encoder_output import run_streamed
 from streamasr.scoring import align
 from streamasr.text import text_rules
 

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from streamasr.media.reader import read_audio
-    from streamasr.recognition.local import run_streamed, run_whole
+    from streamasr.recognition.encoder_output import run_streamed, run_whole
     from streamasr.recognition.model import load_model
 
     if args.offline and args.split_seed is not None:

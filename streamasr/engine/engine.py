@@ -41,7 +41,7 @@ class Engine:
         self.model = model
         self.config = config or EngineConfig()
         self._scheduler = Scheduler(self.config, model.sample_rate)
-        self._batch = BatchStep(model, self.config.max_sessions)
+        self._batch = BatchStep(model, self.config.max_sessions, time.perf_counter)
         self._sessions: dict[str, Session] = {}
         self._admission_lock = threading.Lock()
         self._worker = threading.Thread(target=self._run, name="streamasr-engine", daemon=True)

@@ -25,9 +25,10 @@ from streamasr.protocol import messages
 from streamasr.recognition.batch import LogProbs
 from streamasr.recognition.captions import Captioner
 from streamasr.recognition.chunking import Chunk, StopMark
-from streamasr.recognition.local import run_whole, stream_many
+from streamasr.recognition.encoder_output import run_whole
 from streamasr.recognition.model import LoadedModel
 from streamasr.recognition.options import resolve_options
+from streamasr.recognition.streaming import stream_many
 from streamasr.text import join_words
 
 
@@ -118,7 +119,9 @@ def decode_files(
     if chunk_frames is None:
         results = _decode_whole(model, audio(), make_decoders)
     else:
-        streams = stream_many(model, audio(), chunk_frames, make_decoders, slots=batch)
+        streams = stream_many(
+            model, audio(), chunk_frames, make_decoders, slots=batch, clock=time.perf_counter
+        )
         results = ((stream.index, stream.sink, stream.seconds) for stream in streams)
     for index, decoders, seconds in results:
         shared_s = seconds - sum(decoders.seconds.values())

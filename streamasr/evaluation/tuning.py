@@ -25,8 +25,8 @@ from streamasr.manifest import Utterance
 from streamasr.media.reader import read_audio
 from streamasr.recognition.batch import LogProbs
 from streamasr.recognition.chunking import Chunk
-from streamasr.recognition.local import stream_many
 from streamasr.recognition.model import LoadedModel
+from streamasr.recognition.streaming import stream_many
 from streamasr.scoring import Edits, character_edits, word_edits
 from streamasr.text import join_words, text_rules
 

@@ -1,7 +1,6 @@
-"""Turn a model folder into a recogniser: samples in, the protocol's messages out. No threads, no sockets.
+"""Run a model: samples in, protocol messages out.
 
-The names below are imported on first use: code that needs a light module of this package alone, to print a help
-text or to check a flag, does not wait for torch.
+The names below are imported on first use, so that importing a light module of this package does not import torch.
 """
 
 from __future__ import annotations

@@ -21,9 +21,10 @@ from streamasr.protocol.messages import Final, HotwordSpec, Partial, ServerMessa
 from streamasr.recognition.batch import LogProbs
 from streamasr.recognition.captions import Captioner
 from streamasr.recognition.chunking import Chunk
-from streamasr.recognition.local import LocalSession, stream_many
+from streamasr.recognition.local import LocalSession
 from streamasr.recognition.model import LoadedModel
 from streamasr.recognition.options import resolve_options
+from streamasr.recognition.streaming import stream_many
 from streamasr.text import join_words
 
 Audio = str | Path | NDArray[np.float32] | NDArray[np.float64]

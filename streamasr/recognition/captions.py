@@ -1,7 +1,6 @@
-"""One session's log-probs to the messages that its client reads, with times in the session's audio.
+"""Turn one session's log-probs into the messages for its client, with times in the session's audio.
 
-Knows the decoder and the protocol's vocabulary; no thread, no slot, no socket. Shape suffixes: T encoder
-frames, V tokens.
+Shape suffixes: T encoder frames, V tokens.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamasr.decoding import hypothesis as heard
+from streamasr.decoding.hypothesis import Final, Hypothesis, Partial, SpeechStarted, UtteranceEvent, Word
 from streamasr.decoding.utterance import UtteranceState
 from streamasr.protocol import messages
 from streamasr.recognition.chunking import Chunk, FinalizeMark, StopMark
@@ -25,11 +24,15 @@ from streamasr.units import samples_to_ms
 
 
 class Captioner:
-    """Decodes one session and keeps its audio time.
+    """Decodes one session and converts its decoder events to messages.
 
-    Encoder frames count from where the stream last began (the session's start, or the last ``finalize``); the
-    times in messages count from the session's start, are corrected by the model's delay, and lie in the
-    audio heard since then, so that they never run backwards.
+    The decoder counts frames and utterances from the start of a stream: the session's start, or the last
+    ``finalize``. Messages count both from the session's start. Their times are corrected by the model's delay, then
+    limited to the stream's audio so far, so that they never decrease.
+
+    Args:
+        model: the session's model.
+        options: the session's options.
     """
 
     def __init__(self, model: LoadedModel, options: SessionOptions) -> None:
@@ -39,76 +42,98 @@ class Captioner:
         self._state = model.decoder.initial_state(self._decoding)
         self._formatter = WordFormatter(options.formatter)
         self._stream_start = 0
-        self._heard = 0
+        """The sample of the session at which the stream starts."""
+        self._end_sample = 0
+        """Samples of the session up to the end of the newest chunk."""
         self._first_utterance = 0
+        """Number of the stream's first utterance."""
         self._next_utterance = 0
 
     def accept(self, chunk: Chunk, log_probs_TV: NDArray[np.floating[Any]]) -> list[messages.ServerMessage]:
-        """What a chunk changes. ``log_probs_TV`` has no frame where the chunk has no sample."""
+        """Decode the log-probs of the next chunk, and return the messages that result.
+
+        Args:
+            chunk: the chunk, with the marks that take effect at its start and end.
+            log_probs_TV: its natural-log token probabilities; T is 0 for a chunk without frames.
+
+        Raises:
+            ValueError: the log-probs have a wrong shape, or one is NaN.
+        """
         return self.end_chunk(chunk, *self._model.decoder.step(self.begin_chunk(chunk), log_probs_TV))
 
     def begin_chunk(self, chunk: Chunk) -> UtteranceState:
-        """Take up what comes with a chunk; the state in which the decoder is to step its log-probs, if any."""
-        self._heard = chunk.end_sample
+        """Apply the chunk's new hotwords, and return the state from which to decode its log-probs.
+
+        With :meth:`end_chunk` it does the work of :meth:`accept` for callers that decode many sessions in one call.
+        """
+        self._end_sample = chunk.end_sample
         if chunk.hotwords is not None:
             self._decoding = replace(self._decoding, hotwords=chunk.hotwords)
             self._state = self._model.decoder.configure(self._state, chunk.hotwords)
         return self._state
 
     def end_chunk(
-        self, chunk: Chunk, state: UtteranceState, events: Sequence[heard.UtteranceEvent]
+        self, chunk: Chunk, state: UtteranceState, events: Sequence[UtteranceEvent]
     ) -> list[messages.ServerMessage]:
-        """What the decoder's step came to, and what comes after the chunk."""
+        """Return the messages of the decoder's ``events``, and carry out the mark at the chunk's end.
+
+        Args:
+            chunk: the chunk of the last :meth:`begin_chunk`.
+            state: the decoder's state after the chunk.
+            events: the decoder's events.
+        """
         self._state = state
-        told: list[messages.ServerMessage] = [self._message(event) for event in events]
+        emitted: list[messages.ServerMessage] = [self._message(event) for event in events]
         if chunk.end is not None:
             self._state, events = self._model.decoder.flush(self._state)
-            told.extend(self._message(event) for event in events)
+            emitted.extend(self._message(event) for event in events)
         match chunk.end:
             case FinalizeMark(finalize_id):
-                told.append(messages.Finalized(id=finalize_id))
-                self._restart()
+                emitted.append(messages.Finalized(id=finalize_id))
+                self._start_stream()
             case StopMark():
-                told.append(messages.Done(audio_ms=samples_to_ms(self._heard, self._model.sample_rate)))
-        return told
+                audio_ms = samples_to_ms(self._end_sample, self._model.sample_rate)
+                emitted.append(messages.Done(audio_ms=audio_ms))
+        return emitted
 
-    def _restart(self) -> None:
+    def _start_stream(self) -> None:
         self._state = self._model.decoder.initial_state(self._decoding)
         self._formatter.begins_sentence = True
-        self._stream_start = self._heard
+        self._stream_start = self._end_sample
         self._first_utterance = self._next_utterance
 
-    def _message(self, event: heard.UtteranceEvent) -> messages.ServerMessage:
+    def _message(self, event: UtteranceEvent) -> messages.ServerMessage:
         match event:
-            case heard.SpeechStarted():
+            case SpeechStarted():
                 return messages.SpeechStarted(at_ms=self._ms(event.frame))
-            case heard.Partial():
+            case Partial():
                 return self._partial(event)
-            case heard.Final():
+            case Final():
                 return self._final(event)
 
-    def _partial(self, event: heard.Partial) -> messages.Partial:
+    def _partial(self, event: Partial) -> messages.Partial:
         words, committed = self._formatter.format(event.hypothesis.words, event.committed_words)
-        start_ms, end_ms = self._span(words)
+        start_ms, end_ms = self._span_ms(words)
         return messages.Partial(
             utterance=self._first_utterance + event.utterance,
             committed=join_words(word.text for word in words[:committed]),
             tail=join_words(word.text for word in words[committed:]),
             start_ms=start_ms,
             end_ms=end_ms,
-            words=self._timings(words),
+            words=self._word_timings(words),
         )
 
-    def _final(self, event: heard.Final) -> messages.Final:
+    def _final(self, event: Final) -> messages.Final:
         utterance = self._first_utterance + event.utterance
         self._next_utterance = utterance + 1
-        start_ms, end_ms = self._span(event.hypothesis.words)
-        words = self._written(event.hypothesis)
+        start_ms, end_ms = self._span_ms(event.hypothesis.words)
+        words = self._written_words(event.hypothesis)
         text = join_words(word.text for word in words)
-        others: dict[str, float] = {}
-        for other in event.alternatives:
-            others.setdefault(join_words(word.text for word in self._written(other)), other.confidence)
-        others.pop(text, None)
+        alternatives: dict[str, float] = {}
+        for alternative in event.alternatives:
+            alternative_text = join_words(word.text for word in self._written_words(alternative))
+            alternatives.setdefault(alternative_text, alternative.confidence)
+        alternatives.pop(text, None)
         self._formatter.begins_sentence = event.ends_sentence
         return messages.Final(
             utterance=utterance,
@@ -116,18 +141,18 @@ class Captioner:
             confidence=round(event.hypothesis.confidence, 3),
             start_ms=start_ms,
             end_ms=end_ms,
-            words=self._timings(words),
+            words=self._word_timings(words),
             alternatives=tuple(
-                messages.Alternative(text=other, confidence=round(confidence, 3))
-                for other, confidence in others.items()
+                messages.Alternative(text=alternative_text, confidence=round(confidence, 3))
+                for alternative_text, confidence in alternatives.items()
             ),
         )
 
-    def _written(self, hypothesis: heard.Hypothesis) -> tuple[heard.Word, ...]:
+    def _written_words(self, hypothesis: Hypothesis) -> tuple[Word, ...]:
         words, _ = self._formatter.format(hypothesis.words, len(hypothesis.words))
         return words
 
-    def _timings(self, words: tuple[heard.Word, ...]) -> tuple[messages.WordTiming, ...]:
+    def _word_timings(self, words: tuple[Word, ...]) -> tuple[messages.WordTiming, ...]:
         if not self._options.words:
             return ()
         return tuple(
@@ -140,13 +165,14 @@ class Captioner:
             for word in words
         )
 
-    def _span(self, words: tuple[heard.Word, ...]) -> tuple[int, int]:
-        """From the first word's start to the last one's end; the time heard so far where there is no word."""
+    def _span_ms(self, words: tuple[Word, ...]) -> tuple[int, int]:
+        """Return the first word's start and the last word's end; the end of the audio so far if there is no word."""
         if not words:
-            now_ms = samples_to_ms(self._heard, self._model.sample_rate)
+            now_ms = samples_to_ms(self._end_sample, self._model.sample_rate)
             return now_ms, now_ms
         return self._ms(words[0].start_frame), self._ms(words[-1].end_frame)
 
     def _ms(self, frame: int) -> int:
         sample = self._stream_start + frame * self._model.frame_samples - self._model.config.sample_delay
-        return samples_to_ms(min(max(sample, self._stream_start), self._heard), self._model.sample_rate)
+        sample = min(max(sample, self._stream_start), self._end_sample)
+        return samples_to_ms(sample, self._model.sample_rate)

@@ -1,6 +1,6 @@
-"""Cut a stream's samples into the chunks that the encoder takes, at marks such as ``finalize``.
+"""Split a stream's samples into the encoder's chunks, and at marks such as ``finalize``.
 
-Pure NumPy, without locks: code that shares a queue between threads guards it. Shape suffix: S samples.
+Pure NumPy. Not thread-safe: code that shares a queue between threads must lock it. Shape suffix: S samples.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from streamasr.frontend.pcm import Samples
 
 @dataclass(frozen=True, slots=True)
 class FinalizeMark:
-    """All audio before it is to be finished; then the stream starts afresh. ``id`` goes into the answer."""
+    """Ends the stream here; the next sample starts a new one. ``id`` is repeated in the ``finalized`` message."""
 
     id: str
 
 
 @dataclass(frozen=True, slots=True)
 class StopMark:
-    """All audio before it is to be finished; nothing follows."""
+    """Ends the stream and the session here."""
 
 
 @dataclass(frozen=True, slots=True)
 class HotwordsMark:
-    """New hotwords for the audio after it."""
+    """Sets the hotwords of the audio that follows."""
 
     hotwords: tuple[Hotword, ...]
 
@@ -40,36 +40,36 @@ _NO_SAMPLES: Samples = np.zeros(0, dtype=np.float32)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """The next piece of work of one session."""
+    """The samples of one step of one session, and what happens at its end."""
 
     samples_S: Samples
-    """At most one chunk; fewer, even none, only where a stream ends."""
+    """One hop; at the end of a stream up to a chunk, possibly none."""
     end_sample: int
-    """Where it ends, in samples of the session's audio."""
+    """The end of ``samples_S``, in samples since the session's start."""
     starts_stream: bool
-    """Whether a stream begins with it, and all states with that."""
+    """Whether it is the first chunk of a stream, whose states are then initial ones."""
     hotwords: tuple[Hotword, ...] | None
-    """To listen for from this chunk on; ``None`` for no change."""
+    """New hotwords from this chunk on; ``None`` for no change."""
     end: EndMark | None
-    """What to do after it."""
+    """The mark that ends the stream after this chunk, if any."""
     lookahead_S: Samples = field(default_factory=lambda: _NO_SAMPLES)
-    """Look-ahead: the samples behind it, which the next chunk holds again."""
+    """The look-ahead: samples after ``samples_S``, which the next chunk contains again."""
     left_padding_samples: int = 0
-    """What it lacks at its front of a whole chunk, where a stream begins."""
+    """Zeros before the first sample of a stream; 0 in later chunks."""
     right_padding_samples: int = 0
-    """What the front end makes up behind it, where a stream ends."""
+    """Samples that the front end adds after the last one of a stream; 0 in earlier chunks."""
 
     @property
     def padded_samples(self) -> int:
-        """Its length on the stream's time line, what is made up included."""
+        """Length on the stream's time line, padding included and look-ahead excluded."""
         return self.left_padding_samples + len(self.samples_S) + self.right_padding_samples
 
     def first(self, samples: int) -> Chunk:
-        """The part with its first ``samples`` samples, or fewer."""
+        """Return the chunk's first ``samples`` samples, without look-ahead."""
         return replace(self, samples_S=self.samples_S[:samples], lookahead_S=_NO_SAMPLES)
 
     def rest(self, samples: int) -> Chunk:
-        """The part behind :meth:`first`, its look-ahead included."""
+        """Return the samples after :meth:`first`, look-ahead included."""
         rest_S = np.concatenate((self.samples_S[samples:], self.lookahead_S))
         return replace(
             self, samples_S=rest_S, lookahead_S=_NO_SAMPLES, starts_stream=False, left_padding_samples=0
@@ -77,15 +77,15 @@ class Chunk:
 
 
 class ChunkQueue:
-    """Samples and marks in the order in which they came, given back in chunks.
+    """Queues samples and marks in order, and returns them in chunks.
 
-    A chunk's content depends on the samples and the marks alone, never on when it is asked for.
+    The content of a chunk depends on samples and marks only, not on when it is taken.
 
     Args:
-        chunk_samples: samples of a whole chunk, look-ahead included.
-        hop_samples: by how many a stream moves on; the rest is look-ahead. By default the whole chunk.
-        left_padding_samples: how much shorter a stream's first chunk is.
-        right_padding_samples: padding after a stream's end. If it does not fit into the chunk of the last
+        chunk_samples: length of a chunk in samples, look-ahead included.
+        hop_samples: samples by which a stream advances per chunk; the rest is look-ahead. By default the whole chunk.
+        left_padding_samples: padding before a stream's first sample; its first chunk has so many samples less.
+        right_padding_samples: padding after a stream's last sample. If it does not fit into the last chunk with
             samples, a chunk without samples follows.
     """
 
@@ -101,7 +101,7 @@ class ChunkQueue:
         self._hop_samples = chunk_samples if hop_samples is None else hop_samples
         self._left_padding_samples = left_padding_samples
         self._right_padding_samples = right_padding_samples
-        self._padded = 0
+        self._right_padding_taken = 0
         self._blocks: deque[Samples] = deque()
         self._marks: deque[tuple[int, EndMark | HotwordsMark]] = deque()
         self._received = 0
@@ -109,13 +109,8 @@ class ChunkQueue:
         self._starts_stream = True
 
     @property
-    def received(self) -> int:
-        """Samples that have come in, over the whole session."""
-        return self._received
-
-    @property
     def waiting(self) -> int:
-        """Samples not yet taken."""
+        """Samples not yet taken; look-ahead counts as not taken."""
         return self._received - self._taken
 
     @property
@@ -125,29 +120,28 @@ class ChunkQueue:
 
     @property
     def ready(self) -> bool:
-        """Whether :meth:`take` has something to give."""
+        """Whether :meth:`take` can return a chunk."""
         return self.waiting >= self._chunk_samples - self._left_padding or self._next_end() is not None
 
     def append(self, samples_S: Samples) -> None:
-        """More audio."""
+        """Append audio."""
         if samples_S.size:
             self._blocks.append(samples_S)
             self._received += len(samples_S)
 
     def mark(self, mark: EndMark | HotwordsMark) -> None:
-        """Something to do after the audio so far."""
+        """Place a mark after the audio appended so far."""
         self._marks.append((self._received, mark))
 
     def take(self) -> Chunk:
-        """The next chunk; only while :attr:`ready`."""
+        """Return the next chunk. May be called only while :attr:`ready`."""
         assert self.ready, "take() without a chunk to take"
         end_index = self._next_end()
         limit = self._received if end_index is None else self._marks[end_index][0]
         left_padding, waiting = self._left_padding, limit - self._taken
         whole = waiting >= self._chunk_samples - left_padding
         stop = self._taken + (self._hop_samples - left_padding if whole else waiting)
-        # New hotwords begin with the chunk that holds the first sample after them, so that the time at which
-        # a chunk happens to be taken changes nothing.
+        # New hotwords apply from the chunk with the first sample after them, whenever that chunk is taken.
         hotwords = None
         while (
             self._marks and self._marks[0][0] < stop and isinstance(mark := self._marks[0][1], HotwordsMark)
@@ -157,12 +151,12 @@ class ChunkQueue:
         samples_S, right_padding, end = self._cut(stop - self._taken), 0, None
         if end_index is not None and stop == limit:
             right_padding = min(
-                self._right_padding_samples - self._padded,
+                self._right_padding_samples - self._right_padding_taken,
                 self._chunk_samples - left_padding - len(samples_S),
             )
-            self._padded += right_padding
-            if self._padded == self._right_padding_samples:
-                end, self._padded = self._pop_end(stop), 0
+            self._right_padding_taken += right_padding
+            if self._right_padding_taken == self._right_padding_samples:
+                end, self._right_padding_taken = self._pop_end(stop), 0
         lookahead_S = self._peek(self._chunk_samples - self._hop_samples) if whole else _NO_SAMPLES
         chunk = Chunk(
             samples_S, stop, self._starts_stream, hotwords, end, lookahead_S, left_padding, right_padding
@@ -175,7 +169,7 @@ class ChunkQueue:
         return self._left_padding_samples if self._starts_stream else 0
 
     def _next_end(self) -> int | None:
-        """Index of the first mark that ends a stream."""
+        """Return the index of the first mark that ends a stream."""
         return next(
             (i for i, (_, mark) in enumerate(self._marks) if not isinstance(mark, HotwordsMark)), None
         )
@@ -190,7 +184,7 @@ class ChunkQueue:
         return mark
 
     def _peek(self, count: int) -> Samples:
-        """A copy of exactly ``count`` samples at the front."""
+        """Return a copy of the first ``count`` samples."""
         parts: list[Samples] = []
         for block_S in self._blocks:
             if not count:
@@ -200,7 +194,7 @@ class ChunkQueue:
         return np.concatenate(parts) if parts else _NO_SAMPLES
 
     def _cut(self, count: int) -> Samples:
-        """Take exactly ``count`` samples off the front."""
+        """Remove and return the first ``count`` samples."""
         parts, missing = [], count
         while missing:
             block_S = self._blocks.popleft()

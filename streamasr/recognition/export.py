@@ -1,6 +1,6 @@
-"""A model folder to one with an exported encoder. Knows a folder's files; no graph's inside.
+"""Export a model's encoder as an ONNX graph, into its folder or a new one.
 
-Shape suffixes: S samples, H harmonics.
+Shape suffixes: S samples, T mel frames, M mel bands.
 """
 
 from __future__ import annotations
@@ -25,66 +25,69 @@ _CHECK_SECONDS = 20
 
 
 def export_model(model: str | Path, out: Path, *, int8: bool = False) -> Agreement:
-    """Write the model's encoder as ONNX into the folder ``out``, and tell how it agrees with the model's own.
+    """Write the model's encoder as ONNX into the folder ``out``, and compare the two encoders' log-probs.
 
-    A new ``out`` becomes a model folder of its own: everything of the model is copied, but for the float32 weights
-    of an encoder in int8. If ``out`` is the model's folder, the exported encoder alone is added.
+    A new ``out`` becomes a complete model folder, with copies of the model's other files (without the float32
+    weights if the graph is in int8). If ``out`` is the model's folder, only the graph is added.
 
     Args:
-        model: folder or packaged model.
-        out: folder to write; made if there is none. Nothing is written unless the check is passed.
-        int8: quantise the weights.
+        model: path of a model folder, or name of a packaged model.
+        out: the folder to write; created if missing. Nothing is written if the comparison fails.
+        int8: whether to quantise the weights to 8 bits.
+
+    Returns:
+        How far the log-probs of the graph and the model differ on synthetic sound.
 
     Raises:
-        ModelError: the model is incomplete or cannot be exported, or the export does not answer as it does.
-        ConfigError: ``out`` holds another model, or the packages that make and run graphs are not installed.
+        ModelError: the model is incomplete or cannot be exported, or the graph's log-probs differ too much.
+        ConfigError: ``out`` contains something else, or the packages for ONNX are not installed.
     """
     folder = resolve_model(model)
-    added = out.exists() and out.samefile(folder)
-    if not added and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    in_place = out.exists() and out.samefile(folder)
+    if not in_place and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(
-            f"{out}: already there; name a new folder, or the model's own to add {GRAPH_FILE} to it"
+            f"{out}: already exists; name a new folder, or the model's own to add {GRAPH_FILE} to it"
         )
     loaded = load_model(folder, "cpu", "torch")
     assert isinstance(loaded.encoder, Encoder)
     rate = loaded.sample_rate
     sound_S = torch.from_numpy(speechlike(_CHECK_SECONDS * rate, rate))
     with torch.inference_mode():
-        mel_FM = loaded.frontend(sound_S[None])[0]
+        mel_TM = loaded.frontend(sound_S[None])[0]
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder if added else out.parent, prefix=".export-") as scratch:
-        made = Path(scratch) / GRAPH_FILE
+    with tempfile.TemporaryDirectory(dir=folder if in_place else out.parent, prefix=".export-") as scratch:
+        graph = Path(scratch) / GRAPH_FILE
         weights = folder / WEIGHTS_FILE
-        agreement = export_encoder(loaded.encoder, loaded.config.encoder, weights, made, mel_FM, int8=int8)
-        if not added:
-            _copy(folder, out, leave_out=(GRAPH_FILE, WEIGHTS_FILE) if int8 else (GRAPH_FILE,))
-        made.replace(out / GRAPH_FILE)
+        agreement = export_encoder(loaded.encoder, loaded.config.encoder, weights, graph, mel_TM, int8=int8)
+        if not in_place:
+            _copy_files(folder, out, leave_out=(GRAPH_FILE, WEIGHTS_FILE) if int8 else (GRAPH_FILE,))
+        graph.replace(out / GRAPH_FILE)
     return agreement
 
 
 def speechlike(samples: int, sample_rate: int, seed: int = 0) -> Samples:
-    """Sound as uneven as speech: voices of wandering pitch and colour, hiss, and silence between syllables."""
+    """Return synthetic sound as varied as speech: voices of changing pitch and formants, hiss, and pauses."""
     rng = np.random.default_rng(seed)
 
-    def wander(low: float, high: float, points_per_s: float) -> NDArray[np.float64]:
+    def varying(low: float, high: float, points_per_s: float) -> NDArray[np.float64]:
         count = max(2, round(samples / sample_rate * points_per_s))
         points = rng.uniform(low, high, count)
         return np.interp(np.linspace(0, count - 1, samples), np.arange(count), points)
 
-    phase_S = 2 * np.pi * np.cumsum(wander(90, 250, 3)) / sample_rate
-    formants = [wander(low, high, 6) for low, high in ((250, 900), (900, 2_500), (2_500, 3_800))]
+    phase_S = 2 * np.pi * np.cumsum(varying(90, 250, 3)) / sample_rate
+    formants = [varying(low, high, 6) for low, high in ((250, 900), (900, 2_500), (2_500, 3_800))]
     pitch_S = np.gradient(phase_S) * sample_rate / (2 * np.pi)
     voice_S = np.zeros(samples)
     for harmonic in range(1, 24):
         colour_S = sum(np.exp(-(((harmonic * pitch_S - formant_S) / 200) ** 2)) for formant_S in formants)
         voice_S += colour_S * np.sin(harmonic * phase_S)
-    loudness_S = wander(-0.6, 1, 9).clip(0)
-    hiss_S = rng.standard_normal(samples) * wander(-0.4, 0.4, 7).clip(0)
+    loudness_S = varying(-0.6, 1, 9).clip(0)
+    hiss_S = rng.standard_normal(samples) * varying(-0.4, 0.4, 7).clip(0)
     sound_S: NDArray[np.float64] = 0.2 * loudness_S * voice_S + 0.2 * hiss_S
     return np.clip(sound_S, -1, 1).astype(np.float32)
 
 
-def _copy(folder: Path, out: Path, leave_out: tuple[str, ...]) -> None:
+def _copy_files(folder: Path, out: Path, leave_out: tuple[str, ...]) -> None:
     out.mkdir(exist_ok=True)
     try:
         for path in sorted(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""A model folder, loaded and ready to run. Knows no session, thread or socket."""
+"""Load a model folder: configuration, front end, encoder and decoder."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from streamasr.toml import load_toml
 
 CONFIG_FILE = "config.toml"
 CARD_FILE = "README.md"
-_NEEDED = (CONFIG_FILE, TOKENS_FILE)
-"""Besides weights, or a graph that has its own."""
+_REQUIRED_FILES = (CONFIG_FILE, TOKENS_FILE)
+"""Required besides the weights, or a graph that contains them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedModel:
-    """Everything that sessions of one model share. Nothing in it changes while it runs."""
+    """The parts of a model that all sessions share. Immutable while sessions run."""
 
     config: ModelConfig
     frontend: AnyFrontEnd
@@ -40,30 +40,35 @@ class LoadedModel:
 
     @property
     def parameters(self) -> int:
-        """Weights of the encoder."""
+        """Number of the encoder's weights."""
         return self.encoder.parameter_count
 
     @property
+    def vocab_size(self) -> int:
+        """Number of tokens V, the blank included."""
+        return len(self.decoder.beams.tokens)
+
+    @property
     def sample_rate(self) -> int:
-        """Hz of the samples that the front end takes."""
+        """Sample rate of the front end, in Hz."""
         return self.config.frontend.sample_rate
 
     @cached_property
     def framing(self) -> Framing:
-        """The arithmetic from samples to frames."""
+        """How samples become mel frames and encoder frames."""
         return framing_of(self.config.frontend, self.config.encoder)
 
     @property
     def frame_samples(self) -> int:
-        """Samples of one encoder frame."""
+        """Number of samples per encoder frame."""
         return self.framing.frame_samples
 
     def chunk_ms(self, chunk_frames: int) -> int:
-        """Length of a chunk in milliseconds of audio."""
+        """Return the length of ``chunk_frames`` encoder frames, in milliseconds of audio."""
         return round(chunk_frames * self.framing.frame_ms)
 
     def chunk_queue(self, chunk_frames: int) -> ChunkQueue:
-        """A new stream's queue for chunks of ``chunk_frames`` encoder frames."""
+        """Return a new stream's queue, for chunks of ``chunk_frames`` encoder frames."""
         chunk_samples = chunk_frames * self.frame_samples
         return ChunkQueue(
             chunk_samples,
@@ -73,23 +78,23 @@ class LoadedModel:
         )
 
     def chunk_frames_for(self, latency_ms: int) -> int:
-        """The largest chunk size that is not longer than ``latency_ms``, or the smallest there is."""
+        """Return the largest chunk size up to ``latency_ms``, in encoder frames; the smallest one if none is."""
         sizes = self.encoder.chunk_frames
         return max((size for size in sizes if self.chunk_ms(size) <= latency_ms), default=sizes[0])
 
 
 def packaged_models() -> dict[str, Path]:
-    """Name to folder of the models that travel with the package."""
+    """Return the models that are installed with the package, as name to folder."""
     root = importlib.resources.files("streamasr_models")
     folders = {entry.name: Path(str(entry)) for entry in root.iterdir() if (entry / CONFIG_FILE).is_file()}
     return dict(sorted(folders.items()))
 
 
 def resolve_model(name_or_path: str | Path) -> Path:
-    """The folder that a path or the bare name of a packaged model means.
+    """Return the folder of a model, given its path or the name of a packaged model.
 
     Raises:
-        ModelError: neither a folder nor a packaged model; the message lists those that are.
+        ModelError: there is no such folder or packaged model; the message lists the packaged models.
     """
     path = Path(name_or_path)
     if path.is_dir():
@@ -102,14 +107,14 @@ def resolve_model(name_or_path: str | Path) -> Path:
 
 
 def read_model_config(folder: Path) -> ModelConfig:
-    """The configuration of a complete model folder.
+    """Check that a model folder is complete, and return its configuration.
 
     Raises:
-        ModelError: a file is missing, or the configuration is not usable; the message names the file.
+        ModelError: a file is missing, or the configuration is invalid; the message names the file.
     """
-    for name in _NEEDED:
+    for name in _REQUIRED_FILES:
         if not (folder / name).is_file():
-            raise ModelError(f"{folder / name}: missing; a model folder needs {', '.join(_NEEDED)}")
+            raise ModelError(f"{folder / name}: missing; a model folder needs {', '.join(_REQUIRED_FILES)}")
     if not any((folder / name).is_file() for name in (WEIGHTS_FILE, GRAPH_FILE)):
         raise ModelError(f"{folder / WEIGHTS_FILE}: missing; a model folder needs it, or {GRAPH_FILE}")
     try:
@@ -119,48 +124,49 @@ def read_model_config(folder: Path) -> ModelConfig:
 
 
 def pick_device(device: str) -> torch.device:
-    """``auto`` is the GPU where there is one, the CPU elsewhere; any other name is PyTorch's own.
+    """Return the PyTorch device of that name; ``auto`` is the GPU if there is one, otherwise the CPU.
 
     Raises:
-        ConfigError: PyTorch does not know it, or it is not on this machine.
+        ConfigError: PyTorch does not know the name, or this machine has no such device.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        picked = torch.device(device)
+        torch_device = torch.device(device)
     except RuntimeError:
         raise ConfigError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N") from None
-    if picked.type == "cuda" and not torch.cuda.is_available():
+    if torch_device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device {device!r} is not available here; use cpu or auto")
-    return picked
+    return torch_device
 
 
 def load_model(
     folder: str | Path, device: str = "auto", backend: Backend = "auto", threads: int = 0
 ) -> LoadedModel:
-    """Load a model folder, or a packaged model by its name, in float32.
+    """Load a model in float32.
 
     Args:
-        folder: path or name.
-        device: where to compute.
-        backend: with what.
-        threads: of one step under ONNX Runtime; 0 for as many as PyTorch would take.
+        folder: path of a model folder, or name of a packaged model such as ``en-small``.
+        device: ``auto`` (the GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        backend: ``torch``, ``onnxruntime`` (CPU only), or ``auto``: ONNX Runtime on a CPU if the folder contains an
+            exported graph, otherwise PyTorch.
+        threads: threads of one step under ONNX Runtime; 0 for PyTorch's number of threads.
 
     Raises:
-        ModelError: a file is missing or does not fit; the message names it.
-        ConfigError: the device or the backend is not usable.
+        ModelError: a file is missing, damaged, or does not match the others; the message names it.
+        ConfigError: the device or the backend is not available.
     """
     path = resolve_model(folder)
-    where = pick_device(device)
+    torch_device = pick_device(device)
     config = read_model_config(path)
     vocab_size = len(TokenList.load(path / TOKENS_FILE))
     encoder = load_step_encoder(
-        path, config.encoder, vocab_size, device=where, backend=backend, threads=threads
+        path, config.encoder, vocab_size, device=torch_device, backend=backend, threads=threads
     )
     return LoadedModel(
         config=config,
-        frontend=build_frontend(config.frontend).to(where).eval(),
+        frontend=build_frontend(config.frontend).to(torch_device).eval(),
         encoder=encoder,
         decoder=load_decoder(path, config, frame_ms=framing_of(config.frontend, config.encoder).frame_ms),
-        device=where,
+        device=torch_device,
     )

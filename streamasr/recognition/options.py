@@ -1,4 +1,4 @@
-"""What a ``start`` message asks for, against what the model offers. Knows no slot and no thread."""
+"""Check what a ``start`` message asks for, and complete it with the model's own settings."""
 
 from __future__ import annotations
 
@@ -17,30 +17,31 @@ from streamasr.protocol.messages import EndpointingSpec, HotwordSpec, StabilityS
 from streamasr.recognition.model import LoadedModel
 from streamasr.toml import in_table
 
-C = TypeVar("C", EndpointConfig, StabilityConfig)
+SettingsT = TypeVar("SettingsT", EndpointConfig, StabilityConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOptions:
-    """What a session really uses."""
+    """The options of one session after :func:`resolve_options`."""
 
     sample_rate: int
+    """Hz of the audio that is sent; the model's own rate may differ."""
     encoding: Encoding
     channels: int
     chunk_frames: int
-    """Encoder frames of one step; the session's latency."""
+    """Encoder frames of a chunk, which is the session's latency."""
     words: bool
-    """Whether messages carry word times."""
+    """Whether messages contain word times."""
     formatter: Formatter | None = None
-    """How words are written; ``None`` for as they are said."""
+    """The rules for the written form of words; ``None`` for words as spoken."""
     decoding: UtteranceOptions
 
 
 def resolve_options(start: Start, model: LoadedModel) -> SessionOptions:
-    """Check ``start`` and fill in the model's own settings where it asks for nothing.
+    """Check ``start``, and use the model's own settings where it sets none.
 
     Raises:
-        ProtocolError: a value that cannot be served; it says what would be right.
+        ProtocolError: a value is not supported; the message says which ones are.
     """
     if start.encoding not in ENCODINGS:
         raise ProtocolError(f"start.encoding: expected one of {', '.join(ENCODINGS)}, got {start.encoding!r}")
@@ -59,8 +60,8 @@ def resolve_options(start: Start, model: LoadedModel) -> SessionOptions:
         formatter=_formatter(start.format, model.config.language),
         decoding=UtteranceOptions(
             hotwords=resolve_hotwords(start.hotwords, model),
-            endpointing=_chosen(start.endpointing, model.config.endpointing, "endpointing"),
-            stability=_chosen(start.stability, model.config.stability, "stability"),
+            endpointing=_override(start.endpointing, model.config.endpointing, "endpointing"),
+            stability=_override(start.stability, model.config.stability, "stability"),
             alternatives=start.alternatives,
             partials=start.partials,
         ),
@@ -68,13 +69,13 @@ def resolve_options(start: Start, model: LoadedModel) -> SessionOptions:
 
 
 def resolve_hotwords(specs: Iterable[HotwordSpec], model: LoadedModel) -> tuple[Hotword, ...]:
-    """Hotwords with the model's own weight where they name none.
+    """Return the hotwords, with the model's own weight for those without a boost.
 
     Raises:
-        ProtocolError: a hotword that the model cannot spell.
+        ProtocolError: the model's tokens cannot spell a hotword.
     """
     weight = model.config.decoder.hotword_weight
-    hotwords = tuple(Hotword(s.text, weight if s.boost is None else s.boost) for s in specs)
+    hotwords = tuple(Hotword(spec.text, weight if spec.boost is None else spec.boost) for spec in specs)
     try:
         model.decoder.initial_state(replace(model.decoder.default_options(), hotwords=hotwords))
     except ConfigError as error:
@@ -93,8 +94,8 @@ def unusable_hotwords(specs: Iterable[HotwordSpec], model: LoadedModel) -> list[
     return problems
 
 
-def _formatter(form: str, language: str) -> Formatter | None:
-    if form == "plain":
+def _formatter(text_format: str, language: str) -> Formatter | None:
+    if text_format == "plain":
         return None
     try:
         return formatter_for(language)
@@ -102,11 +103,11 @@ def _formatter(form: str, language: str) -> Formatter | None:
         raise ProtocolError(f"start.format: {error.message}; leave it at 'plain'") from None
 
 
-def _chosen(spec: EndpointingSpec | StabilitySpec, default: C, name: str) -> C:
-    """The model's settings, with those that a session asks for in their place."""
-    asked = {f.name: getattr(spec, f.name) for f in fields(spec)}
+def _override(spec: EndpointingSpec | StabilitySpec, default: SettingsT, name: str) -> SettingsT:
+    """Return the model's settings, with those that ``spec`` sets in their place."""
+    requested = {f.name: getattr(spec, f.name) for f in fields(spec)}
     try:
         with in_table(f"start.{name}"):
-            return replace(default, **{key: value for key, value in asked.items() if value is not None})
+            return replace(default, **{key: value for key, value in requested.items() if value is not None})
     except ConfigError as error:
         raise ProtocolError(error.message) from None

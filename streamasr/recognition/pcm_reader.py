@@ -36,7 +36,7 @@ class PcmReader:
         return len(self._partial_frame)
 
     def feed(self, data: bytes) -> Samples:
-        """Samples at the model's rate from ``data`` and what the resampler held back before.
+        """Return samples at the model's rate: those of ``data`` and those that the resampler held back before.
 
         Raises:
             AudioError: ``data`` does not fit the session's encoding.
@@ -53,7 +53,7 @@ class PcmReader:
         return self._resampler.feed(samples_S)
 
     def flush(self) -> Samples:
-        """The samples that the resampler still held; the reader then starts afresh."""
+        """Return the samples that the resampler still holds, and reset it."""
         self._warning = self._input_check.judge() or self._warning
         return self._resampler.flush()
 

@@ -1,7 +1,4 @@
-"""A session's words as they are written: pieces with the times and confidences of the words they stand for.
-
-Knows words and the rules of a language; no message.
-"""
+"""Convert recognised words to their written form, with the times and confidences of the words they replace."""
 
 from __future__ import annotations
 
@@ -14,42 +11,42 @@ from streamasr.formatting import Formatter
 
 
 class WordFormatter:
-    """Writes the words of one session's utterances.
+    """Applies a language's formatting rules to the words of one session's utterances.
 
     Args:
-        formatter: the language's rules; ``None`` leaves words as they were said.
+        formatter: the language's rules; ``None`` leaves words as they were spoken.
     """
 
     def __init__(self, formatter: Formatter | None) -> None:
         self._formatter = formatter
         self.begins_sentence = True
-        """Whether the utterance under way begins a sentence."""
+        """Whether the current utterance begins a sentence."""
 
     def format(self, words: Sequence[Word], committed: int) -> tuple[tuple[Word, ...], int]:
-        """The words of an utterance, and how many of them never change again.
+        """Return the written words of an utterance, and how many of them are final.
 
         Args:
-            words: as they were said.
-            committed: how many of them never change again. Of these, some may wait for words to follow: after
-                *twenty* there may come *five*.
+            words: the spoken words.
+            committed: number of spoken words that never change again. Fewer written words may be final: *five* may
+                still follow *twenty*.
         """
         if self._formatter is None:
             return tuple(words), committed
         texts = [word.text for word in words]
         stable = self._formatter.stable_count(texts[:committed])
         written: list[Word] = []
-        at = stable_pieces = 0
+        spoken_words = stable_words = 0
         for text, count in self._formatter.write(texts, begins_sentence=self.begins_sentence):
-            written.append(merge(text, words[at : at + count]))
-            at += count
-            stable_pieces += at <= stable
-        return tuple(written), stable_pieces
+            written.append(merge(text, words[spoken_words : spoken_words + count]))
+            spoken_words += count
+            stable_words += spoken_words <= stable
+        return tuple(written), stable_words
 
 
 def merge(text: str, words: Sequence[Word]) -> Word:
-    """One word in the place of several: from the first one's start to the last one's end, right if all are.
+    """Return one word in place of several, from the first one's start to the last one's end.
 
-    Its confidence is the product of theirs, as if they were right or wrong independently.
+    Its confidence is the probability that all are right: the product of theirs, as if errors were independent.
     """
     return replace(
         words[0],

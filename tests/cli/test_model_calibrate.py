@@ -14,9 +14,8 @@ from streamasr.cli import main
 from streamasr.config import ModelConfig
 from streamasr.protocol.messages import Final, Start
 from streamasr.recognition import load_model
-from streamasr.recognition.local import transcribe_samples
 from streamasr.toml import load_toml
-from tests.recognition.tiny import noise, save_model
+from tests.recognition.tiny import messages_of, noise, save_model
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +27,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(32):
         sound = noise(10.0, seed=number)
         soundfile.write(folder / f"{number}.wav", sound, 16_000)
-        told = transcribe_samples(model, sound, Start(latency_ms=160))
+        told = messages_of(model, sound, Start(latency_ms=160))
         said = " ".join(message.text for message in told if isinstance(message, Final)).split()
         text = " ".join("zzz" if rng.random() < 0.5 else word for word in said)
         lines.append(json.dumps({"audio_filepath": f"{number}.wav", "duration": 10.0, "text": text}))

@@ -18,9 +18,9 @@ from streamasr.frontend.pcm import Samples, decode_pcm
 from streamasr.protocol.messages import Done, Error, Final, Finalized, HotwordSpec, Start, Warning
 from streamasr.recognition.batch import BatchStep
 from streamasr.recognition.captions import Captioner
-from streamasr.recognition.local import LocalSession, transcribe_samples
+from streamasr.recognition.local import LocalSession
 from streamasr.recognition.model import LoadedModel
-from tests.recognition.tiny import Inbox, final_text, noise, s16
+from tests.recognition.tiny import Inbox, final_text, messages_of, noise, s16
 
 CONFIG = EngineConfig(max_sessions=4, max_batch=4, high_backlog_ms=1_000, low_backlog_ms=400)
 
@@ -80,7 +80,7 @@ def test_the_socket_path_says_what_the_local_one_says(engine: Engine, model: Loa
         session.feed(data[offset : offset + 1_234])
     session.stop()
     inbox.wait_for("done")
-    assert inbox.messages == transcribe_samples(model, samples)
+    assert inbox.messages == messages_of(model, samples)
     assert session.over
     assert engine.stats().sessions == 0
 
@@ -96,7 +96,7 @@ def test_strangers_change_no_word(engine: Engine, model: LoadedModel) -> None:
     for index, (session, inbox, take) in enumerate(zip(sessions, inboxes, takes, strict=True)):
         session.stop()
         inbox.wait_for("done")
-        alone = transcribe_samples(model, take, Start(latency_ms=80 * 2 ** (index % 2)))
+        alone = messages_of(model, take, Start(latency_ms=80 * 2 ** (index % 2)))
         assert inbox.text() == final_text(alone)
 
 
@@ -177,7 +177,7 @@ def test_a_crashed_step_fails_its_sessions_and_the_engine_goes_on(
     other.feed(s16(short))
     other.stop()
     bystander.wait_for("done")
-    assert bystander.text() == final_text(transcribe_samples(model, short))
+    assert bystander.text() == final_text(messages_of(model, short))
     stats = engine.stats()
     assert (stats.step_failures, stats.sessions) == (1, 0)
     assert engine.alive
@@ -209,7 +209,7 @@ def test_a_failing_decoder_or_sink_fails_its_session_alone(
     gate.open.set()
     assert doomed.wait_for("error", "done").type == "error"
     fine.wait_for("done")
-    assert fine.text() == final_text(transcribe_samples(model, samples))
+    assert fine.text() == final_text(messages_of(model, samples))
     assert engine.stats().decode_failures == 2
     assert engine.drain(timeout_s=30)
 
@@ -218,7 +218,7 @@ def test_log_probs_that_are_no_numbers_fail_their_session_alone(
     engine: Engine, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = noise(1.0, seed=1)
-    healthy_text = final_text(transcribe_samples(model, samples))
+    healthy_text = final_text(messages_of(model, samples))
     run = BatchStep.run
     doomed, fine = Inbox(), Inbox()
     victim, healthy = (engine.open(Start(), sink) for sink in (doomed, fine))
@@ -285,7 +285,7 @@ def test_a_session_that_leaves_in_mid_step_hears_no_more_and_its_slot_is_clean(
     gate.open.set()
     next_one.wait_for("done")
     assert gone.messages == []
-    assert next_one.messages == transcribe_samples(model, samples)
+    assert next_one.messages == messages_of(model, samples)
 
 
 def test_congestion_is_told_and_relieved_and_no_sample_lost(
@@ -317,7 +317,7 @@ def test_draining_finishes_open_utterances_and_admits_nobody(engine: Engine, mod
         session.feed(s16(samples))
     assert engine.drain(timeout_s=30)
     for inbox in inboxes:
-        assert inbox.messages == transcribe_samples(model, samples)
+        assert inbox.messages == messages_of(model, samples)
     with pytest.raises(OverloadedError) as caught:
         engine.open(Start(), Inbox())
     assert caught.value.code == "shutting_down"
@@ -429,7 +429,7 @@ def test_a_wav_file_of_another_format_is_refused_and_one_of_this_format_is_taken
 
 def test_hotwords_can_change_while_it_runs(engine: Engine, model: LoadedModel) -> None:
     samples = noise(3.0, seed=1)
-    plain = final_text(transcribe_samples(model, samples, Start(latency_ms=80)))
+    plain = final_text(messages_of(model, samples, Start(latency_ms=80)))
     hotword = HotwordSpec(text=max(plain.replace(" ", ""), key=plain.count), boost=20.0)
     inbox = Inbox()
     session = engine.open(Start(latency_ms=80), inbox)
@@ -438,7 +438,7 @@ def test_hotwords_can_change_while_it_runs(engine: Engine, model: LoadedModel) -
     session.stop()
     inbox.wait_for("done")
     started_with = Start(latency_ms=80, hotwords=(hotword,))
-    assert inbox.text() == final_text(transcribe_samples(model, samples, started_with))
+    assert inbox.text() == final_text(messages_of(model, samples, started_with))
     assert inbox.text() != plain
 
 

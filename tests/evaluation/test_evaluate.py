@@ -21,10 +21,9 @@ from streamasr.evaluation.evaluate import (
 )
 from streamasr.manifest import Utterance
 from streamasr.protocol.messages import Start
-from streamasr.recognition.local import transcribe_samples
 from streamasr.recognition.model import LoadedModel
 from streamasr.report.results import Measurement
-from tests.recognition.tiny import final_text, noise, tiny_model
+from tests.recognition.tiny import final_text, messages_of, noise, tiny_model
 
 SECONDS = (0.5, 2.0, 1.2, 3.1)
 
@@ -43,7 +42,7 @@ def utterances(model: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> 
         samples = noise(seconds, seed=index)
         path = folder / f"{index}.wav"
         soundfile.write(path, samples, 16_000, subtype="PCM_16")
-        text = final_text(transcribe_samples(model, samples, Start(latency_ms=160)))
+        text = final_text(messages_of(model, samples, Start(latency_ms=160)))
         made.append(Utterance(path, seconds, text.upper(), f"speaker {index % 2}"))
     return made
 

@@ -13,7 +13,7 @@ from streamasr.acoustic.whisper import WhisperEncoder
 from streamasr.config import FrontendConfig, WhisperEncoderConfig
 from streamasr.frontend.mel import LogMel
 from streamasr.nemo.translate import Generation
-from streamasr.recognition.local import run_streamed, run_whole
+from streamasr.recognition.encoder_output import run_streamed, run_whole
 from tests.recognition.tiny import noise, tiny_fastconformer
 
 pytestmark = [

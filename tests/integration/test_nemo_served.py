@@ -12,11 +12,10 @@ from streamasr.frontend.pcm import Samples
 from streamasr.media.reader import read_audio
 from streamasr.nemo.convert import import_nemo
 from streamasr.protocol.messages import Start
-from streamasr.recognition.local import transcribe_samples
 from streamasr.recognition.model import LoadedModel, load_model
 from tests.integration.conftest import run_daemon
 from tests.integration.streams import open_stream
-from tests.recognition.tiny import Inbox, final_text, s16
+from tests.recognition.tiny import Inbox, final_text, messages_of, s16
 
 pytestmark = pytest.mark.timeout(300)
 LATENCIES = (80, 560, 1_120)
@@ -40,7 +39,7 @@ def sounds(nemo_dir: Path) -> list[Samples]:
 @pytest.fixture(scope="module")
 def expected(model: LoadedModel, sounds: list[Samples]) -> list[str]:
     texts = [
-        final_text(transcribe_samples(model, samples_S, Start(latency_ms=latency_ms)))
+        final_text(messages_of(model, samples_S, Start(latency_ms=latency_ms)))
         for samples_S, latency_ms in zip(sounds, LATENCIES, strict=True)
     ]
     assert all(texts)

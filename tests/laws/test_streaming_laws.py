@@ -11,9 +11,10 @@ from streamasr.frontend.pcm import Samples
 from streamasr.protocol.messages import Final, Partial, Start
 from streamasr.recognition.batch import BatchStep, LogProbs
 from streamasr.recognition.chunking import Chunk, StopMark
-from streamasr.recognition.local import run_whole, transcribe_blocks, transcribe_samples
+from streamasr.recognition.encoder_output import run_whole
+from streamasr.recognition.local import transcribe_blocks
 from streamasr.recognition.model import LoadedModel
-from tests.recognition.tiny import noise, tiny_fastconformer, tiny_model
+from tests.recognition.tiny import messages_of, noise, tiny_fastconformer, tiny_model
 
 TOLERANCE = 1e-4
 SLOTS = 3
@@ -110,7 +111,7 @@ def test_any_split_gives_the_same_messages(
     model: LoadedModel, samples: Samples, cuts: list[float], latency_ms: int
 ) -> None:
     start = Start(latency_ms=latency_ms)
-    whole = transcribe_samples(model, samples, start)
+    whole = messages_of(model, samples, start)
     assert list(transcribe_blocks(model, _split(samples, cuts), start)) == whole
 
 
@@ -120,7 +121,7 @@ def test_committed_text_only_grows_and_stays_in_the_final(
     model: LoadedModel, samples: Samples, latency_ms: int
 ) -> None:
     committed: dict[int, str] = {}
-    for message in transcribe_samples(model, samples, Start(latency_ms=latency_ms)):
+    for message in messages_of(model, samples, Start(latency_ms=latency_ms)):
         if isinstance(message, Partial):
             assert message.committed.startswith(committed.get(message.utterance, ""))
             committed[message.utterance] = message.committed

@@ -15,7 +15,7 @@ from streamasr.decoding.tokens import TokenList
 from streamasr.errors import ConfigError, ModelError
 from streamasr.nemo.convert import import_nemo
 from streamasr.nemo.translate import generation_of, translate_config
-from streamasr.recognition.local import run_streamed, run_whole
+from streamasr.recognition.encoder_output import run_streamed, run_whole
 from streamasr.recognition.model import load_model
 from tests.nemo.checkpoint import MODULES, nemo_config
 from tests.recognition.tiny import noise

@@ -22,7 +22,7 @@ from streamasr.media.reader import read_audio
 from streamasr.nemo.translate import Generation
 from streamasr.recognition.batch import BatchStep, LogProbs
 from streamasr.recognition.chunking import Chunk, StopMark
-from streamasr.recognition.local import run_streamed, run_whole
+from streamasr.recognition.encoder_output import run_streamed, run_whole
 from streamasr.recognition.model import LoadedModel
 from tests.nemo.conftest import Folders
 

@@ -13,9 +13,8 @@ from streamasr.acoustic.onnx.runtime import OnnxEncoder
 from streamasr.cli import main
 from streamasr.errors import ConfigError, ModelError
 from streamasr.recognition.export import export_model
-from streamasr.recognition.local import transcribe_samples
 from streamasr.recognition.model import load_model
-from tests.recognition.tiny import final_text, noise, save_model
+from tests.recognition.tiny import final_text, messages_of, noise, save_model
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -50,7 +49,7 @@ def test_auto_takes_the_graph_where_there_is_one(
 def test_sessions_hear_the_same_from_both(folder: Path) -> None:
     models = [load_model(folder, "cpu", backend) for backend in ("torch", "onnxruntime")]
     for seed in range(3):
-        texts = [final_text(transcribe_samples(model, noise(4.0, seed=seed))) for model in models]
+        texts = [final_text(messages_of(model, noise(4.0, seed=seed))) for model in models]
         assert texts[0]
         assert texts[0] == texts[1]
     assert models[0].parameters == models[1].parameters
@@ -88,11 +87,11 @@ def test_the_command_makes_a_folder_of_its_own(
     small = load_model(out, "cpu")
     assert isinstance(small.encoder, OnnxEncoder)
     assert small.encoder.info.precision == "int8"
-    assert final_text(transcribe_samples(small, noise(4.0)))
+    assert final_text(messages_of(small, noise(4.0)))
     with pytest.raises(ModelError, match=r"model\.safetensors: no such file"):
         load_model(out, "cpu", "torch")
     assert main(["model", "export", str(folder), str(out), "--onnx"]) == 1
-    assert "already there" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 def test_the_default_models_graph_fits_it(en_small: Path) -> None:

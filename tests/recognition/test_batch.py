@@ -1,14 +1,16 @@
 """The batched step: a stream's log-probs are its own, whatever runs beside it or ran in its slot before."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
 
 from streamasr.frontend.pcm import Samples
-from streamasr.recognition.batch import BatchStep, LogProbs
+from streamasr.recognition.batch import BatchStep, LogProbs, StepTimes
 from streamasr.recognition.chunking import Chunk, StopMark
-from streamasr.recognition.local import stream_many
 from streamasr.recognition.model import LoadedModel
+from streamasr.recognition.streaming import stream_many
 from tests.recognition.tiny import noise, tiny_model
 
 FRAME = 320
@@ -107,7 +109,7 @@ def test_a_reused_slot_equals_a_fresh_one(model: LoadedModel) -> None:
 
 
 def test_chunks_without_samples_give_no_frames_and_disturb_none(model: LoadedModel) -> None:
-    step = BatchStep(model, 2)
+    step = BatchStep(model, 2, time.perf_counter)
     empty = _chunk(np.zeros(0, dtype=np.float32), starts_stream=True, end=True)
     (nothing, something), times = step.run([(0, empty), (1, _chunk(noise(0.16), starts_stream=True))])
     assert len(nothing) == 0
@@ -116,6 +118,17 @@ def test_chunks_without_samples_give_no_frames_and_disturb_none(model: LoadedMod
     (nothing,), times = step.run([(0, empty)])
     assert len(nothing) == 0
     assert times.encoder_s == 0
+
+
+def test_an_empty_first_step_has_as_many_tokens_as_the_model(model: LoadedModel) -> None:
+    empty = _chunk(np.zeros(0, dtype=np.float32), starts_stream=True, end=True)
+    (nothing,), _ = BatchStep(model, 1).run([(0, empty)])
+    assert nothing.shape == (0, model.vocab_size)
+
+
+def test_without_a_clock_every_duration_is_zero(model: LoadedModel) -> None:
+    _, times = BatchStep(model, 1).run([(0, _chunk(noise(0.16), starts_stream=True))])
+    assert times == StepTimes(0.0, 0.0)
 
 
 @pytest.mark.parametrize(("samples", "frames"), [(1, 1), (319, 1), (320, 1), (321, 2)])

@@ -1,5 +1,6 @@
 """Recognition without a thread: blocks, files, many at a time, all the same."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,11 @@ from streamasr.protocol.messages import Done, Finalized, ServerMessage, Start
 from streamasr.recognition.batch import LogProbs
 from streamasr.recognition.captions import Captioner
 from streamasr.recognition.chunking import Chunk
-from streamasr.recognition.local import (
-    LocalSession,
-    stream_many,
-    transcribe_blocks,
-    transcribe_file,
-    transcribe_samples,
-)
+from streamasr.recognition.local import LocalSession, transcribe_blocks, transcribe_file
 from streamasr.recognition.model import LoadedModel
 from streamasr.recognition.options import resolve_options
-from tests.recognition.tiny import final_text, noise
+from streamasr.recognition.streaming import stream_many
+from tests.recognition.tiny import final_text, messages_of, noise
 
 
 class _Messages:
@@ -32,7 +28,7 @@ class _Messages:
 
 def test_blocks_of_any_size_say_the_same(model: LoadedModel) -> None:
     samples = noise(4.0, seed=1)
-    whole = transcribe_samples(model, samples)
+    whole = messages_of(model, samples)
     assert final_text(whole)
     assert whole[-1] == Done(audio_ms=4_000)
     assert list(transcribe_blocks(model, np.array_split(samples, 37))) == whole
@@ -41,19 +37,24 @@ def test_blocks_of_any_size_say_the_same(model: LoadedModel) -> None:
 def test_a_file_says_what_its_samples_say(model: LoadedModel, tmp_path: Path) -> None:
     samples = noise(2.0, seed=2)
     soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="PCM_16")
-    assert list(transcribe_file(model, tmp_path / "a.wav")) == transcribe_samples(model, samples)
+    assert list(transcribe_file(model, tmp_path / "a.wav")) == messages_of(model, samples)
 
 
 def test_many_at_a_time_say_what_each_says_alone(model: LoadedModel) -> None:
     utterances = [noise(0.3 + 0.7 * seed, seed) for seed in range(5)]
     options = resolve_options(Start(latency_ms=160), model)
     together = stream_many(
-        model, utterances, options.chunk_frames, lambda: _Messages(Captioner(model, options)), slots=2
+        model,
+        utterances,
+        options.chunk_frames,
+        lambda: _Messages(Captioner(model, options)),
+        slots=2,
+        clock=time.perf_counter,
     )
     heard = {h.index: (final_text(h.sink.messages), h.seconds) for h in together}
     assert sorted(heard) == list(range(5))
     for index, samples in enumerate(utterances):
-        assert heard[index][0] == final_text(transcribe_samples(model, samples, Start(latency_ms=160)))
+        assert heard[index][0] == final_text(messages_of(model, samples, Start(latency_ms=160)))
         assert heard[index][1] > 0
 
 
@@ -62,11 +63,11 @@ def test_after_finalize_the_stream_is_as_new(model: LoadedModel) -> None:
     session = LocalSession(model)
     told = [*session.feed(first), *session.finalize("x")]
     assert told[-1] == Finalized(id="x")
-    assert final_text(told) == final_text(transcribe_samples(model, first))
+    assert final_text(told) == final_text(messages_of(model, first))
     rest = [*session.feed(second), *session.stop()]
-    assert final_text(rest) == final_text(transcribe_samples(model, second))
+    assert final_text(rest) == final_text(messages_of(model, second))
     assert rest[-1] == Done(audio_ms=2_800)
 
 
 def test_no_audio_is_done_at_once(model: LoadedModel) -> None:
-    assert transcribe_samples(model, np.zeros(0, dtype=np.float32)) == [Done(audio_ms=0)]
+    assert messages_of(model, np.zeros(0, dtype=np.float32)) == [Done(audio_ms=0)]

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from streamasr.errors import ConfigError, ModelError
-from streamasr.recognition.local import transcribe_samples
 from streamasr.recognition.model import load_model, packaged_models, resolve_model
-from tests.recognition.tiny import final_text, noise, save_model, tiny_model
+from tests.recognition.tiny import final_text, messages_of, noise, save_model, tiny_model
 
 
 @pytest.fixture
@@ -25,9 +24,9 @@ def test_a_saved_model_recognises_again(folder: Path) -> None:
     rounded = tiny_model()
     rounded.encoder.load_state_dict(loaded.encoder.state_dict())  # type: ignore[attr-defined]
     samples = noise(3.0, seed=1)
-    text = final_text(transcribe_samples(loaded, samples))
+    text = final_text(messages_of(loaded, samples))
     assert text
-    assert text == final_text(transcribe_samples(rounded, samples))
+    assert text == final_text(messages_of(rounded, samples))
 
 
 @pytest.mark.parametrize("name", ["config.toml", "model.safetensors", "tokens.txt"])

@@ -23,7 +23,8 @@ from streamasr.framing import framing_of
 from streamasr.frontend.build import build_frontend
 from streamasr.frontend.pcm import Samples
 from streamasr.nemo.translate import Generation
-from streamasr.protocol.messages import Final, ServerMessage
+from streamasr.protocol.messages import Final, ServerMessage, Start
+from streamasr.recognition.local import transcribe_blocks
 from streamasr.recognition.model import LoadedModel
 from streamasr.toml import to_toml
 
@@ -136,6 +137,11 @@ class Inbox:
     def text(self) -> str:
         """All finals so far."""
         return final_text(self.messages)
+
+
+def messages_of(model: LoadedModel, samples: Samples, start: Start | None = None) -> list[ServerMessage]:
+    """All messages about samples at the model's rate."""
+    return list(transcribe_blocks(model, [samples], start))
 
 
 def final_text(messages: list[ServerMessage]) -> str:
