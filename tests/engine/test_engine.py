@@ -444,7 +444,7 @@ def test_hotwords_can_change_while_it_runs(engine: Engine, model: LoadedModel) -
 
 def test_unusable_hotwords_are_named_and_the_old_ones_stay(engine: Engine, model: LoadedModel) -> None:
     samples = noise(3.0, seed=1)
-    plain = final_text(transcribe_samples(model, samples, Start(latency_ms=80)))
+    plain = final_text(messages_of(model, samples, Start(latency_ms=80)))
     hotword = HotwordSpec(text=max(plain.replace(" ", ""), key=plain.count), boost=20.0)
     started_with = Start(latency_ms=80, hotwords=(hotword,))
     inbox = Inbox()
@@ -458,7 +458,7 @@ def test_unusable_hotwords_are_named_and_the_old_ones_stay(engine: Engine, model
     assert "'xyz'" in warning.message
     assert "'q'" in warning.message
     assert "'abc'" not in warning.message
-    assert inbox.text() == final_text(transcribe_samples(model, samples, started_with)) != plain
+    assert inbox.text() == final_text(messages_of(model, samples, started_with)) != plain
 
 
 def test_stereo_mulaw_at_44100_goes_all_the_way(engine: Engine, model: LoadedModel) -> None:
