@@ -1,15 +1,15 @@
-"""The decoder's speed beside its peers': CPU time a frame of one stream, many streams, an hour, noise, hotwords.
+"""Measure the CPU time per frame of the decoder and of its peers: one or many streams, an hour, noise, hotwords.
 
     pip install -e ".[bench]"
     OMP_NUM_THREADS=1 python benchmarks/decoder_speed.py --manifest dev/manifest.jsonl
     OMP_NUM_THREADS=1 python benchmarks/decoder_speed.py --manifest dev/manifest.jsonl --only sessions
 
-Every decoder hears the same log-probs in the same process, in turns; each figure is the median of the rounds. The
-log-probs are the model's of real speech (peaky), the same softened (flat), and noise. Peers: pyctcdecode 0.5.0 and
-ctc-beam-decoder (whole utterances, KenLM), flashlight-text's lexicon decoder (in steps; its wheel brings no KenLM, so
-that it has no language model at all), and the Python version of this project's search that its tests keep as
-an oracle. Those that are not installed are left out. What two threads save of the wall clock says something only
-where two cores are free. Prints tables, then one JSON line last.
+Every decoder gets the same log-probs in the same process, in turns; each figure is the median of the rounds. The
+log-probs are the model's for real speech (peaky), the same softened (flat), and noise. Peers: pyctcdecode 0.5.0
+and ctc-beam-decoder (whole utterances, KenLM), flashlight-text's lexicon decoder (in steps; without a language
+model, as its wheel is built without KenLM), and the Python version of this project's search that its tests keep as
+an oracle. Peers that are not installed are left out. The speed-up of two threads is meaningful only if two cores
+are free. Prints tables, then one JSON line last.
 """
 
 from __future__ import annotations
@@ -49,21 +49,21 @@ from streamasr.recognition.model import LoadedModel, load_model, resolve_model
 LogProbs = NDArray[np.float32]
 CHUNK_FRAMES = 32
 SOFTENING = 0.6
-"""Flat log-probs are the peaky ones times this, made to sum to one again."""
+"""Flat log-probs are the peaky ones times this factor, normalised again."""
 NOISE_CONCENTRATION = 0.3
 SESSIONS = (1, 2, 4, 8, 16, 32, 64)
 THREADS = (1, 2)
 HOTWORDS = 1_000
 FRAMES_PER_MINUTE = 60 * 50
 NOISE_BEAMS = (64, 512)
-NEVER_MS = 10**8
+DISABLED_MS = 10**8
 
 PARTS = ("peers", "sessions", "hour", "noise", "hotwords")
 
 
 @dataclass(frozen=True)
-class Kit:
-    """What every decoder is made from."""
+class DecoderInputs:
+    """Tokens, words, settings and model folder, from which every decoder is built."""
 
     folder: Path
     tokens: TokenList
@@ -72,16 +72,16 @@ class Kit:
 
     @property
     def lm(self) -> LanguageModel:
-        """The language model with empty caches."""
+        """Return the language model with empty caches."""
         return LanguageModel.load(self.folder / "lm.bin", self.folder / "unigrams.txt", self.config)
 
 
 Decode = Callable[[LogProbs, int], str]
-"""Log-probs of an utterance and a beam width to its text."""
+"""Takes the log-probs of an utterance and a beam width, and returns its text."""
 
 
 def stream(decoder: Any, log_probs_TV: LogProbs) -> str:
-    """The text of an utterance heard in chunks, its best reading asked for after each."""
+    """Decode an utterance in chunks, with the best hypothesis after each, and return its text."""
     state = decoder.initial_state()
     for start in range(0, len(log_probs_TV), CHUNK_FRAMES):
         state = decoder.step(state, log_probs_TV[start : start + CHUNK_FRAMES])
@@ -89,34 +89,34 @@ def stream(decoder: Any, log_probs_TV: LogProbs) -> str:
     return str(decoder.hypotheses(state, final=True, count=1)[0].text)
 
 
-def native(kit: Kit, *, lm: bool) -> Decode:
-    model = kit.lm if lm else None
+def native(inputs: DecoderInputs, *, lm: bool) -> Decode:
+    model = inputs.lm if lm else None
 
     return lambda log_probs_TV, beam: stream(
-        BeamDecoder(kit.tokens, model, replace(kit.config, beam_width=beam)), log_probs_TV
+        BeamDecoder(inputs.tokens, model, replace(inputs.config, beam_width=beam)), log_probs_TV
     )
 
 
-def oracle(kit: Kit, *, lm: bool) -> Decode:
+def oracle(inputs: DecoderInputs, *, lm: bool) -> Decode:
     from tests.decoding.oracle.beam import BeamDecoder as Oracle
     from tests.decoding.oracle.language_model import LanguageModel as OracleLm
 
-    model = OracleLm(kenlm.Model(str(kit.folder / "lm.bin")), kit.words, kit.config) if lm else None
+    model = OracleLm(kenlm.Model(str(inputs.folder / "lm.bin")), inputs.words, inputs.config) if lm else None
 
     return lambda log_probs_TV, beam: stream(
-        Oracle(kit.tokens, model, replace(kit.config, beam_width=beam)), log_probs_TV
+        Oracle(inputs.tokens, model, replace(inputs.config, beam_width=beam)), log_probs_TV
     )
 
 
-def pyctcdecode(kit: Kit, *, lm: bool) -> Decode:
+def pyctcdecode(inputs: DecoderInputs, *, lm: bool) -> Decode:
     from pyctcdecode.alphabet import Alphabet
     from pyctcdecode.decoder import BeamSearchDecoderCTC
     from pyctcdecode.language_model import LanguageModel as PeerLm
 
-    config = kit.config
+    config = inputs.config
     weights = config.alpha, config.beta, config.unk_score_offset
-    model = PeerLm(kenlm.Model(str(kit.folder / "lm.bin")), kit.words, *weights) if lm else None
-    decoder = BeamSearchDecoderCTC(Alphabet.build_alphabet(kit.tokens.labels), model)
+    model = PeerLm(kenlm.Model(str(inputs.folder / "lm.bin")), inputs.words, *weights) if lm else None
+    decoder = BeamSearchDecoderCTC(Alphabet.build_alphabet(inputs.tokens.labels), model)
 
     def decode(log_probs_TV: LogProbs, beam: int) -> str:
         beams = decoder.decode_beams(
@@ -130,14 +130,14 @@ def pyctcdecode(kit: Kit, *, lm: bool) -> Decode:
     return decode
 
 
-def ctc_beam_decoder(kit: Kit, *, lm: bool) -> Decode:
+def ctc_beam_decoder(inputs: DecoderInputs, *, lm: bool) -> Decode:
     from ctc_beam_decoder import build_ctcdecoder
 
-    config = kit.config
+    config = inputs.config
     decoder = build_ctcdecoder(
-        kit.tokens.labels,
-        kenlm_model_path=str(kit.folder / "lm.bin") if lm else None,
-        unigrams=kit.words if lm else None,
+        inputs.tokens.labels,
+        kenlm_model_path=str(inputs.folder / "lm.bin") if lm else None,
+        unigrams=inputs.words if lm else None,
         alpha=config.alpha,
         beta=config.beta,
         unk_score_offset=config.unk_score_offset,
@@ -155,7 +155,7 @@ def ctc_beam_decoder(kit: Kit, *, lm: bool) -> Decode:
     return decode
 
 
-def flashlight(kit: Kit, *, lm: bool, tokens_tried: int | None = None) -> Decode:  # noqa: ARG001
+def flashlight(inputs: DecoderInputs, *, lm: bool, tokens_tried: int | None = None) -> Decode:  # noqa: ARG001
     from flashlight.lib.text.decoder import (
         CriterionType,
         LexiconDecoder,
@@ -165,9 +165,9 @@ def flashlight(kit: Kit, *, lm: bool, tokens_tried: int | None = None) -> Decode
         ZeroLM,
     )
 
-    ids = {token: number for number, token in enumerate(kit.tokens.tokens)}
-    separator = kit.tokens.separator
-    words = [word for word in kit.words if all(letter in ids for letter in word)]
+    ids = {token: number for number, token in enumerate(inputs.tokens.tokens)}
+    separator = inputs.tokens.separator
+    words = [word for word in inputs.words if all(letter in ids for letter in word)]
     trie, model = Trie(len(ids), separator), ZeroLM()
     model.start(False)
     for number, word in enumerate(words):
@@ -178,15 +178,15 @@ def flashlight(kit: Kit, *, lm: bool, tokens_tried: int | None = None) -> Decode
         options = LexiconDecoderOptions(
             beam_size=beam,
             beam_size_token=tokens_tried or len(ids),
-            beam_threshold=-kit.config.beam_prune_log_prob,
-            lm_weight=kit.config.alpha,
-            word_score=kit.config.beta,
+            beam_threshold=-inputs.config.beam_prune_log_prob,
+            lm_weight=inputs.config.alpha,
+            word_score=inputs.config.beta,
             unk_score=-float("inf"),
             sil_score=0.0,
             log_add=True,
             criterion_type=CriterionType.CTC,
         )
-        decoder = LexiconDecoder(options, trie, model, separator, kit.tokens.blank, len(words), [], False)
+        decoder = LexiconDecoder(options, trie, model, separator, inputs.tokens.blank, len(words), [], False)
         decoder.decode_begin()
         for start in range(0, len(log_probs_TV), CHUNK_FRAMES):
             piece_TV = np.ascontiguousarray(log_probs_TV[start : start + CHUNK_FRAMES])
@@ -206,15 +206,15 @@ DECODERS: dict[str, tuple[str, tuple[bool, ...], Callable[..., Decode]]] = {
     "flashlight, best 8 tokens": (
         "flashlight",
         (False,),
-        lambda kit, **options: flashlight(kit, tokens_tried=8, **options),
+        lambda inputs, **options: flashlight(inputs, tokens_tried=8, **options),
     ),
     "the oracle in Python": ("streamasr", (True, False), oracle),
 }
-"""Name to the package it needs, whether it can have a language model and do without, and what makes it."""
+"""Name to required package, whether it works with and without a language model, and its constructor."""
 
 
 def softened(log_probs_TV: LogProbs) -> LogProbs:
-    """The same, less sure."""
+    """Return flatter log-probs."""
     soft_TV = log_probs_TV.astype(np.float64) * SOFTENING
     normalised_TV: LogProbs = (soft_TV - np.log(np.exp(soft_TV).sum(axis=1, keepdims=True))).astype(
         np.float32
@@ -223,23 +223,27 @@ def softened(log_probs_TV: LogProbs) -> LogProbs:
 
 
 def noise(frames: int, tokens: int) -> LogProbs:
-    """Log-probs that say nothing."""
+    """Return log-probs without information."""
     rng = np.random.default_rng(0)
     weights_TV = np.maximum(rng.dirichlet(np.full(tokens, NOISE_CONCENTRATION), size=frames), 1e-12)
     log_probs_TV: LogProbs = np.log(weights_TV).astype(np.float32)
     return log_probs_TV
 
 
-def cpu_us_per_frame(decode: Decode, heard: Sequence[LogProbs], beam: int) -> tuple[float, list[str]]:
+def cpu_us_per_frame(decode: Decode, log_probs: Sequence[LogProbs], beam: int) -> tuple[float, list[str]]:
     began = time.process_time()
-    texts = [decode(log_probs_TV, beam) for log_probs_TV in heard]
-    return (time.process_time() - began) / sum(map(len, heard)) * 1e6, texts
+    texts = [decode(log_probs_TV, beam) for log_probs_TV in log_probs]
+    return (time.process_time() - began) / sum(map(len, log_probs)) * 1e6, texts
 
 
 def compare(
-    kit: Kit, kinds: dict[str, list[LogProbs]], beams: Sequence[int], rounds: int, console: Console
+    inputs: DecoderInputs,
+    kinds: dict[str, list[LogProbs]],
+    beams: Sequence[int],
+    rounds: int,
+    console: Console,
 ) -> dict[str, Any]:
-    """Each decoder on each kind of log-probs at each beam, in turns."""
+    """Measure each decoder on each kind of log-probs at each beam width, in turns."""
     found = {
         name: (can, make)
         for name, (package, can, make) in DECODERS.items()
@@ -249,19 +253,19 @@ def compare(
     for lm in (True, False):
         title = "µs a frame, " + ("KenLM and the list of words" if lm else "no language model")
         table = Table("log-probs", "tokens a frame", "beam", title=title)
-        decoders = {name: make(kit, lm=lm) for name, (can, make) in found.items() if lm in can}
+        decoders = {name: make(inputs, lm=lm) for name, (can, make) in found.items() if lm in can}
         for name in decoders:
             table.add_column(name, justify="right")
-        for kind, heard in kinds.items():
-            tried = [(x_TV >= kit.config.token_min_log_prob).sum(axis=1).mean() for x_TV in heard]
+        for kind, log_probs in kinds.items():
+            tried = [(x_TV >= inputs.config.token_min_log_prob).sum(axis=1).mean() for x_TV in log_probs]
             for beam in beams:
                 spent: dict[str, list[float]] = {name: [] for name in decoders}
                 texts: dict[str, list[str]] = {}
                 for _ in range(rounds):
                     # pyctcdecode begins every call with empty caches.
-                    decoders["streamasr"] = native(kit, lm=lm)
+                    decoders["streamasr"] = native(inputs, lm=lm)
                     for name, decode in decoders.items():
-                        us, texts[name] = cpu_us_per_frame(decode, heard, beam)
+                        us, texts[name] = cpu_us_per_frame(decode, log_probs, beam)
                         spent[name].append(us)
                 median = {name: statistics.median(us) for name, us in spent.items()}
                 if texts["streamasr"] != texts["the oracle in Python"]:
@@ -273,12 +277,16 @@ def compare(
     return figures
 
 
-def many_sessions(kit: Kit, heard: Sequence[LogProbs], rounds: int, console: Console) -> dict[str, Any]:
-    """CPU and wall time of a frame of a stream, when many are stepped in one call, and what two threads save."""
+def many_sessions(
+    inputs: DecoderInputs, log_probs: Sequence[LogProbs], rounds: int, console: Console
+) -> dict[str, Any]:
+    """Measure CPU and wall time per frame of streams stepped in one call, and the speed-up of two threads."""
     decoder = UtteranceDecoder(
-        BeamDecoder(kit.tokens, kit.lm, kit.config), frame_ms=20.0, endpointing=UtteranceOptions().endpointing
+        BeamDecoder(inputs.tokens, inputs.lm, inputs.config),
+        frame_ms=20.0,
+        endpointing=UtteranceOptions().endpointing,
     )
-    stream_TV = np.concatenate(heard)
+    stream_TV = np.concatenate(log_probs)
     steps = 8
     figures: dict[str, Any] = {}
     table = Table("sessions", title="many sessions in one call, µs a frame")
@@ -317,12 +325,16 @@ def many_sessions(kit: Kit, heard: Sequence[LogProbs], rounds: int, console: Con
     return figures
 
 
-def an_hour(kit: Kit, heard: Sequence[LogProbs], minutes: int, console: Console) -> dict[str, Any]:
-    """One session of an hour: what it holds, and what its first and its last five minutes cost."""
+def long_session(
+    inputs: DecoderInputs, log_probs: Sequence[LogProbs], minutes: int, console: Console
+) -> dict[str, Any]:
+    """Measure the memory of an hour's session, and the CPU time of its first and last five minutes."""
     decoder = UtteranceDecoder(
-        BeamDecoder(kit.tokens, kit.lm, kit.config), frame_ms=20.0, endpointing=UtteranceOptions().endpointing
+        BeamDecoder(inputs.tokens, inputs.lm, inputs.config),
+        frame_ms=20.0,
+        endpointing=UtteranceOptions().endpointing,
     )
-    stream_TV = np.concatenate(heard)
+    stream_TV = np.concatenate(log_probs)
     process = psutil.Process()
     state, at = decoder.initial_state(), 0
     spent, resident, largest = [], [], 0
@@ -349,21 +361,24 @@ def an_hour(kit: Kit, heard: Sequence[LogProbs], minutes: int, console: Console)
     return figures
 
 
-def endless_noise(kit: Kit, minutes: int, console: Console) -> dict[str, Any]:
-    """Sessions that hear noise without a language model and without endpoints: the most that a state may hold."""
-    never = EndpointConfig(
-        silence_ms=NEVER_MS, start_silence_ms=NEVER_MS, max_utterance_ms=NEVER_MS, max_overrun_ms=NEVER_MS
+def endless_noise(inputs: DecoderInputs, minutes: int, console: Console) -> dict[str, Any]:
+    """Measure the largest states: noise, without a language model and without endpoints."""
+    disabled = EndpointConfig(
+        silence_ms=DISABLED_MS,
+        start_silence_ms=DISABLED_MS,
+        max_utterance_ms=DISABLED_MS,
+        max_overrun_ms=DISABLED_MS,
     )
-    options = UtteranceOptions(endpointing=never, partials=False)
-    noise_TV = noise(FRAMES_PER_MINUTE, len(kit.tokens))
+    options = UtteranceOptions(endpointing=disabled, partials=False)
+    noise_TV = noise(FRAMES_PER_MINUTE, len(inputs.tokens))
     figures: dict[str, Any] = {"minutes": minutes}
     table = Table(
         "beam", "largest state, KiB", "µs a frame", title=f"{minutes} minutes of noise, no language model"
     )
     for beam in NOISE_BEAMS:
-        config = replace(kit.config, beam_width=beam)
+        config = replace(inputs.config, beam_width=beam)
         decoder = UtteranceDecoder(
-            BeamDecoder(kit.tokens, None, config), frame_ms=20.0, endpointing=options.endpointing
+            BeamDecoder(inputs.tokens, None, config), frame_ms=20.0, endpointing=options.endpointing
         )
         state, largest = decoder.initial_state(options), 0
         began, frames = time.process_time(), minutes * FRAMES_PER_MINUTE
@@ -378,22 +393,24 @@ def endless_noise(kit: Kit, minutes: int, console: Console) -> dict[str, Any]:
     return figures
 
 
-def hotwords(kit: Kit, heard: Sequence[LogProbs], rounds: int, console: Console) -> dict[str, Any]:
-    """What listening for many words costs."""
-    decoder = BeamDecoder(kit.tokens, kit.lm, kit.config)
+def hotwords(
+    inputs: DecoderInputs, log_probs: Sequence[LogProbs], rounds: int, console: Console
+) -> dict[str, Any]:
+    """Measure the CPU time that many hotwords take."""
+    decoder = BeamDecoder(inputs.tokens, inputs.lm, inputs.config)
     rng = np.random.default_rng(1)
-    chosen = rng.choice([word for word in kit.words if len(word) > 3], size=HOTWORDS, replace=False)
-    listened = {
+    chosen = rng.choice([word for word in inputs.words if len(word) > 3], size=HOTWORDS, replace=False)
+    compiled = {
         0: decoder.compile_hotwords(()),
         HOTWORDS: decoder.compile_hotwords(Hotword(str(word), 4.0) for word in chosen),
     }
-    spent: dict[int, list[float]] = {count: [] for count in listened}
+    spent: dict[int, list[float]] = {count: [] for count in compiled}
     for _ in range(max(rounds, 5)):
-        for count, ready in listened.items():
+        for count, ready in compiled.items():
             began = time.process_time()
-            for log_probs_TV in heard:
+            for log_probs_TV in log_probs:
                 decoder.step(decoder.initial_state(ready), log_probs_TV)
-            spent[count].append((time.process_time() - began) / sum(map(len, heard)) * 1e6)
+            spent[count].append((time.process_time() - began) / sum(map(len, log_probs)) * 1e6)
     figures = {str(count): statistics.median(us) for count, us in spent.items()}
     table = Table("hotwords", "µs a frame", title="hotwords")
     for name, us in figures.items():
@@ -405,8 +422,8 @@ def hotwords(kit: Kit, heard: Sequence[LogProbs], rounds: int, console: Console)
 def log_probs_of(model: LoadedModel, manifest: Path, count: int) -> list[LogProbs]:
     utterances = read_manifest(manifest)
     some = utterances[:: max(1, len(utterances) // count)][:count]
-    heard = record(model, some, chunk_ms=640, batch=1)
-    return [np.ascontiguousarray(recording.log_probs_TV) for recording in heard]
+    log_probs = record(model, some, chunk_ms=640, batch=1)
+    return [np.ascontiguousarray(recording.log_probs_TV) for recording in log_probs]
 
 
 def main() -> int:
@@ -416,39 +433,50 @@ def main() -> int:
     )
     parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="JSON lines")
     parser.add_argument("--model", default="en-small", help="folder or name (%(default)s)")
-    parser.add_argument("--utterances", type=int, default=3, help="heard by every decoder (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of every decoder (%(default)s)")
-    parser.add_argument("--beams", type=int, nargs="+", default=[8, 32, 64, 128], metavar="N")
-    parser.add_argument("--minutes", type=int, default=60, help="of the long sessions (%(default)s)")
     parser.add_argument(
-        "--only", choices=PARTS, nargs="+", default=PARTS, metavar="PART", help="of %(choices)s"
+        "--utterances", type=int, default=3, help="number of utterances (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds of every decoder (default: %(default)s)"
+    )
+    parser.add_argument("--beams", type=int, nargs="+", default=[8, 32, 64, 128], metavar="N")
+    parser.add_argument(
+        "--minutes", type=int, default=60, help="length of the long sessions (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--only",
+        choices=PARTS,
+        nargs="+",
+        default=PARTS,
+        metavar="PART",
+        help="run only these parts: %(choices)s",
     )
     args = parser.parse_args()
     console = Console(width=160)
     try:
         model = load_model(args.model, "cpu")
-        heard = log_probs_of(model, args.manifest, args.utterances)
+        log_probs = log_probs_of(model, args.manifest, args.utterances)
         folder, config = resolve_model(args.model), model.config.decoder
         tokens = TokenList.load(folder / "tokens.txt")
-        # Everybody hears what the model's own decoder hears after its blank penalty.
-        heard = [BeamDecoder(tokens, None, config).prepare(log_probs_TV) for log_probs_TV in heard]
+        # All decoders get the log-probs with the model's blank penalty applied.
+        log_probs = [BeamDecoder(tokens, None, config).prepare(log_probs_TV) for log_probs_TV in log_probs]
         config = replace(config, blank_penalty=0.0)
         words = (folder / "unigrams.txt").read_text(encoding="utf-8").split()
         began = time.process_time()
         lm = LanguageModel.load(folder / "lm.bin", folder / "unigrams.txt", config)
         loading_s = time.process_time() - began
-        kit = Kit(folder, tokens, words, config)
+        inputs = DecoderInputs(folder, tokens, words, config)
         kinds = {
-            "peaky": heard,
-            "flat": [softened(heard[0])],
+            "peaky": log_probs,
+            "flat": [softened(log_probs[0])],
             "noise": [noise(150, len(tokens))],
         }
         measures: dict[str, Callable[[], dict[str, Any]]] = {
-            "peers": lambda: compare(kit, kinds, args.beams, args.rounds, console),
-            "sessions": lambda: many_sessions(kit, heard, args.rounds, console),
-            "hour": lambda: an_hour(kit, heard, args.minutes, console),
-            "noise": lambda: endless_noise(kit, args.minutes, console),
-            "hotwords": lambda: hotwords(kit, heard, args.rounds, console),
+            "peers": lambda: compare(inputs, kinds, args.beams, args.rounds, console),
+            "sessions": lambda: many_sessions(inputs, log_probs, args.rounds, console),
+            "hour": lambda: long_session(inputs, log_probs, args.minutes, console),
+            "noise": lambda: endless_noise(inputs, args.minutes, console),
+            "hotwords": lambda: hotwords(inputs, log_probs, args.rounds, console),
         }
         figures = {
             "benchmark": "decoder_speed",

@@ -1,14 +1,14 @@
-"""The recipe ``digits`` beside the model that tutorials build for the same task, both for the same wall time.
+"""Compare the recipe ``digits`` with the model that tutorials build for the same task, in equal wall time.
 
     streamasr data import fsdd free-spoken-digit-dataset speech/digits/train.jsonl --split train
     streamasr data import fsdd free-spoken-digit-dataset speech/digits/test.jsonl --split test
     python benchmarks/digits_baseline.py --data speech
 
-The tutorial's: 13 MFCC, two bidirectional LSTM layers of 128, a linear layer, CTC over letters, Adam at 1e-3, batches
-of 32 utterances in random order, padded as they come, no augmentation, float32, greedy decoding of whole utterances.
-The recipe's weights are measured through the model folder, streamed by the code that the daemon runs, greedily, in
-chunks of at most 640 ms. The two take turns in one process with the same threads, so that a busy machine hurts both
-alike; measuring is not counted. A digit is right if its whole word is.
+The tutorial's model: 13 MFCC, two bidirectional LSTM layers of 128, a linear layer, CTC over letters, Adam at
+1e-3, batches of 32 utterances in random order, padded as they come, no augmentation, float32, greedy decoding of
+whole utterances. The recipe's weights are measured through the model folder, streamed by the code that the daemon
+runs, greedily, in chunks of at most 640 ms. The two take turns in one process with the same threads, so that other
+load on the machine affects both; time for measurements is not counted. A digit is correct if its whole word is.
 
 Prints accuracy against time, then one JSON line last.
 """
@@ -50,25 +50,25 @@ LATENCY_MS = 640
 
 
 class Stopwatch:
-    """Wall and CPU seconds of what runs between :meth:`start` and :meth:`stop`."""
+    """Sums wall and CPU seconds between calls of :meth:`start` and :meth:`stop`."""
 
     def __init__(self) -> None:
         self.wall = self.cpu = 0.0
         self._since: tuple[float, float] | None = None
 
     def start(self) -> None:
-        """Count from now on."""
+        """Start counting."""
         self._since = time.perf_counter(), time.process_time()
 
     def stop(self) -> None:
-        """Count no longer; stopping a stopped one does nothing."""
+        """Stop counting; does nothing if already stopped."""
         if self._since is not None:
             self.wall += time.perf_counter() - self._since[0]
             self.cpu += time.process_time() - self._since[1]
             self._since = None
 
     def read(self) -> float:
-        """Wall seconds so far, running or not."""
+        """Return the wall seconds so far."""
         running = time.perf_counter() - self._since[0] if self._since is not None else 0.0
         return self.wall + running
 
@@ -85,7 +85,7 @@ class TutorialModel(nn.Module):
         self.linear = nn.Linear(256, len(LETTERS) + 1)
 
     def forward(self, sounds: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Log-probs [B, T, V] of a batch of samples, and their lengths."""
+        """Return log-probs [B, T, V] of a batch of samples, and their lengths."""
         features = [self.mfcc(sound).T for sound in sounds]
         padded = nn.utils.rnn.pad_sequence(features, batch_first=True)
         hidden, _ = self.lstm(padded)
@@ -93,7 +93,7 @@ class TutorialModel(nn.Module):
 
 
 class Tutorial:
-    """The tutorial's training loop, in slices."""
+    """Runs the tutorial's training loop in slices."""
 
     def __init__(self, train: list[Utterance], test: list[Utterance], seed: int) -> None:
         torch.manual_seed(seed)
@@ -109,7 +109,7 @@ class Tutorial:
         self.epochs = 0.0
 
     def train_until(self, wall: float) -> None:
-        """Go on till so many seconds of training are reached."""
+        """Continue until ``wall`` seconds of training are reached."""
         self.watch.start()
         while self.watch.read() < wall:
             if not self.queue:
@@ -132,7 +132,7 @@ class Tutorial:
 
     @torch.no_grad()
     def accuracy(self) -> float:
-        """Share of the test's words that are spelt right."""
+        """Return the share of test words that are recognised correctly."""
         right = 0
         for sound, text in self.test:
             log_probs, _ = self.model([sound])
@@ -143,7 +143,7 @@ class Tutorial:
 
 @dataclass(frozen=True)
 class Point:
-    """Both after the same wall time."""
+    """Accuracy of both models after the same wall time."""
 
     seconds: float
     recipe: float
@@ -154,7 +154,7 @@ class Point:
 
 
 def recipe_accuracy(folder: Path, test: list[Utterance]) -> float:
-    """Share of the test's words that the model folder, streamed, writes right."""
+    """Return the share of test words that the streamed model recognises correctly."""
     model = load_model(folder, device="cpu")
     answers = decode_files(
         model,
@@ -164,11 +164,11 @@ def recipe_accuracy(folder: Path, test: list[Utterance]) -> float:
         batch=16,
         cost=PassCost(),
     )
-    return sum(heard.text == test[heard.index].text for (heard,) in answers) / len(test)
+    return sum(result.text == test[result.index].text for (result,) in answers) / len(test)
 
 
 def compare(data: Path, recipe: str, seed: int, every_seconds: float, console: Console) -> dict[str, Any]:
-    """Train both to the end of the recipe's schedule."""
+    """Train both models to the end of the recipe's schedule, and measure both every ``every_seconds``."""
     config = load_recipe(recipe).rooted(data)
     train, test = read_manifest(config.data.manifests[0]), read_manifest(config.data.dev_manifests[0])
     config = replace(config, seed=seed, data=replace(config.data, dev_manifests=()))
@@ -184,7 +184,7 @@ def compare(data: Path, recipe: str, seed: int, every_seconds: float, console: C
         console.print(f"{point.seconds:5.0f} s  recipe {point.recipe:.2%}  tutorial {point.tutorial:.2%}")
 
     def pause() -> bool:
-        """Called before every step: now and then the clock stops, and the tutorial's model catches up."""
+        """Measure now and then, with the clock stopped; called before every step."""
         watch.stop()
         if watch.wall >= points[-1].seconds + every_seconds:
             measure()
@@ -215,12 +215,12 @@ def compare(data: Path, recipe: str, seed: int, every_seconds: float, console: C
 
 
 def main() -> int:
-    """Measure and print; 1 where the data or the recipe cannot be used."""
+    """Run the comparison and print the results; return 1 if the data or the recipe cannot be used."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="where the recipe's paths start"
+        "--data", type=Path, required=True, metavar="DIR", help="folder of the recipe's relative paths"
     )
     parser.add_argument("--recipe", default="digits", help="name or file (%(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="one run each (%(default)s)")
@@ -236,7 +236,7 @@ def main() -> int:
     except StreamasrError as error:
         print(f"digits_baseline: {error.message}", file=sys.stderr)
         return 1
-    table = Table("seed", "wall s", "", f"s to {GOOD:.0%} (CPU s)", "right at the end", "best", "CPU s")
+    table = Table("seed", "wall s", "", f"s to {GOOD:.0%} (CPU s)", "accuracy at the end", "best", "CPU s")
     for run in runs:
         for who in ("recipe", "tutorial"):
             good = run["seconds_to_good"][who]

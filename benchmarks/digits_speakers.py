@@ -1,14 +1,14 @@
-"""Spoken digits from a voice never heard: the recipe ``digits``, once for every speaker, who is left out.
+"""Measure the recipe ``digits`` on unseen speakers: train once for each speaker, who is left out.
 
     python benchmarks/digits_speakers.py free-spoken-digit-dataset --out runs/digits-speakers
 
-For each speaker it does what these commands do, and asks how many of the speaker's recordings come out right:
+For each speaker it does the same as these commands, and counts correctly recognised recordings of the speaker:
 
     streamasr data import fsdd DATASET train.jsonl --exclude-speaker NAME
     streamasr data import fsdd DATASET test.jsonl --only-speaker NAME
     streamasr train digits
 
-A digit is right if its whole word is spelt right, greedily, streamed from the model folder as the daemon streams it.
+A digit is correct if its whole word is. Recognition is greedy, and streamed as in the daemon.
 Runs are kept under ``--out`` and resumed; a finished one is only measured. Prints a table, then one JSON line last.
 """
 
@@ -38,26 +38,26 @@ from streamasr.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """What a model knows of a speaker whom it never heard."""
+class SpeakerResult:
+    """Accuracy on an unseen speaker."""
 
     speaker: str
     recordings: int
     accuracy: float
     cpu_seconds: float
-    """Of the training, as far as this process did it."""
+    """CPU seconds of training in this process."""
 
 
 def import_speakers(dataset: Path, selection: Selection, out: Path) -> Path:
-    """Write the manifest of the selected speakers, unless it is there."""
+    """Write the manifest of the selected speakers, unless it exists."""
     if not out.exists():
         found = fsdd.find(dataset, selection)
         write_manifest(found, out, language=fsdd.LANGUAGE, selection=selection, workers=1)
     return out
 
 
-def leave_out(dataset: Path, speaker: str, recipe: TrainConfig, out: Path) -> LeftOut:
-    """Train on everyone else, and measure on all that ``speaker`` says."""
+def measure_speaker(dataset: Path, speaker: str, recipe: TrainConfig, out: Path) -> SpeakerResult:
+    """Train on all other speakers, and measure on the recordings of ``speaker``."""
     out.mkdir(parents=True, exist_ok=True)
     train = import_speakers(dataset, Selection(exclude_speakers=(speaker,)), out / "train.jsonl")
     test = read_manifest(import_speakers(dataset, Selection(only_speakers=(speaker,)), out / "test.jsonl"))
@@ -68,11 +68,11 @@ def leave_out(dataset: Path, speaker: str, recipe: TrainConfig, out: Path) -> Le
     )
     trainer.train()
     cpu_seconds = time.process_time() - began
-    return LeftOut(speaker, len(test), recipe_accuracy(out / "model", test), cpu_seconds)
+    return SpeakerResult(speaker, len(test), recipe_accuracy(out / "model", test), cpu_seconds)
 
 
 def main() -> int:
-    """Train, measure and print; 1 where the data or the recipe cannot be used."""
+    """Train, measure and print the results; return 1 if the data or the recipe cannot be used."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -85,18 +85,18 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     console = Console(stderr=True)
-    found: list[LeftOut] = []
+    found: list[SpeakerResult] = []
     try:
         recipe = load_recipe(args.recipe)
         recipe = replace(recipe, optim=replace(recipe.optim, steps=args.steps or recipe.optim.steps))
         everyone = read_manifest(import_speakers(args.dataset, Selection(), args.out / "all.jsonl"))
         for speaker in args.only or sorted({utterance.speaker for utterance in everyone}):
-            found.append(leave_out(args.dataset, speaker, recipe, args.out / speaker))
+            found.append(measure_speaker(args.dataset, speaker, recipe, args.out / speaker))
             console.print(f"{speaker}: {found[-1].accuracy:.1%}, {found[-1].cpu_seconds:.0f} CPU s")
     except StreamasrError as error:
         print(f"digits_speakers: {error.message}", file=sys.stderr)
         return 1
-    table = Table("left out", "recordings", "right", "CPU s of training")
+    table = Table("left out", "recordings", "accuracy", "CPU s of training")
     for each in found:
         table.add_row(each.speaker, str(each.recordings), f"{each.accuracy:.1%}", f"{each.cpu_seconds:.0f}")
     mean = fmean(each.accuracy for each in found)

@@ -1,14 +1,14 @@
-"""Characters or word pieces, 50 or 25 frames a second: short trainings of the tiny.en encoder in equal CPU time.
+"""Compare characters with word pieces, and 50 with 25 frames a second, by short trainings in equal CPU time.
 
     python benchmarks/en_small_choices.py --data speech --out runs/choices --cpu-seconds 400 \\
         --pretrained pretrained/whisper-tiny.en-encoder.safetensors
 
 Each run has en-small's recipe without augmentation, which so short a training does not repay, on its recordings
-without its made speech. What a step costs is measured first, and the schedule made as long as the CPU seconds reach.
-Where frames are merged to 25 a second, half of the layers run at that rate; chunks and left context last as long as
-before. The pieces are SentencePiece's (BPE) of the training transcripts. Each model is measured streaming at 640 ms:
-greedy, by beam search, and with the language model of ``--lm``. Also told: the share of the training utterances that
-CTC cannot align. Runs are kept under ``--out`` and resumed; a finished one is only measured.
+without its synthetic speech. The cost of a step is measured first, and sets the number of steps for the CPU
+seconds. With frames merged to 25 a second, half of the layers run at that rate; chunks and left context keep their
+duration. The pieces are SentencePiece's (BPE) of the training transcripts. Each model is measured streaming at 640
+ms: greedy, by beam search, and with the language model of ``--lm``. Also reported: the share of training
+utterances that CTC cannot align. Runs are kept under ``--out`` and resumed; a finished one is only measured.
 
 Prints a table, then one JSON line last.
 """
@@ -47,14 +47,14 @@ STEPS_PER_REPORT = 20
 
 @dataclass(frozen=True)
 class Choice:
-    """One way to build the model."""
+    """A kind of tokens and a frame rate."""
 
     pieces: bool
     merged: bool
 
     @property
     def name(self) -> str:
-        """For tables and folders."""
+        """Name in tables and of folders."""
         return f"{'pieces' if self.pieces else 'characters'}-{25 if self.merged else 50}"
 
 
@@ -62,7 +62,7 @@ CHOICES = [Choice(pieces, merged) for merged in (False, True) for pieces in (Fal
 
 
 def encoder_of(base: WhisperEncoderConfig, merged: bool) -> WhisperEncoderConfig:
-    """tiny.en's sizes; merged frames are twice as long, so half as many make a chunk and the left context."""
+    """Return tiny.en's sizes; if frames are merged, chunks and left context have half as many."""
     encoder = replace(base, dim=384, heads=6, layers=LAYERS, merge_after_layers=0)
     if not merged:
         return encoder
@@ -75,7 +75,9 @@ def encoder_of(base: WhisperEncoderConfig, merged: bool) -> WhisperEncoderConfig
 
 
 def recipe_of(base: TrainConfig, args: argparse.Namespace, choice: Choice, pieces: Path) -> TrainConfig:
-    """The recipe of one choice; how many steps it has is not yet known."""
+    """Return the recipe of a choice, without its number of steps."""
+    whisper = base.encoder
+    assert isinstance(whisper, WhisperEncoderConfig)
     data = replace(
         base.data,
         dev_manifests=(),
@@ -88,7 +90,7 @@ def recipe_of(base: TrainConfig, args: argparse.Namespace, choice: Choice, piece
         base,
         name=choice.name,
         pretrained=args.pretrained,
-        encoder=encoder_of(base.encoder, choice.merged),
+        encoder=encoder_of(whisper, choice.merged),
         tokens=TokensConfig(kind="pieces", file=pieces) if choice.pieces else base.tokens,
         augment=PLAIN,
         loss=LossConfig(consistency=0.0),
@@ -97,7 +99,7 @@ def recipe_of(base: TrainConfig, args: argparse.Namespace, choice: Choice, piece
 
 
 def with_steps(config: TrainConfig, steps: int, learning_rate: float) -> TrainConfig:
-    """The recipe with a schedule of so many steps."""
+    """Return the recipe with a schedule of ``steps`` steps."""
     optim = replace(
         config.optim,
         steps=steps,
@@ -115,7 +117,7 @@ def with_steps(config: TrainConfig, steps: int, learning_rate: float) -> TrainCo
 
 
 def seconds_a_step(config: TrainConfig, learning_rate: float) -> float:
-    """CPU seconds of a step in which all weights learn."""
+    """Measure the CPU seconds of a step that trains all weights."""
     config = replace(config, optim=replace(config.optim, freeze_encoder_steps=0))
     config = replace(with_steps(config, CALIBRATION_STEPS, learning_rate), save_every_steps=10**9)
     with tempfile.TemporaryDirectory() as folder:
@@ -132,7 +134,7 @@ def seconds_a_step(config: TrainConfig, learning_rate: float) -> float:
 
 
 def unalignable(config: TrainConfig) -> float:
-    """Share of the training utterances with more text than frames, at their own speed."""
+    """Return the share of training utterances with more tokens than frames, at original speed."""
     tokenizer = build_tokenizer(config)
     rate = config.frontend.sample_rate / (config.frontend.hop * config.encoder.subsampling)
     short = count = 0
@@ -146,7 +148,7 @@ def unalignable(config: TrainConfig) -> float:
 
 
 def main() -> int:
-    """Train, measure and print; 1 where something cannot be used."""
+    """Train, measure and print the results; return 1 if an input cannot be used."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -206,7 +208,7 @@ def main() -> int:
     except StreamasrError as error:
         print(f"en_small_choices: {error.message}", file=sys.stderr)
         return 1
-    table = Table("", "steps", "h heard", "CPU s", "unalignable")
+    table = Table("", "steps", "audio h", "CPU s", "unalignable")
     for name, result in results.items():
         table.add_row(
             name,

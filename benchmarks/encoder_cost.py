@@ -1,4 +1,4 @@
-"""What a step of each encoder family and size costs, with random weights.
+"""Measure the cost of a step of each encoder family and size, with random weights.
 
     python benchmarks/encoder_cost.py --sizes whisper-base fastconformer-medium --batches 1 4 16
     python benchmarks/encoder_cost.py --device cuda --sizes fastconformer-large --batches 64 256 1024 \\
@@ -37,7 +37,7 @@ from streamasr.toml import from_mapping
 from streamasr.units import MS_PER_SECOND
 
 FRAME_MS = 10
-"""Of a mel frame."""
+"""Length of a mel frame."""
 VOCABULARY = {"whisper": 29, "fastconformer": 1025}
 """Tokens: characters for the one family, word pieces for the other."""
 
@@ -65,8 +65,8 @@ SIZES: dict[str, Callable[[], EncoderConfig]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """One kind of step."""
+class StepCase:
+    """Encoder size, chunk length and batch size of a step."""
 
     size: str
     latency_ms: int
@@ -74,23 +74,23 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What a step of one row needs, whatever runs it."""
+class StepCost:
+    """The operations and bytes that a step of one stream needs on any device."""
 
     flops: int
-    """Multiplications and additions of products and convolutions."""
+    """Multiplications and additions in matrix products and convolutions."""
     state_bytes: int
     weight_bytes: int
     """Read once for the whole batch."""
 
     def floor_s(self, batch: int, peak_flops: float, bandwidth: float) -> float:
-        """Seconds of a step that computes at its device's peak and moves weights and states at its bandwidth."""
+        """Return the least seconds of a step: at the device's peak, or at its bandwidth for weights and states."""
         moved = self.weight_bytes + 2 * batch * self.state_bytes
         return max(batch * self.flops / peak_flops, moved / bandwidth)
 
 
 class Stepper:
-    """An encoder with streams under way, to be stepped again and again through the same chunk."""
+    """Steps a batch of streams through the same chunk again and again."""
 
     def __init__(self, encoder: AnyEncoder, n_mels: int, chunk: int, batch: int) -> None:
         weight = encoder.head.weight
@@ -100,33 +100,33 @@ class Stepper:
         self.state: Any = encoder.initial_state(batch)
 
     def __call__(self) -> Tensor:
-        """One step; the streams move on."""
+        """Take one step of all streams."""
         out = self.encoder.step(self.state, self.mel_BTM, self.lengths_B)
         self.state = out.state
         return out.log_probs_BTV
 
 
 def build(config: EncoderConfig) -> AnyEncoder:
-    """The encoder with random weights, ready to step."""
+    """Return the encoder with random weights, ready to step."""
     torch.manual_seed(0)
     return build_encoder(config, VOCABULARY[config.family]).eval().requires_grad_(False)
 
 
 @torch.inference_mode()
 def count_flops(stepper: Stepper) -> int:
-    """Of one step; positions that are computed once for all steps are left out."""
+    """Count the FLOPs of one step, without positions, which are computed once for all steps."""
     stepper()
-    # Fused attention is no operation that the counter knows on a CPU.
+    # The counter does not support fused attention on a CPU.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         stepper()
     return int(counter.get_total_flops())
 
 
-def count_work(encoder: AnyEncoder, n_mels: int, chunk: int) -> Work:
+def count_step_cost(encoder: AnyEncoder, n_mels: int, chunk: int) -> StepCost:
     """Count one step of one stream, on the CPU."""
     stepper = Stepper(encoder, n_mels, chunk, batch=1)
     element = encoder.head.weight.element_size()
-    return Work(
+    return StepCost(
         flops=count_flops(stepper),
         state_bytes=sum(leaf.numel() * leaf.element_size() for leaf in stepper.state),
         weight_bytes=sum(weight.numel() for weight in encoder.parameters()) * element,
@@ -134,28 +134,28 @@ def count_work(encoder: AnyEncoder, n_mels: int, chunk: int) -> Work:
 
 
 def latency_ms(encoder: AnyEncoder, chunk: int) -> int:
-    """Milliseconds of audio in a chunk."""
+    """Return the milliseconds of audio in a chunk."""
     return chunk * encoder.subsampling * FRAME_MS
 
 
-def measure_cpu(sizes: Sequence[str], batches: Sequence[int], rounds: int) -> dict[Case, float]:
-    """CPU seconds for a second of audio, by case."""
-    steppers: dict[Case, Stepper] = {}
+def measure_cpu(sizes: Sequence[str], batches: Sequence[int], rounds: int) -> dict[StepCase, float]:
+    """Return the CPU seconds per second of audio, by case."""
+    steppers: dict[StepCase, Stepper] = {}
     for size in sizes:
         config = SIZES[size]()
         encoder = build(config)
         for chunk in encoder.chunk_frames:
             for batch in batches:
-                case = Case(size, latency_ms(encoder, chunk), batch)
+                case = StepCase(size, latency_ms(encoder, chunk), batch)
                 steppers[case] = Stepper(encoder, config.n_mels, chunk, batch)
-    spent: dict[Case, list[float]] = {case: [] for case in steppers}
-    # Not around the building: weights born in inference mode cannot tell whether they have changed.
+    spent: dict[StepCase, list[float]] = {case: [] for case in steppers}
+    # Only here: tensors made in inference mode have no version counter, which the encoder needs of its weights.
     with torch.inference_mode():
         for turn in range(rounds + 1):
             for case, step in steppers.items():
                 began = time.process_time()
                 step()
-                if turn:  # The first warms up.
+                if turn:  # The first turn warms up.
                     spent[case].append(time.process_time() - began)
     return {
         case: statistics.median(times) / (case.batch * case.latency_ms / MS_PER_SECOND)
@@ -165,7 +165,7 @@ def measure_cpu(sizes: Sequence[str], batches: Sequence[int], rounds: int) -> di
 
 @torch.inference_mode()
 def measure_cuda(stepper: Stepper, rounds: int, *, graphs: bool) -> float:
-    """Median seconds of a step on the GPU, captured into a CUDA graph or launched kernel by kernel."""
+    """Return the median seconds of a step on the GPU, as a CUDA graph or launched kernel by kernel."""
     for _ in range(3):
         stepper()
     run: Callable[[], object] = stepper
@@ -190,18 +190,26 @@ def measure_cuda(stepper: Stepper, rounds: int, *, graphs: bool) -> float:
 
 
 def main() -> int:
-    """Measure and print."""
+    """Run the measurements and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1, help="of torch, on a CPU (%(default)s)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="threads of PyTorch on a CPU (default: %(default)s)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="on a GPU")
-    parser.add_argument("--peak-tflops", type=float, help="of the GPU in this precision, for the floor")
-    parser.add_argument("--bandwidth-gb", type=float, help="of the GPU's memory a second, for the floor")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="data type on a GPU"
+    )
+    parser.add_argument(
+        "--peak-tflops", type=float, help="peak of the GPU with this data type, for the lower bound"
+    )
+    parser.add_argument(
+        "--bandwidth-gb", type=float, help="memory bandwidth of the GPU in GB/s, for the lower bound"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.device != "cpu":
@@ -213,7 +221,7 @@ def main() -> int:
         count = sum(weight.numel() for weight in encoder.parameters())
         for chunk in encoder.chunk_frames:
             ms = latency_ms(encoder, chunk)
-            cells = (f"{costs[Case(size, ms, batch)]:.4f}" for batch in args.batches)
+            cells = (f"{costs[StepCase(size, ms, batch)]:.4f}" for batch in args.batches)
             table.add_row(size, f"{count / 1e6:.1f} M", f"{ms} ms", *cells)
     Console(width=100).print(table)
     rows = [{**asdict(case), "cpu_s_per_audio_s": cost} for case, cost in costs.items()]
@@ -233,13 +241,15 @@ def _cuda(args: argparse.Namespace) -> int:
     for size in args.sizes:
         config = SIZES[size]()
         encoder = build(config)
-        works = {chunk: count_work(encoder.to(dtype), config.n_mels, chunk) for chunk in encoder.chunk_frames}
+        costs_by_chunk = {
+            chunk: count_step_cost(encoder.to(dtype), config.n_mels, chunk) for chunk in encoder.chunk_frames
+        }
         encoder.to(args.device)
-        for chunk, work in works.items():
+        for chunk, step_cost in costs_by_chunk.items():
             ms = latency_ms(encoder, chunk)
             for batch in args.batches:
                 floor_s = (
-                    work.floor_s(batch, args.peak_tflops * 1e12, args.bandwidth_gb * 1e9)
+                    step_cost.floor_s(batch, args.peak_tflops * 1e12, args.bandwidth_gb * 1e9)
                     if floor_known
                     else None
                 )
@@ -249,14 +259,14 @@ def _cuda(args: argparse.Namespace) -> int:
                     streams = batch * ms / MS_PER_SECOND / step_s
                     rows.append(
                         {"size": size, "latency_ms": ms, "batch": batch, "graphs": graphs, "step_s": step_s}
-                        | {"floor_s": floor_s, "streams": streams, **asdict(work)}
+                        | {"floor_s": floor_s, "streams": streams, **asdict(step_cost)}
                     )
                     shown = "-" if floor_s is None else f"{1e3 * floor_s:.3f}"
                     cells = (
                         f"{1e3 * step_s:.3f}",
                         shown,
                         f"{streams:.0f}",
-                        f"{batch * work.flops / 1e9:.1f}",
+                        f"{batch * step_cost.flops / 1e9:.1f}",
                     )
                     table.add_row(
                         size,
@@ -264,7 +274,7 @@ def _cuda(args: argparse.Namespace) -> int:
                         str(batch),
                         "yes" if graphs else "no",
                         *cells,
-                        f"{batch * work.state_bytes / 1e6:.0f}",
+                        f"{batch * step_cost.state_bytes / 1e6:.0f}",
                     )
     Console(width=120).print(table)
     device = torch.cuda.get_device_name()

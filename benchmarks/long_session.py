@@ -1,9 +1,9 @@
-"""One long session with a real model: memory and time of each chunk, minute by minute.
+"""Measure memory and time per chunk of one long session with a real model, minute by minute.
 
     python benchmarks/long_session.py --manifest dev/manifest.jsonl --minutes 60
 
-The manifest's utterances are played one after another, again and again, into one session in this process, as fast as
-it takes them. Prints a table of every fifth minute, then one JSON line last.
+The manifest's utterances are fed to one session in this process, one after another and repeatedly, as fast as it
+processes them. Prints a table of every fifth minute, then one JSON line last.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from streamasr.recognition.model import load_model
 
 SECONDS_PER_MINUTE = 60
 FIRST_MINUTES = 5
-"""The beginning, with which the end is compared; the first of them warms up and does not count."""
+"""The last minutes are compared with these first ones; the very first is a warm-up and does not count."""
 
 
 def chunks(manifest: Path, sample_rate: int, chunk_samples: int) -> Iterator[Samples]:
-    """Endless speech in pieces of one chunk."""
+    """Yield endless speech in pieces of one chunk."""
     rest = np.zeros(0, dtype=np.float32)
     for utterance in itertools.cycle(read_manifest(manifest)):
         rest = np.concatenate((rest, read_audio(utterance.audio, sample_rate)))
@@ -49,7 +49,7 @@ def chunks(manifest: Path, sample_rate: int, chunk_samples: int) -> Iterator[Sam
 
 
 def main() -> int:
-    """Measure and print."""
+    """Run the measurement and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,7 +1,7 @@
-"""PocketSphinx on a manifest: the error rates and speed of a well-known streaming recogniser, scored as our own.
+"""Measure error rates and speed of PocketSphinx on a manifest, scored as `streamasr evaluate` does.
 
-Its English model comes with the package (``pip install "streamasr[bench]"``). Audio goes in as a stream of blocks
-with one decoder for all utterances, so that its running cepstral mean is as warm as in a long session.
+Its English model comes with the package (``pip install "streamasr[bench]"``). Audio is fed in blocks to one
+decoder for all utterances, so that its running cepstral mean has adapted as in a long session.
 
     python benchmarks/pocketsphinx_peer.py --manifest dev/manifest.jsonl
 
@@ -33,12 +33,12 @@ from streamasr.units import ms_to_samples
 
 SAMPLE_RATE = 16_000
 BLOCK_MS = 100
-"""Audio handed over at a time."""
+"""Length of a block of audio."""
 PCM_SCALE = 32_767
 
 
 def recognise(utterances: Sequence[Utterance]) -> Iterator[tuple[str, float, float]]:
-    """The text of each utterance, its seconds of audio and the CPU seconds that recognising took."""
+    """Yield the text of each utterance, its seconds of audio, and the CPU seconds of recognition."""
     decoder = pocketsphinx.Decoder(samprate=SAMPLE_RATE, loglevel="FATAL")
     block = ms_to_samples(BLOCK_MS, SAMPLE_RATE)
     for utterance in utterances:
@@ -55,7 +55,7 @@ def recognise(utterances: Sequence[Utterance]) -> Iterator[tuple[str, float, flo
 
 
 def measure(utterances: Sequence[Utterance]) -> dict[str, Interval]:
-    """WER, CER and real-time factor with their 95 % bootstrap intervals over utterances."""
+    """Return WER, CER and real-time factor with 95 % bootstrap intervals over utterances."""
     words, characters, audio_s, cpu_s = [], [], [], []
     answers = track(
         recognise(utterances), "pocketsphinx", len(utterances), console=Console(stderr=True), transient=True
@@ -74,7 +74,7 @@ def measure(utterances: Sequence[Utterance]) -> dict[str, Interval]:
 
 
 def main() -> int:
-    """Measure and print; 1 where the manifest or its audio cannot be used."""
+    """Run the measurement and print the results; return 1 if the manifest or its audio cannot be used."""
     parser = argparse.ArgumentParser(
         description="PocketSphinx on a manifest, scored as streamasr evaluate scores."
     )

@@ -1,9 +1,9 @@
-"""Websocket clients that speak a manifest into a running daemon at real time: error rates and lag of what came back.
+"""Stream a manifest to a running daemon by websocket clients in real time, and measure error rates and lag.
 
     streamasr serve --model en-small &
     python benchmarks/realtime_clients.py --manifest dev/manifest.jsonl --streams 4
 
-Every utterance is a session of its own. Prints a table, then one JSON line last.
+Every utterance has its own session. Prints a table, then one JSON line last.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from streamasr_client.audio import SoundFile
 from streamasr_client.connection import open_session
 
 MESSAGE_MS = 40
-"""Audio of one message, as a microphone would send it."""
+"""Audio of one message, as clients of a microphone send it."""
 
 
-async def speak(url: str, latency_ms: int, utterance: Utterance) -> tuple[str, float]:
-    """The text of an utterance's finals, and the seconds from its last sample to the last of them."""
+async def stream_utterance(url: str, latency_ms: int, utterance: Utterance) -> tuple[str, float]:
+    """Stream an utterance; return the text of its finals, and the seconds from ``stop`` to ``done``."""
     sound = SoundFile(utterance.audio)
     start = Start(
         sample_rate=sound.format.sample_rate,
@@ -50,22 +50,22 @@ async def speak(url: str, latency_ms: int, utterance: Utterance) -> tuple[str, f
             await session.send_audio(block)
             await asyncio.sleep(max(0.0, began + number * MESSAGE_MS / 1000 - time.monotonic()))
         await session.stop()
-        spoken = time.monotonic()
+        stopped = time.monotonic()
         async for message in session.messages():
             if isinstance(message, Final):
                 texts.append(message.text)
-        return " ".join(texts), time.monotonic() - spoken
+        return " ".join(texts), time.monotonic() - stopped
 
 
-async def speak_all(args: argparse.Namespace, utterances: list[Utterance]) -> list[tuple[str, float]]:
-    """All utterances, ``--streams`` at a time, in the manifest's order."""
-    room = asyncio.Semaphore(args.streams)
+async def stream_all(args: argparse.Namespace, utterances: list[Utterance]) -> list[tuple[str, float]]:
+    """Stream all utterances, ``--streams`` at a time; return the results in the manifest's order."""
+    semaphore = asyncio.Semaphore(args.streams)
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("speaking", total=len(utterances))
+        task = progress.add_task("streaming", total=len(utterances))
 
         async def one(utterance: Utterance) -> tuple[str, float]:
-            async with room:
-                answer = await speak(args.url, args.latency_ms, utterance)
+            async with semaphore:
+                answer = await stream_utterance(args.url, args.latency_ms, utterance)
             progress.advance(task)
             return answer
 
@@ -73,7 +73,7 @@ async def speak_all(args: argparse.Namespace, utterances: list[Utterance]) -> li
 
 
 def measure(utterances: list[Utterance], answers: list[tuple[str, float]]) -> dict[str, Interval]:
-    """WER and CER with their 95 % bootstrap intervals over utterances."""
+    """Return WER and CER with 95 % bootstrap intervals over utterances."""
     pairs = [
         (normalise_english(utterance.text), normalise_english(text))
         for utterance, (text, _) in zip(utterances, answers, strict=True)
@@ -86,7 +86,7 @@ def measure(utterances: list[Utterance], answers: list[tuple[str, float]]) -> di
 
 
 def main() -> int:
-    """Measure and print; 1 where the daemon, the manifest or its audio cannot be used."""
+    """Run the measurement and print the results; return 1 if the daemon, the manifest or its audio cannot be used."""
     parser = argparse.ArgumentParser(description="Error rates of real websocket clients at real time.")
     parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="JSON lines")
     parser.add_argument("--url", default="ws://127.0.0.1:8765/v1/stream", help="the daemon (%(default)s)")
@@ -98,7 +98,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         utterances = read_manifest(args.manifest)[: args.limit]
-        answers = asyncio.run(speak_all(args, utterances))
+        answers = asyncio.run(stream_all(args, utterances))
     except StreamasrError as error:
         print(f"realtime_clients: {error.message}", file=sys.stderr)
         return 1

@@ -1,8 +1,8 @@
-"""How many real-time streams a daemon stands on this machine: starts one, and plays more and more into it.
+"""Measure how many real-time streams a daemon serves on this machine, by starting one and raising the load.
 
     python benchmarks/server_load.py --model en-small --audio speech.wav --streams 1 2 4 8
 
-A table of every load, then one JSON line last.
+Prints a table with one row for each load, then one JSON line last.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from streamasr.service.loadtest import LoadPlan, LoadReport, run_load
 
 @contextmanager
 def daemon(model: str, device: str, sessions: int, threads: int) -> Iterator[str]:
-    """A daemon of its own; gives its address."""
+    """Run a daemon as a context manager that returns its URL."""
     flags = ["--port", "0", "--model", model, "--device", device, "--max-sessions", str(sessions)]
     command = [sys.executable, "-m", "streamasr.cli", "serve", *flags, "--threads", str(threads)]
     with subprocess.Popen([*command, "--log-level", "warning"], stdout=subprocess.PIPE, text=True) as process:
@@ -44,7 +44,7 @@ def daemon(model: str, device: str, sessions: int, threads: int) -> Iterator[str
 
 
 def main() -> None:
-    """Measure, print."""
+    """Run the measurements and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def table(reports: list[LoadReport]) -> Table:
-    """One row a load."""
+    """Return a table with one row for each load."""
     columns = ("streams", "failed", "partial p50", "p95", "p99", "final p50", "p95", "first p50", "CPU s/s")
     shown = Table(*columns, title=f"lag in ms, chunks of {reports[0].latency_ms} ms")
     for report in reports:

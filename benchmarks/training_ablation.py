@@ -1,14 +1,14 @@
-"""What each part of the recipe brings: short fine-tunings of the tiny.en encoder that differ in one part only.
+"""Measure the gain of each part of the recipe: short fine-tunings of the tiny.en encoder that differ in one part.
 
     python benchmarks/training_ablation.py --data speech --out runs/ablation --steps 2000
 
-The plain recipe (no augmentation, one view, CTC alone), the plain recipe with SpecAugment, with changes of the sound
+The plain recipe (no augmentation, one view, CTC alone), the plain recipe with SpecAugment, with augmented audio
 (speed, noise, rooms, telephone, level), with CR-CTC, and all of them. Every run has the same seed, schedule and
-batches of speech: en-small's recordings, without its made speech. CR-CTC computes twice as much for them, so a run
-with it gets half the steps, as its authors compare (``--equal steps`` gives it all of them). ``--pretrained`` is
-Whisper's file, or the weights of a model folder that all runs go on from. Each model is then measured streaming at
-640 ms on the dev manifests: greedy, by beam search, and by beam search with the language model of ``--lm``. Runs are
-kept under ``--out`` and resumed; a finished one is only measured.
+batches of speech: en-small's recordings, without its synthetic speech. CR-CTC computes twice as much for them, so
+a run with it gets half the steps, as its authors compare (``--equal steps`` gives it all of them).
+``--pretrained`` is Whisper's file, or the weights of a model folder, from which all runs start. Each model is then
+measured streaming at 640 ms on the dev manifests: greedy, by beam search, and by beam search with the language
+model of ``--lm``. Runs are kept under ``--out`` and resumed; a finished one is only measured.
 
 Prints a table, then one JSON line last.
 """
@@ -38,8 +38,8 @@ from streamasr.training.trainer import Trainer
 
 CONSISTENCY = 0.2
 LM_FILES = ("lm.bin", "unigrams.txt")
-MADE = Path("made/manifest.jsonl")
-"""The recipe's made speech, which need not be there for this."""
+SYNTHETIC_MANIFEST = Path("made/manifest.jsonl")
+"""The recipe's synthetic speech, which this benchmark does not use."""
 SOUND = (
     "speeds",
     "noise_probability",
@@ -50,7 +50,7 @@ SOUND = (
     "tilt_db",
     "level_db",
 )
-"""The augmentation's fields that change the sound; the others mask mel frames."""
+"""The settings that augment audio; the others mask mel frames."""
 PLAIN = AugmentConfig(
     speeds=(1.0,),
     noise_probability=0.0,
@@ -65,11 +65,11 @@ PLAIN = AugmentConfig(
 
 
 Errors = dict[str, dict[str, dict[str, float]]]
-"""Manifest, and way of decoding, to ``cer`` and ``wer``."""
+"""``cer`` and ``wer`` by manifest and decoding mode."""
 
 
 def variants(full: AugmentConfig) -> dict[str, tuple[AugmentConfig, float]]:
-    """Name to augmentation and weight of CR-CTC."""
+    """Return augmentation and weight of CR-CTC by name."""
     sound = replace(PLAIN, **{name: getattr(full, name) for name in SOUND})
     masks = replace(full, **{name: getattr(PLAIN, name) for name in SOUND})
     return {
@@ -82,16 +82,16 @@ def variants(full: AugmentConfig) -> dict[str, tuple[AugmentConfig, float]]:
 
 
 def recordings(data: Path) -> TrainConfig:
-    """en-small's recipe on its recordings alone, with paths that start at ``data``."""
+    """Return en-small's recipe with its recordings only, and paths relative to ``data``."""
     recipe = load_recipe("en-small")
-    manifests = tuple(path for path in recipe.data.manifests if path != MADE)
+    manifests = tuple(path for path in recipe.data.manifests if path != SYNTHETIC_MANIFEST)
     return replace(recipe, data=replace(recipe.data, manifests=manifests)).rooted(data)
 
 
 def recipe_of(
     base: TrainConfig, args: argparse.Namespace, augment: AugmentConfig, consistency: float
 ) -> TrainConfig:
-    """en-small's recipe, shortened, from the tiny.en encoder."""
+    """Return en-small's recipe, shortened, for the tiny.en encoder."""
     steps = args.steps // 2 if consistency and args.equal == "compute" else args.steps
     optim = replace(
         base.optim,
@@ -124,7 +124,7 @@ def recipe_of(
 
 
 def train(config: TrainConfig, folder: Path, console: Console) -> dict[str, float]:
-    """Run or resume one variant; what it was given to learn from, and the CPU seconds that this process took."""
+    """Train or resume one variant; return its steps, hours of audio, and CPU seconds in this process."""
 
     def record(event: Event | PreparationProgress) -> None:
         if isinstance(event, StepReport):
@@ -145,7 +145,7 @@ def train(config: TrainConfig, folder: Path, console: Console) -> dict[str, floa
 
 
 def measure(model: Path, lm: Path | None, manifests: list[Path], limit: int | None) -> Errors:
-    """Character and word error rates, streamed at 640 ms."""
+    """Return character and word error rates, streamed at 640 ms."""
     modes: tuple[Mode, ...] = (Mode.GREEDY, Mode.BEAM)
     if lm is not None:
         for name in LM_FILES:
@@ -162,7 +162,7 @@ def measure(model: Path, lm: Path | None, manifests: list[Path], limit: int | No
 
 
 def print_errors(results: dict[str, Errors]) -> None:
-    """A table for each manifest: every run's rates by the way of decoding."""
+    """Print a table for each manifest: error rates of every run by decoding mode."""
     first = next(iter(results.values()), {})
     for manifest, modes in first.items():
         table = Table("", *modes, title=f"{manifest}: CER (WER)")
@@ -173,7 +173,7 @@ def print_errors(results: dict[str, Errors]) -> None:
 
 
 def main() -> int:
-    """Train, measure and print; 1 where something cannot be used."""
+    """Train, measure and print the results; return 1 if an input cannot be used."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -186,7 +186,7 @@ def main() -> int:
         "--equal",
         choices=("compute", "steps"),
         default="compute",
-        help="what runs have in common (%(default)s)",
+        help="what all runs have in common (default: %(default)s)",
     )
     parser.add_argument("--row-seconds", type=float, default=10.0, help="of a row (%(default)s)")
     parser.add_argument("--rows", type=int, default=2, help="in a batch (%(default)s)")
@@ -228,7 +228,7 @@ def main() -> int:
     except StreamasrError as error:
         print(f"training_ablation: {error.message}", file=sys.stderr)
         return 1
-    table = Table("", "steps", "h heard", "CPU s")
+    table = Table("", "steps", "audio h", "CPU s")
     for name, cost in spent.items():
         table.add_row(name, f"{cost['steps']:.0f}", f"{cost['hours']:.1f}", f"{cost['cpu_seconds']:.0f}")
     Console().print(table)

@@ -1,12 +1,12 @@
-"""The trainer's speed beside the plain loop that tutorials show: the same encoder, speech, machine and threads.
+"""Compare the trainer's speed with the plain training loop of tutorials: same encoder, speech, machine and threads.
 
     python benchmarks/training_speed.py --manifests train-a/manifest.jsonl train-b/manifest.jsonl
 
-The plain loop: utterances in random order, batched as they come and padded with zeros, every file decoded each time
-it is heard, features in the loop, float32, plain Adam, no worker processes. The trainer: utterances strung together
-to rows of like length from the decoded cache, automatic mixed precision in bfloat16, fused AdamW, clipping and a
+The plain loop: utterances in random order, batched as they come and padded with zeros, every file decoded in every
+epoch, features in the loop, float32, plain Adam, no worker processes. The trainer: utterances concatenated to rows
+of similar length from a cache of decoded audio, automatic mixed precision in bfloat16, fused AdamW, clipping and a
 moving average. Neither augments, unless ``--augment`` asks the trainer to do what the recipe ``en-small`` does.
-The two take turns in one process, so that a busy machine hurts both alike. What counts is audio without padding.
+The two take turns in one process, so that other load on the machine affects both. Padding does not count as audio.
 
 Prints speeds and where the time goes, then one JSON line last.
 """
@@ -31,11 +31,10 @@ from rich.table import Table
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from streamasr.acoustic import build_encoder
-from streamasr.config import WhisperEncoderConfig
+from streamasr.acoustic.whisper import WhisperEncoder
+from streamasr.config import FrontendConfig, WhisperEncoderConfig
 from streamasr.decoding.tokens import TokenList
 from streamasr.errors import StreamasrError
-from streamasr.frontend.build import build_frontend
 from streamasr.frontend.mel import LogMel
 from streamasr.manifest import Utterance, read_manifest
 from streamasr.media.reader import read_audio
@@ -55,7 +54,7 @@ SIZES = {
     "tiny": WhisperEncoderConfig(dim=384, heads=6, layers=4),
     "base": WhisperEncoderConfig(dim=512, heads=8, layers=6),
 }
-SILENT = AugmentConfig(
+NO_AUGMENTATION = AugmentConfig(
     speeds=(1.0,),
     noise_probability=0.0,
     babble_probability=0.0,
@@ -73,7 +72,7 @@ PHASES = ("data", "front end", "forward", "backward", "optimiser", "other")
 
 @dataclass
 class Timeline:
-    """Wall seconds by phase, wall and CPU seconds in all, and the audio that they bought."""
+    """Wall seconds by phase, total wall and CPU seconds, and seconds of audio and padding processed."""
 
     phases: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     audio: float = 0.0
@@ -84,28 +83,28 @@ class Timeline:
     _began: tuple[float, float] = (0.0, 0.0)
 
     def start(self) -> None:
-        """Count from now on."""
+        """Start counting."""
         self._last = time.perf_counter()
         self._began = self._last, time.process_time()
 
     def mark(self, phase: str) -> None:
-        """What was done since the last mark was ``phase``."""
-        now = time.perf_counter()
-        self.phases[phase] += now - self._last
-        self._last = now
+        """Add the time since the last mark to ``phase``."""
+        current = time.perf_counter()
+        self.phases[phase] += current - self._last
+        self._last = current
 
     def stop(self) -> None:
-        """Count no longer."""
+        """Stop counting."""
         self.wall += time.perf_counter() - self._began[0]
         self.cpu += time.process_time() - self._began[1]
 
     def running(self) -> float:
-        """Wall seconds since :meth:`start`."""
+        """Return the wall seconds since :meth:`start`."""
         return time.perf_counter() - self._began[0]
 
 
 class PlainLoop:
-    """What a tutorial's training loop does, in slices."""
+    """Runs a tutorial's training loop in slices."""
 
     def __init__(
         self, utterances: Sequence[Utterance], config: TrainConfig, tokens: TokenList, batch: int
@@ -113,14 +112,16 @@ class PlainLoop:
         torch.manual_seed(config.seed)
         self.random = random.Random(config.seed)
         self.utterances, self.tokens, self.batch = list(utterances), tokens, batch
-        self.frontend = build_frontend(config.frontend)
-        self.encoder = build_encoder(config.encoder, len(tokens))
+        assert isinstance(config.frontend, FrontendConfig)
+        assert isinstance(config.encoder, WhisperEncoderConfig)
+        self.frontend = LogMel(config.frontend)
+        self.encoder = WhisperEncoder(config.encoder, len(tokens))
         self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=config.optim.learning_rate)
         self.sample_rate = config.frontend.sample_rate
         self.frame = config.frontend.hop * config.encoder.subsampling
 
     def run(self, seconds: float, time_line: Timeline) -> None:
-        """Train for so long."""
+        """Train for ``seconds`` seconds."""
         time_line.start()
         while time_line.running() < seconds:
             batch = self.random.sample(self.utterances, self.batch)
@@ -156,48 +157,48 @@ class PlainLoop:
         time_line.stop()
 
 
-class Turns:
-    """The trainer's ``until``: after each of its slices the plain loop has one; ends when there were enough."""
+class AlternatingRuns:
+    """Alternates slices of trainer and plain loop; the trainer's ``until``, which ends after all rounds."""
 
     def __init__(self, plain: PlainLoop, rounds: int, slice_seconds: float, console: Console) -> None:
         self.plain, self.rounds, self.slice_seconds, self.console = plain, rounds, slice_seconds, console
-        self.ours: list[Timeline] = []
-        self.theirs: list[Timeline] = []
-        self.now: Timeline | None = None
+        self.trainer_slices: list[Timeline] = []
+        self.plain_slices: list[Timeline] = []
+        self.current: Timeline | None = None
         self.begun = 0.0
         self.trainer: Trainer | None = None
 
     def __call__(self) -> bool:
-        """Called before every step; the first step of all is left out as a warm-up."""
+        """Switch between slices; called before every step. The first step is a warm-up."""
         assert self.trainer is not None
-        if self.now is not None:
-            self.now.mark("other")
-            if self.now.running() < self.slice_seconds:
+        if self.current is not None:
+            self.current.mark("other")
+            if self.current.running() < self.slice_seconds:
                 return False
-            self._end_slice(self.now)
+            self._end_slice(self.current)
         elif self.trainer.step == 0:
             return False
-        if len(self.theirs) == self.rounds:
+        if len(self.plain_slices) == self.rounds:
             return True
-        self.now, self.begun = Timeline(), self.trainer.seconds
-        self.now.start()
+        self.current, self.begun = Timeline(), self.trainer.seconds
+        self.current.start()
         return False
 
     def _end_slice(self, ours: Timeline) -> None:
         assert self.trainer is not None
         ours.stop()
         ours.audio = self.trainer.seconds - self.begun
-        self.now = None
+        self.current = None
         theirs = Timeline()
         self.plain.run(self.slice_seconds, theirs)
-        self.ours.append(ours)
-        self.theirs.append(theirs)
+        self.trainer_slices.append(ours)
+        self.plain_slices.append(theirs)
         self.console.print(
             f"trainer {ours.audio / ours.wall:.1f}, plain loop {theirs.audio / theirs.wall:.1f} audio s/s"
         )
 
     def watch(self, trainer: Trainer) -> None:
-        """Have the trainer's parts mark the time they took."""
+        """Hook into the trainer's parts to mark the time that they take."""
         self.trainer = trainer
         trainer.optimizer.register_step_pre_hook(lambda *_: self._mark("backward"))
         trainer.optimizer.register_step_post_hook(lambda *_: self._mark("optimiser"))
@@ -214,26 +215,26 @@ class Turns:
         register_module_forward_hook(after)
         batches = trainer.speech.batches
 
-        def noted(*arguments: Any) -> Iterator[Any]:
+        def batches_with_padding(*arguments: Any) -> Iterator[Any]:
             for prepared in batches(*arguments):
-                if self.now is not None:
+                if self.current is not None:
                     padding = prepared.padding_share
-                    self.now.padded += prepared.seconds * padding / (1 - padding)
+                    self.current.padded += prepared.seconds * padding / (1 - padding)
                 yield prepared
 
-        trainer.speech.batches = noted  # type: ignore[method-assign,assignment]  # counts around the method
+        trainer.speech.batches = batches_with_padding  # type: ignore[method-assign, assignment]
 
     def _mark(self, phase: str) -> None:
-        if self.now is not None:
-            self.now.mark(phase)
+        if self.current is not None:
+            self.current.mark(phase)
 
 
 def recipe(args: argparse.Namespace, cache: Path) -> TrainConfig:
-    """The trainer's side: en-small's form, from random weights, everything learning."""
+    """Return the trainer's recipe: like en-small, from random weights, with all weights trained."""
     data = DataConfig(
         manifests=tuple(args.manifests), rows_per_batch=args.rows, row_seconds=16.0, cache=cache
     )
-    augment = load_recipe("en-small").augment if args.augment else SILENT
+    augment = load_recipe("en-small").augment if args.augment else NO_AUGMENTATION
     return TrainConfig(
         name="speed",
         precision=args.precision,
@@ -249,7 +250,7 @@ def recipe(args: argparse.Namespace, cache: Path) -> TrainConfig:
 
 
 def main() -> int:
-    """Measure and print; 1 where the data cannot be used."""
+    """Run the comparison and print the results; return 1 if the data cannot be used."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -259,7 +260,7 @@ def main() -> int:
     parser.add_argument("--size", choices=tuple(SIZES), default="tiny", help="of the encoder (%(default)s)")
     parser.add_argument("--rows", type=int, default=4, help="of 16 s in a trainer's batch (%(default)s)")
     parser.add_argument("--batch", type=int, default=8, help="utterances in a plain batch (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=6, help="turns of each (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=6, help="runs of each (%(default)s)")
     parser.add_argument("--slice-seconds", type=float, default=30.0, help="length of a turn (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of torch, for both (%(default)s)")
     parser.add_argument("--precision", default="bfloat16", help="the trainer's (%(default)s)")
@@ -278,19 +279,19 @@ def main() -> int:
                 config, Path(name) / "run", ProcessGroup.from_environment("cpu"), lambda _event: None
             )
             plain = PlainLoop(utterances, config, trainer.tokenizer.tokens, args.batch)
-            turns = Turns(plain, args.rounds, args.slice_seconds, console)
-            turns.watch(trainer)
-            trainer.train(until=turns)
+            runs = AlternatingRuns(plain, args.rounds, args.slice_seconds, console)
+            runs.watch(trainer)
+            trainer.train(until=runs)
     except StreamasrError as error:
         print(f"training_speed: {error.message}", file=sys.stderr)
         return 1
-    print_results(args, turns)
+    print_results(args, runs)
     return 0
 
 
-def print_results(args: argparse.Namespace, turns: Turns) -> None:
-    """Medians over the turns; the ratio is the median of the pairs' ratios."""
-    sides = {"trainer": turns.ours, "plain loop": turns.theirs}
+def print_results(args: argparse.Namespace, runs: AlternatingRuns) -> None:
+    """Print medians over the slices; ratios are medians over pairs of slices."""
+    sides = {"trainer": runs.trainer_slices, "plain loop": runs.plain_slices}
     table = Table(
         "", "audio s/s", "audio s/CPU s", "padding", *PHASES, title="share of the wall time by phase"
     )
@@ -306,15 +307,15 @@ def print_results(args: argparse.Namespace, turns: Turns) -> None:
             "phases": shares,
             "ms_per_audio_second": {phase: 1000 * wall * shares[phase] / audio for phase in PHASES},
         }
-        made = figures[name]
+        measured = figures[name]
         table.add_row(
             name,
-            f"{made['speed']:.1f}",
-            f"{made['cpu_speed']:.1f}",
-            f"{made['padding_share']:.0%}",
+            f"{measured['speed']:.1f}",
+            f"{measured['cpu_speed']:.1f}",
+            f"{measured['padding_share']:.0%}",
             *(f"{shares[phase]:.0%}" for phase in PHASES),
         )
-    pairs = list(zip(turns.ours, turns.theirs, strict=True))
+    pairs = list(zip(runs.trainer_slices, runs.plain_slices, strict=True))
     ratios = {
         "wall": statistics.median((a.audio / a.wall) / (b.audio / b.wall) for a, b in pairs),
         "cpu": statistics.median((a.audio / a.cpu) / (b.audio / b.cpu) for a, b in pairs),

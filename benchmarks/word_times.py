@@ -1,15 +1,15 @@
-"""How far word times are off, beside two alignments with what was really said.
+"""Measure the error of word times against two forced alignments of the reference text.
 
-* *CTC*: ``torchaudio.functional.forced_align`` on the model's own log-probs of the whole stream. It says whether
-  the search finds the tokens where the model heard them, and nothing about where sounds begin and end: the spikes it
-  aligns are the ones that the search sees.
-* *HMM*: PocketSphinx, whose Gaussian mixtures never heard of this model, aligns phones to sound at 10 ms. It says
-  where words begin and end, as far as another machine can. Recordings with a word that its dictionary lacks are
-  left out.
+* *CTC*: ``torchaudio.functional.forced_align`` on the model's own log-probs of the whole stream. It shows whether
+  the search places the tokens where the model emits them. It does not show where sounds begin and end, as it
+  aligns the same spikes as the search.
+* *HMM*: PocketSphinx, which does not depend on this model, aligns phones to audio in frames of 10 ms, and so shows
+  where words begin and end. Recordings with a word that its dictionary lacks are left out.
 
-Of a model's words those count that the alignment with the reference has at the same place. The rows *tokens* are
-without ``word_lead_ms`` and ``word_trail_ms``, those *words* with the model's own. The last line says how deep tokens
-lie in their words: the lead to choose, and the least trail; more does no harm where the next word follows at once.
+Only words that match the reference in the word alignment count. The rows *tokens* are without ``word_lead_ms`` and
+``word_trail_ms``, the rows *words* with the model's own. The last line gives the median distance from the tokens
+to the edges of their words: the lead to choose, and the least trail; a longer trail ends where the next word
+begins.
 
     python benchmarks/word_times.py --model en-small --manifest dev/manifest.jsonl --every 3
 
@@ -52,30 +52,30 @@ PCM_SCALE = 32_767
 HMM_FRAME_MS = 10
 
 Span = tuple[float, float]
-"""Where a word begins and ends, in milliseconds."""
+"""Begin and end of a word, in milliseconds."""
 
 
 @dataclass(slots=True)
-class Errors:
+class TimeErrors:
     """Distances of the model's times from a reference's, in milliseconds; positive is late."""
 
     starts: list[float] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
 
-    def add(self, ours: Span, theirs: Span) -> None:
-        """One word."""
-        self.starts.append(ours[0] - theirs[0])
-        self.ends.append(ours[1] - theirs[1])
+    def add(self, measured: Span, reference: Span) -> None:
+        """Add one word."""
+        self.starts.append(measured[0] - reference[0])
+        self.ends.append(measured[1] - reference[1])
 
 
-class Hmm:
-    """PocketSphinx as an aligner."""
+class HmmAligner:
+    """Aligns words to audio with PocketSphinx."""
 
     def __init__(self) -> None:
         self._decoder = pocketsphinx.Decoder(samprate=SAMPLE_RATE, loglevel="FATAL", lm=None)
 
     def spans(self, samples: Samples, words: Sequence[str]) -> list[Span] | None:
-        """Where ``words`` are; ``None`` where it cannot say."""
+        """Return the spans of ``words``; ``None`` if they cannot be aligned."""
         if any(self._decoder.lookup_word(word) is None for word in words):
             return None
         self._decoder.set_align_text(" ".join(words))
@@ -90,7 +90,7 @@ class Hmm:
 
 
 def ctc_spans(log_probs_TV: LogProbs, tokens: TokenList, words: Sequence[str]) -> list[tuple[int, int]]:
-    """From the first token of each word to its last, in frames, as CTC's forced alignment has them."""
+    """Return the frames from the first to the last token of each word, by CTC forced alignment."""
     ids = tokens.encode(" ".join(words))
     log_probs = torch.from_numpy(np.ascontiguousarray(log_probs_TV, dtype=np.float32))[None]
     labels, scores = forced_align(log_probs, torch.tensor([ids]), blank=tokens.blank)
@@ -108,7 +108,7 @@ def ctc_spans(log_probs_TV: LogProbs, tokens: TokenList, words: Sequence[str]) -
 
 
 def words_of(decoder: UtteranceDecoder, log_probs_TV: LogProbs) -> list[Word]:
-    """What a session would be told in finals."""
+    """Return the words of the finals that a session would send."""
     options = replace(decoder.default_options(), partials=False)
     state, events = decoder.step(decoder.initial_state(options), log_probs_TV)
     _, last = decoder.flush(state)
@@ -116,14 +116,14 @@ def words_of(decoder: UtteranceDecoder, log_probs_TV: LogProbs) -> list[Word]:
     return [word for final in finals for word in final.hypothesis.words]
 
 
-def measure(model: LoadedModel, utterances: Sequence[Utterance], chunk_ms: int) -> dict[str, Errors]:
-    """The errors of raw token spans and of the model's own times, beside both references."""
+def measure(model: LoadedModel, utterances: Sequence[Utterance], chunk_ms: int) -> dict[str, TimeErrors]:
+    """Return the errors of raw token spans and of the model's word times, against both references."""
     decoder = model.decoder
     beams = decoder.beams
     bare = type(beams)(beams.tokens, beams.lm, beams.config, HypothesisBuilder())
-    hmm, rules = Hmm(), text_rules(model.config.language)
+    hmm, rules = HmmAligner(), text_rules(model.config.language)
     delay_ms = 1000 * model.config.sample_delay / model.sample_rate
-    errors = {name: Errors() for name in ("CTC, tokens", "CTC, words", "HMM, tokens", "HMM, words")}
+    errors = {name: TimeErrors() for name in ("CTC, tokens", "CTC, words", "HMM, tokens", "HMM, words")}
 
     def at(frames: Span) -> Span:
         return max(0.0, frames[0] * decoder.frame_ms - delay_ms), frames[1] * decoder.frame_ms - delay_ms
@@ -139,20 +139,20 @@ def measure(model: LoadedModel, utterances: Sequence[Utterance], chunk_ms: int) 
             "words": words_of(decoder, log_probs_TV),
         }
         for kind, words in results.items():
-            said = heard = 0
+            reference_index = word_index = 0
             for a, b in align(reference, [word.text for word in words]):
                 if a == b:
-                    ours = at((words[heard].start_frame, words[heard].end_frame))
-                    errors[f"CTC, {kind}"].add(ours, by_ctc[said])
+                    measured = at((words[word_index].start_frame, words[word_index].end_frame))
+                    errors[f"CTC, {kind}"].add(measured, by_ctc[reference_index])
                     if by_hmm is not None:
-                        errors[f"HMM, {kind}"].add(ours, by_hmm[said])
-                said += a is not None
-                heard += b is not None
+                        errors[f"HMM, {kind}"].add(measured, by_hmm[reference_index])
+                reference_index += a is not None
+                word_index += b is not None
     return errors
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print."""
+    """Run the measurements and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="en-small", metavar="DIR|NAME")
     parser.add_argument("--manifest", type=Path, required=True, metavar="FILE")
@@ -166,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error.message, file=sys.stderr)
         return 1
     errors = measure(model, utterances, args.chunk_ms)
-    table = Table(title=f"{model.config.name}, {len(utterances)} utterances: model less reference, ms")
+    table = Table(title=f"{model.config.name}, {len(utterances)} utterances: model minus reference, ms")
     table.add_column("reference, model's")
     for name in ("words", "start: median", "absolute", "90 %", "end: median", "absolute", "90 %"):
         table.add_column(name, justify="right")
@@ -186,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _figures(values: Sequence[float]) -> tuple[float, float, float]:
-    """Median, median of the absolute values, and their 90th percentile."""
+    """Return the median, the median of the absolute values, and their 90th percentile."""
     array = np.array(values)
     absolute = np.abs(array)
     return float(np.median(array)), float(np.median(absolute)), float(np.quantile(absolute, 0.9))

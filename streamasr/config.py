@@ -16,7 +16,7 @@ graph, else PyTorch."""
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 _SMALLEST_STEM_KERNEL = 3
-MERGED = 2
+MERGE_FACTOR = 2
 """Frames that are merged into one."""
 
 
@@ -32,14 +32,14 @@ class FrontendConfig:
     hop: int = 160
     """Samples between two frames."""
     n_mels: int = 80
-    """Mel bands, Slaney scale and normalisation, 0 Hz to half the sample rate."""
+    """Mel bands on Slaney's scale, of equal area, from 0 Hz to half the sample rate."""
     n_mfcc: int = 0
     """Cepstral coefficients of a frame's bands (13 is usual) in place of the bands; 0 for the bands."""
     floor_log10: float = -6.5
     """Smallest log10 mel power: a fixed floor, unlike Whisper's, which depends on the utterance's maximum."""
 
     def __post_init__(self) -> None:
-        _positive(self, "sample_rate", "n_fft", "hop", "n_mels")
+        _check_positive(self, "sample_rate", "n_fft", "hop", "n_mels")
         if self.n_fft < self.hop:
             raise ConfigError(f"n_fft must be at least hop ({self.hop}), got {self.n_fft}")
         if not 0 <= self.n_mfcc <= self.n_mels:
@@ -77,14 +77,14 @@ class NemoFrontendConfig:
     hop: int = 160
     """Samples between two frames."""
     n_mels: int = 80
-    """Mel bands, Slaney scale and normalisation, 0 Hz to half the sample rate."""
+    """Mel bands on Slaney's scale, of equal area, from 0 Hz to half the sample rate."""
     preemphasis: float = 0.97
     """Pre-emphasis: share of the previous sample that is subtracted from each sample."""
     log_guard: float = 2.0**-24
     """Added to every power before the natural logarithm."""
 
     def __post_init__(self) -> None:
-        _positive(self, "sample_rate", "n_fft", "window", "hop", "n_mels", "log_guard")
+        _check_positive(self, "sample_rate", "n_fft", "window", "hop", "n_mels", "log_guard")
         if not 2 * self.hop <= self.window <= self.n_fft or self.window % 2:
             raise ConfigError(
                 f"window must be even, at least two hops ({2 * self.hop}) and at most n_fft "
@@ -115,7 +115,7 @@ AnyFrontendConfig = FrontendConfig | NemoFrontendConfig
 
 @dataclass(frozen=True, kw_only=True)
 class WhisperEncoderConfig:
-    """The Whisper encoder under a chunk-causal mask (see ``streamasr.acoustic.whisper``)."""
+    """Settings of the Whisper encoder with a chunk-causal attention mask (see ``streamasr.acoustic.whisper``)."""
 
     family: Literal["whisper"] = "whisper"
     n_mels: int = 80
@@ -141,11 +141,11 @@ class WhisperEncoderConfig:
     fewer errors at the same latency, for as many times the work."""
 
     def __post_init__(self) -> None:
-        _positive(self, "n_mels", "dim", "heads", "layers", "left_context_frames")
-        _positive(self, "position_period_frames", "hops_per_chunk")
+        _check_positive(self, "n_mels", "dim", "heads", "layers", "left_context_frames")
+        _check_positive(self, "position_period_frames", "hops_per_chunk")
         if any(size % self.hops_per_chunk for size in self.chunk_frames):
             raise ConfigError(
-                f"hops_per_chunk must divide every one of chunk_frames ({_listed(self.chunk_frames)}), "
+                f"hops_per_chunk must divide every one of chunk_frames ({_join(self.chunk_frames)}), "
                 f"got {self.hops_per_chunk}"
             )
         if self.position_wavelength_frames < 0:
@@ -160,7 +160,7 @@ class WhisperEncoderConfig:
             raise ConfigError(f"dim must be a multiple of heads ({self.heads}), got {self.dim}")
         if self.stem_kernel < _SMALLEST_STEM_KERNEL:
             raise ConfigError(f"stem_kernel must be at least {_SMALLEST_STEM_KERNEL}, got {self.stem_kernel}")
-        _rising(self.chunk_frames)
+        _check_ascending(self.chunk_frames)
 
     @property
     def stem_stride(self) -> int:
@@ -170,7 +170,7 @@ class WhisperEncoderConfig:
     @property
     def merge_frames(self) -> int:
         """Frames of the stem per encoder frame."""
-        return MERGED if self.merge_after_layers else 1
+        return MERGE_FACTOR if self.merge_after_layers else 1
 
     @property
     def subsampling(self) -> int:
@@ -185,7 +185,7 @@ class WhisperEncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FastConformerEncoderConfig:
-    """The cache-aware streaming FastConformer (see ``streamasr.acoustic.fastconformer``)."""
+    """Settings of the cache-aware streaming FastConformer (see ``streamasr.acoustic.fastconformer``)."""
 
     family: Literal["fastconformer"] = "fastconformer"
     n_mels: int = 80
@@ -199,7 +199,7 @@ class FastConformerEncoderConfig:
     subsampling_channels: int = 256
     """Channels of the stem."""
     feed_forward_factor: int = 4
-    """Inner width of the feed-forward parts, as a multiple of ``dim``."""
+    """Inner width of the feed-forward modules, as a multiple of ``dim``."""
     conv_kernel: int = 9
     """Kernel size of a layer's causal convolution."""
     bias: bool = True
@@ -214,15 +214,15 @@ class FastConformerEncoderConfig:
     """Chunk sizes of the model, in encoder frames; a session chooses one."""
 
     def __post_init__(self) -> None:
-        _positive(self, "n_mels", "dim", "heads", "layers", "left_context_frames")
-        _positive(self, "subsampling_channels", "feed_forward_factor", "conv_kernel")
+        _check_positive(self, "n_mels", "dim", "heads", "layers", "left_context_frames")
+        _check_positive(self, "subsampling_channels", "feed_forward_factor", "conv_kernel")
         if self.subsampling < 2 or self.subsampling.bit_count() != 1:
-            raise ConfigError(f"subsampling must be a power of two from 2 on, got {self.subsampling}")
+            raise ConfigError(f"subsampling must be a power of two, at least 2, got {self.subsampling}")
         if self.dim % self.heads or self.dim % 2:
             raise ConfigError(f"dim must be even and a multiple of heads ({self.heads}), got {self.dim}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must be from 0 to below 1, got {self.dropout}")
-        _rising(self.chunk_frames)
+        _check_ascending(self.chunk_frames)
         if odd := [size for size in self.chunk_frames if self.left_context_frames % size]:
             raise ConfigError(
                 f"left_context_frames must be a multiple of every one of chunk_frames, "
@@ -283,7 +283,7 @@ class DecoderConfig:
     """… and ends this long after the last frame of its last token, or where the next word begins."""
 
     def __post_init__(self) -> None:
-        _positive(self, "beam_width", "max_path_tokens", "lm_cache_entries")
+        _check_positive(self, "beam_width", "max_path_tokens", "lm_cache_entries")
         for name in ("word_lead_ms", "word_trail_ms"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
@@ -308,7 +308,9 @@ class EndpointConfig:
     """Silence that counts as such a pause without a separator."""
 
     def __post_init__(self) -> None:
-        _positive(self, "silence_ms", "start_silence_ms", "max_utterance_ms", "max_overrun_ms", "pause_ms")
+        _check_positive(
+            self, "silence_ms", "start_silence_ms", "max_utterance_ms", "max_overrun_ms", "pause_ms"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -353,7 +355,7 @@ class ModelConfig:
     name: str
     language: str = "en"
     sample_delay: int = 0
-    """Samples by which the frames lag the sound they describe; word times are corrected by it."""
+    """Delay of the encoder frames behind the audio, in samples; word times are corrected by it."""
     frontend: AnyFrontendConfig = field(default_factory=FrontendConfig)
     encoder: EncoderConfig = field(default_factory=WhisperEncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
@@ -362,10 +364,10 @@ class ModelConfig:
     confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
 
     def __post_init__(self) -> None:
-        check_match(self.frontend, self.encoder)
+        check_compatible(self.frontend, self.encoder)
 
 
-def check_match(frontend: AnyFrontendConfig, encoder: EncoderConfig) -> None:
+def check_compatible(frontend: AnyFrontendConfig, encoder: EncoderConfig) -> None:
     """Check that an encoder fits its front end.
 
     Raises:
@@ -379,22 +381,22 @@ def check_match(frontend: AnyFrontendConfig, encoder: EncoderConfig) -> None:
     if frontend.lookahead_samples > (encoder.left_padding_frames + 1) * frontend.hop:
         raise ConfigError(
             f"frontend.family must be 'whisper' for encoder.family {encoder.family!r}, got {frontend.family!r}: "
-            "its frames end with samples that the encoder does not wait for"
+            "its frames need look-ahead that the encoder does not wait for"
         )
 
 
-def _positive(config: object, *names: str) -> None:
+def _check_positive(config: object, *names: str) -> None:
     for name in names:
         if getattr(config, name) <= 0:
             raise ConfigError(f"{name} must be positive, got {getattr(config, name)}")
 
 
-def _listed(sizes: tuple[int, ...]) -> str:
+def _join(sizes: tuple[int, ...]) -> str:
     return ", ".join(map(str, sizes))
 
 
-def _rising(chunk_frames: tuple[int, ...]) -> None:
+def _check_ascending(chunk_frames: tuple[int, ...]) -> None:
     if not chunk_frames or any(size <= 0 for size in chunk_frames):
         raise ConfigError("chunk_frames must list at least one positive size")
     if tuple(sorted(set(chunk_frames))) != chunk_frames:
-        raise ConfigError("chunk_frames must rise, without repeats")
+        raise ConfigError("chunk_frames must be in ascending order, without repeats")

@@ -12,7 +12,7 @@ class StreamasrError(Exception):
 
     Attributes:
         code: a stable, lower-case identifier that is sent over the wire (``bad_audio``, ``overloaded`` …).
-        message: one sentence for a person: what was wrong and what would be right.
+        message: one sentence for people: what was wrong and what would be right.
         fault: whose fault it is, the ``client``'s or the ``server``'s.
         retry_after_ms: when a retry may help, in milliseconds; ``None`` if it will not.
     """
@@ -57,7 +57,7 @@ class EngineError(StreamasrError):
 
 
 class ConfigError(StreamasrError, ValueError):
-    """A configuration (file, flag or argument) is not usable."""
+    """A configuration file, flag or argument is not usable."""
 
     code = "bad_config"
     fault: Fault = "client"

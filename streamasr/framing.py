@@ -22,7 +22,7 @@ Count = TypeVar("Count", int, "Tensor")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Framing:
-    """The arithmetic of one front end before one encoder."""
+    """The sample and frame arithmetic of a front end with an encoder."""
 
     sample_rate: int
     """Samples per second."""
@@ -45,20 +45,20 @@ class Framing:
 
     @property
     def frame_samples(self) -> int:
-        """Samples of an encoder frame."""
+        """Samples for each encoder frame."""
         return self.hop * self.subsampling
 
     @property
     def frame_ms(self) -> float:
-        """Milliseconds of an encoder frame."""
+        """Milliseconds for each encoder frame."""
         return self.frame_samples * MS_PER_SECOND / self.sample_rate
 
     def padded_mel_frames(self, samples: Count) -> Count:
-        """Mel frames, left padding included, in ``samples`` samples of the padded time line."""
+        """Return the mel frames, left padding included, in ``samples`` samples of the padded time line."""
         spare = self.unit - 1 if self.rounds_up else 0
         return (samples + spare) // self.unit * (self.unit // self.hop)
 
-    def completed(self, samples: Count) -> Count:
+    def padded_samples(self, samples: Count) -> Count:
         """The length of an utterance of ``samples`` samples with the silence that completes its last unit."""
         return (samples + self.unit - 1) // self.unit * self.unit if self.rounds_up else samples
 
@@ -77,11 +77,11 @@ class Framing:
 
 
 def framing_of(frontend: AnyFrontendConfig, encoder: EncoderConfig) -> Framing:
-    """The arithmetic of ``frontend`` before ``encoder``."""
+    """Return the framing of ``frontend`` with ``encoder``."""
     left_padding_samples = (encoder.left_padding_frames + 1) * frontend.hop - frontend.lookahead_samples
-    own_end = isinstance(frontend, NemoFrontendConfig)
+    is_nemo = isinstance(frontend, NemoFrontendConfig)
     # Mel frame m is centred at sample hop * m - mel_delay; an encoder frame's receptive field ends at its last one.
-    mel_delay = 0 if own_end else frontend.n_fft // 2 - frontend.hop
+    mel_delay = 0 if is_nemo else frontend.n_fft // 2 - frontend.hop
     frames_back = encoder.left_padding_frames or 1
     return Framing(
         sample_rate=frontend.sample_rate,
@@ -92,6 +92,6 @@ def framing_of(frontend: AnyFrontendConfig, encoder: EncoderConfig) -> Framing:
         right_padding_samples=frontend.right_padding_samples,
         # An encoder without left padding has whole frames only.
         unit=frontend.hop if encoder.left_padding_frames else frontend.hop * encoder.subsampling,
-        rounds_up=not own_end,
+        rounds_up=not is_nemo,
         sample_delay=frames_back * frontend.hop + mel_delay + frontend.hop * encoder.subsampling // 2,
     )

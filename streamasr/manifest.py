@@ -18,7 +18,9 @@ class Utterance:
     audio: Path
     """The audio file; ``audio_filepath`` is relative to the manifest's folder."""
     duration_s: float
+    """Length of the audio in seconds."""
     text: str
+    """The transcript."""
     speaker: str = ""
     """The speaker, if the manifest names one."""
 
@@ -41,7 +43,7 @@ def read_manifest(path: Path) -> list[Utterance]:
         parse_utterance(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()
     ]
     if not utterances:
-        raise DataError(f"{path}: holds no utterance")
+        raise DataError(f"{path}: contains no utterance")
     return utterances
 
 

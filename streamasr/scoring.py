@@ -68,7 +68,7 @@ class ErrorRates:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A ratio and the bounds of its bootstrap interval."""
+    """A ratio and the bounds of its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -94,13 +94,13 @@ def _distance_rows(
     reference_ids = [ids.setdefault(item, len(ids)) for item in reference]
     hypothesis_M = np.array([ids.setdefault(item, len(ids)) for item in hypothesis], dtype=np.int64)
     # Insertions are a running minimum after the cost of j insertions is subtracted from column j.
-    price_M = np.arange(len(hypothesis) + 1, dtype=np.int64) * (_ERROR + 1)
-    row_M = price_M
+    insertions_M = np.arange(len(hypothesis) + 1, dtype=np.int64) * (_ERROR + 1)
+    row_M = insertions_M
     yield row_M
     for item in reference_ids:
         best_M = row_M + _ERROR
         best_M[1:] = np.minimum(best_M[1:], row_M[:-1] + np.where(hypothesis_M == item, 0, _ERROR))
-        row_M = np.minimum.accumulate(best_M - price_M) + price_M
+        row_M = np.minimum.accumulate(best_M - insertions_M) + insertions_M
         yield row_M
 
 
@@ -131,12 +131,12 @@ def align(reference: Sequence[H], hypothesis: Sequence[H]) -> list[tuple[H | Non
 
 
 def word_edits(reference: str, hypothesis: str) -> Edits:
-    """Edits between the words of two texts."""
+    """Count the edits between the words of two texts."""
     return count_edits(reference.split(), hypothesis.split())
 
 
 def character_edits(reference: str, hypothesis: str) -> Edits:
-    """Edits between the characters of two texts, single spaces between words included."""
+    """Count the edits between the characters of two texts, including single spaces between words."""
     return count_edits(" ".join(reference.split()), " ".join(hypothesis.split()))
 
 

@@ -20,11 +20,11 @@ SPACELESS = (
     "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\U00020000-\U000323af"
 )
-"""Han characters and kana, as ranges of a regular expression: scripts that are written without spaces."""
+"""Ranges of a regular expression: Han characters and kana, which are written without spaces."""
 _NOT_CHINESE = re.compile(r"[^\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323afa-z]+")
-_NEEDLESS_SPACE = re.compile(rf"(?<=[{SPACELESS}]) (?=[{SPACELESS}])")
+_SUPERFLUOUS_SPACE = re.compile(rf"(?<=[{SPACELESS}]) (?=[{SPACELESS}])")
 _WORD_BREAK = re.compile(rf"\s+|(?<=[{SPACELESS}])(?=[{SPACELESS}])")
-_SAID_SYMBOLS = frozenset("%&@#+=°")
+_SPOKEN_SYMBOLS = frozenset("%&@#+=°")
 
 
 def normalise_english(text: str) -> str:
@@ -61,7 +61,7 @@ def normalise_letters(text: str) -> str:
     return " ".join(_LOOSE_QUOTES.sub(" ", text).split())
 
 
-def unspeakable(text: str) -> set[str]:
+def symbols_to_spell_out(text: str) -> set[str]:
     """Return characters of ``text`` that are spoken but dropped by every normaliser: digits, ``%``, ``€``, ….
 
     A transcript with such a character lacks part of its audio: it should be written as spoken (``twenty``, ``三``).
@@ -69,13 +69,13 @@ def unspeakable(text: str) -> set[str]:
     return {
         c
         for c in unicodedata.normalize("NFKC", text)
-        if c in _SAID_SYMBOLS or unicodedata.category(c) in ("Nd", "No", "Sc")
+        if c in _SPOKEN_SYMBOLS or unicodedata.category(c) in ("Nd", "No", "Sc")
     }
 
 
 def join_words(words: Iterable[str]) -> str:
     """Join words with one space between, but none between two characters of Chinese or Japanese."""
-    return _NEEDLESS_SPACE.sub("", " ".join(word for word in words if word))
+    return _SUPERFLUOUS_SPACE.sub("", " ".join(word for word in words if word))
 
 
 def split_words(text: str) -> list[str]:

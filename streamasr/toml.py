@@ -86,7 +86,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         args = [a for a in typing.get_args(hint) if a is not type(None)]
         if value is None and len(args) < len(typing.get_args(hint)):
             return None
-        return _convert(_variant(args, value, path), value, path)
+        return _convert(_union_member(args, value, path), value, path)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{path}: expected a list, got {type(value).__name__}")
@@ -101,7 +101,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     return value
 
 
-def _variant(kinds: list[Any], value: Any, path: str) -> Any:
+def _union_member(kinds: list[Any], value: Any, path: str) -> Any:
     """Select the member of a union that ``value`` is for."""
     if len(kinds) == 1 or not isinstance(value, Mapping):
         return kinds[0]
@@ -117,7 +117,7 @@ def load_toml(cls: type[T], path: Path) -> T:
     """Read a TOML file into the dataclass ``cls``.
 
     Raises:
-        ConfigError: the file is missing, not TOML, or does not fit ``cls``; the message names the file.
+        ConfigError: the file is missing, is not TOML, or does not fit ``cls``; the message names the file.
     """
     try:
         mapping = tomllib.loads(read_text(path))
@@ -133,7 +133,7 @@ def load_toml(cls: type[T], path: Path) -> T:
 
 
 def to_toml(config: object) -> str:
-    """Write a (nested) dataclass as TOML; :func:`load_toml` reads it back to an equal value."""
+    """Return a (nested) dataclass as TOML; :func:`load_toml` reads it back to an equal value."""
     lines: list[str] = []
     _write_table(config, "", lines)
     return "\n".join(lines).lstrip("\n") + "\n"

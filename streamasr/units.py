@@ -6,15 +6,15 @@ MS_PER_SECOND = 1000
 
 
 def ms_to_samples(ms: float, sample_rate: int) -> int:
-    """Nearest whole number of samples in ``ms`` milliseconds at ``sample_rate`` Hz."""
+    """Return ``ms`` milliseconds as the nearest whole number of samples at ``sample_rate`` Hz."""
     return round(ms * sample_rate / MS_PER_SECOND)
 
 
 def samples_to_ms(samples: int, sample_rate: int) -> int:
-    """Nearest whole millisecond of ``samples`` samples at ``sample_rate`` Hz."""
+    """Return the duration of ``samples`` samples at ``sample_rate`` Hz in the nearest whole milliseconds."""
     return round(samples * MS_PER_SECOND / sample_rate)
 
 
 def ceil_div(numerator: int, denominator: int) -> int:
-    """Integer division rounded up."""
+    """Divide and round up to an integer."""
     return -(-numerator // denominator)

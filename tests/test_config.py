@@ -55,7 +55,10 @@ def test_families_are_told_apart_by_their_name(tmp_path: Path) -> None:
             {"name": "x", "encoder": {"chunk_frames": [8, "x"]}},
             r"encoder.chunk_frames\[1\]: expected int, got str",
         ),
-        ({"name": "x", "encoder": {"chunk_frames": [16, 8]}}, "^encoder.chunk_frames must rise"),
+        (
+            {"name": "x", "encoder": {"chunk_frames": [16, 8]}},
+            "^encoder.chunk_frames must be in ascending order",
+        ),
         (
             {"name": "x", "encoder": {"dim": 100, "heads": 3}},
             r"^encoder.dim must be a multiple of heads \(3\), got 100$",

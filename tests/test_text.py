@@ -13,8 +13,8 @@ from streamasr.text import (
     normalise_english,
     normalise_letters,
     split_words,
+    symbols_to_spell_out,
     text_rules,
-    unspeakable,
 )
 
 
@@ -88,8 +88,8 @@ def test_every_language_has_rules() -> None:
 
 
 def test_what_is_said_but_not_written_is_told() -> None:
-    assert unspeakable("room 1０1, 5% of €3 & ½") == set("15%€3&2") | {"0"}
-    assert unspeakable('it\'s well-known — "really"? 三月，〇') == set()
+    assert symbols_to_spell_out("room 1０1, 5% of €3 & ½") == set("15%€3&2") | {"0"}
+    assert symbols_to_spell_out('it\'s well-known — "really"? 三月，〇') == set()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from streamasr.acoustic.attention import attention
 from streamasr.acoustic.base import Encoded, Encoder, StepOutput
 from streamasr.acoustic.rolling import cached_mask, newest, streaming_mask
-from streamasr.config import MERGED, WhisperEncoderConfig
+from streamasr.config import MERGE_FACTOR, WhisperEncoderConfig
 
 _LONGEST_WAVELENGTH = 10_000.0
 
@@ -141,11 +141,11 @@ class WhisperEncoder(Encoder[WhisperState]):
         self.blocks = nn.ModuleList(
             Block(config.dim, config.heads, exact=layer == 0) for layer in range(config.layers)
         )
-        self.merge = nn.Linear(MERGED * config.dim, config.dim) if config.merge_after_layers else None
+        self.merge = nn.Linear(MERGE_FACTOR * config.dim, config.dim) if config.merge_after_layers else None
         if self.merge is not None:
             # The mean of both frames is closest to the input that pretrained late layers expect.
             with torch.no_grad():
-                self.merge.weight.copy_(torch.eye(config.dim).repeat(1, MERGED) / MERGED)
+                self.merge.weight.copy_(torch.eye(config.dim).repeat(1, MERGE_FACTOR) / MERGE_FACTOR)
                 self.merge.bias.zero_()
         self.final_norm = nn.LayerNorm(config.dim)
         self.head = nn.Linear(config.dim, vocab_size)
@@ -275,7 +275,7 @@ class WhisperEncoder(Encoder[WhisperState]):
     def _merge(self, x_BTD: Tensor) -> Tensor:
         """Merge every two frames into one."""
         assert self.merge is not None
-        merged_BTD: Tensor = self.merge(x_BTD.reshape(x_BTD.shape[0], -1, MERGED * self.config.dim))
+        merged_BTD: Tensor = self.merge(x_BTD.reshape(x_BTD.shape[0], -1, MERGE_FACTOR * self.config.dim))
         return merged_BTD
 
     def _positions(self, first_B: Tensor, frames: int) -> Tensor:

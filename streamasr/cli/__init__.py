@@ -14,18 +14,19 @@ from streamasr.errors import StreamasrError
 COMMANDS = {
     "serve": "run the captions daemon",
     "listen": "show live captions of a microphone in the terminal",
-    "transcribe": "recognise audio files",
-    "data": "import, check and pack training speech",
+    "transcribe": "transcribe audio files",
+    "data": "import, check, preview and pack training data",
     "synthesise": "make synthetic training speech from text",
     "train": "train or fine-tune a model",
     "report": "write the page of a training run",
     "tokens": "make the tokens of a model from text",
-    "evaluate": "measure a model on a manifest",
-    "lm": "build language models",
+    "evaluate": "measure error rates and speed of a model on manifests",
+    "lm": "build, measure and tune language models",
     "model": "inspect, convert and export models",
     "bench": "load-test a running daemon",
 }
-"""Command name to one line of help. ``streamasr/cli/<name>.py`` has ``EXAMPLE``, ``add_arguments`` and ``run``."""
+"""Names of the commands with their summaries. ``streamasr/cli/<name>.py`` defines ``EXAMPLE``, ``add_arguments``
+and ``run``."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,12 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"streamasr {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    chosen = next((word for word in argv if word in COMMANDS), None)
+    command = next((word for word in argv if word in COMMANDS), None)
     for name, summary in COMMANDS.items():
         sub = commands.add_parser(
             name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        if name == chosen:
+        if name == command:
             module = importlib.import_module(f"streamasr.cli.{name}")
             sub.epilog = "example:\n  " + module.EXAMPLE.replace("\n", "\n  ")
             module.add_arguments(sub)

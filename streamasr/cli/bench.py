@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--duration",
         type=float,
         metavar="SECONDS",
-        help="length of each stream (default: the file's); the file is repeated as needed",
+        help="length of each stream; the file is repeated as needed (default: the file's length)",
     )
     parser.add_argument("--token", metavar="TOKEN", help="the daemon's token, if it requires one")
 
@@ -86,16 +86,16 @@ def print_report(report: LoadReport) -> None:
     console = Console()
     table = Table("ms", "p50", "p95", "p99")
     for name, values in (
-        (f"partial lag, beyond the chunk of {report.latency_ms}", report.partial_lag_ms),
-        ("final lag, from the last word's end", report.final_lag_ms),
-        ("first partial, from the first audio", report.first_partial_ms),
+        (f"partial lag, without the chunk of {report.latency_ms}", report.partial_lag_ms),
+        ("final lag, from the end of the last word", report.final_lag_ms),
+        ("first partial, from the start of audio", report.first_partial_ms),
         ("stop to done", report.flush_ms),
     ):
         table.add_row(name, *("-" if value is None else f"{value:.0f}" for value in values.values()))
     console.print(table)
     cpu = "unknown" if report.cpu_s_per_audio_s is None else f"{report.cpu_s_per_audio_s:.3f}"
     console.print(f"{report.streams} streams, {report.failed} failed, {report.audio_s:g} s of audio")
-    console.print(f"CPU seconds for a second of audio: {cpu}")
+    console.print(f"CPU seconds per second of audio: {cpu}")
     for error in report.errors:
         console.print(f"failed: {error}", markup=False)
     print(json.dumps(dataclasses.asdict(report)))

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 EXAMPLE = """\
 streamasr data import librispeech LibriSpeech/dev-clean speech/dev-clean.jsonl
 streamasr data check speech/dev-clean.jsonl --tokens en-small --png dev-clean.png
-streamasr data preview speech/dev-clean.jsonl --recipe en-small --data speech --out heard
+streamasr data preview speech/dev-clean.jsonl --recipe en-small --data speech --out preview
 streamasr data degrade speech/dev-clean.jsonl --snr-db 10 --noise noise/manifest.jsonl --out noisy
 streamasr data shard speech/train.jsonl shards/train --shard-mb 256"""
 
-_CASES_SHOWN = 20
-"""Findings printed for each kind, unless ``--all`` asks for more."""
+_FINDINGS_SHOWN = 20
+"""Findings of each kind that are printed without ``--all``."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    _add_import(actions.add_parser("import", help="make a manifest of a published dataset or a folder"))
+    _add_import(actions.add_parser("import", help="make a manifest of a published data set or of a folder"))
     _add_check(actions.add_parser("check", help="check manifests for errors and print statistics"))
     _add_preview(
         actions.add_parser("preview", help="write augmented audio and its mel frames, to listen and look at")
@@ -46,20 +46,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", choices=DATASETS, metavar="DATASET", help=", ".join(DATASETS))
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="the dataset's folder, as published")
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="folder of the data set, as published")
     parser.add_argument("out", type=Path, metavar="OUT.jsonl", help="the manifest to write")
     parser.add_argument("--split", metavar="NAME", help="the dataset's split, by its published name")
     parser.add_argument(
-        "--only-speaker", action="append", default=[], metavar="NAME", help="only this speaker; repeatable"
+        "--only-speaker",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="import only this speaker; may be repeated",
     )
     parser.add_argument(
-        "--exclude-speaker", action="append", default=[], metavar="NAME", help="leave out; repeatable"
+        "--exclude-speaker",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="leave out this speaker; may be repeated",
     )
     parser.add_argument(
         "--language", metavar="TAG", help="language of the transcripts (default: the dataset's)"
     )
     parser.add_argument(
-        "--skipped", type=Path, metavar="FILE", help="write every skipped file with its reason, tab-separated"
+        "--skipped", type=Path, metavar="FILE", help="write skipped files and reasons to FILE, tab-separated"
     )
     _add_workers(parser)
 
@@ -89,7 +97,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="tolerance of durations (default: %(default)g)",
     )
-    parser.add_argument("--png", type=Path, metavar="FILE", help="save histograms")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="save histograms as PNG")
     parser.add_argument("--json", action="store_true", help="print one JSON object with every finding")
     parser.add_argument("--all", action="store_true", help="print every finding")
     _add_workers(parser)
@@ -101,10 +109,18 @@ def _add_preview(parser: argparse.ArgumentParser) -> None:
         "--recipe", required=True, help="recipe with the augmentation: a TOML file or a packaged name"
     )
     parser.add_argument(
-        "--data", type=Path, default=Path(), metavar="DIR", help="where the recipe's paths start (default: .)"
+        "--data",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="folder of the recipe's relative paths (default: .)",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for WAVs and picture")
-    parser.add_argument("--count", type=int, default=6, metavar="N", help="utterances (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for WAV files and the picture"
+    )
+    parser.add_argument(
+        "--count", type=int, default=6, metavar="N", help="number of utterances (default: %(default)s)"
+    )
     parser.add_argument(
         "--seed", type=int, default=1, metavar="N", help="seed of the random choices (default: %(default)s)"
     )
@@ -112,9 +128,11 @@ def _add_preview(parser: argparse.ArgumentParser) -> None:
 
 def _add_degrade(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="manifest (JSON lines)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the copies")
-    parser.add_argument("--rt60", type=float, metavar="S", help="simulated rooms of this reverberation time")
-    parser.add_argument("--snr-db", type=float, metavar="DB", help="mix in noise at this ratio")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the copies")
+    parser.add_argument(
+        "--rt60", type=float, metavar="S", help="simulate rooms with this reverberation time, in seconds"
+    )
+    parser.add_argument("--snr-db", type=float, metavar="DB", help="add noise at this signal-to-noise ratio")
     parser.add_argument(
         "--noise", type=Path, metavar="MANIFEST", help="manifest of recorded noises, for --snr-db"
     )
@@ -130,7 +148,11 @@ def _add_shard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST", help="manifest (JSON lines)")
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="a new folder")
     parser.add_argument(
-        "--shard-mb", type=float, default=256.0, metavar="MB", help="size of a shard (default: %(default)g)"
+        "--shard-mb",
+        type=float,
+        default=256.0,
+        metavar="MB",
+        help="size of a shard in megabytes (default: %(default)g)",
     )
     parser.add_argument(
         "--seed", type=int, default=1, metavar="N", help="seed of the order (default: %(default)s)"
@@ -166,7 +188,7 @@ def _import(args: argparse.Namespace) -> int:
         exclude_speakers=tuple(args.exclude_speaker),
     )
     language = args.language or dataset.LANGUAGE or args.source.resolve().name
-    with _bar("looking at audio") as progress:
+    with _progress_bar("reading audio") as progress:
         found = dataset.find(args.source, selection)
         imported = write_manifest(
             found,
@@ -196,7 +218,7 @@ def _check(args: argparse.Namespace) -> int:
     options = CheckOptions(
         tolerance_s=args.tolerance_s, frame_rate=args.frame_rate, fastest=fastest, workers=args.workers
     )
-    with _bar("checking") as progress:
+    with _progress_bar("checking") as progress:
         checked = check_manifests(args.manifests, options, tokenizer, progress)
     if args.png is not None:
         from streamasr.training.data.inspection.plots import draw_histograms
@@ -247,11 +269,11 @@ def _print_checked(checked: CheckResult, *, everything: bool) -> None:
     shown: dict[str, int] = {}
     for finding in checked.findings:
         shown[finding.kind] = shown.get(finding.kind, 0) + 1
-        if everything or shown[finding.kind] <= _CASES_SHOWN:
+        if everything or shown[finding.kind] <= _FINDINGS_SHOWN:
             print(finding)
     for kind, count in shown.items():
-        if not everything and count > _CASES_SHOWN:
-            print(f"… and {count - _CASES_SHOWN} more of the kind {kind} (--all prints them)")
+        if not everything and count > _FINDINGS_SHOWN:
+            print(f"… and {count - _FINDINGS_SHOWN} more of the kind {kind} (--all prints them)")
     summary = checked.summary()
     rates = ", ".join(f"{rate} Hz ({count})" for rate, count in sorted(checked.sample_rates.items()))
     print(
@@ -273,10 +295,10 @@ def _preview(args: argparse.Namespace) -> int:
     from streamasr.training.data.inspection.preview import PICTURE, preview
 
     config = load_recipe(args.recipe).rooted(args.data)
-    with _bar("noises and rooms") as progress:
+    with _progress_bar("noise and rooms") as progress:
         sources = load_augmentation_sources(config, config.data.cache or args.out / "cache", progress)
-    for heard in preview(args.manifest, config, sources, args.out, count=args.count, seed=args.seed):
-        print(f"{heard.augmented}: {heard.utterance.text}")
+    for item in preview(args.manifest, config, sources, args.out, count=args.count, seed=args.seed):
+        print(f"{item.augmented}: {item.utterance.text}")
     print(args.out / PICTURE)
     return 0
 
@@ -287,7 +309,7 @@ def _degrade(args: argparse.Namespace) -> int:
     condition = Condition(
         rt60_seconds=args.rt60, snr_db=args.snr_db, codec=args.codec, gain_db=args.gain_db, seed=args.seed
     )
-    with _bar("degrading") as progress:
+    with _progress_bar("degrading") as progress:
         path = degrade(
             args.manifest, args.out, condition, noise=args.noise, workers=args.workers, progress=progress
         )
@@ -298,7 +320,7 @@ def _degrade(args: argparse.Namespace) -> int:
 def _shard(args: argparse.Namespace) -> int:
     from streamasr.training.data.shards.packing import write_shards
 
-    with _bar("packing") as progress:
+    with _progress_bar("packing") as progress:
         sharded = write_shards(
             args.manifests,
             args.out,
@@ -316,12 +338,12 @@ def _shard(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+def _progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar on standard error; it disappears at the end."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

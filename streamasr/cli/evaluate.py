@@ -49,14 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="FILE",
-        help="JSON lines with audio_filepath, duration, text; several give a measurement each",
+        help="manifest with audio_filepath, duration and text; several are measured one by one",
     )
     parser.add_argument(
         "--chunk-ms",
         type=_chunk_ms,
         action="append",
         metavar="N|all",
-        help="stream in chunks of N ms; may be repeated; all: every size the model has"
+        help="stream in chunks of N ms; may be repeated; all: every chunk size of the model"
         f" (default: {DEFAULT_CHUNK_MS}, or none with --offline)",
     )
     parser.add_argument(
@@ -77,15 +77,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     decoding.add_argument(
         "--no-lm", dest="decode", action="store_const", const=(Mode.BEAM,), help="same as --decode beam"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances of a manifest")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="use only the first N utterances of each manifest"
+    )
     parser.add_argument(
         "--batch",
         type=int,
         default=defaults.batch,
         metavar="N",
-        help="utterances at a time (default: %(default)s)",
+        help="utterances per batch (default: %(default)s)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="device of the model: auto, cpu, cuda or cuda:N (default: %(default)s)",
+    )
     parser.add_argument(
         "--backend",
         choices=BACKENDS,
@@ -99,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the evaluation and print the result."""
     options = EvaluationOptions(
-        chunk_ms=_asked_chunks(args.chunk_ms, offline=args.offline),
+        chunk_ms=_chunk_sizes(args.chunk_ms, offline=args.offline),
         offline=args.offline,
         modes=args.decode or (),
         batch=args.batch,
@@ -151,19 +157,19 @@ def _modes(text: str) -> tuple[Mode, ...]:
         ) from None
 
 
-def _asked_chunks(asked: Sequence[int | None] | None, *, offline: bool) -> tuple[int, ...] | None:
-    if asked is None:
+def _chunk_sizes(requested: Sequence[int | None] | None, *, offline: bool) -> tuple[int, ...] | None:
+    if requested is None:
         return () if offline else (DEFAULT_CHUNK_MS,)
-    if None not in asked:
-        return tuple(size for size in asked if size is not None)
-    if len(asked) > 1:
+    if None not in requested:
+        return tuple(size for size in requested if size is not None)
+    if len(requested) > 1:
         raise ConfigError("--chunk-ms all already measures every size; leave the others out")
     return None
 
 
 def _print(evaluation: Evaluation, manifests: Mapping[str, Sequence[Utterance]]) -> None:
     rates = ("CER", "WER") if evaluation.unit == "character" else ("WER", "CER")
-    table = Table(caption="in brackets 95 % bootstrap intervals over utterances", caption_justify="left")
+    table = Table(caption="in brackets: 95 % bootstrap intervals over utterances", caption_justify="left")
     table.add_column("manifest", overflow="fold")
     for name in ("chunk", "decoding"):
         table.add_column(name, no_wrap=True)

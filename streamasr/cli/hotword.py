@@ -24,7 +24,7 @@ def parse_hotword(argument: str) -> HotwordSpec:
     """Parse ``Scheveningen`` or ``Scheveningen:12``; a number after the last colon is the boost.
 
     Raises:
-        ArgumentTypeError: empty, too long, or a boost out of range.
+        ArgumentTypeError: the text is empty or too long, or the boost is out of range.
     """
     text, colon, number = argument.rpartition(":")
     boost = None

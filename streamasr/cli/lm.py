@@ -28,11 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     build = commands.add_parser("build", help="build lm.bin and unigrams.txt from text")
     build.add_argument(
-        "texts", metavar="TEXT", nargs="+", help=f"{_TEXT_HELP}; files joined by commas are one source"
+        "texts", metavar="TEXT", nargs="+", help=f"{_TEXT_HELP}; join files by commas to make them one source"
     )
-    build.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     build.add_argument(
-        "--order", type=int, default=defaults.order, metavar="N", help="longest n-gram (default: %(default)s)"
+        "--out", type=Path, required=True, metavar="DIR", help="folder to write to, usually a model folder"
+    )
+    build.add_argument(
+        "--order",
+        type=int,
+        default=defaults.order,
+        metavar="N",
+        help="order of the n-gram model (default: %(default)s)",
     )
     build.add_argument(
         "--vocab-size",
@@ -53,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         nargs="+",
         metavar="W",
-        help="mix the sources with these weights, one for each TEXT (default: pool them)",
+        help="interpolate models of the sources with these weights, one for each TEXT (default: pool the texts)",
     )
     size = build.add_mutually_exclusive_group()
     size.add_argument(
@@ -71,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     build.add_argument("--arpa", type=Path, metavar="FILE", help="also write the model as ARPA text")
     build.add_argument(
-        "--held-out", type=Path, metavar="FILE", help="report perplexity and unknown words on this text"
+        "--held-out", type=Path, metavar="FILE", help="report perplexity and unknown words of this text"
     )
     build.add_argument(
         "--language",

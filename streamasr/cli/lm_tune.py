@@ -22,7 +22,7 @@ from streamasr.evaluation.tuning import (
 )
 
 _SHOWN = 12
-"""Trials in the table."""
+"""Number of trials in the table."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,12 +30,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = TuningOptions()
     parser.add_argument("--model", required=True, metavar="DIR|NAME", help="model folder or packaged model")
     parser.add_argument(
-        "--manifest", required=True, type=Path, nargs="+", metavar="FILE", help="what to recognise"
+        "--manifest",
+        required=True,
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="manifest of transcribed speech to tune on",
     )
     parser.add_argument(
-        "--chunk-ms", type=int, default=640, metavar="N", help="chunk size (default: %(default)s)"
+        "--chunk-ms", type=int, default=640, metavar="N", help="chunk length in ms (default: %(default)s)"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances of a manifest")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="use only the first N utterances of each manifest"
+    )
     parser.add_argument("--beam", type=int, metavar="N", help="beam width (default: the model's own)")
     grid = {"alpha": defaults.alphas, "beta": defaults.betas, "blank-penalty": defaults.blank_penalties}
     for name, values in grid.items():
@@ -55,9 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how often the search steps around the best point halve; 0: grid only (default: %(default)s)",
     )
     parser.add_argument(
-        "--batch", type=int, default=16, metavar="N", help="utterances at a time (default: %(default)s)"
+        "--batch", type=int, default=16, metavar="N", help="utterances per batch (default: %(default)s)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="device of the model: auto, cpu, cuda or cuda:N (default: %(default)s)",
+    )
     parser.add_argument(
         "--write", action="store_true", help="store the best weights in the model's config.toml"
     )
@@ -92,8 +103,8 @@ def run(args: argparse.Namespace) -> int:
         for recording in record(model, utterances, chunk_ms=args.chunk_ms, batch=args.batch):
             recordings.append(recording)
             progress.advance(encoding)
-        weighing = progress.add_task("weighing", total=None)
-        tuner = Tuner(model, recordings, lambda _: progress.advance(weighing), beam_width=args.beam)
+        tuning = progress.add_task("tuning", total=None)
+        tuner = Tuner(model, recordings, lambda _: progress.advance(tuning), beam_width=args.beam)
         best = tuner.search(options)
     current = weights_of(model.config.decoder)
     if args.json:
@@ -109,12 +120,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(trials: list[Trial], current: Weights, rate: str) -> None:
-    table = Table(caption=f"of {len(trials)} trials; *: the model's own weights", caption_justify="left")
+    table = Table(
+        caption=f"best of {len(trials)} trials; *: the model's current weights", caption_justify="left"
+    )
     for name in ("alpha", "beta", "blank penalty", f"{rate} %", "errors"):
         table.add_column(name, justify="right")
-    best, own = trials[0], [trial for trial in trials if trial.weights == current]
-    for trial in dict.fromkeys([*trials[:_SHOWN], *own]):
-        mark = "*" if trial in own else ""
+    best, current_trials = trials[0], [trial for trial in trials if trial.weights == current]
+    for trial in dict.fromkeys([*trials[:_SHOWN], *current_trials]):
+        mark = "*" if trial in current_trials else ""
         errors = f"{trial.errors.errors} of {trial.errors.length}"
         rates = f"{100 * trial.errors.rate:.2f}"
         alpha, beta, penalty = (f"{weight:.4g}" for weight in trial.weights)

@@ -29,7 +29,7 @@ streamasr model fetch stt_en_fastconformer_hybrid_large_streaming_multi --out mo
 streamasr model import-nemo stt_en_fastconformer_hybrid_large_streaming_multi.nemo models/fastconformer
 streamasr model logits models/fastconformer speech.wav speech.npz --latency-ms 560"""
 
-_PARTS = {
+_ACTIONS = {
     "average": model_average,
     "calibrate": model_calibrate,
     "export": model_export,
@@ -37,7 +37,7 @@ _PARTS = {
     "import-nemo": model_import,
     "logits": model_logits,
 }
-"""Actions with modules of their own."""
+"""Actions that have their own modules."""
 CARD_LINES = 12
 """Lines of the model card that ``info`` shows."""
 
@@ -77,8 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the action."""
-    if args.action in _PARTS:
-        return int(_PARTS[args.action].run(args))
+    if args.action in _ACTIONS:
+        return int(_ACTIONS[args.action].run(args))
     if args.action == "list":
         for name, folder in packaged_models().items():
             print(f"{name}\t{folder}")

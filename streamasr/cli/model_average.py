@@ -1,4 +1,4 @@
-"""``streamasr model average``: write the mean of the weights of several models."""
+"""Average the weights of several models: ``streamasr model average``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="+",
         metavar="MODEL",
-        help="model folder, packaged model or .safetensors file; all of the same sizes",
+        help="model folder, packaged model or .safetensors file; all of the same architecture",
     )
     parser.add_argument(
         "--weights",

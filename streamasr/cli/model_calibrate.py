@@ -24,13 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--manifest", required=True, type=Path, nargs="+", metavar="FILE", help="manifest with transcripts"
     )
     parser.add_argument(
-        "--chunk-ms", type=int, default=640, metavar="N", help="chunk size (default: %(default)s)"
+        "--chunk-ms", type=int, default=640, metavar="N", help="chunk length in ms (default: %(default)s)"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances of a manifest")
     parser.add_argument(
-        "--batch", type=int, default=16, metavar="N", help="utterances at a time (default: %(default)s)"
+        "--limit", type=int, metavar="N", help="use only the first N utterances of each manifest"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument(
+        "--batch", type=int, default=16, metavar="N", help="utterances per batch (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="device of the model: auto, cpu, cuda or cuda:N (default: %(default)s)",
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw a reliability diagram (SVG)")
     parser.add_argument("--write", action="store_true", help="store the weights in the model's config.toml")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -69,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(found)
     if args.plot is not None:
-        curves = [("before", found.before), ("calibrated, on the other half", found.after)]
+        curves = [("before", found.before), ("calibrated on the other half", found.after)]
         args.plot.write_text(reliability_svg(model.config.name, curves), encoding="utf-8")
     if args.write:
         write_settings(folder / CONFIG_FILE, "confidence", asdict(found.config))
@@ -77,10 +83,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(found: Calibration) -> None:
-    caption = "calibrated: each half of the utterances by weights fitted to the other half"
+    caption = "calibrated: each half of the utterances with weights fitted on the other half"
     table = Table(caption=caption, caption_justify="left")
     table.add_column("confidence")
-    for name in ("words before", "mean", "right %", "words calibrated", "mean", "right %"):
+    for name in ("words before", "mean", "correct %", "words calibrated", "mean", "correct %"):
         table.add_column(name, justify="right")
     for before, after in zip(found.before.bins, found.after.bins, strict=True):
         cells = [
@@ -94,9 +100,9 @@ def _print(found: Calibration) -> None:
     Console().print(table)
     weights = [f"{name} = {getattr(found.config, name):g}" for name in ("bias", *FEATURES)]
     print(f"weights: {', '.join(weights)}")
-    print(f"{found.words} words, {100 * found.right / found.words:.1f} % of them right")
+    print(f"{found.words} words, {100 * found.right / found.words:.1f} % of them correct")
     for name, measured in (("before", found.before), ("calibrated", found.after)):
         print(
             f"{name}: expected calibration error {measured.error:.3f}, normalised cross entropy "
-            f"{measured.entropy_gain:.3f}, right before wrong {100 * measured.roc_auc:.1f} %"
+            f"{measured.entropy_gain:.3f}, area under ROC {100 * measured.roc_auc:.1f} %"
         )

@@ -1,4 +1,4 @@
-"""``streamasr model export``: a model's streaming step as an ONNX graph."""
+"""Export a model's streaming step as an ONNX graph: ``streamasr model export``."""
 
 from __future__ import annotations
 
@@ -18,28 +18,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("model", metavar="DIR|NAME", help="model folder or packaged model")
     parser.add_argument(
-        "out", type=Path, metavar="OUT", help="folder to write; the model's own to add the graph to it"
+        "out", type=Path, metavar="OUT", help="folder to write; the model's own folder to add the graph to it"
     )
-    parser.add_argument("--onnx", action="store_true", required=True, help="as ONNX, the one format there is")
+    parser.add_argument("--onnx", action="store_true", required=True, help="export to ONNX, the only format")
     parser.add_argument(
-        "--int8", action="store_true", help="weights in 8 bits: smaller and faster, not quite as exact"
+        "--int8",
+        action="store_true",
+        help="quantise the weights to 8 bits: smaller and faster, slightly less accurate",
     )
     parser.add_argument(
         "--manifest",
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="measure error rates before and after on this speech: JSON lines with audio_filepath, duration, text",
+        help="also measure error rates of model and graph on this manifest",
     )
     parser.add_argument(
-        "--chunk-ms", type=int, default=640, metavar="N", help="of that speech (default: %(default)s)"
+        "--chunk-ms",
+        type=int,
+        default=640,
+        metavar="N",
+        help="chunk length in ms for --manifest (default: %(default)s)",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances of a manifest")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="use only the first N utterances of each manifest"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object with every figure")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, then measure where asked, and print."""
+    """Export the model, measure it with ``--manifest``, and print the results."""
     from streamasr.recognition.export import export_model
 
     if args.chunk_ms <= 0:
@@ -56,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(
         f"{args.out}: {agreement.steps} steps, {agreement.frames} frames compared with the model: log-probs "
-        f"{agreement.worst:.1e} off at most, {agreement.mean:.1e} on average; "
+        f"differ by at most {agreement.worst:.1e}, {agreement.mean:.1e} on average; "
         f"{100 * agreement.same_best:.2f} % of frames have the same best token"
     )
     for name, pair in rates.items():
@@ -68,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _error_rates(args: argparse.Namespace) -> dict[str, dict[str, Interval]]:
-    """By manifest: the language's error rate of the model as it was, and as it was exported."""
+    """Return the error rates of the model and of its graph, by manifest."""
     from streamasr.evaluation.evaluate import EvaluationOptions, evaluate, read_manifests
     from streamasr.recognition.model import load_model
 

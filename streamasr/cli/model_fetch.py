@@ -1,4 +1,4 @@
-"""``streamasr model fetch``: a published checkpoint by its name, downloaded and imported."""
+"""Download a published checkpoint and convert it into a model folder: ``streamasr model fetch``."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "checkpoint",
         nargs="?",
         metavar="NAME",
-        help="a known name, or OWNER/REPOSITORY; without one, list them",
+        help="a known name, or OWNER/REPOSITORY; without it, list the known names",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="model folder to make (default: NAME, here)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="model folder to write (default: NAME in the current folder)"
+    )
     parser.add_argument(
         "--cache",
         type=Path,
         metavar="DIR",
-        help="folder for the file as it comes (default: streamasr/checkpoints among the user's caches)",
+        help="folder for downloads (default: streamasr/checkpoints in the user's cache folder)",
     )
     parser.add_argument(
-        "--endpoint", metavar="URL", help="the hub (default: HF_ENDPOINT, or https://huggingface.co)"
+        "--endpoint", metavar="URL", help="URL of the hub (default: HF_ENDPOINT, or https://huggingface.co)"
     )
     parser.add_argument(
         "--revision", default="main", metavar="NAME", help="branch, tag or commit (default: %(default)s)"
@@ -33,10 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List, or fetch, import and print what came of it."""
+    """List the known checkpoints, or download and convert one."""
     if args.checkpoint is None:
         for name, known in CHECKPOINTS.items():
-            print(f"{name}\t{known.about}\t{known.licence}")
+            print(f"{name}\t{known.description}\t{known.licence}")
         return 0
     checkpoint = find_checkpoint(args.checkpoint)
     name = checkpoint.file.removesuffix(SUFFIX)

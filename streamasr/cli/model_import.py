@@ -1,4 +1,4 @@
-"""``streamasr model import-nemo``: a checkpoint of NeMo as a model folder."""
+"""Convert a NeMo checkpoint into a model folder: ``streamasr model import-nemo``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streamasr.errors import ConfigError
 
 GIGABYTE = 1024**3
 DEFAULT_MAX_GB = 16.0
-"""All members of an archive together, unpacked."""
+"""Unpacked size of all members of an archive together."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,28 +17,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", type=Path, metavar="FILE.nemo", help="checkpoint of a streaming FastConformer"
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="model folder to make")
+    parser.add_argument("out", type=Path, metavar="OUT", help="model folder to write")
     parser.add_argument(
         "--frontend",
         choices=("auto", "legacy", "current"),
         default="auto",
-        help="front end of NeMo up to 2.4 (legacy) or later (current); auto takes the version that the file tells",
+        help="front end of NeMo up to 2.4 (legacy) or later (current); auto uses the version in the file",
     )
-    parser.add_argument("--name", metavar="NAME", help="name of the model (by default the file's)")
+    parser.add_argument("--name", metavar="NAME", help="name of the model (default: the file's name)")
     parser.add_argument(
-        "--language", default="en", metavar="TAG", help="whose rules of text hold (default en)"
+        "--language",
+        default="en",
+        metavar="TAG",
+        help="language of the model, for example en or zh (default: %(default)s)",
     )
     parser.add_argument(
         "--max-gb",
         type=float,
         default=DEFAULT_MAX_GB,
         metavar="N",
-        help="refuse a file that unpacks to more (default %(default)g)",
+        help="refuse a file that unpacks to more (default: %(default)g)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Import, and print what came of it."""
+    """Convert the checkpoint and describe the model."""
     from streamasr.framing import framing_of
     from streamasr.nemo.archive import ArchiveLimits
     from streamasr.nemo.convert import import_nemo

@@ -1,4 +1,4 @@
-"""``streamasr model logits``: what a model makes of a recording, as numbers, for comparisons with other programs."""
+"""Write a model's mel frames and log-probs of a recording, for comparisons: ``streamasr model logits``."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--latency-ms",
         type=int,
         metavar="N",
-        help=f"audio per step (default {Start().latency_ms}; with --offline the model's largest)",
+        help=f"chunk length in ms (default: {Start().latency_ms}, with --offline the model's largest)",
     )
     parser.add_argument(
         "--offline",
         action="store_true",
-        help="the whole recording at once under the mask of that latency (NeMo's offline answer for a look-ahead)",
+        help="process the whole recording at once with the attention mask of that latency, as NeMo does offline",
     )
     parser.add_argument(
         "--split-seed",
         type=int,
         metavar="S",
-        help="feed the samples in pieces of random lengths, drawn from this seed",
+        help="feed the samples in pieces of random lengths, drawn with this seed",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compute, write, and print the shapes."""
+    """Compute and write the arrays, and print their shapes."""
     import numpy as np
 
     from streamasr.media.reader import read_audio
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from streamasr.recognition.model import load_model
 
     if args.offline and args.split_seed is not None:
-        raise ConfigError("--split-seed goes with streaming, not with --offline")
+        raise ConfigError("--split-seed is for streaming; it cannot be used with --offline")
     if args.latency_ms is not None and args.latency_ms < 0:
         raise ConfigError(f"--latency-ms must not be negative, got {args.latency_ms}")
     model = load_model(args.model, "cpu", "torch" if args.offline else "auto")
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     largest = model.chunk_ms(model.encoder.chunk_frames[-1])
     default = largest if args.offline else Start().latency_ms
     chunk_frames = model.chunk_frames_for(default if args.latency_ms is None else args.latency_ms)
-    heard = (
+    output = (
         run_whole(model, samples_S, chunk_frames)
         if args.offline
         else run_streamed(model, samples_S, chunk_frames, args.split_seed)
@@ -58,12 +58,12 @@ def run(args: argparse.Namespace) -> int:
     tokens = np.array(model.decoder.beams.tokens.tokens)
     try:
         with args.out.open("wb") as file:
-            np.savez(file, mel=heard.mel_TM, log_probs=heard.log_probs_TV, tokens=tokens)
+            np.savez(file, mel=output.mel_TM, log_probs=output.log_probs_TV, tokens=tokens)
     except OSError as error:
         raise ConfigError(f"{args.out}: cannot be written: {error.strerror}") from None
-    way = "at once" if args.offline else "streamed"
+    mode = "at once" if args.offline else "streamed"
     print(
-        f"{args.out}: mel {heard.mel_TM.shape}, log_probs {heard.log_probs_TV.shape}, "
-        f"{way} in chunks of {model.chunk_ms(chunk_frames)} ms"
+        f"{args.out}: mel {output.mel_TM.shape}, log_probs {output.log_probs_TV.shape}, "
+        f"{mode} in chunks of {model.chunk_ms(chunk_frames)} ms"
     )
     return 0

@@ -1,4 +1,4 @@
-"""``streamasr serve``: flags, file and environment to a running daemon."""
+"""Run the captions daemon: ``streamasr serve``."""
 
 from __future__ import annotations
 
@@ -22,19 +22,23 @@ streamasr serve --host 0.0.0.0 --token-file token.txt --tls-cert cert.pem --tls-
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags: one for every setting, the configuration file, and the browser."""
+    """Declare the command's arguments: one for each setting, the configuration file and the browser."""
     parser.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
-        help="settings in TOML; STREAMASR_… variables and flags override it",
+        help="TOML file of settings; STREAMASR_… variables and flags override it",
     )
-    parser.add_argument("--open-browser", action="store_true", help="open the captions page once ready")
+    parser.add_argument(
+        "--open-browser",
+        action="store_true",
+        help="open the captions page in a browser when the daemon is ready",
+    )
     add_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until a signal; returns the exit status."""
+    """Serve until a signal arrives; return the exit status."""
     config = load_config({name: getattr(args, name) for name in settings()}, os.environ, args.config)
     config.check_exposure(config.host)
     configure_logging(config.log_level)
@@ -43,14 +47,14 @@ def run(args: argparse.Namespace) -> int:
         print(f"ready {server.stream_url}", flush=True)
         print(f"captions page: {server.page_url}", file=sys.stderr, flush=True)
         if args.open_browser:
-            # A browser may take its time to start, and some block until they are closed.
+            # A browser may start slowly, and some block until they are closed.
             threading.Thread(target=webbrowser.open, args=(server.browser_url(),), daemon=True).start()
 
     return asyncio.run(run_daemon(config, lambda: _load_engine(config), announce))
 
 
 def _load_engine(config: ServerConfig) -> EngineInterface:
-    # Imported here: everything before this, errors of the configuration included, needs no torch.
+    # Imported here, so that errors of the configuration are reported without loading torch.
     from streamasr.engine import Engine
     from streamasr.recognition import load_model
 

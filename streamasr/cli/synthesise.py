@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--voice",
         default="piper:joe",
         metavar="VOICE",
-        help="piper:joe or piper:PATH.onnx (default: %(default)s)",
+        help="voice: piper:joe or piper:PATH.onnx (default: %(default)s)",
     )
     parser.add_argument(
         "--hours", type=float, default=1.0, help="hours of audio to make (default: %(default)s)"
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=ScriptConfig.numbers,
         metavar="SHARE",
-        help="share of sentences full of numbers (default: %(default)s)",
+        help="share of sentences with many numbers (default: %(default)s)",
     )
     parser.add_argument(
         "--speeds",
@@ -56,7 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="range of speaking rates; 1 is the voice's own (default: %(default)s)",
     )
     parser.add_argument(
-        "--format", choices=("opus", "flac"), default=SynthesisConfig.format, help="default: %(default)s"
+        "--format",
+        choices=("opus", "flac"),
+        default=SynthesisConfig.format,
+        help="audio format (default: %(default)s)",
     )
 
 

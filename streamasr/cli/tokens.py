@@ -32,10 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=defaults.size,
         metavar="N",
-        help="tokens in all, the blank included (default: %(default)s)",
+        help="number of tokens, including the blank (default: %(default)s)",
     )
     train.add_argument(
-        "--method", choices=("bpe", "unigram"), default=defaults.method, help="default: %(default)s"
+        "--method",
+        choices=("bpe", "unigram"),
+        default=defaults.method,
+        help="algorithm (default: %(default)s)",
     )
     train.add_argument(
         "--max-sentences",
@@ -45,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sample this many sentences from longer text (default: %(default)s)",
     )
 
-    characters = commands.add_parser("characters", help="collect the characters of a text")
+    characters = commands.add_parser("characters", help="collect the characters of texts")
     characters.add_argument(
         "--min-count",
         type=int,
@@ -57,15 +60,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-separator",
         dest="separator",
         action="store_false",
-        help="no token for the space between words: every character is a word (Mandarin)",
+        help="make no token for the space between words, for languages without spaces such as Mandarin",
     )
     characters.add_argument(
-        "--counts", type=Path, metavar="FILE", help="write every character with its count, tab-separated"
+        "--counts", type=Path, metavar="FILE", help="write all characters with their counts, tab-separated"
     )
     for command in (train, characters):
         command.add_argument("texts", metavar="TEXT", nargs="+", type=Path, help=_TEXT_HELP)
         command.add_argument("--out", type=Path, required=True, metavar="FILE", help="file to write")
-        command.add_argument("--language", default="en", metavar="TAG", help="default: %(default)s")
+        command.add_argument(
+            "--language", default="en", metavar="TAG", help="language of the texts (default: %(default)s)"
+        )
 
 
 def run(args: argparse.Namespace) -> int:

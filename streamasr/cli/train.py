@@ -15,7 +15,7 @@ EXAMPLE = "streamasr train en-small --data speech --out runs/en-small"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     parser.add_argument(
-        "recipe", help="a TOML file or a packaged recipe's name; docs/recipes.md has the fields"
+        "recipe", help="a TOML file or the name of a packaged recipe; docs/recipes.md lists the fields"
     )
     parser.add_argument(
         "--data",
@@ -63,26 +63,26 @@ def run(args: argparse.Namespace) -> int:
     with observers as emit:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         trainer = Trainer(config, args.out, group, emit, decode_workers=args.threads)
-        asked = _stop_when_asked()
-        finished = trainer.train(until=lambda: asked.is_set() or time.monotonic() > deadline)
+        stop_requested = _request_stop_on_signal()
+        finished = trainer.train(until=lambda: stop_requested.is_set() or time.monotonic() > deadline)
     group.close()
     if group.is_first:
-        _stop_at_once_when_asked()
+        _restore_signal_handlers()
         if finished:
             evaluate_run(args.out, config.data.dev_manifests, str(group.device), progress_bar)
         print(f"model folder: {args.out / 'model'}")
     return 0
 
 
-def _stop_when_asked() -> Event:
+def _request_stop_on_signal() -> Event:
     """Make Ctrl-C and SIGTERM end the run after the current step, with a checkpoint."""
-    asked = Event()
+    stop_requested = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked.set())
-    return asked
+        signal.signal(number, lambda *_: stop_requested.set())
+    return stop_requested
 
 
-def _stop_at_once_when_asked() -> None:
+def _restore_signal_handlers() -> None:
     """Restore Ctrl-C and SIGTERM: after training there is nothing left to save."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

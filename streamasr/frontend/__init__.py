@@ -1,1 +1,1 @@
-"""Bytes to samples to log-mel frames."""
+"""Convert PCM bytes to samples, resample them, and compute log-mel frames."""

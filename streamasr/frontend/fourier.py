@@ -19,25 +19,25 @@ from torch import Tensor, nn
 
 POINTS = 512
 _HALF, _QUARTER, _EIGHTH, _RADIX = POINTS // 2, POINTS // 4, POINTS // 8, 16
-_TIED = 3
-"""The cosine of 3π/256 lies 0.49987 of a last place above a float32 number, and is rounded up."""
-_PAIRED = (4, 2, 10, 1, 5, 9, 13)
+_ROUNDED_UP = 3
+"""The cosine of 3π/256 lies 0.49987 ulp above a float32 number; MKL rounds it up."""
+_PAIRED_OUTPUTS = (4, 2, 10, 1, 5, 9, 13)
 """Results ``k`` of a column that are computed together with ``16 - k``, in order."""
-_ORDER = (0, 8, *_PAIRED, *(_RADIX - k for k in _PAIRED))
+_OUTPUT_ORDER = (0, 8, *_PAIRED_OUTPUTS, *(_RADIX - k for k in _PAIRED_OUTPUTS))
 
 
 class RealTransform512(nn.Module):
     """``torch.fft.rfft`` of frames of 512 samples; see the module's docstring."""
 
-    order_N: Tensor
+    output_order_N: Tensor
     root_half: float
     shared_Q11: Tensor
-    apart_R11P: Tensor
-    between_cos_NFKP: Tensor
-    between_sin_NFK: Tensor
+    rotation_R11P: Tensor
+    twiddle_cos_NFKP: Tensor
+    twiddle_sin_NFK: Tensor
     second_cos_G11P: Tensor
     second_sin_G11: Tensor
-    third_turn_G11: Tensor
+    third_rotation_G11: Tensor
     third_scale_G11P: Tensor
     fourth_cos_G11P: Tensor
     fourth_sin_G11: Tensor
@@ -46,29 +46,29 @@ class RealTransform512(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        places_N11, fourths_G11 = torch.arange(_RADIX)[:, None, None], torch.arange(4)[:, None, None]
-        turns_NFK = 2 * places_N11 * places_N11.flatten()
-        halves_H = torch.arange(1, _QUARTER + 1)
+        indices_N11, groups_G11 = torch.arange(_RADIX)[:, None, None], torch.arange(4)[:, None, None]
+        angles_NFK = 2 * indices_N11 * indices_N11.flatten()
+        indices_H = torch.arange(1, _QUARTER + 1)
         self.root_half = _cosines(torch.tensor([_EIGHTH])).item()
         cosine, sine = math.cos(math.pi / 8), math.sin(math.pi / 8)
-        apart_R = torch.tensor([cosine + sine, sine - cosine, sine - cosine, -cosine - sine])
+        rotation_R = torch.tensor([cosine + sine, sine - cosine, sine - cosine, -cosine - sine])
         for name, factors in (
-            ("order_N", torch.tensor(_ORDER).argsort()),
+            ("output_order_N", torch.tensor(_OUTPUT_ORDER).argsort()),
             ("shared_Q11", _cosines(torch.tensor([160, 32]))[:, None, None]),
-            ("apart_R11P", _of_both_parts(apart_R[:, None, None])),
-            ("between_cos_NFKP", _of_both_parts(_cosines(turns_NFK))),
-            ("between_sin_NFK", -1j * _sines(turns_NFK)),
-            ("second_cos_G11P", _of_both_parts(_cosines(32 * fourths_G11))),
-            ("second_sin_G11", -1j * _sines(32 * fourths_G11)),
-            ("third_turn_G11", torch.tensor([1, 1 - 1j, -1j, 1 + 1j])[:, None, None]),
+            ("rotation_R11P", _for_both_parts(rotation_R[:, None, None])),
+            ("twiddle_cos_NFKP", _for_both_parts(_cosines(angles_NFK))),
+            ("twiddle_sin_NFK", -1j * _sines(angles_NFK)),
+            ("second_cos_G11P", _for_both_parts(_cosines(32 * groups_G11))),
+            ("second_sin_G11", -1j * _sines(32 * groups_G11)),
+            ("third_rotation_G11", torch.tensor([1, 1 - 1j, -1j, 1 + 1j])[:, None, None]),
             (
                 "third_scale_G11P",
-                _of_both_parts(torch.tensor([1, self.root_half, 1, -self.root_half])[:, None, None]),
+                _for_both_parts(torch.tensor([1, self.root_half, 1, -self.root_half])[:, None, None]),
             ),
-            ("fourth_cos_G11P", _of_both_parts(_cosines(96 * fourths_G11))),
-            ("fourth_sin_G11", -1j * _sines(96 * fourths_G11)),
-            ("half_cos_HP", _of_both_parts(_cosines(halves_H))),
-            ("half_sin_HP", _of_both_parts(_sines(halves_H))),
+            ("fourth_cos_G11P", _for_both_parts(_cosines(96 * groups_G11))),
+            ("fourth_sin_G11", -1j * _sines(96 * groups_G11)),
+            ("half_cos_HP", _for_both_parts(_cosines(indices_H))),
+            ("half_sin_HP", _for_both_parts(_sines(indices_H))),
         ):
             self.register_buffer(name, factors, persistent=False)
 
@@ -85,7 +85,7 @@ class RealTransform512(nn.Module):
         x_FNJ = torch.complex(samples[..., ::2], samples[..., 1::2]).reshape(-1, _RADIX, _RADIX)
         columns_KFJ = self._columns(x_FNJ.transpose(0, 1).contiguous())
         x_NFK = columns_KFJ.transpose(0, 2).contiguous()
-        rows_KFJ = self._rows(_fused(x_NFK, self.between_cos_NFKP, x_NFK * self.between_sin_NFK))
+        rows_KFJ = self._rows(_fused(x_NFK, self.twiddle_cos_NFKP, x_NFK * self.twiddle_sin_NFK))
         spectrum_FS = self._separate(rows_KFJ.transpose(0, 1).flatten(1))
         return spectrum_FS.reshape(*samples.shape[:-1], _HALF + 1)
 
@@ -95,17 +95,17 @@ class RealTransform512(nn.Module):
         s, t = sums[:4] + sums[4:], sums[:4] - sums[4:]
         even, quarter = s[:2] + s[2:], s[:2] - s[2:]
 
-        # What is multiplied by i in the end is called so, and in the second half of a stack.
+        # The second half of each stack, and names that end in _i, are multiplied by i in the end.
         eighths = torch.stack((t[1] - t[3], d[2] - d[6], t[1] + t[3], d[2] + d[6]))
         rests = torch.stack((t[0], d[0], t[2], d[4]))
-        ahead, behind = _fused_pair(eighths, self.root_half, rests)
+        plus, minus = _fused_sum_and_difference(eighths, self.root_half, rests)
         sixteenths = torch.stack((d[1] - d[7], d[1] + d[7], d[5] - d[3], d[5] + d[3]))
         shared = (sixteenths[2:] + sixteenths[:2]) * self.shared_Q11
-        outer, outer_i, inner, inner_i = _fused(sixteenths, self.apart_R11P, torch.cat((shared, shared)))
+        outer, outer_i, inner, inner_i = _fused(sixteenths, self.rotation_R11P, torch.cat((shared, shared)))
 
         real, imaginary = (
-            torch.stack((first, ahead[n], behind[n], ahead[n + 1] + out, behind[n + 1] + into, ahead[n + 1] - out,
-                         behind[n + 1] - into))
+            torch.stack((first, plus[n], minus[n], plus[n + 1] + out, minus[n + 1] + into, plus[n + 1] - out,
+                         minus[n + 1] - into))
             for n, first, out, into in ((0, quarter[0], outer, inner), (2, quarter[1], outer_i, inner_i))
         )  # fmt: skip
         results = (
@@ -114,7 +114,7 @@ class RealTransform512(nn.Module):
             _minus_i(real, imaginary),
             _plus_i(real, imaginary),
         )
-        return torch.cat(results)[self.order_N]
+        return torch.cat(results)[self.output_order_N]
 
     def _rows(self, x_NFK: Tensor) -> Tensor:
         """Transform 16 numbers in two steps of radix 4."""
@@ -124,9 +124,9 @@ class RealTransform512(nn.Module):
         x0, x1, x2, x3 = torch.stack(groups, dim=1)
         x1 = _fused(x1, self.second_cos_G11P, x1 * self.second_sin_G11)
         x3 = _fused(x3, self.fourth_cos_G11P, x3 * self.fourth_sin_G11)
-        ahead, behind = _fused_pair(x2 * self.third_turn_G11, self.third_scale_G11P, x0)
+        plus, minus = _fused_sum_and_difference(x2 * self.third_rotation_G11, self.third_scale_G11P, x0)
         total, across = x1 + x3, x1 - x3
-        return torch.cat((ahead + total, _minus_i(behind, across), ahead - total, _plus_i(behind, across)))
+        return torch.cat((plus + total, _minus_i(minus, across), plus - total, _plus_i(minus, across)))
 
     def _separate(self, x_FH: Tensor) -> Tensor:
         """Compute the spectrum of real samples from that of complex numbers of even and odd samples."""
@@ -152,40 +152,40 @@ def _plus_i(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _fused(x: Tensor, factors: Tensor, y: Tensor) -> Tensor:
-    """``x * factors + y`` rounded once, for :func:`_of_both_parts`: exact in float64 but for that rounding."""
+    """Compute ``x * factors + y`` with one rounding; ``factors`` are from :func:`_for_both_parts`."""
     return _rounded(torch.addcmul(_widened(y), _widened(x), factors))
 
 
-def _fused_pair(x: Tensor, factors: Tensor | float, y: Tensor) -> tuple[Tensor, Tensor]:
-    """``y + x * factors`` and ``y - x * factors``, each rounded once."""
-    wide_y, change = _widened(y), _widened(x) * factors
-    return _rounded(wide_y + change), _rounded(wide_y - change)
+def _fused_sum_and_difference(x: Tensor, factors: Tensor | float, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute ``y + x * factors`` and ``y - x * factors``, each with one rounding."""
+    wide_y, product = _widened(y), _widened(x) * factors
+    return _rounded(wide_y + product), _rounded(wide_y - product)
 
 
-def _of_both_parts(factors: Tensor) -> Tensor:
-    """Real factors [...] as those of real and imaginary parts, float64 [..., 2]."""
+def _for_both_parts(factors: Tensor) -> Tensor:
+    """Repeat real factors [...] for real and imaginary parts: float64 [..., 2]."""
     return factors.double()[..., None].repeat_interleave(2, dim=-1)
 
 
 def _widened(x: Tensor) -> Tensor:
-    """Parts of complex64 numbers [...] as float64 [..., 2]."""
+    """Return the parts of complex64 numbers [...] as float64 [..., 2]."""
     return torch.view_as_real(x).double()
 
 
 def _rounded(parts: Tensor) -> Tensor:
-    """Back from :func:`_widened`."""
+    """Round parts from :func:`_widened` back to complex64."""
     return torch.view_as_complex(parts.float())
 
 
 def _cosines(k: Tensor) -> Tensor:
-    """Cosines of ``k`` 256ths of π in float32."""
+    """Return cos(πk / 256) in float32."""
     folded = (k % POINTS - _HALF).abs() - _QUARTER
     quarter = _QUARTER - folded.abs()
     cosines = (quarter.double() * (math.pi / _HALF)).cos().float()
     up = torch.nextafter(cosines, torch.full_like(cosines, torch.inf))
-    return torch.where(quarter == _TIED, up, cosines) * folded.sign()
+    return torch.where(quarter == _ROUNDED_UP, up, cosines) * folded.sign()
 
 
 def _sines(k: Tensor) -> Tensor:
-    """Sines of the same."""
+    """Return sin(πk / 256) in float32."""
     return _cosines(k - _QUARTER)

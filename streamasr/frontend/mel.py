@@ -21,18 +21,18 @@ _SMALLEST_POWER = 1e-10
 class MelState(NamedTuple):
     """The newest samples, which the next frames' windows still need."""
 
-    tail_BS: Tensor
+    carried_BS: Tensor
 
 
 class LogMel(FrontEnd[MelState]):
-    """Whisper's log-mel spectrogram with two changes that make it streamable.
+    """Computes Whisper's log-mel spectrogram with two changes that make it streamable.
 
     The window of frame ``t`` covers samples ``[hop * (t + 1) - n_fft, hop * (t + 1))`` instead of being centred, and
     the dynamic range is cut at a fixed floor (``FrontendConfig.floor_log10``) instead of the utterance's own maximum.
     Before the first sample there is digital silence.
 
     With ``FrontendConfig.n_mfcc`` the frames are that many mel-frequency cepstral coefficients (Davis and Mermelstein
-    1980): the orthonormal cosine transform of a frame's scaled bands, which needs no other state.
+    1980): the orthonormal cosine transform of a frame's scaled bands.
     """
 
     config: FrontendConfig
@@ -61,8 +61,8 @@ class LogMel(FrontEnd[MelState]):
 
     def initial_state(self, batch: int, left_padding_samples: int = 0) -> MelState:  # noqa: ARG002 - the padding is silence
         """The state of ``batch`` new streams: digital silence."""
-        tail = self.config.n_fft - self.config.hop
-        return MelState(torch.zeros(batch, tail, device=self.window_W.device))
+        carried_samples = self.config.n_fft - self.config.hop
+        return MelState(torch.zeros(batch, carried_samples, device=self.window_W.device))
 
     def step(
         self,
@@ -73,13 +73,13 @@ class LogMel(FrontEnd[MelState]):
         """Compute frames of the next samples; see :class:`FrontEnd`. Pad with zeros after a stream's end."""
         if pcm_BS.shape[1] % self.config.hop:
             raise ValueError(f"pcm must be whole hops of {self.config.hop} samples, got {pcm_BS.shape[1]}")
-        heard_BS = torch.cat((state.tail_BS, pcm_BS), dim=1)
-        windows_BTW = heard_BS.unfold(1, self.config.n_fft, self.config.hop) * self.window_W
+        samples_BS = torch.cat((state.carried_BS, pcm_BS), dim=1)
+        windows_BTW = samples_BS.unfold(1, self.config.n_fft, self.config.hop) * self.window_W
         power_BTF = torch.fft.rfft(windows_BTW).abs().square()
         mel_BTM = (power_BTF @ self.filters_FM).clamp(min=_SMALLEST_POWER).log10()
-        tail_BS = heard_BS[:, heard_BS.shape[1] - state.tail_BS.shape[1] :]
+        carried_BS = samples_BS[:, samples_BS.shape[1] - state.carried_BS.shape[1] :]
         mel_BTM = (mel_BTM.clamp(min=self.config.floor_log10) + 4.0) / 4.0
-        return MelState(tail_BS), mel_BTM if self.cosines_MC is None else mel_BTM @ self.cosines_MC
+        return MelState(carried_BS), mel_BTM if self.cosines_MC is None else mel_BTM @ self.cosines_MC
 
     def forward(self, pcm_BS: Tensor, lengths_B: Tensor | None = None) -> Tensor:
         """Compute ``mel_BTM`` of whole utterances, padded with zeros to whole hops; see :class:`FrontEnd`."""

@@ -26,11 +26,11 @@ _LOG_STEP = math.log(6.4) / 27
 class NemoMelState(NamedTuple):
     """A stream's state."""
 
-    tail_BS: Tensor
+    carried_BS: Tensor
     """The newest samples, which the next frames' windows or their mirror images still need."""
     start_B: Tensor
     """Position of the first sample relative to the next one; limited to the carried samples."""
-    past_B: Tensor
+    past_end_B: Tensor
     """Samples of padding since the end of the audio; 0 before it."""
 
 
@@ -56,13 +56,13 @@ class NemoLogMel(FrontEnd[NemoMelState]):
         before = (config.n_fft - config.window) // 2
         self.window_padding = (before, config.n_fft - config.window - before)
         # The last frame of a stream may come one step after its end, and then mirrors samples a window back.
-        self.tail = config.window - config.hop + 1
+        self.carried_samples = config.window - config.hop + 1
 
     def initial_state(self, batch: int, left_padding_samples: int = 0) -> NemoMelState:
         """The state of ``batch`` new streams; see :class:`FrontEnd`."""
-        like = self.window_W
-        zeros_B = torch.zeros(batch, dtype=torch.long, device=like.device)
-        return NemoMelState(like.new_zeros(batch, self.tail + 1), zeros_B + left_padding_samples, zeros_B)
+        carried_BS = self.window_W.new_zeros(batch, self.carried_samples + 1)
+        zeros_B = torch.zeros(batch, dtype=torch.long, device=carried_BS.device)
+        return NemoMelState(carried_BS, zeros_B + left_padding_samples, zeros_B)
 
     def step(
         self, state: NemoMelState, pcm_BS: Tensor, lengths_B: Tensor | None = None
@@ -72,20 +72,25 @@ class NemoLogMel(FrontEnd[NemoMelState]):
         if samples % c.hop:
             raise ValueError(f"pcm must be whole hops of {c.hop} samples, got {samples}")
         if lengths_B is None:
-            lengths_B = torch.full_like(state.past_B, samples)
-        heard_BS = torch.cat((state.tail_BS, pcm_BS), dim=1)
-        flat_BS = heard_BS[:, 1:] - c.preemphasis * heard_BS[:, :-1]
-        end_B = lengths_B - state.past_B
-        flat_BS = self._edged(flat_BS, self.tail + state.start_B, self.tail + end_B)
+            lengths_B = torch.full_like(state.past_end_B, samples)
+        samples_BS = torch.cat((state.carried_BS, pcm_BS), dim=1)
+        emphasised_BS = samples_BS[:, 1:] - c.preemphasis * samples_BS[:, :-1]
+        end_B = lengths_B - state.past_end_B
+        emphasised_BS = self._pad_edges(
+            emphasised_BS, self.carried_samples + state.start_B, self.carried_samples + end_B
+        )
         # The window of padded frame k ends where its hop ends; left padding centres it at its own frame.
-        windows_BTW = flat_BS[:, self.tail - c.window + c.hop :].unfold(1, c.window, c.hop) * self.window_W
+        windows_BTW = (
+            emphasised_BS[:, self.carried_samples - c.window + c.hop :].unfold(1, c.window, c.hop)
+            * self.window_W
+        )
         spectrum_BTF: Tensor = self.transform(nn.functional.pad(windows_BTW, self.window_padding))
         power_BTF: Tensor = spectrum_BTF.real.double().square() + spectrum_BTF.imag.double().square()
         mel_BTM = (power_BTF @ self.filters_FM + c.log_guard).log().float()
         new_state = NemoMelState(
-            tail_BS=heard_BS[:, samples:],
-            start_B=(state.start_B - samples).clamp(min=-self.tail),
-            past_B=state.past_B + samples - lengths_B,
+            carried_BS=samples_BS[:, samples:],
+            start_B=(state.start_B - samples).clamp(min=-self.carried_samples),
+            past_end_B=state.past_end_B + samples - lengths_B,
         )
         return new_state, mel_BTM
 
@@ -102,31 +107,32 @@ class NemoLogMel(FrontEnd[NemoMelState]):
         _, mel_BTM = self.step(self.initial_state(batch, padding), line_BS, lengths_B + padding)
         return mel_BTM[:, left_padding_frames:]
 
-    def _edged(self, flat_BS: Tensor, start_B: Tensor, end_B: Tensor) -> Tensor:
+    def _pad_edges(self, emphasised_BS: Tensor, start_B: Tensor, end_B: Tensor) -> Tensor:
         """The samples from ``start_B`` to ``end_B``, with this generation's padding around them."""
-        index_S = torch.arange(flat_BS.shape[1], device=flat_BS.device)
-        first, behind = start_B[:, None], end_B[:, None]
+        index_S = torch.arange(emphasised_BS.shape[1], device=emphasised_BS.device)
+        start_B1, end_B1 = start_B[:, None], end_B[:, None]
         if self.config.generation == "current":
-            return flat_BS * ((index_S >= first) & (index_S < behind))
-        mirrored_BS = torch.where(index_S < first, 2 * first - index_S, index_S)
-        mirrored_BS = torch.where(index_S >= behind, 2 * (behind - 1) - index_S, mirrored_BS)
-        sounds_BS = (mirrored_BS >= first) & (mirrored_BS < behind)
-        return flat_BS.gather(1, mirrored_BS.clamp(0, flat_BS.shape[1] - 1)) * sounds_BS
+            return emphasised_BS * ((index_S >= start_B1) & (index_S < end_B1))
+        mirrored_BS = torch.where(index_S < start_B1, 2 * start_B1 - index_S, index_S)
+        mirrored_BS = torch.where(index_S >= end_B1, 2 * (end_B1 - 1) - index_S, mirrored_BS)
+        inside_BS = (mirrored_BS >= start_B1) & (mirrored_BS < end_B1)
+        return emphasised_BS.gather(1, mirrored_BS.clamp(0, emphasised_BS.shape[1] - 1)) * inside_BS
 
 
 class ExactTransform(nn.Module):
     """Compute spectra in complex128, for transform lengths at which NeMo's rounding is unknown."""
 
     def forward(self, samples: Tensor) -> Tensor:
-        """Of frames [..., N], [..., N // 2 + 1]."""
+        """Return the spectra [..., N // 2 + 1] of frames [..., N]."""
         spectra: Tensor = torch.fft.rfft(samples.double())
         return spectra
 
 
 def slaney_filters(n_fft: int, n_mels: int, sample_rate: int) -> Tensor:
-    """Triangles of equal area on Slaney's mel scale, 0 Hz to half the sample rate: [n_fft // 2 + 1, M], in float64.
+    """Return triangular filters of equal area on Slaney's mel scale: [n_fft // 2 + 1, M], float64.
 
-    The scale is linear up to 1 kHz and logarithmic from there on (Slaney 1998, the Auditory Toolbox).
+    They cover 0 Hz to half the sample rate. The scale is linear up to 1 kHz and logarithmic above (Slaney 1998, the
+    Auditory Toolbox).
     """
     top = _LINEAR_MELS + math.log(sample_rate / 2 / _LINEAR_HZ) / _LOG_STEP
     mels = torch.linspace(0.0, top, n_mels + 2, dtype=torch.float64)

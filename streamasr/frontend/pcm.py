@@ -91,6 +91,6 @@ def _checked(samples_S: Samples) -> Samples:
         )
     if level > MAX_FLOAT_LEVEL:
         raise AudioError(
-            f"a float sample has the level {level:g}, full scale is 1: divide 16-bit integers by 32768 first"
+            f"a float sample has the level {level:g}, but full scale is 1; divide 16-bit integers by 32768 first"
         )
     return samples_S.clip(-1.0, 1.0)

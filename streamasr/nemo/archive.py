@@ -33,9 +33,9 @@ class ArchiveLimits:
     """Limits of an archive's content."""
 
     members: int = 1_000
-    """Files and folders."""
+    """Number of files and folders."""
     total_bytes: int = 16 * 1024**3
-    """All members together, unpacked."""
+    """Unpacked size of all members together."""
     small_bytes: int = 64 * 1024**2
     """Size of the configuration and of the tokenizer's model, each."""
 
@@ -86,7 +86,7 @@ class NemoArchive:
         """Read the model's configuration.
 
         Raises:
-            ModelError: it is missing or no YAML table.
+            ModelError: it is missing, or not a YAML mapping.
         """
         try:
             config = yaml.safe_load(self.read(CONFIG_MEMBER))
@@ -115,7 +115,7 @@ class NemoArchive:
         """Read the state dict, on the CPU.
 
         Raises:
-            ModelError: it is missing, holds anything but tensors, or unpacks to more than the limit.
+            ModelError: it is missing, holds anything but tensors, or exceeds the limit when unpacked.
         """
         member = self._member(WEIGHTS_MEMBER)
         with tempfile.TemporaryFile() as file:
@@ -126,7 +126,9 @@ class NemoArchive:
                 weights = torch.load(file, map_location="cpu", weights_only=True)
             except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise ModelError(f"{self._path}: {WEIGHTS_MEMBER}: not weights alone: {reason}") from None
+                raise ModelError(
+                    f"{self._path}: {WEIGHTS_MEMBER}: holds more than weights: {reason}"
+                ) from None
         if not isinstance(weights, dict) or not all(
             isinstance(name, str) and isinstance(weight, Tensor) for name, weight in weights.items()
         ):
@@ -134,7 +136,7 @@ class NemoArchive:
         return dict(weights)
 
     def _check_unpacked(self, file: IO[bytes]) -> None:
-        """A checkpoint is a zip file, whose entries may be packed."""
+        """Check the unpacked size: a checkpoint is a zip file, whose entries may be compressed."""
         if not zipfile.is_zipfile(file):
             return
         unpacked = sum(entry.file_size for entry in zipfile.ZipFile(file).infolist())
@@ -146,8 +148,8 @@ class NemoArchive:
 
     def _member(self, name: str) -> tarfile.TarInfo:
         if name not in self._members:
-            held = ", ".join(sorted(self._members)[:8]) or "nothing"
-            raise ModelError(f"{self._path}: holds no {name}; it holds {held}")
+            names = ", ".join(sorted(self._members)[:8]) or "nothing"
+            raise ModelError(f"{self._path}: has no {name}; it holds {names}")
         return self._members[name]
 
     def _open(self, member: tarfile.TarInfo) -> IO[bytes]:
@@ -161,7 +163,7 @@ def open_archive(path: Path, limits: ArchiveLimits) -> Iterator[NemoArchive]:
     """Open the archive at ``path`` as a context manager.
 
     Raises:
-        ModelError: no such file, no tar archive, cut short, or one that :class:`NemoArchive` refuses.
+        ModelError: no such file, not a tar archive, truncated, or refused by :class:`NemoArchive`.
     """
     try:
         with tarfile.open(path, "r:*") as tar:

@@ -28,7 +28,7 @@ _FILTER_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportedModel:
     """The result of an import."""
 
     folder: Path
@@ -44,7 +44,7 @@ def import_nemo(
     name: str | None = None,
     language: str = "en",
     limits: ArchiveLimits | None = None,
-) -> Imported:
+) -> ImportedModel:
     """Convert a NeMo checkpoint into the model folder ``out``, with unchanged float32 weights.
 
     Args:
@@ -67,7 +67,7 @@ def import_nemo(
             pieces = archive.read(model.tokenizer)
             weights = archive.weights()
     except ModelError as error:
-        raise ModelError(_named(path, error.message)) from None
+        raise ModelError(_with_path(path, error.message)) from None
     tokens = _tokens(pieces, path)
     config = ModelConfig(
         name=name or path.name.removesuffix(".nemo"),
@@ -81,7 +81,7 @@ def import_nemo(
         _check_filters(weights, model)
         encoder.load_state_dict(translate_weights(weights, model.encoder, model.head))
     except ModelError as error:
-        raise ModelError(_named(path, error.message)) from None
+        raise ModelError(_with_path(path, error.message)) from None
     except RuntimeError as error:
         raise ModelError(f"{path}: the weights do not fit the configuration: {error}") from None
     try:
@@ -91,20 +91,20 @@ def import_nemo(
             tokens,
             {
                 "config.toml": to_toml(config).encode(),
-                "README.md": _card(config, model, path).encode(),
+                "README.md": _model_card(config, model, path).encode(),
                 TOKENIZER_FILE: pieces,
             },
         )
     except OSError as error:
         raise ConfigError(f"{out}: cannot be written: {error.strerror}") from None
-    return Imported(out, config, model)
+    return ImportedModel(out, config, model)
 
 
 def _write(out: Path, encoder: AnyEncoder, tokens: TokenList, files: Mapping[str, bytes]) -> None:
     """Write the model folder, completely or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as parts:
-        folder = Path(parts) / "model"
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        folder = Path(scratch) / "model"
         folder.mkdir()
         save_encoder(encoder, folder / "model.safetensors", torch.float32)
         tokens.save(folder / TOKENS_FILE)
@@ -133,29 +133,29 @@ def _tokens(pieces: bytes, path: Path) -> TokenList:
 def _check_filters(weights: dict[str, Tensor], model: NemoModel) -> None:
     """Check that the checkpoint's mel filters and window, if it has them, are those that the front end computes."""
     frontend = model.frontend
-    ours = {
+    expected_buffers = {
         "fb": slaney_filters(frontend.n_fft, frontend.n_mels, frontend.sample_rate).T.float()[None],
         "window": torch.hann_window(frontend.window, periodic=False),
     }
-    for name, expected in ours.items():
-        theirs = weights.get(f"preprocessor.featurizer.{name}")
-        if theirs is None:
+    for name, expected in expected_buffers.items():
+        buffer = weights.get(f"preprocessor.featurizer.{name}")
+        if buffer is None:
             continue
-        if theirs.shape != expected.shape or (theirs.float() - expected).abs().max() > _FILTER_TOLERANCE:
-            raise ModelError(f"preprocessor.featurizer.{name}: not what its configuration describes")
+        if buffer.shape != expected.shape or (buffer.float() - expected).abs().max() > _FILTER_TOLERANCE:
+            raise ModelError(f"preprocessor.featurizer.{name}: differs from what the configuration describes")
 
 
-def _named(path: Path, message: str) -> str:
+def _with_path(path: Path, message: str) -> str:
     return message if message.startswith(str(path)) else f"{path}: {message}"
 
 
-def _card(config: ModelConfig, model: NemoModel, path: Path) -> str:
+def _model_card(config: ModelConfig, model: NemoModel, path: Path) -> str:
     frame_ms = framing_of(model.frontend, model.encoder).frame_ms
     latencies = ", ".join(f"{round(size * frame_ms)} ms" for size in model.encoder.chunk_frames)
     version = f"NeMo {model.version}" if model.version else "an unknown version of NeMo"
     return (
         f"# {config.name}\n\n"
-        f"Imported from `{path.name}`, a `{model.kind}` saved by {version}: the encoder and its CTC head.\n"
+        f"ImportedModel from `{path.name}`, a `{model.kind}` saved by {version}: the encoder and its CTC head.\n"
         f"Front end: {model.frontend.generation}. Latencies: {latencies}.\n\n"
         "The weights belong to their authors; see their source for licence and measurements.\n"
     )

@@ -25,13 +25,13 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A file on the hub."""
+    """A checkpoint file on the hub."""
 
     repository: str
-    """``owner/name``; the file has the repository's name."""
+    """``owner/name``; the file is called ``name`` with the suffix ``.nemo``."""
     language: str
     licence: str
-    about: str
+    description: str
 
     @property
     def file(self) -> str:
@@ -39,8 +39,10 @@ class Checkpoint:
         return self.repository.partition("/")[2] + SUFFIX
 
 
-def _nvidia(name: str, about: str) -> Checkpoint:
-    return Checkpoint(repository=f"nvidia/{name}", language="en", licence="CC-BY-4.0", about=about)
+def _nvidia(name: str, description: str) -> Checkpoint:
+    return Checkpoint(
+        repository=f"nvidia/{name}", language="en", licence="CC-BY-4.0", description=description
+    )
 
 
 CHECKPOINTS: Mapping[str, Checkpoint] = {
@@ -62,7 +64,7 @@ def find_checkpoint(name: str) -> Checkpoint:
     """Find a checkpoint by its name in :data:`CHECKPOINTS`, or by its repository ``owner/name``.
 
     Raises:
-        ConfigError: neither; the message lists the names.
+        ConfigError: ``name`` is neither; the message lists the known names.
     """
     if name in CHECKPOINTS:
         return CHECKPOINTS[name]
@@ -70,9 +72,9 @@ def find_checkpoint(name: str) -> Checkpoint:
     if known is not None:
         return known
     if _REPOSITORY.fullmatch(name):
-        return Checkpoint(repository=name, language="en", licence="see the repository", about="")
+        return Checkpoint(repository=name, language="en", licence="see the repository", description="")
     raise ConfigError(
-        f"no checkpoint {name!r}; known are {', '.join(CHECKPOINTS)}, or name any as OWNER/REPOSITORY"
+        f"unknown checkpoint {name!r}; expected one of {', '.join(CHECKPOINTS)}, or OWNER/REPOSITORY"
     )
 
 
@@ -115,8 +117,8 @@ def fetch_checkpoint(
         metadata = huggingface_hub.get_hf_file_metadata(url, endpoint=hub)
         digest = metadata.etag or ""
         if not (_SHA256.fullmatch(digest) or _SHA1.fullmatch(digest)):
-            raise ModelError(f"{hub} tells no digest of {checkpoint.file}; it could not be checked")
-        # A file of another digest has another name, so that parts of two files never meet.
+            raise ModelError(f"{hub} sends no digest of {checkpoint.file}, so the file could not be checked")
+        # The name contains the digest, so that parts of two versions are never mixed.
         cache.mkdir(parents=True, exist_ok=True)
         complete = cache / f"{checkpoint.file.removesuffix(SUFFIX)}-{digest[:12]}{SUFFIX}"
         if not complete.exists():
@@ -125,7 +127,7 @@ def fetch_checkpoint(
             partial.replace(complete)
     except errors.GatedRepoError:
         raise ModelError(
-            f"{hub}/{checkpoint.repository} asks for its terms to be accepted there first; then set HF_TOKEN"
+            f"{hub}/{checkpoint.repository} requires accepting its terms there first; then set HF_TOKEN"
         ) from None
     except (errors.RepositoryNotFoundError, errors.RemoteEntryNotFoundError, errors.RevisionNotFoundError):
         raise ModelError(f"{hub} has no {checkpoint.file} in {checkpoint.repository} at {revision}") from None
@@ -133,17 +135,18 @@ def fetch_checkpoint(
         raise ModelError(f"{hub} refused {checkpoint.file}: {error}") from None
     except (httpx2.TransportError, errors.OfflineModeIsEnabled) as error:
         raise ModelError(
-            f"{hub} cannot be reached ({error or type(error).__name__}); what has come is kept, try again later. "
+            f"{hub} cannot be reached ({error or type(error).__name__}); "
+            "the downloaded part is kept, so try again later. "
             f"Without a network, copy {checkpoint.file} here and use `streamasr model import-nemo`"
         ) from None
     except OSError as error:
         raise ModelError(f"{checkpoint.file} was not downloaded: {error}") from None
-    found = _digest(complete, sha256=bool(_SHA256.fullmatch(digest)))
-    if found != digest:
+    actual_digest = _digest(complete, sha256=bool(_SHA256.fullmatch(digest)))
+    if actual_digest != digest:
         complete.unlink()
         raise ModelError(
-            f"{checkpoint.file}: the digest is {found}, not the {digest} that {hub} promised; "
-            "it was deleted, fetch it again"
+            f"{checkpoint.file}: the digest is {actual_digest}, not the {digest} that {hub} announced; "
+            "the file was deleted, so fetch it again"
         )
     return complete
 
@@ -154,17 +157,17 @@ def _download(metadata: Any, url: str, partial: Path, name: str) -> None:
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     location = metadata.location or url
-    # A token is for the hub alone, not for the store of files that it points to.
+    # The token is for the hub only, not for the file store that it redirects to.
     same_host = location.split("/")[:3] == url.split("/")[:3]
-    had = partial.stat().st_size if partial.exists() else 0
-    if metadata.size is not None and had > metadata.size:
+    downloaded = partial.stat().st_size if partial.exists() else 0
+    if metadata.size is not None and downloaded > metadata.size:
         partial.unlink()
-        had = 0
+        downloaded = 0
     with partial.open("ab") as file:
         http_get(
             location,
             file,
-            resume_size=had,
+            resume_size=downloaded,
             headers=build_hf_headers(token=None if same_host else False),
             expected_size=metadata.size,
             displayed_filename=name,

@@ -9,7 +9,7 @@ from typing import Any
 from streamasr.errors import ModelError
 
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
-_ABSENT = object()
+_MISSING = object()
 
 
 class Section:
@@ -26,13 +26,13 @@ class Section:
     def __init__(self, root: Mapping[str, Any], path: str) -> None:
         self._root = root
         self.path = path
-        table = _look_up(root, path)
+        table = _resolve(root, path)
         if not isinstance(table, Mapping):
             raise ModelError(f"{path}: missing, or not a table")
         self._table = table
         self._known: set[str] = set()
 
-    def get(self, key: str, kind: type, default: Any = _ABSENT) -> Any:
+    def get(self, key: str, kind: type, default: Any = _MISSING) -> Any:
         """Read an option of type ``kind``; a missing or null option has its default.
 
         Raises:
@@ -40,7 +40,7 @@ class Section:
         """
         value = self._value(key, None)
         if value is None:
-            if default is _ABSENT:
+            if default is _MISSING:
                 raise ModelError(f"{self.path}.{key}: missing")
             return default
         kinds = (float, int) if kind is float else (kind,)
@@ -49,7 +49,7 @@ class Section:
             raise ModelError(f"{self.path}.{key} = {value!r}: expected {names}")
         return value
 
-    def only(self, key: str, *allowed: Any, default: Any = _ABSENT) -> None:
+    def require(self, key: str, *allowed: Any, default: Any = _MISSING) -> None:
         """Read an option that must have one of the values ``allowed``; null only if it is among them.
 
         A missing option has the value ``default``, or else the first of ``allowed``.
@@ -57,7 +57,7 @@ class Section:
         Raises:
             ModelError: it has another value.
         """
-        value = self._value(key, allowed[0] if default is _ABSENT else default)
+        value = self._value(key, allowed[0] if default is _MISSING else default)
         if not any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in allowed):
             can = " or ".join(repr(each) for each in allowed)
             raise ModelError(f"{self.path}.{key} = {value!r} is not supported, only {can}")
@@ -70,7 +70,7 @@ class Section:
         """Skip options that do not affect recognition."""
         self._known.update(keys)
 
-    def refuse_others(self) -> None:
+    def refuse_unknown(self) -> None:
         """Refuse options that were not read.
 
         Raises:
@@ -78,17 +78,17 @@ class Section:
         """
         for key, value in self._table.items():
             if key not in self._known and value is not None:
-                raise ModelError(f"{self.path}.{key} = {value!r} is an option that is not known here")
+                raise ModelError(f"{self.path}.{key} = {value!r} is an unknown option")
 
     def _value(self, key: str, default: Any) -> Any:
         self._known.add(key)
         value = self._table.get(key, default)
         if isinstance(value, str) and (reference := _REFERENCE.fullmatch(value)):
-            return _look_up(self._root, reference[1].removeprefix("model."))
+            return _resolve(self._root, reference[1].removeprefix("model."))
         return value
 
 
-def _look_up(root: Mapping[str, Any], path: str) -> Any:
+def _resolve(root: Mapping[str, Any], path: str) -> Any:
     value: Any = root
     for part in path.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

@@ -20,7 +20,7 @@ _HEADS = {
     "EncDecHybridRNNTCTCBPEModel": ("aux_ctc.decoder", "ctc_decoder"),
 }
 """Model classes: the configuration table of the CTC head, and its name among the weights."""
-_FIRST_CURRENT = (2, 5)
+_FIRST_CURRENT_VERSION = (2, 5)
 """The first version that pads the edges with silence."""
 
 
@@ -31,11 +31,11 @@ class NemoModel:
     frontend: NemoFrontendConfig
     encoder: FastConformerEncoderConfig
     head: str
-    """The CTC head's name among the weights."""
+    """Prefix of the CTC head's weights."""
     tokenizer: str
-    """The archive's member that is SentencePiece's model."""
+    """Name of the archive member with the SentencePiece model."""
     kind: str
-    """NeMo's class."""
+    """NeMo's model class."""
     version: str
     """NeMo's version; empty if unknown."""
 
@@ -61,7 +61,7 @@ def translate_config(config: Mapping[str, Any], generation: Generation | None) -
         with in_table("frontend"):
             frontend = _frontend(Section(config, "preprocessor"), generation or generation_of(version))
     except ConfigError as error:
-        raise ModelError(f"the model's sizes do not go together: {error.message}") from None
+        raise ModelError(f"the model's sizes do not fit together: {error.message}") from None
     if encoder.n_mels != frontend.n_mels:
         raise ModelError(f"encoder.feat_in = {encoder.n_mels}: preprocessor.features is {frontend.n_mels}")
     _head(Section(config, table), encoder.dim)
@@ -78,30 +78,30 @@ def translate_config(config: Mapping[str, Any], generation: Generation | None) -
 def generation_of(version: str) -> Generation:
     """The front-end generation of a NeMo version such as ``2.5.0rc0``; legacy if unknown."""
     numbers = re.match(r"(\d+)\.(\d+)", version)
-    if numbers and (int(numbers[1]), int(numbers[2])) >= _FIRST_CURRENT:
+    if numbers and (int(numbers[1]), int(numbers[2])) >= _FIRST_CURRENT_VERSION:
         return "current"
     return "legacy"
 
 
 def _frontend(options: Section, generation: Generation) -> NemoFrontendConfig:
-    _is(options, "AudioToMelSpectrogramPreprocessor")
+    _require_class(options, "AudioToMelSpectrogramPreprocessor")
     rate = options.get("sample_rate", int, 16_000)
     window = options.get("n_window_size", int, 0) or int(options.get("window_size", float, 0.02) * rate)
     hop = options.get("n_window_stride", int, 0) or int(options.get("window_stride", float, 0.01) * rate)
-    options.only("window", "hann")
-    options.only("normalize", "NA", None, False, default="per_feature")
-    options.only("lowfreq", 0)
-    options.only("highfreq", rate / 2, None)
-    options.only("log", True)
-    options.only("log_zero_guard_type", "add")
-    options.only("mag_power", 2.0)
-    options.only("mel_norm", "slaney")
-    options.only("frame_splicing", 1)
-    options.only("exact_pad", False)
-    options.only("stft_exact_pad", False)
-    options.only("stft_conv", False)
-    options.only("use_torchaudio", False)
-    options.only("pad_value", 0)
+    options.require("window", "hann")
+    options.require("normalize", "NA", None, False, default="per_feature")
+    options.require("lowfreq", 0)
+    options.require("highfreq", rate / 2, None)
+    options.require("log", True)
+    options.require("log_zero_guard_type", "add")
+    options.require("mag_power", 2.0)
+    options.require("mel_norm", "slaney")
+    options.require("frame_splicing", 1)
+    options.require("exact_pad", False)
+    options.require("stft_exact_pad", False)
+    options.require("stft_conv", False)
+    options.require("use_torchaudio", False)
+    options.require("pad_value", 0)
     # Dither and narrow-band augmentation are for training; padding after the sound has no effect.
     options.ignore("dither", "pad_to", "rng", "nb_augmentation_prob", "nb_max_freq")
     frontend = NemoFrontendConfig(
@@ -114,25 +114,25 @@ def _frontend(options: Section, generation: Generation) -> NemoFrontendConfig:
         preemphasis=0.0 if options.is_null("preemph") else float(options.get("preemph", float, 0.97)),
         log_guard=float(options.get("log_zero_guard_value", float, 2.0**-24)),
     )
-    options.refuse_others()
+    options.refuse_unknown()
     return frontend
 
 
 def _encoder(options: Section) -> FastConformerEncoderConfig:
-    _is(options, "ConformerEncoder")
+    _require_class(options, "ConformerEncoder")
     dim = options.get("d_model", int)
     kernel = options.get("conv_kernel_size", int, 31)
     channels = options.get("subsampling_conv_channels", int, -1)
-    options.only("subsampling", "dw_striding", default="striding")
-    options.only("causal_downsampling", True, default=False)
-    options.only("self_attention_model", "rel_pos")
-    options.only("att_context_style", "chunked_limited", default="regular")
-    options.only("conv_norm_type", "layer_norm", default="batch_norm")
-    options.only("conv_context_size", "causal", [kernel - 1, 0], default=None)
-    options.only("feat_out", -1, dim)
-    options.only("reduction", None)
-    options.only("reduction_factor", 1)
-    options.only("global_tokens", 0)
+    options.require("subsampling", "dw_striding", default="striding")
+    options.require("causal_downsampling", True, default=False)
+    options.require("self_attention_model", "rel_pos")
+    options.require("att_context_style", "chunked_limited", default="regular")
+    options.require("conv_norm_type", "layer_norm", default="batch_norm")
+    options.require("conv_context_size", "causal", [kernel - 1, 0], default=None)
+    options.require("feat_out", -1, dim)
+    options.require("reduction", None)
+    options.require("reduction_factor", 1)
+    options.require("global_tokens", 0)
     # Shared position biases are visible in the weights; the other options are for training or change no results.
     options.ignore(
         "untie_biases", "pos_emb_max_len", "att_context_probs", "reduction_position", "global_tokens_spacing",
@@ -140,7 +140,7 @@ def _encoder(options: Section) -> FastConformerEncoderConfig:
         "stochastic_depth_mode", "stochastic_depth_start_layer", "subsampling_conv_chunking_factor",
         "use_pytorch_sdpa", "use_pytorch_sdpa_backends", "sync_max_audio_length",
     )  # fmt: skip
-    contexts = _contexts(options)
+    contexts = _attention_contexts(options)
     encoder = FastConformerEncoderConfig(
         n_mels=options.get("feat_in", int),
         dim=dim,
@@ -156,11 +156,11 @@ def _encoder(options: Section) -> FastConformerEncoderConfig:
         left_context_frames=contexts[0][0],
         chunk_frames=tuple(sorted({ahead + 1 for _, ahead in contexts})),
     )
-    options.refuse_others()
+    options.refuse_unknown()
     return encoder
 
 
-def _contexts(options: Section) -> list[tuple[int, int]]:
+def _attention_contexts(options: Section) -> list[tuple[int, int]]:
     """Read pairs of left and right context in encoder frames, in the model's order."""
     given = options.get("att_context_size", list, [-1, -1])
     pairs = given if given and isinstance(given[0], list) else [given]
@@ -178,20 +178,20 @@ def _contexts(options: Section) -> list[tuple[int, int]]:
 
 
 def _head(options: Section, dim: int) -> None:
-    _is(options, "ConvASRDecoder")
-    options.only("feat_in", dim, None)
-    options.only("add_blank", True)
+    _require_class(options, "ConvASRDecoder")
+    options.require("feat_in", dim, None)
+    options.require("add_blank", True)
     options.ignore("num_classes", "vocabulary", "init_mode")
-    options.refuse_others()
+    options.refuse_unknown()
 
 
 def _tokenizer(options: Section) -> str:
-    options.only("type", "bpe", default=None)
+    options.require("type", "bpe", default=None)
     path: str = options.get("model_path", str)
     return path.removeprefix("nemo:").rpartition("/")[2]
 
 
-def _is(options: Section, name: str) -> None:
+def _require_class(options: Section, name: str) -> None:
     target = options.get("_target_", str)
     if target.rpartition(".")[2] != name:
         raise ModelError(f"{options.path}._target_ = {target!r} is not supported, only {name}")

@@ -72,10 +72,10 @@ def load_step_encoder(
 def _load_graph(path: Path, config: EncoderConfig, vocab_size: int, threads: int) -> OnnxEncoder:
     weights = path.parent / WEIGHTS_FILE
 
-    def load_torch_encoder() -> AnyStreamingEncoder:
+    def load_offline_encoder() -> AnyStreamingEncoder:
         return load_encoder(config, weights, vocab_size)
 
-    encoder = OnnxEncoder(path, threads, load_torch_encoder if weights.is_file() else None)
+    encoder = OnnxEncoder(path, threads, load_offline_encoder if weights.is_file() else None)
     try:
         exported_config = from_mapping(type(config), encoder.info.encoder)
     except ConfigError:

@@ -14,7 +14,7 @@ import numpy as np
 from streamasr.errors import ConfigError, DataError
 from streamasr.lm.corpus import read_text
 from streamasr.synthesis.numbers import number_sentence
-from streamasr.text import normalise_english, unspeakable
+from streamasr.text import normalise_english, symbols_to_spell_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ def _weighted_sample(texts: Sequence[Path], config: ScriptConfig) -> list[str]:
                 wrong_length = not config.shortest_words <= len(words) <= config.longest_words
                 if (
                     wrong_length
-                    or unspeakable(line)
+                    or symbols_to_spell_out(line)
                     or min(counts[word] for word in words) < config.min_count
                 ):
                     continue

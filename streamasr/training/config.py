@@ -14,7 +14,7 @@ from streamasr.config import (
     EndpointConfig,
     FrontendConfig,
     WhisperEncoderConfig,
-    check_match,
+    check_compatible,
 )
 from streamasr.errors import ConfigError
 from streamasr.framing import Framing, framing_of
@@ -237,7 +237,7 @@ class TrainConfig:
             )
         if len(self.chunk_weights) != len(self.encoder.chunk_frames):
             raise ConfigError("chunk_weights needs one weight for every one of encoder.chunk_frames")
-        check_match(self.frontend, self.encoder)
+        check_compatible(self.frontend, self.encoder)
 
     @property
     def framing(self) -> Framing:

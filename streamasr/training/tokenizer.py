@@ -15,7 +15,7 @@ from typing import Any
 from streamasr.decoding.tokens import BLANK, TokenList
 from streamasr.errors import ConfigError, DataError
 from streamasr.manifest import read_manifest
-from streamasr.text import TextRules, text_rules, unspeakable
+from streamasr.text import TextRules, symbols_to_spell_out, text_rules
 from streamasr.training.config import TrainConfig
 from streamasr.training.vocabulary import count_characters
 
@@ -49,9 +49,9 @@ class Tokenizer:
         Raises:
             DataError: it holds what no token stands for, or figures that should be written as spoken.
         """
-        said = unspeakable(text)
-        if said:
-            raise DataError(f"{sorted(said)} in {text!r}: write numbers and symbols as they are spoken")
+        symbols = symbols_to_spell_out(text)
+        if symbols:
+            raise DataError(f"{sorted(symbols)} in {text!r}: write numbers and symbols as they are spoken")
         normal = self.normalise(text)
         if self.pieces is not None:
             ids: list[int] = self.pieces.encode(normal)

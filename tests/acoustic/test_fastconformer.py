@@ -210,14 +210,14 @@ def test_sinusoids_alternate_sine_and_cosine() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"subsampling": 6}, "^subsampling must be a power of two from 2 on, got 6"),
-        ({"subsampling": 1}, "^subsampling must be a power of two from 2 on, got 1"),
+        ({"subsampling": 6}, "^subsampling must be a power of two, at least 2, got 6"),
+        ({"subsampling": 1}, "^subsampling must be a power of two, at least 2, got 1"),
         ({"dim": 30}, r"^dim must be even and a multiple of heads \(4\), got 30"),
         (
             {"chunk_frames": (1, 5)},
             "left_context_frames must be a multiple .* got 12, which is no multiple of 5",
         ),
-        ({"chunk_frames": (4, 1)}, "chunk_frames must rise"),
+        ({"chunk_frames": (4, 1)}, "chunk_frames must be in ascending order"),
         ({"dropout": 1.0}, "^dropout must be from 0 to below 1, got 1.0"),
         ({"conv_kernel": 0}, "conv_kernel must be positive, got 0"),
     ],

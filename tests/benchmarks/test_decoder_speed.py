@@ -12,7 +12,7 @@ from rich.console import Console
 from streamasr.config import DecoderConfig
 from tests.decoding.synthetic import TOKENS
 
-KIT = SimpleNamespace(tokens=TOKENS, lm=None, config=DecoderConfig(beam_width=4))
+INPUTS = SimpleNamespace(tokens=TOKENS, lm=None, config=DecoderConfig(beam_width=4))
 CONSOLE = Console(width=160, quiet=True)
 
 
@@ -25,7 +25,7 @@ def test_sessions_tell_cpu_and_wall_time_and_what_two_threads_save(
     speed: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speed, "SESSIONS", (1, 2))
-    figures = speed.many_sessions(KIT, [speed.noise(100, len(TOKENS))], 2, CONSOLE)
+    figures = speed.many_sessions(INPUTS, [speed.noise(100, len(TOKENS))], 2, CONSOLE)
     assert list(figures) == ["1 sessions", "2 sessions"]
     for row in figures.values():
         assert list(row) == ["cpu_us_1", "wall_us_1", "cpu_us_2", "wall_us_2", "speed_up"]
@@ -36,7 +36,7 @@ def test_a_minute_of_noise_tells_the_largest_state_of_every_beam(
     speed: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speed, "NOISE_BEAMS", (2, 8))
-    figures = speed.endless_noise(KIT, 1, CONSOLE)
+    figures = speed.endless_noise(INPUTS, 1, CONSOLE)
     assert figures["minutes"] == 1
     assert 0 < figures["beam 2"]["largest_state_kib"] < figures["beam 8"]["largest_state_kib"] < 1000
 

@@ -29,25 +29,25 @@ def test_whispers_arithmetic_is_counted_whole(cost: ModuleType) -> None:
     keys = WHISPER.left_context_frames + T
     stem = 2 * T * 2 * WHISPER.n_mels * 3 * D + T * 2 * D * 3 * D
     layer = T * 2 * (3 + 1 + 8) * D * D + 2 * T * 2 * keys * D
-    work = cost.count_work(cost.build(WHISPER), WHISPER.n_mels, T)
-    assert work.flops == stem + WHISPER.layers * layer + T * 2 * D * V
+    step_cost = cost.count_step_cost(cost.build(WHISPER), WHISPER.n_mels, T)
+    assert step_cost.flops == stem + WHISPER.layers * layer + T * 2 * D * V
 
 
 @pytest.mark.parametrize("config", [WHISPER, FASTCONFORMER], ids=lambda config: config.family)
 def test_a_batch_needs_as_many_times_as_much(cost: ModuleType, config: WhisperEncoderConfig) -> None:
     encoder = cost.build(config)
     chunk = encoder.chunk_frames[-1]
-    work = cost.count_work(encoder, config.n_mels, chunk)
+    step_cost = cost.count_step_cost(encoder, config.n_mels, chunk)
     three = cost.Stepper(encoder, config.n_mels, chunk, batch=3)
-    assert cost.count_flops(three) == 3 * work.flops
-    assert sum(leaf.numel() * leaf.element_size() for leaf in three.state) == 3 * work.state_bytes
-    assert work.weight_bytes == 4 * sum(weight.numel() for weight in encoder.parameters())
+    assert cost.count_flops(three) == 3 * step_cost.flops
+    assert sum(leaf.numel() * leaf.element_size() for leaf in three.state) == 3 * step_cost.state_bytes
+    assert step_cost.weight_bytes == 4 * sum(weight.numel() for weight in encoder.parameters())
 
 
 def test_the_floor_is_arithmetic_or_memory_whichever_takes_longer(cost: ModuleType) -> None:
-    work = cost.Work(flops=1_000, state_bytes=100, weight_bytes=5_000)
-    assert work.floor_s(2, peak_flops=1_000, bandwidth=1e9) == pytest.approx(2.0)
-    assert work.floor_s(2, peak_flops=1e12, bandwidth=100) == pytest.approx((5_000 + 2 * 2 * 100) / 100)
+    step_cost = cost.StepCost(flops=1_000, state_bytes=100, weight_bytes=5_000)
+    assert step_cost.floor_s(2, peak_flops=1_000, bandwidth=1e9) == pytest.approx(2.0)
+    assert step_cost.floor_s(2, peak_flops=1e12, bandwidth=100) == pytest.approx((5_000 + 2 * 2 * 100) / 100)
 
 
 def test_every_size_is_of_a_recipe_or_of_whispers(cost: ModuleType) -> None:

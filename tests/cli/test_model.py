@@ -73,7 +73,7 @@ def test_a_checkpoint_of_nemo_is_imported_and_its_numbers_written(
     [
         (
             ["logits", "m", "a.wav", "o.npz", "--offline", "--split-seed", "1"],
-            "--split-seed goes with streaming",
+            "--split-seed is for streaming",
         ),
         (
             ["logits", "m", "a.wav", "o.npz", "--latency-ms", "-1"],

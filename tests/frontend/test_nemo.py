@@ -88,9 +88,9 @@ def test_a_long_stream_leaves_the_state_as_large_as_it_was(frontend: NemoLogMel)
     for _ in range(300):
         state, mel_BTM = frontend.step(state, pcm_BS)
     assert [leaf.shape for leaf in state] == sizes
-    assert state.tail_BS.shape == (2, 242)
+    assert state.carried_BS.shape == (2, 242)
     assert (state.start_B == -241).all()
-    assert (state.past_B == 0).all()
+    assert (state.past_end_B == 0).all()
     assert torch.isfinite(mel_BTM).all()
 
 

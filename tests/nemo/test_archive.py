@@ -90,7 +90,7 @@ def saved_by_torch(weights: object) -> bytes:
 
 @pytest.mark.parametrize("packer", [pickle.dumps, saved_by_torch])
 def test_code_in_weights_does_not_run(pack: Pack, packer: Callable[[object], bytes]) -> None:
-    with pytest.raises(ModelError, match=r"model_weights\.ckpt: not weights alone"):
+    with pytest.raises(ModelError, match=r"model_weights\.ckpt: holds more than weights"):
         read(pack(model_weights__ckpt=packer({"a": Evil()})))
 
 
@@ -110,7 +110,7 @@ def test_what_is_missing_or_broken_is_named(pack: Pack, tmp_path: Path) -> None:
     (tmp_path / "text.nemo").write_text("no archive")
     with pytest.raises(ModelError, match=r"not a readable \.nemo file"):
         read(tmp_path / "text.nemo")
-    with pytest.raises(ModelError, match=r"holds no model_weights\.ckpt; it holds abc_tokenizer"):
+    with pytest.raises(ModelError, match=r"has no model_weights\.ckpt; it holds abc_tokenizer"):
         read(pack(model_weights__ckpt=None))
     with pytest.raises(ModelError, match="not valid YAML"):
         read(pack(model_config__yaml=b"a: [1"))

@@ -20,7 +20,7 @@ from streamasr.nemo.hub import CHECKPOINTS, Checkpoint, default_cache, fetch_che
 
 CONTENT = bytes(range(256)) * 4_000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-CHECKPOINT = Checkpoint(repository="someone/small", language="en", licence="CC0", about="")
+CHECKPOINT = Checkpoint(repository="someone/small", language="en", licence="CC0", description="")
 COMMIT = "0" * 40
 
 
@@ -110,7 +110,7 @@ def test_a_cut_connection_is_taken_up_again(hub: Hub, tmp_path: Path) -> None:
 
 def test_another_run_goes_on_where_one_broke_off(hub: Hub, tmp_path: Path) -> None:
     hub.cuts = [400_000, *[0] * 10]
-    with pytest.raises(ModelError, match="what has come is kept"):
+    with pytest.raises(ModelError, match="the downloaded part is kept"):
         fetch_checkpoint(CHECKPOINT, tmp_path, endpoint=hub.url)
     (partial,) = tmp_path.iterdir()
     assert partial.read_bytes() == CONTENT[:400_000]
@@ -154,7 +154,7 @@ def test_a_hub_without_digests_is_not_trusted(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there(hub: Hub, tmp_path: Path) -> None:
-    missing = Checkpoint(repository="someone/else", language="en", licence="CC0", about="")
+    missing = Checkpoint(repository="someone/else", language="en", licence="CC0", description="")
     with pytest.raises(ModelError, match=r"has no else\.nemo in someone/else at main"):
         fetch_checkpoint(missing, tmp_path, endpoint=hub.url)
 
@@ -180,7 +180,7 @@ def test_names() -> None:
         assert checkpoint.file == f"{name}.nemo"
     assert find_checkpoint("someone/small").file == "small.nemo"
     for wrong in ("small", "a/b/c", "../x", "https://example.org/a"):
-        with pytest.raises(ConfigError, match="known are stt_en"):
+        with pytest.raises(ConfigError, match="expected one of stt_en"):
             find_checkpoint(wrong)
 
 

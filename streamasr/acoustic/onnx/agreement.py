@@ -13,9 +13,9 @@ from torch import Tensor
 from streamasr.acoustic.base import AnyStreamingEncoder
 
 LOG_PROB_TOLERANCE = 5e-4
-"""How far a log-prob of a graph in float32 may lie from the same encoder's in float64 (docs/export.md says why) …"""
+"""Largest allowed difference between a log-prob of a float32 graph and of the float64 encoder (docs/export.md) …"""
 PROBABILITY_TOLERANCE = 1e-4
-"""… and how far a probability may."""
+"""… and between two probabilities."""
 FRAMES = 256
 """Encoder frames of a row in each chunk size, within :data:`STEPS`."""
 STEPS = (8, 48)
@@ -32,10 +32,11 @@ class Agreement:
     worst: float
     """The largest difference of two log-probs."""
     worst_probability: float
-    """The greatest difference of two probabilities."""
+    """Largest absolute difference between two probabilities."""
     mean: float
+    """Mean absolute difference between two log-probs."""
     same_best: float
-    """Share of frames whose most probable token is the same."""
+    """Share of frames with the same most probable token."""
 
     @property
     def within_tolerance(self) -> bool:
@@ -89,7 +90,7 @@ def compare(
 
 
 def _largest(differences: Tensor) -> float:
-    """NaN compares as nothing: it must not pass for agreement."""
+    """Return the maximum; infinity if any value is NaN or infinite, so that NaN never counts as agreement."""
     return float(differences.max()) if bool(differences.isfinite().all()) else float("inf")
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from streamasr.acoustic.base import AnyEncoder
 from streamasr.acoustic.onnx.agreement import LOG_PROB_TOLERANCE, PROBABILITY_TOLERANCE, Agreement, compare
-from streamasr.acoustic.onnx.graph import Traced, trace
+from streamasr.acoustic.onnx.graph import TracedStep, trace
 from streamasr.acoustic.onnx.quantise import quantise_weights
 from streamasr.acoustic.onnx.runtime import METADATA_KEY, GraphInfo, OnnxEncoder
 from streamasr.acoustic.onnx.weights import refer_to_weights
@@ -50,24 +50,24 @@ def export_encoder(
     """
     traced = trace(encoder, config.n_mels)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
-        made = Path(folder) / out.name
-        write_graph(traced, encoder, config, weights, made, int8=int8)
+        graph = Path(folder) / out.name
+        write_graph(traced, encoder, config, weights, graph, int8=int8)
         if not int8:
-            _lay_beside(weights, Path(folder) / weights.name)
+            _link_or_copy(weights, Path(folder) / weights.name)
         exact = copy.deepcopy(encoder).double()
-        agreement = compare(exact, OnnxEncoder(made), mel_FM)
+        agreement = compare(exact, OnnxEncoder(graph), mel_FM)
         if not agreement.within_tolerance and not int8:
             raise ModelError(
                 f"the exported graph's log-probs are up to {agreement.worst:.2g} off (at most "
                 f"{LOG_PROB_TOLERANCE:.2g} allowed), its probabilities up to {agreement.worst_probability:.2g} "
                 f"(at most {PROBABILITY_TOLERANCE:.2g}); nothing was written"
             )
-        made.replace(out)
+        graph.replace(out)
     return agreement
 
 
 def write_graph(
-    traced: Traced,
+    traced: TracedStep,
     encoder: AnyEncoder,
     config: EncoderConfig,
     weights: Path,
@@ -96,12 +96,12 @@ def write_graph(
     else:
         table = refer_to_weights(model, weights)
         info = dataclasses.replace(info, weights_file=weights.name, weights_table=table)
-    _forget_sources(model)
+    _strip_source_locations(model)
     model.metadata_props.add(key=METADATA_KEY, value=info.to_json())
     out.write_bytes(model.SerializeToString())
 
 
-def _forget_sources(model: Any) -> None:
+def _strip_source_locations(model: Any) -> None:
     """Remove the source locations that the exporter adds to every node."""
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.functions):
         del part.metadata_props[:]
@@ -112,7 +112,7 @@ def _forget_sources(model: Any) -> None:
             node.doc_string = ""
 
 
-def _lay_beside(weights: Path, place: Path) -> None:
+def _link_or_copy(weights: Path, place: Path) -> None:
     """Hard-link a file, or copy it if that is not possible."""
     try:
         os.link(weights, place)

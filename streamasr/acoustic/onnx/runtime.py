@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from streamasr.acoustic.base import AnyStreamingEncoder, StepOutput
-from streamasr.acoustic.onnx.graph import ADVANCE, FRAMES, LENGTHS, LOG_PROBS, MEL, NEW
+from streamasr.acoustic.onnx.graph import ADVANCE, FRAMES, LENGTHS, LOG_PROBS, MEL, NEW_PREFIX
 from streamasr.acoustic.onnx.weights import read_table
 from streamasr.errors import ConfigError, ModelError
 
@@ -24,7 +24,7 @@ METADATA_KEY = "streamasr"
 """Key of the :class:`GraphInfo`, as JSON, in the file's metadata."""
 _ERRORS_ONLY = 3
 OnnxState: TypeAlias = tuple[Tensor, ...]
-"""A named tuple with the leaves that the graph declares."""
+"""A named tuple of the leaves that the graph declares."""
 _DTYPES = {"tensor(float)": torch.float32, "tensor(int64)": torch.int64}
 
 
@@ -50,7 +50,7 @@ class GraphInfo:
     def to_json(self) -> str:
         """Serialise for the file's metadata; :meth:`from_json` is the inverse."""
         values = {name: getattr(self, name) for name in self.__slots__}
-        # The file format's older name.
+        # The name in the file format.
         values["lead_frames"] = values.pop("left_padding_frames")
         return json.dumps(values)
 
@@ -76,7 +76,10 @@ class OnnxEncoder:
     """
 
     def __init__(
-        self, path: Path, threads: int = 0, whole: Callable[[], AnyStreamingEncoder] | None = None
+        self,
+        path: Path,
+        threads: int = 0,
+        load_offline_encoder: Callable[[], AnyStreamingEncoder] | None = None,
     ) -> None:
         try:
             import onnxruntime
@@ -94,15 +97,16 @@ class OnnxEncoder:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
             self.info = GraphInfo.from_json(self._session.get_modelmeta().custom_metadata_map[METADATA_KEY])
         except Exception as error:  # noqa: BLE001 - the runtime's errors share no other base
-            raise ModelError(f"{path}: not a readable graph of this program: {error}") from None
+            raise ModelError(f"{path}: not a readable graph of streamasr: {error}") from None
         if self.info.weights_file is not None:
             weights = path.parent / self.info.weights_file
             if read_table(weights).digest != self.info.weights_table:
                 raise ModelError(
-                    f"{path}: made for other weights than {weights.name}; `streamasr model export --onnx` renews it"
+                    f"{path}: exported from other weights than {weights.name}; "
+                    "run `streamasr model export --onnx` again"
                 )
-        self._load_whole = whole
-        self._whole: AnyStreamingEncoder | None = None
+        self._load_offline_encoder = load_offline_encoder
+        self._offline_encoder: AnyStreamingEncoder | None = None
         self.subsampling = self.info.subsampling
         self.left_padding_frames = self.info.left_padding_frames
         self.hops_per_chunk = self.info.hops_per_chunk
@@ -120,8 +124,8 @@ class OnnxEncoder:
 
     @property
     def supports_whole_utterances(self) -> bool:
-        """See the Protocol: whether the model's own weights can be loaded."""
-        return self._load_whole is not None
+        """See the Protocol: true if the model's own weights can be loaded."""
+        return self._load_offline_encoder is not None
 
     def initial_state(self, batch: int) -> OnnxState:
         """The state of ``batch`` new streams; see the Protocol."""
@@ -140,16 +144,16 @@ class OnnxEncoder:
         inputs = {MEL: mel_BTM, LENGTHS: lengths_B, **dict(zip(self._leaves, state, strict=True))}
         if self.hops_per_chunk > 1:
             inputs[ADVANCE] = lengths_B if advance_B is None else advance_B
-        held = {name: tensor.contiguous() for name, tensor in inputs.items()}
-        new_state = self._state_type(*(torch.empty_like(held[name]) for name in self._leaves))
+        bound = {name: tensor.contiguous() for name, tensor in inputs.items()}
+        new_state = self._state_type(*(torch.empty_like(bound[name]) for name in self._leaves))
         log_probs_BTV = torch.empty(B, T // self.subsampling, self.vocab_size)
         frames_B = torch.empty(B, dtype=torch.int64)
-        for name, tensor in held.items():
-            binding.bind_input(name, "cpu", 0, _numpy(tensor), tuple(tensor.shape), tensor.data_ptr())
+        for name, tensor in bound.items():
+            binding.bind_input(name, "cpu", 0, _numpy_dtype(tensor), tuple(tensor.shape), tensor.data_ptr())
         outputs = {LOG_PROBS: log_probs_BTV, FRAMES: frames_B}
-        outputs |= {NEW + name: leaf for name, leaf in new_state._asdict().items()}
+        outputs |= {NEW_PREFIX + name: leaf for name, leaf in new_state._asdict().items()}
         for name, tensor in outputs.items():
-            binding.bind_output(name, "cpu", 0, _numpy(tensor), tuple(tensor.shape), tensor.data_ptr())
+            binding.bind_output(name, "cpu", 0, _numpy_dtype(tensor), tuple(tensor.shape), tensor.data_ptr())
         self._session.run_with_iobinding(binding)
         return StepOutput(new_state, log_probs_BTV, frames_B)
 
@@ -159,13 +163,13 @@ class OnnxEncoder:
         Raises:
             ConfigError: the model folder has no weights for it.
         """
-        if self._whole is None:
-            if self._load_whole is None:
+        if self._offline_encoder is None:
+            if self._load_offline_encoder is None:
                 raise ConfigError(
                     "this exported encoder can only stream; whole utterances need the model's own weights"
                 )
-            self._whole = self._load_whole()
-        return self._whole.forward(mel_BTM, lengths_B, chunk_frames)
+            self._offline_encoder = self._load_offline_encoder()
+        return self._offline_encoder.forward(mel_BTM, lengths_B, chunk_frames)
 
 
 def _state_type(names: list[str]) -> Any:
@@ -173,7 +177,7 @@ def _state_type(names: list[str]) -> Any:
     return namedtuple("OnnxState", names)
 
 
-def _numpy(tensor: Tensor) -> Any:
+def _numpy_dtype(tensor: Tensor) -> Any:
     import numpy as np
 
     return np.float32 if tensor.dtype == torch.float32 else np.int64

@@ -25,10 +25,10 @@ _STORED = ".stored"
 
 @dataclass(frozen=True, slots=True)
 class WeightsTable:
-    """The table at the beginning of a safetensors file."""
+    """The table at the beginning of a safetensors file (its header)."""
 
     tensors: dict[str, Any]
-    """Name to ``dtype``, ``shape`` and ``data_offsets`` behind the table."""
+    """Name to ``dtype``, ``shape`` and ``data_offsets``; offsets count from the end of the table."""
     data_start: int
     """Offset of the first tensor in bytes."""
     digest: str
@@ -50,21 +50,21 @@ def read_table(path: Path) -> WeightsTable:
         table = json.loads(raw)
         table.pop("__metadata__", None)
     except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; the graph beside it has its weights there") from None
+        raise ModelError(f"{path}: no such file; the graph beside it needs the weights in it") from None
     except (ValueError, AttributeError) as error:
         raise ModelError(f"{path}: not a readable safetensors file: {error}") from None
     data_start = _LENGTH_BYTES + length
     # Offsets in the table count from its end, those in a graph from the beginning of the file.
-    places = json.dumps([data_start, table], sort_keys=True)
-    return WeightsTable(table, data_start, hashlib.sha256(places.encode()).hexdigest())
+    offsets = json.dumps([data_start, table], sort_keys=True)
+    return WeightsTable(table, data_start, hashlib.sha256(offsets.encode()).hexdigest())
 
 
 def refer_to_weights(model: Any, weights: Path) -> str:
-    """Point the graph's weights into the safetensors file ``weights``, which will lie in the graph's folder.
+    """Replace the graph's weights by references into the safetensors file ``weights`` in the graph's folder.
 
     Args:
-        model: an ``onnx.ModelProto`` with weights inside; changed in place.
-        weights: the very file that the encoder was loaded from.
+        model: an ``onnx.ModelProto`` that contains its weights; changed in place.
+        weights: the file that the encoder was loaded from.
 
     Returns:
         The digest of the file's table; the graph fits every file with the same digest.
@@ -74,7 +74,7 @@ def refer_to_weights(model: Any, weights: Path) -> str:
     """
     from onnx import TensorProto, helper
 
-    kinds = {"F16": TensorProto.FLOAT16, "BF16": TensorProto.BFLOAT16, "F32": TensorProto.FLOAT}
+    onnx_types = {"F16": TensorProto.FLOAT16, "BF16": TensorProto.BFLOAT16, "F32": TensorProto.FLOAT}
     table = read_table(weights)
     casts = []
     for tensor in model.graph.initializer:
@@ -82,7 +82,7 @@ def refer_to_weights(model: Any, weights: Path) -> str:
         if name == tensor.name or name not in table.tensors:
             continue
         entry = table.tensors[name]
-        if entry["dtype"] not in kinds or list(tensor.dims) != entry["shape"]:
+        if entry["dtype"] not in onnx_types or list(tensor.dims) != entry["shape"]:
             raise ModelError(
                 f"{weights}: {name} is {entry['dtype']} {entry['shape']}, not {list(tensor.dims)}"
             )
@@ -92,11 +92,11 @@ def refer_to_weights(model: Any, weights: Path) -> str:
             )
             tensor.name += _STORED
         first, end = entry["data_offsets"]
-        place = {"location": weights.name, "offset": table.data_start + first, "length": end - first}
+        location = {"location": weights.name, "offset": table.data_start + first, "length": end - first}
         tensor.ClearField("raw_data")
-        tensor.data_type = kinds[entry["dtype"]]
+        tensor.data_type = onnx_types[entry["dtype"]]
         tensor.data_location = TensorProto.EXTERNAL
-        for key, value in place.items():
+        for key, value in location.items():
             tensor.external_data.add(key=key, value=str(value))
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]

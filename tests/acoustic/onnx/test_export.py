@@ -208,7 +208,7 @@ def test_whole_utterances_are_another_encoders_work(exported: Exported) -> None:
     mel_BTM, lengths_B = sound()[None], torch.tensor([480])
     with pytest.raises(ConfigError, match="whole utterances need the model's own weights"):
         OnnxEncoder(exported.path).forward(mel_BTM, lengths_B, None)
-    graph = OnnxEncoder(exported.path, whole=lambda: exported.encoder)
+    graph = OnnxEncoder(exported.path, load_offline_encoder=lambda: exported.encoder)
     torch.testing.assert_close(
         graph.forward(mel_BTM, lengths_B, None), exported.encoder(mel_BTM, lengths_B, None)
     )

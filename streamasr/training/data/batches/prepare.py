@@ -134,4 +134,4 @@ def pad_batch(pcm_BS: Tensor, lengths_B: Tensor, config: TrainConfig) -> tuple[T
     """
     framing = config.framing
     missing = -pcm_BS.shape[1] % (framing.frame_samples * FRAME_MULTIPLE)
-    return nn.functional.pad(pcm_BS, (0, missing)), framing.completed(lengths_B)
+    return nn.functional.pad(pcm_BS, (0, missing)), framing.padded_samples(lengths_B)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamasr.errors import DataError
-from streamasr.text import text_rules, unspeakable
+from streamasr.text import symbols_to_spell_out, text_rules
 from streamasr.training.data.audio.header import Header, read_header
 from streamasr.training.data.audio.processes import Progress, map_in_processes
 from streamasr.training.data.importers.layout import Recording, Selection, Skipped
@@ -69,7 +69,7 @@ def write_manifest(
             skipped.append(case)
         elif not selection.holds(case.speaker):
             unwanted[case.speaker] += 1
-        elif unsaid := unspeakable(case.text):
+        elif unsaid := symbols_to_spell_out(case.text):
             skipped.append(
                 Skipped(f"{case.audio}: {_shown(unsaid)}", "figures or symbols, not written as spoken")
             )

@@ -16,7 +16,7 @@ import numpy as np
 
 from streamasr.errors import ConfigError, DataError
 from streamasr.manifest import Utterance, parse_utterance
-from streamasr.text import unspeakable
+from streamasr.text import symbols_to_spell_out
 from streamasr.textfile import read_lines
 from streamasr.training.data.audio.header import Levels, read_levels
 from streamasr.training.data.audio.processes import Progress, map_in_processes
@@ -201,15 +201,17 @@ def _labels(text: str, tokenizer: Tokenizer | None) -> tuple[Sequence[int] | str
     if not text:
         return text, ("empty", "the transcript is empty")
     if tokenizer is None:
-        said = unspeakable(text)
-        what = f"{sorted(said)} in {text!r}: write numbers and symbols as they are spoken"
-        return text, ("tokens", what) if said else None
+        symbols = symbols_to_spell_out(text)
+        what = f"{sorted(symbols)} in {text!r}: write numbers and symbols as they are spoken"
+        return text, ("tokens", what) if symbols else None
     try:
         ids = tokenizer.encode(text)
     except DataError as error:
         return text, ("tokens", error.message)
     return (
-        (ids, None) if ids else (text, ("empty", f"nothing that is said is left of the transcript {text!r}"))
+        (ids, None)
+        if ids
+        else (text, ("empty", f"nothing that is symbols is left of the transcript {text!r}"))
     )
 
 
