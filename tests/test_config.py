@@ -1,4 +1,4 @@
-"""Strict configuration: what is wrong is named in full, and what is right survives a round trip."""
+"""Test strict configuration: errors name the full path, and valid settings survive a round trip."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_toml_round_trip(tmp_path: Path) -> None:
     assert load_toml(ModelConfig, path) == config
 
 
-def test_families_are_told_apart_by_their_name(tmp_path: Path) -> None:
+def test_families_are_chosen_by_name(tmp_path: Path) -> None:
     config = ModelConfig(
         name="x",
         frontend=NemoFrontendConfig(generation="legacy"),
@@ -83,7 +83,7 @@ def test_families_are_told_apart_by_their_name(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_named(mapping: dict[str, Any], message: str) -> None:
+def test_errors_name_the_field(mapping: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         from_mapping(ModelConfig, mapping)
 

@@ -1,4 +1,4 @@
-"""The tables of docs/ctc.md and docs/ctc-example.md marked ``numbers`` are right; their code is the oracle's."""
+"""Check the tables marked ``numbers`` in docs/ctc.md and docs/ctc-example.md, and their code."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def collapse(path: tuple[int, ...]) -> str:
 
 
 def paths_by_text() -> dict[str, list[tuple[str, float]]]:
-    """Every path of the example under the text that it says."""
+    """Every path of the example, by its text."""
     found = defaultdict(list)
     for path in itertools.product(range(3), repeat=len(PROBABILITIES_TV)):
         probability = float(np.prod([PROBABILITIES_TV[t, token] for t, token in enumerate(path)]))
@@ -69,10 +69,10 @@ def test_the_paths_of_the_example_are_all_there() -> None:
 
 
 def test_the_texts_of_the_example_are_all_there() -> None:
-    told = {row[0].replace(NOTHING, ""): (int(row[1]), number(row[2])) for row in table("texts")}
+    documented = {row[0].replace(NOTHING, ""): (int(row[1]), number(row[2])) for row in table("texts")}
     true = {text: (len(paths), sum(value for _, value in paths)) for text, paths in paths_by_text().items()}
-    assert told.keys() == true.keys()
-    for text, (count, probability) in told.items():
+    assert documented.keys() == true.keys()
+    for text, (count, probability) in documented.items():
         assert count == true[text][0]
         assert probability == pytest.approx(true[text][1])
 
@@ -100,7 +100,7 @@ def test_occupancy_and_gradient_are_those_of_the_oracle() -> None:
     np.testing.assert_allclose(numbers("gradient"), PROBABILITIES_TV - occupancy_TV, atol=ROUNDED)
 
 
-def test_the_best_path_says_less_than_the_best_text() -> None:
+def test_the_best_path_is_less_probable_than_the_best_text() -> None:
     best = tuple(PROBABILITIES_TV.argmax(axis=1).tolist())
     assert f"the best path is {' '.join(TOKENS[token] for token in best)}" in DOCUMENT
     assert collapse(best) == "a"

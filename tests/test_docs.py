@@ -1,4 +1,4 @@
-"""The documents keep up with the program: commands, flags, links, and nothing of the machine it was written on."""
+"""Check that the documents match the program: commands, flags, links; and that they name no machine."""
 
 from __future__ import annotations
 

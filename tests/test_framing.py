@@ -1,4 +1,4 @@
-"""Samples, mel frames and encoder frames: for whole utterances and for the chunks of streams."""
+"""Test samples, mel frames and encoder frames of whole utterances and of chunks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_subsampling_keeps_frames_that_are_partly_filled(mel_frames: int, frames
     assert FRAMINGS["current"].encoder_frames(mel_frames) == frames
 
 
-def test_whisper_has_neither_lead_nor_tail() -> None:
+def test_whisper_has_no_padding() -> None:
     framing = FRAMINGS["whisper"]
     assert (framing.frame_samples, framing.left_padding_samples, framing.right_padding_samples) == (320, 0, 0)
     assert framing.sample_delay == 360

@@ -1,4 +1,4 @@
-"""Reading manifests, and saying which line is wrong."""
+"""Test the reading of manifests and the errors that name a line."""
 
 import json
 from pathlib import Path
@@ -49,5 +49,5 @@ def test_a_bad_line_is_named(tmp_path: Path, line: object, words: str) -> None:
 def test_missing_and_empty_manifests_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         read_manifest(tmp_path / "none.jsonl")
-    with pytest.raises(DataError, match="holds no utterance"):
+    with pytest.raises(DataError, match="contains no utterance"):
         read_manifest(_write(tmp_path, ""))

@@ -1,4 +1,4 @@
-"""``pip install .`` alone gives everything: what the wheel holds, and that the files around it agree."""
+"""Check that the wheel is complete, and that the files around it agree."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_nothing_else_is_in_the_wheel(contents: list[str]) -> None:
     }
 
 
-def test_the_wheel_says_what_it_is(wheel: Path) -> None:
+def test_the_wheel_has_complete_metadata(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = archive.read(name).decode()

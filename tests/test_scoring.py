@@ -1,4 +1,4 @@
-"""Edit counts, error rates and their intervals."""
+"""Test edit counts, error rates and their intervals."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_an_alignment_keeps_both_texts_and_has_the_fewest_edits(a: str, b: str) 
     assert found == count_edits(a, b)
 
 
-def test_an_alignment_says_which_word_answers_which() -> None:
+def test_an_alignment_pairs_the_words() -> None:
     pairs = align(["the", "cat", "sat"], ["cat", "sat", "down", "now"])
     assert pairs == [("the", None), ("cat", "cat"), ("sat", "sat"), (None, "down"), (None, "now")]
 
@@ -95,6 +95,6 @@ def test_bootstrap_of_one_utterance_has_no_width() -> None:
 
 
 @pytest.mark.parametrize(("top", "bottom"), [([], []), ([1], [1, 2])])
-def test_bootstrap_refuses_what_has_no_utterances(top: list[int], bottom: list[int]) -> None:
+def test_bootstrap_refuses_empty_or_unequal_lists(top: list[int], bottom: list[int]) -> None:
     with pytest.raises(ValueError, match="equally long"):
         bootstrap_ratio(top, bottom)

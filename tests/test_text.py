@@ -1,4 +1,4 @@
-"""The written form that models, corpora and scoring share."""
+"""Test the normalisation of text for models, corpora and scoring."""
 
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def test_every_language_has_rules() -> None:
     assert text_rules("en").sentence("It's  LATE.") == "it's late"
 
 
-def test_what_is_said_but_not_written_is_told() -> None:
+def test_symbols_to_spell_out() -> None:
     assert symbols_to_spell_out("room 1０1, 5% of €3 & ½") == set("15%€3&2") | {"0"}
     assert symbols_to_spell_out('it\'s well-known — "really"? 三月，〇') == set()
 

@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md covers every error code, error class and message of the clients, in their own words."""
+"""Check that docs/troubleshooting.md quotes every error code, error class and message of the clients."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         nargs="+",
         metavar="W",
-        help="interpolate models of the sources with these weights, one for each TEXT (default: pool the texts)",
+        help="mix the sources with these weights, one for each TEXT (default: pool the texts)",
     )
     size = build.add_mutually_exclusive_group()
     size.add_argument(

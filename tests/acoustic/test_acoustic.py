@@ -1,4 +1,4 @@
-"""Weights on disk, and parameters by depth."""
+"""Test weights on disk, and parameter groups by depth."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The parts of attention against PyTorch's fused one."""
+"""Compare attention with PyTorch's fused one."""
 
 from __future__ import annotations
 

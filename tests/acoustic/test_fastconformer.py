@@ -1,4 +1,4 @@
-"""FastConformer: streaming against the whole utterance, rows against each other, positions as defined."""
+"""Test FastConformer: streaming against whole utterances, rows against each other, positions."""
 
 from __future__ import annotations
 
@@ -65,13 +65,15 @@ def stream(
             lengths.append(len(piece))
             at[row] += len(piece)
         result = encoder.step(state, torch.stack(rows), torch.tensor(lengths))
-        for heard, log_probs_TV, count in zip(out, result.log_probs_BTV, result.lengths_B, strict=True):
-            heard.append(log_probs_TV[:count])
+        for row_log_probs, log_probs_TV, count in zip(
+            out, result.log_probs_BTV, result.lengths_B, strict=True
+        ):
+            row_log_probs.append(log_probs_TV[:count])
         state, turn = result.state, turn + 1
     return [torch.cat(rows) for rows in out], state
 
 
-def whole(encoder: FastConformerEncoder, mel_TM: Tensor, chunk_frames: int | None) -> Tensor:
+def run_whole(encoder: FastConformerEncoder, mel_TM: Tensor, chunk_frames: int | None) -> Tensor:
     log_probs_BTV, frames_B = encoder.forward(mel_TM[None], torch.tensor([len(mel_TM)]), chunk_frames)
     return log_probs_BTV[0, : int(frames_B)]
 
@@ -83,19 +85,21 @@ def whole(encoder: FastConformerEncoder, mel_TM: Tensor, chunk_frames: int | Non
     pauses=st.sampled_from([0, 2, 3]),
     seed=st.integers(0, 99),
 )
-def test_streams_among_strangers_are_whole_utterances_alone(
+def test_streams_in_a_batch_equal_whole_utterances_alone(
     encoder: FastConformerEncoder, lengths: list[int], chunk_frames: int, pauses: int, seed: int
 ) -> None:
     torch.manual_seed(seed)
     mels = [torch.randn(length, CONFIG.n_mels) for length in lengths]
     streamed, _ = stream(encoder, mels, chunk_frames, pauses)
     for streamed_TV, mel_TM in zip(streamed, mels, strict=True):
-        torch.testing.assert_close(streamed_TV, whole(encoder, mel_TM, chunk_frames), atol=TOLERANCE, rtol=0)
+        torch.testing.assert_close(
+            streamed_TV, run_whole(encoder, mel_TM, chunk_frames), atol=TOLERANCE, rtol=0
+        )
 
 
 @settings(max_examples=15, deadline=None)
 @given(lengths=st.lists(st.integers(0, 120), min_size=2, max_size=4), seed=st.integers(0, 99))
-def test_padding_and_neighbours_change_no_whole_utterance(
+def test_padding_and_other_rows_change_no_utterance(
     encoder: FastConformerEncoder, lengths: list[int], seed: int
 ) -> None:
     torch.manual_seed(seed)
@@ -104,7 +108,7 @@ def test_padding_and_neighbours_change_no_whole_utterance(
     for row, length in enumerate(lengths):
         assert bool(length) == bool(frames_B[row])
         if length:
-            alone_TV = whole(encoder, mel_BTM[row, :length], 3)
+            alone_TV = run_whole(encoder, mel_BTM[row, :length], 3)
             assert len(alone_TV) == frames_B[row]
             torch.testing.assert_close(log_probs_BTV[row, : frames_B[row]], alone_TV, atol=TOLERANCE, rtol=0)
 
@@ -117,7 +121,7 @@ def test_a_row_may_have_its_own_chunk_size(encoder: FastConformerEncoder) -> Non
     log_probs_BTV = encoder.log_probs(encoded.hidden_BTD)
     torch.testing.assert_close(encoded.tapped_BTD, encoded.hidden_BTD)
     for row, size in enumerate(sizes):
-        alone_TV = whole(encoder, mel_BTM[row, : lengths_B[row]], size)
+        alone_TV = run_whole(encoder, mel_BTM[row, : lengths_B[row]], size)
         torch.testing.assert_close(log_probs_BTV[row, : len(alone_TV)], alone_TV, atol=TOLERANCE, rtol=0)
 
 
@@ -128,7 +132,7 @@ def test_no_frame_looks_past_its_chunk(encoder: FastConformerEncoder) -> None:
     mel_TM = torch.randn(10 * sub, CONFIG.n_mels)
     changed_TM = mel_TM.clone()
     changed_TM[newest + 1 :] = 10.0 * torch.randn_like(changed_TM[newest + 1 :])
-    before_TV, after_TV = whole(encoder, mel_TM, frames), whole(encoder, changed_TM, frames)
+    before_TV, after_TV = run_whole(encoder, mel_TM, frames), run_whole(encoder, changed_TM, frames)
     torch.testing.assert_close(before_TV[:frames], after_TV[:frames], atol=1e-5, rtol=0)
     assert not torch.allclose(before_TV[frames:], after_TV[frames:], atol=1e-3)
 
@@ -222,6 +226,6 @@ def test_sinusoids_alternate_sine_and_cosine() -> None:
         ({"conv_kernel": 0}, "conv_kernel must be positive, got 0"),
     ],
 )
-def test_sizes_that_do_not_go_together_are_refused(change: dict[str, Any], message: str) -> None:
+def test_sizes_that_do_not_fit_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         replace(CONFIG, **change)

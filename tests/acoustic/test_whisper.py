@@ -1,4 +1,4 @@
-"""The encoder against Whisper's own arithmetic, and streaming against the whole utterance."""
+"""Compare the encoder with Whisper's own arithmetic, and streaming with whole utterances."""
 
 from __future__ import annotations
 

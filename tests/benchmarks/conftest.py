@@ -1,4 +1,4 @@
-"""Benchmarks are scripts, in no package: tests import them from where they lie."""
+"""Import the benchmarks, which are scripts outside any package, from their folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of the decoder's benchmark that need no model: they run, and report what they say they do."""
+"""Run the parts of the decoder's benchmark that need no model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def speed(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
     return load_benchmark("decoder_speed")
 
 
-def test_sessions_tell_cpu_and_wall_time_and_what_two_threads_save(
+def test_sessions_report_cpu_time_wall_time_and_speed_up(
     speed: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speed, "SESSIONS", (1, 2))
@@ -32,7 +32,7 @@ def test_sessions_tell_cpu_and_wall_time_and_what_two_threads_save(
         assert all(figure > 0 for figure in row.values())
 
 
-def test_a_minute_of_noise_tells_the_largest_state_of_every_beam(
+def test_a_minute_of_noise_reports_the_largest_state_of_every_beam(
     speed: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speed, "NOISE_BEAMS", (2, 8))
@@ -41,7 +41,7 @@ def test_a_minute_of_noise_tells_the_largest_state_of_every_beam(
     assert 0 < figures["beam 2"]["largest_state_kib"] < figures["beam 8"]["largest_state_kib"] < 1000
 
 
-def test_parts_that_are_none_are_refused(
+def test_unknown_parts_are_refused(
     speed: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["decoder_speed", "--manifest", "none.jsonl", "--only", "session"])

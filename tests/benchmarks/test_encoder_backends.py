@@ -1,4 +1,4 @@
-"""The comparison of backends, from start to end on a tiny encoder."""
+"""Run the comparison of backends on a tiny encoder."""
 
 from __future__ import annotations
 

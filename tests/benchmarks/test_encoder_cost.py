@@ -1,4 +1,4 @@
-"""What a step is counted to need, against arithmetic by hand, and the floor that follows from it."""
+"""Compare the counted cost of a step, and its lower bound, with arithmetic by hand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cost(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
     return load_benchmark("encoder_cost")
 
 
-def test_whispers_arithmetic_is_counted_whole(cost: ModuleType) -> None:
+def test_all_of_whispers_arithmetic_is_counted(cost: ModuleType) -> None:
     T, D, V = 8, WHISPER.dim, cost.VOCABULARY["whisper"]
     keys = WHISPER.left_context_frames + T
     stem = 2 * T * 2 * WHISPER.n_mels * 3 * D + T * 2 * D * 3 * D
@@ -50,7 +50,7 @@ def test_the_floor_is_arithmetic_or_memory_whichever_takes_longer(cost: ModuleTy
     assert step_cost.floor_s(2, peak_flops=1e12, bandwidth=100) == pytest.approx((5_000 + 2 * 2 * 100) / 100)
 
 
-def test_every_size_is_of_a_recipe_or_of_whispers(cost: ModuleType) -> None:
+def test_every_size_has_the_family_of_its_name(cost: ModuleType) -> None:
     for name, config in cost.SIZES.items():
         assert config().family == name.partition("-")[0]
 
@@ -63,7 +63,7 @@ def test_cpu_seconds_come_for_every_case(cost: ModuleType, monkeypatch: pytest.M
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_without_a_gpu_its_part_says_so(
+def test_a_missing_gpu_is_reported(
     cost: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["encoder_cost", "--device", "cuda"])

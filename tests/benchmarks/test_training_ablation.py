@@ -1,4 +1,4 @@
-"""The benchmarks that train take en-small's recordings, and need no made speech."""
+"""Check that the training benchmarks use en-small's recordings, without synthetic speech."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import ModuleType
 from streamasr.training.config import load_recipe
 
 
-def test_recordings_are_the_recipe_s_manifests_but_the_made_one(
+def test_only_the_synthetic_manifest_is_left_out(
     load_benchmark: Callable[[str], ModuleType],
 ) -> None:
     benchmark = load_benchmark("training_ablation")

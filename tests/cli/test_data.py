@@ -1,4 +1,4 @@
-"""``streamasr data`` as a user runs it."""
+"""Run ``streamasr data`` as a user does."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def test_import_then_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     source, out, skipped = trees.librispeech(tmp_path), tmp_path / "all.jsonl", tmp_path / "skipped.tsv"
     arguments = ["data", "import", "librispeech", str(source), str(out), "--skipped", str(skipped)]
     assert main(arguments) == 0
-    said = capsys.readouterr().out
-    assert "3 utterances, 0.00 h, 2 speakers" in said
-    assert "1 × no such audio file, first" in said
+    printed = capsys.readouterr().out
+    assert "3 utterances, 0.00 h, 2 speakers" in printed
+    assert "1 × no such audio file, first" in printed
     assert skipped.read_text().endswith("84-9000-0000.flac\tno such audio file\n")
 
     picture = tmp_path / "histograms.png"
     arguments = ["data", "check", str(out), "--tokens", "en-small", "--png", str(picture)]
     assert main(arguments) == 0
-    said = capsys.readouterr().out
-    assert "0 errors, 0 warnings" in said
-    assert "duration_s" in said
+    printed = capsys.readouterr().out
+    assert "0 errors, 0 warnings" in printed
+    assert "duration_s" in printed
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -48,10 +48,10 @@ def test_import_language(tmp_path: Path) -> None:
     assert read_manifest(out)[0].text == "hellothere"
 
 
-def test_a_wrong_layout_fails_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_layout_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "import", "aishell", str(tmp_path), str(tmp_path / "out.jsonl")]) == 1
-    said = capsys.readouterr().err
-    assert "AISHELL-1 has transcript/aishell_transcript_v0.8.txt" in said
+    printed = capsys.readouterr().err
+    assert "AISHELL-1 has transcript/aishell_transcript_v0.8.txt" in printed
 
 
 def faulty(folder: Path, lines: int) -> Path:
@@ -65,11 +65,11 @@ def test_check_fails_and_names_the_lines(tmp_path: Path, capsys: pytest.CaptureF
     path = faulty(tmp_path, 25)
     tokens = trees.text(tmp_path / "tokens.txt", "<blank>", "<space>", *"nolae")
     assert main(["data", "check", str(path), "--tokens", str(tokens)]) == 1
-    said = capsys.readouterr().out
-    assert f"{path}:1: error: {tmp_path / '0.wav'}: no such file" in said
-    assert f"{path}:1: error: characters outside the tokens: ['z']" in said
-    assert "… and 5 more of the kind audio (--all prints them)" in said
-    assert f"{path}:25:" not in said
+    printed = capsys.readouterr().out
+    assert f"{path}:1: error: {tmp_path / '0.wav'}: no such file" in printed
+    assert f"{path}:1: error: characters outside the tokens: ['z']" in printed
+    assert "… and 5 more of the kind audio (--all prints them)" in printed
+    assert f"{path}:25:" not in printed
     assert main(["data", "check", str(path), "--tokens", str(tokens), "--all"]) == 1
     assert f"{path}:25:" in capsys.readouterr().out
 
@@ -90,15 +90,15 @@ def test_shard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     listed.write_text(listed.read_text() + '{"audio_filepath": "gone.wav", "duration": 1, "text": "one"}\n')
     arguments = ["--shard-mb", "0.05", "--seed", "3", "--workers", "1"]
     assert main(["data", "shard", str(listed), str(out), *arguments]) == 0
-    said = capsys.readouterr().out
-    assert f"left out: {tmp_path / 'gone.wav'}: no such file" in said
-    assert f"{out}: {len(list(out.glob('*.tar')))} shards, 16 utterances, 0.00 h" in said
+    printed = capsys.readouterr().out
+    assert f"left out: {tmp_path / 'gone.wav'}: no such file" in printed
+    assert f"{out}: {len(list(out.glob('*.tar')))} shards, 16 utterances, 0.00 h" in printed
     assert main(["data", "shard", str(listed), str(out)]) == 1
     assert "exists and is not an empty folder" in capsys.readouterr().err
 
 
 def test_preview(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source, listed, out = trees.fsdd(tmp_path), tmp_path / "digits.jsonl", tmp_path / "heard"
+    source, listed, out = trees.fsdd(tmp_path), tmp_path / "digits.jsonl", tmp_path / "preview"
     assert main(["data", "import", "fsdd", str(source), str(listed)]) == 0
     recipe = trees.text(
         tmp_path / "recipe.toml", 'name = "x"', "[data]", 'manifests = ["digits.jsonl"]', "rows_per_batch = 2"

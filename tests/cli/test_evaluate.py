@@ -1,4 +1,4 @@
-"""``streamasr evaluate`` as a user runs it."""
+"""Run ``streamasr evaluate`` as a user does."""
 
 import json
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_json_holds_every_measurement_and_its_texts(
         assert all(answer.hypothesis for answer in m.answers)
 
 
-def test_the_table_names_what_was_measured(
+def test_the_table_names_the_measurements(
     paths: tuple[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     model, manifest = paths
@@ -81,7 +81,7 @@ def test_the_table_names_what_was_measured(
         (["--chunk-ms", "all", "--greedy"], [(80, "greedy"), (160, "greedy"), (320, "greedy")]),
     ],
 )
-def test_flags_say_what_is_measured(
+def test_flags_select_the_measurements(
     paths: tuple[str, str],
     capsys: pytest.CaptureFixture[str],
     flags: list[str],
@@ -121,7 +121,7 @@ def test_bad_values_fail_with_their_name(
         (["--decode", "beam", "--greedy"], "not allowed with"),
     ],
 )
-def test_wrong_usage_is_told(
+def test_wrong_usage_is_refused(
     paths: tuple[str, str], capsys: pytest.CaptureFixture[str], extra: list[str], words: str
 ) -> None:
     model, manifest = paths

@@ -1,4 +1,4 @@
-"""Hotwords on the command line."""
+"""Test hotwords on the command line."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ def test_text_and_boost(argument: str, expected: HotwordSpec) -> None:
         ("x:nan", "-20"),
     ],
 )
-def test_what_the_daemon_would_refuse(argument: str, message: str) -> None:
+def test_invalid_hotwords_are_refused(argument: str, message: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=message):
         parse_hotword(argument)

@@ -1,4 +1,4 @@
-"""`streamasr listen` up to the socket: flags, refusals, the list of microphones."""
+"""Test `streamasr listen` up to the socket: flags, errors, the list of microphones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLIP = Path(__file__).parents[1] / "data" / "librispeech" / "2136-5147-0011.flac
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
-    """What the command asked the client to do."""
+    """The calls that the command made to the client."""
     made: list[SimpleNamespace] = []
 
     async def show_captions(
@@ -56,7 +56,7 @@ def test_flags_reach_the_session(calls: list[SimpleNamespace], tmp_path: Path) -
         (["--file", "gone.wav"], "gone.wav: no such file"),
     ],
 )
-def test_what_cannot_work_is_said(
+def test_wrong_flags_are_refused(
     calls: list[SimpleNamespace], capsys: pytest.CaptureFixture[str], flags: list[str], message: str
 ) -> None:
     file = [] if "--file" in flags else ["--file", str(CLIP)]

@@ -1,4 +1,4 @@
-"""``streamasr lm``: from text to a weighed language model in a model folder."""
+"""Run ``streamasr lm`` from text to a tuned language model in a model folder."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_best_weights_are_shown_and_written_where_asked(
 
 
 @pytest.mark.parametrize(("flag", "value"), [("--beam", "0"), ("--limit", "-1"), ("--chunk-ms", "0")])
-def test_what_must_be_positive_is(
+def test_values_must_be_positive(
     folder: Path, manifest: Path, capsys: pytest.CaptureFixture[str], flag: str, value: str
 ) -> None:
     arguments = ["lm", "tune", "--model", str(folder), "--manifest", str(manifest), flag, value]

@@ -1,4 +1,4 @@
-"""``streamasr model`` as a user runs it."""
+"""Run ``streamasr model`` as a user does."""
 
 import importlib.resources
 from pathlib import Path
@@ -32,7 +32,9 @@ def test_info_does_without_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "no model card (README.md)" in capsys.readouterr().out
 
 
-def test_info_on_nothing_fails_with_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_on_an_unknown_model_lists_the_packaged_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["model", "info", str(tmp_path / "nothing")]) == 1
     assert "no such folder and no packaged model" in capsys.readouterr().err
 
@@ -83,16 +85,12 @@ def test_a_checkpoint_of_nemo_is_imported_and_its_numbers_written(
         (["import-nemo", "nowhere.nemo", "out"], "nowhere.nemo: no such file"),
     ],
 )
-def test_flags_that_cannot_be_are_refused(
-    flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_flags_are_refused(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["model", *flags]) == 1
     assert message in capsys.readouterr().err
 
 
-def test_numbers_of_the_first_family_are_written_too(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_logits_of_the_whisper_family(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, audio = save_model(tmp_path / "tiny"), tmp_path / "noise.wav"
     soundfile.write(audio, noise(1.5, seed=2), 16_000)
     logits = ["model", "logits", str(folder), str(audio)]

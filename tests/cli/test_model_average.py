@@ -1,4 +1,4 @@
-"""``streamasr model average``, from model folders to weights that a model folder takes."""
+"""Run ``streamasr model average`` and load the weights that it writes."""
 
 from __future__ import annotations
 

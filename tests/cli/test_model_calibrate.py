@@ -1,4 +1,4 @@
-"""`streamasr model calibrate` from sound to the configuration, with a model that says something of any noise."""
+"""Run `streamasr model calibrate` with a model that recognises words in any noise."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tests.recognition.tiny import messages_of, noise, save_model
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A manifest of noise with what the model beside it makes of it, half of the words of the text others."""
+    """A manifest of noise; of the words that the model recognises in it, half are replaced in the transcripts."""
     folder = tmp_path_factory.mktemp("speech")
     model, rng = load_model(save_model(folder / "tiny"), "cpu"), np.random.default_rng(0)
     lines = []
     for number in range(32):
         sound = noise(10.0, seed=number)
         soundfile.write(folder / f"{number}.wav", sound, 16_000)
-        told = messages_of(model, sound, Start(latency_ms=160))
-        said = " ".join(message.text for message in told if isinstance(message, Final)).split()
-        text = " ".join("zzz" if rng.random() < 0.5 else word for word in said)
+        messages = messages_of(model, sound, Start(latency_ms=160))
+        recognised = " ".join(message.text for message in messages if isinstance(message, Final)).split()
+        text = " ".join("zzz" if rng.random() < 0.5 else word for word in recognised)
         lines.append(json.dumps({"audio_filepath": f"{number}.wav", "duration": 10.0, "text": text}))
     manifest = folder / "manifest.jsonl"
     manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -37,7 +37,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copied(model: Path, folder: Path) -> Path:
-    """The model in a folder that may be written to."""
+    """Copy the model to a folder that the test may change."""
     return Path(shutil.copytree(model, folder / "tiny"))
 
 

@@ -1,4 +1,4 @@
-"""``streamasr tokens``: both actions, from text to the file that a recipe names."""
+"""Run both actions of ``streamasr tokens``, from text to the file that a recipe names."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_letters_keep_their_separator(tmp_path: Path) -> None:
         (["characters", "{text}", "--min-count", "0"], "--min-count must be positive, got 0"),
     ],
 )
-def test_what_cannot_be_done_is_said_and_leaves_no_file(
+def test_errors_are_reported_and_leave_no_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
 ) -> None:
     (tmp_path / "a.txt").write_text("abc\n")

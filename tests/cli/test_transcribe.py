@@ -1,4 +1,4 @@
-"""`streamasr transcribe`: forms, files, failures, with a stand-in for the daemon's client."""
+"""Test `streamasr transcribe`: formats, files and failures, with a fake of the daemon's client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ONE, TWO = CLIPS / "2136-5147-0011.flac", CLIPS / "481-123719-0000.flac"
 
 @pytest.fixture(autouse=True)
 def starts(monkeypatch: pytest.MonkeyPatch) -> list[Start]:
-    """Every file says its own name, but for one that the daemon refuses."""
+    """Recognise the name of a file in it, and refuse one file."""
     seen: list[Start] = []
 
     async def transcribe(url: str, start: Start, file: SoundFile, **options: Any) -> list[Final]:
@@ -42,7 +42,7 @@ def test_one_file_to_standard_output(capsys: pytest.CaptureFixture[str], starts:
     assert starts[0].latency_ms == 1_280
 
 
-def test_several_files_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_files_have_headings(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["transcribe", str(ONE), str(TWO)]) == 0
     assert capsys.readouterr().out == f"== {ONE} ==\n2136-5147-0011\n== {TWO} ==\n481-123719-0000\n"
     assert main(["transcribe", str(ONE), str(TWO), "--format", "json"]) == 0
@@ -75,7 +75,7 @@ def test_one_failure_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]
         (["--local", "--model", "no-such-model"], "no such folder and no packaged model"),
     ],
 )
-def test_what_cannot_work_is_said(capsys: pytest.CaptureFixture[str], flags: list[str], message: str) -> None:
+def test_wrong_flags_are_refused(capsys: pytest.CaptureFixture[str], flags: list[str], message: str) -> None:
     assert main(["transcribe", str(ONE), str(TWO), *flags]) == 1
     assert message in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Calibration: weights that generated labels give back, figures of known confidences, words labelled by alignment."""
+"""Test calibration: fitted weights, figures of known confidences, and words labelled by alignment."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.decoding.synthetic import CHARACTERS, speech, utterance_decoder
 TRUE = ConfidenceConfig(method="logistic", bias=0.5, share=0.6, sharpness=1.5, length=0.4)
 
 
-def drawn(count: int, seed: int = 0) -> list[LabelledWord]:
-    """Words of random features, right as often as ``TRUE`` says."""
+def random_words(count: int, seed: int = 0) -> list[LabelledWord]:
+    """Words with random features, correct with the probability that ``TRUE`` gives."""
     rng = np.random.default_rng(seed)
     estimate = confidence_estimator(TRUE)
     answers = []
@@ -34,23 +34,24 @@ def drawn(count: int, seed: int = 0) -> list[LabelledWord]:
     return answers
 
 
-def test_the_fit_finds_the_weights_that_made_the_labels() -> None:
-    found = fit(drawn(20_000))
+def test_the_fit_recovers_the_weights_of_the_labels() -> None:
+    found = fit(random_words(20_000))
     assert found.method == "logistic"
     for name in ("bias", "share", "sharpness", "length"):
         assert getattr(found, name) == pytest.approx(getattr(TRUE, name), abs=0.15), name
 
 
 def test_calibrated_confidences_are_probabilities_on_the_other_half() -> None:
-    found = calibrate(drawn(4_000), ConfidenceConfig())
+    found = calibrate(random_words(4_000), ConfidenceConfig())
     assert found.after.error < 0.05 < found.before.error
     assert found.after.entropy_gain > found.before.entropy_gain
     assert found.words == 4_000 == sum(b.words for b in found.after.bins)
 
 
-def test_a_feature_that_never_changes_does_no_harm() -> None:
+def test_a_constant_feature_keeps_the_weights_finite() -> None:
     answers = [
-        LabelledWord(a.utterance, WordFeatures(a.features.posterior, -0.1, 4), a.right) for a in drawn(2_000)
+        LabelledWord(a.utterance, WordFeatures(a.features.posterior, -0.1, 4), a.right)
+        for a in random_words(2_000)
     ]
     found = calibrate(answers, ConfidenceConfig())
     assert all(math.isfinite(w) for w in (found.config.bias, found.config.sharpness, found.config.length))
@@ -58,7 +59,7 @@ def test_a_feature_that_never_changes_does_no_harm() -> None:
 
 
 def test_too_few_wrong_words_are_refused() -> None:
-    answers = [answer for answer in drawn(2_000) if answer.right]
+    answers = [answer for answer in random_words(2_000) if answer.right]
     with pytest.raises(DataError, match="and 0 wrong words"):
         calibrate(answers, ConfidenceConfig())
 
@@ -74,10 +75,10 @@ def test_reliability_of_known_confidences() -> None:
     assert (ignorant.entropy_gain, ignorant.roc_auc) == pytest.approx((0, 0.5))
 
 
-def test_words_are_right_where_the_reference_has_them() -> None:
+def test_words_that_match_the_reference_are_right() -> None:
     rng = np.random.default_rng(1)
-    said = Recording(speech("the old man left", rng, confusion=0.0), "the young man left early")
-    answers = label_words(utterance_decoder(), [said, said], text_rules("en"))
+    recording = Recording(speech("the old man left", rng, confusion=0.0), "the young man left early")
+    answers = label_words(utterance_decoder(), [recording, recording], text_rules("en"))
     assert [(a.utterance, a.right) for a in answers[:4]] == [(0, True), (0, False), (0, True), (0, True)]
     assert len(answers) == 8
     assert answers[0].features.num_characters == 3
@@ -85,8 +86,8 @@ def test_words_are_right_where_the_reference_has_them() -> None:
 
 def test_every_chinese_character_is_a_word() -> None:
     rng = np.random.default_rng(2)
-    said = Recording(speech("今天天气很好", rng, confusion=0.0, tokens=CHARACTERS), "明天天气很好")
-    answers = label_words(utterance_decoder(tokens=CHARACTERS), [said], text_rules("zh"))
+    recording = Recording(speech("今天天气很好", rng, confusion=0.0, tokens=CHARACTERS), "明天天气很好")
+    answers = label_words(utterance_decoder(tokens=CHARACTERS), [recording], text_rules("zh"))
     assert [answer.right for answer in answers] == [False, True, True, True, True, True]
 
 

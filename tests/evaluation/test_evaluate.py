@@ -1,4 +1,4 @@
-"""Evaluation: what it recognises, how it scores, what its options do."""
+"""Test evaluation: recognised texts, scores and options."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def model() -> LoadedModel:
 
 @pytest.fixture(scope="module")
 def utterances(model: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
-    """Files whose transcripts are what the model says of them at 160 ms."""
+    """Files with the transcripts that the model recognises at 160 ms."""
     folder = tmp_path_factory.mktemp("audio")
     made = []
     for index, seconds in enumerate(SECONDS):
@@ -52,20 +52,20 @@ def measured(model: LoadedModel, utterances: list[Utterance], **options: Any) ->
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_it_says_what_a_session_says_whatever_the_batch(
+def test_texts_equal_a_sessions_in_any_batch(
     model: LoadedModel, utterances: list[Utterance], batch: int
 ) -> None:
-    heard: list[tuple[str, int | None]] = []
+    progress_calls: list[tuple[str, int | None]] = []
     evaluation = evaluate(
         model,
         {"m": utterances},
         EvaluationOptions(chunk_ms=(200,), batch=batch),
-        lambda name, chunk_ms: heard.append((name, chunk_ms)),
+        lambda name, chunk_ms: progress_calls.append((name, chunk_ms)),
     )
     (found,) = evaluation.measurements
     assert [answer.hypothesis.upper() for answer in found.answers] == [u.text for u in utterances]
     assert [answer.speaker for answer in found.answers] == [u.speaker for u in utterances]
-    assert heard == [("m", 160)] * 4
+    assert progress_calls == [("m", 160)] * 4
     assert (found.wer.value, found.cer.value, found.wer.high) == (0.0, 0.0, 0.0)
     assert (found.chunk_ms, found.mode, found.manifest) == (160, "beam", "m")
     assert found.utterances == 4
@@ -152,7 +152,7 @@ def test_files_that_cannot_be_used_are_named(model: LoadedModel, tmp_path: Path)
         measured(model, [])
 
 
-def test_a_missing_language_model_is_told(model: LoadedModel, utterances: list[Utterance]) -> None:
+def test_a_missing_language_model_is_an_error(model: LoadedModel, utterances: list[Utterance]) -> None:
     with pytest.raises(ConfigError, match=r"tiny has no language model \(lm.bin\); use greedy or beam"):
         measured(model, utterances, modes=(Mode.BEAM_LM,))
 
@@ -164,7 +164,7 @@ def test_sizes_must_be_positive_and_something_must_be_asked_for() -> None:
         EvaluationOptions(chunk_ms=())
 
 
-def test_the_machine_is_described_by_what_computes() -> None:
+def test_the_machine_is_described_by_its_device() -> None:
     words = describe_machine(torch.device("cpu"))
     assert f"{torch.get_num_threads()} thread" in words
     assert "core" in words

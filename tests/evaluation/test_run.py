@@ -1,4 +1,4 @@
-"""A finished run: measured where it lies, with evaluation, card and page in their places."""
+"""Test that a finished run gets its evaluation, model card and page."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def test_a_run_gets_its_evaluation_card_and_page(tmp_path: Path) -> None:
     with EventLog(run / "events.jsonl") as log:
         log(RunStarted(step=0, steps=10, name="tiny", frame_ms=20.0))
     counted: list[int] = []
-    heard: list[int | None] = []
+    progress_calls: list[int | None] = []
 
     @contextmanager
     def watch(count: int) -> Iterator[Progress]:
         counted.append(count)
-        yield lambda _name, chunk_ms: heard.append(chunk_ms)
+        yield lambda _name, chunk_ms: progress_calls.append(chunk_ms)
 
     evaluation = evaluate_run(run, [manifest], "cpu", watch)
     assert evaluation is not None
     assert evaluation == read_evaluation(run / "evaluation.json")
     assert counted == [4]
-    assert heard == [m.chunk_ms for m in evaluation.measurements] == [80, 160, 320, None]
+    assert progress_calls == [m.chunk_ms for m in evaluation.measurements] == [80, 160, 320, None]
     assert "| 160 ms chunks |" in (run / "model" / "README.md").read_text()
     assert "Errors: dev, 320 ms, greedy" in (run / "report.html").read_text()
 

@@ -1,4 +1,4 @@
-"""Settings are changed in place, and nothing else is."""
+"""Test that settings are changed in place and nothing else changes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_key_is_replaced_or_added_where_it_belongs(path: Path) -> None:
+def test_a_key_is_replaced_or_added_in_its_table(path: Path) -> None:
     write_settings(path, "decoder", {"alpha": 0.75, "beta": 2.0})
     text = path.read_text(encoding="utf-8")
     assert "alpha = 0.75  # weighed by hand" in text
@@ -47,7 +47,7 @@ def test_a_missing_table_goes_to_the_end(path: Path) -> None:
     assert load_toml(ModelConfig, path).confidence.share == 0.7
 
 
-def test_what_would_not_be_a_configuration_is_not_written(path: Path) -> None:
+def test_an_invalid_configuration_is_not_written(path: Path) -> None:
     with pytest.raises(ConfigError, match=r"confidence\.method"):
         write_settings(path, "confidence", {"method": "guessed"})
     assert path.read_text(encoding="utf-8") == CONFIG

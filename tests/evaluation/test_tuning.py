@@ -1,4 +1,4 @@
-"""Tuning: the search finds better weights with the decoder that serves, and writes them where they belong."""
+"""Test that tuning finds better weights with the session's decoder and writes them."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ def recordings(tokens: TokenList, count: int = 4) -> list[Recording]:
 
 
 def test_better_weights_are_found_and_none_are_tried_twice() -> None:
-    told: list[Trial] = []
-    tuner = Tuner(model_of(TOKENS, "en"), recordings(TOKENS), told.append)
+    reported: list[Trial] = []
+    tuner = Tuner(model_of(TOKENS, "en"), recordings(TOKENS), reported.append)
     best = tuner.search(SMALL)
-    assert told[0].weights == (3.0, -4.0, 0.0)
-    assert best.cost < told[0].cost
+    assert reported[0].weights == (3.0, -4.0, 0.0)
+    assert best.cost < reported[0].cost
     assert best == tuner.trials[0]
-    assert len({trial.weights for trial in told}) == len(told) == len(tuner.trials)
-    assert best.cost == min(trial.cost for trial in told)
+    assert len({trial.weights for trial in reported}) == len(reported) == len(tuner.trials)
+    assert best.cost == min(trial.cost for trial in reported)
     steps = {
         tuple(round(abs(tried - found), 4) for tried, found in zip(t.weights, best.weights, strict=True))
-        for t in told
+        for t in reported
     }
     assert {(0.15, 0.0, 0.0), (0.0, 0.75, 0.0), (0.0, 0.0, 0.5)} <= steps
 
 
 def test_more_halvings_never_end_worse_than_the_grid() -> None:
-    heard, model = recordings(TOKENS), model_of(TOKENS, "en")
-    costs = [Tuner(model, heard).search(replace(SMALL, halvings=count)).cost for count in (0, 2)]
+    recorded, model = recordings(TOKENS), model_of(TOKENS, "en")
+    costs = [Tuner(model, recorded).search(replace(SMALL, halvings=count)).cost for count in (0, 2)]
     assert costs[1] <= costs[0]
 
 
@@ -65,15 +65,15 @@ def test_mandarin_is_tuned_on_characters() -> None:
     assert trial.errors.length == sum(len(text) for text in sentences_of(CHARACTERS)[:4])
 
 
-def test_what_is_heard_is_every_frame_of_every_utterance(tmp_path: Path) -> None:
+def test_every_frame_of_every_utterance_is_recorded(tmp_path: Path) -> None:
     model = tiny_model()
     utterances = []
     for index, seconds in enumerate((0.5, 1.1)):
         soundfile.write(tmp_path / f"{index}.wav", noise(seconds, seed=index), 16_000)
         utterances.append(Utterance(tmp_path / f"{index}.wav", seconds, f"Text {'ab'[index]}!"))
     for batch in (1, 2):
-        heard = record(model, utterances, chunk_ms=160, batch=batch)
-        shapes = {one.reference: one.log_probs_TV.shape for one in heard}
+        recorded = record(model, utterances, chunk_ms=160, batch=batch)
+        shapes = {one.reference: one.log_probs_TV.shape for one in recorded}
         assert shapes == {"text a": (25, 9), "text b": (55, 9)}
     soundfile.write(tmp_path / "0.wav", np.zeros(0), 16_000)
     with pytest.raises(DataError, match=r"0\.wav: contains no samples"):

@@ -1,4 +1,4 @@
-"""The transform in float32: bit by bit MKL's on AVX-512, whatever it is computed with, and close to the exact one."""
+"""Compare the float32 transform with MKL's on AVX-512, bit by bit, and with the exact one."""
 
 from __future__ import annotations
 

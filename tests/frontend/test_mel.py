@@ -1,4 +1,4 @@
-"""Log-mel frames: Whisper's own arithmetic at a shifted window, their cepstra, and any split of the samples."""
+"""Test log-mel frames and cepstra: Whisper's arithmetic with a shifted window, and any split of the samples."""
 
 from __future__ import annotations
 

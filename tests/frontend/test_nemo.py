@@ -1,4 +1,4 @@
-"""NeMo's mel frames: against torch's own short-time transform, at the edges, and for any split of the samples."""
+"""Test NeMo's mel frames against torch's short-time transform, at the edges, and for any split of the samples."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def frontend(request: pytest.FixtureRequest) -> NemoLogMel:
 
 
 def stream(frontend: NemoLogMel, pcm_S: Tensor, cuts: list[int]) -> Tensor:
-    """Mel frames of a stream of steps of so many encoder frames, the last one repeated; without the lead."""
+    """Return the mel frames of a stream in steps of ``cuts`` encoder frames, without the left padding."""
     framing = framing_of(frontend.config, ENCODER)
-    lead, tail = framing.left_padding_samples, framing.right_padding_samples
-    slots = framing.padded_mel_frames(lead + len(pcm_S) + tail)
-    line_S = torch.nn.functional.pad(pcm_S, (lead, tail + FRAME * (max(cuts) + 1)))
-    state, at, out = frontend.initial_state(1, lead), 0, []
-    while at < slots * framing.hop:
+    left_padding, right_padding = framing.left_padding_samples, framing.right_padding_samples
+    frames = framing.padded_mel_frames(left_padding + len(pcm_S) + right_padding)
+    line_S = torch.nn.functional.pad(pcm_S, (left_padding, right_padding + FRAME * (max(cuts) + 1)))
+    state, at, out = frontend.initial_state(1, left_padding), 0, []
+    while at < frames * framing.hop:
         step = FRAME * (cuts.pop(0) if len(cuts) > 1 else cuts[0])
-        there = min(max(lead + len(pcm_S) - at, 0), step)
-        state, mel_BTM = frontend.step(state, line_S[None, at : at + step], torch.tensor([there]))
+        valid = min(max(left_padding + len(pcm_S) - at, 0), step)
+        state, mel_BTM = frontend.step(state, line_S[None, at : at + step], torch.tensor([valid]))
         out.append(mel_BTM[0])
         at += step
-    return torch.cat(out)[framing.left_padding_frames : slots]
+    return torch.cat(out)[framing.left_padding_frames : frames]
 
 
 @pytest.mark.parametrize("samples", [2_000, 16_000, 16_159, 16_160])
@@ -94,7 +94,7 @@ def test_a_long_stream_leaves_the_state_as_large_as_it_was(frontend: NemoLogMel)
     assert torch.isfinite(mel_BTM).all()
 
 
-def test_rows_of_other_lengths_are_heard_as_if_alone(frontend: NemoLogMel) -> None:
+def test_rows_of_different_lengths_equal_single_ones(frontend: NemoLogMel) -> None:
     lengths = [9_000, 4_321, 700]
     pcm_BS = torch.randn(3, 9_000) * 0.1
     mel_BTM = frontend(pcm_BS, torch.tensor(lengths))
@@ -132,7 +132,7 @@ def test_filters_have_slaneys_centres_and_equal_area() -> None:
         ({"hop": 0}, "hop must be positive, got 0"),
     ],
 )
-def test_what_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         NemoFrontendConfig(**change)
 

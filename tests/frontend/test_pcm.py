@@ -1,4 +1,4 @@
-"""Bytes to samples: every encoding, channel count and refusal."""
+"""Test the decoding of PCM: encodings, channel counts and errors."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def test_s16_full_scale_and_sign() -> None:
     assert decode_pcm(data, "pcm_s16le", 1).tolist() == [0.0, 32767 / 32768, -1.0, 0.5]
 
 
-def test_f32_is_taken_as_it_is_and_slight_overshoot_clipped() -> None:
+def test_f32_is_unchanged_and_slight_overshoot_clipped() -> None:
     data = np.array([0.25, -1.5, MAX_FLOAT_LEVEL], dtype="<f4").tobytes()
     assert decode_pcm(data, "pcm_f32le", 1).tolist() == [0.25, -1.0, 1.0]
 

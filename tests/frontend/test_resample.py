@@ -1,4 +1,4 @@
-"""Resampling: splits do not matter, nothing is lost at the end, the rate is right."""
+"""Test resampling: any split gives the same samples, and none is lost at the end."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The encoder on a CUDA device gives what it gives on the CPU; skipped where there is no device."""
+"""Compare the encoder on a CUDA device with the CPU; skipped without a device."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_stream_on_cuda_equals_the_whole_utterance_on_the_cpu() -> None:
 
 
 @pytest.mark.parametrize("generation", ["current", "legacy"])
-def test_the_second_family_streams_on_cuda_what_the_cpu_hears_at_once(generation: Generation) -> None:
+def test_a_fastconformer_stream_on_cuda_equals_the_whole_utterance_on_the_cpu(generation: Generation) -> None:
     model, samples_S = tiny_fastconformer(generation), noise(2.3, seed=3)
     whole = run_whole(model, samples_S, 2)
     device = torch.device("cuda")

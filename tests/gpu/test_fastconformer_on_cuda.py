@@ -1,4 +1,4 @@
-"""FastConformer on a CUDA device: streamed as whole, batched as alone, captured as launched; skipped without one."""
+"""Test FastConformer on CUDA: streaming, batches and graphs against single steps; skipped without a device."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def encoder() -> FastConformerEncoder:
 
 
 def stream(encoder: FastConformerEncoder, mel_BTM: Tensor, lengths_B: Tensor, chunk: int) -> list[Tensor]:
-    """Log-probs of each row; rows end where they end."""
-    lead, size = encoder.left_padding_frames, chunk * encoder.subsampling
-    line_BTM = F.pad(mel_BTM, (0, 0, lead, -(mel_BTM.shape[1] + lead) % size))
-    ends_B = lengths_B + lead
+    """Return the log-probs of each row, up to its end."""
+    left_padding, size = encoder.left_padding_frames, chunk * encoder.subsampling
+    line_BTM = F.pad(mel_BTM, (0, 0, left_padding, -(mel_BTM.shape[1] + left_padding) % size))
+    ends_B = lengths_B + left_padding
     state = encoder.initial_state(len(mel_BTM))
     rows: list[list[Tensor]] = [[] for _ in mel_BTM]
     for start in range(0, line_BTM.shape[1], size):
@@ -66,7 +66,7 @@ def test_a_stream_equals_the_whole_utterance(encoder: FastConformerEncoder, chun
 
 
 @torch.inference_mode()
-def test_the_device_gives_what_the_cpu_gives(encoder: FastConformerEncoder) -> None:
+def test_the_device_agrees_with_the_cpu(encoder: FastConformerEncoder) -> None:
     mel_BTM, lengths_B = torch.randn(2, 300, CONFIG.n_mels), torch.tensor([300, 200])
     on_cpu = FastConformerEncoder(CONFIG, 29).eval()
     on_cpu.load_state_dict(encoder.state_dict())
@@ -77,7 +77,7 @@ def test_the_device_gives_what_the_cpu_gives(encoder: FastConformerEncoder) -> N
 
 
 @torch.inference_mode()
-def test_a_captured_step_gives_what_a_launched_one_does(encoder: FastConformerEncoder) -> None:
+def test_a_captured_step_equals_a_launched_one(encoder: FastConformerEncoder) -> None:
     """Nothing in a step looks at a value on the device, which capturing would refuse."""
     mel_BTM = torch.randn(4, 7 * 8, CONFIG.n_mels, device=DEVICE)
     lengths_B = torch.tensor([56, 56, 24, 0], device=DEVICE)

@@ -1,4 +1,4 @@
-"""A configuration as NeMo writes it, and random weights under NeMo's names that fit it; 128 bands, no biases."""
+"""Make a configuration as NeMo writes it, and random weights with NeMo's names; 128 bands, no biases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MODULES = "nemo.collections.asr.modules"
 
 
 def nemo_config() -> dict[str, Any]:
-    """A hybrid model of other sizes than the reference models'; some options are references, as in NeMo's recipes."""
+    """Return a hybrid model's configuration, with sizes of its own and references as in NeMo's recipes."""
     return {
         "target": "nemo.collections.asr.models.hybrid_rnnt_ctc_bpe_models.EncDecHybridRNNTCTCBPEModel",
         "nemo_version": "1.23.0rc0",
@@ -38,7 +38,7 @@ def nemo_config() -> dict[str, Any]:
 
 
 def nemo_weights(config: dict[str, Any], pieces: int) -> dict[str, Tensor]:
-    """Random weights of NeMo's names for such a configuration without biases."""
+    """Return random weights with NeMo's names for such a configuration."""
     e = config["encoder"]
     dim, kernel, heads = e["d_model"], e["conv_kernel_size"], e["n_heads"]
     inner = dim * e["ff_expansion_factor"]

@@ -1,4 +1,4 @@
-"""NeMo's reference models as model folders, made once a run; and a made-up checkpoint for what needs no reference."""
+"""Provide NeMo's reference models as model folders, and a synthetic checkpoint for tests without a reference."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Folders = Callable[[str, Generation], Path]
 
 @pytest.fixture(scope="session")
 def folders(nemo_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    """The model folder of a reference model, by its letter, and of a generation of the front end."""
+    """Return the model folder of a reference model, by its letter and the front end's generation."""
     made: dict[tuple[str, str], Path] = {}
 
     def folder(letter: str, generation: Generation) -> Path:
@@ -66,7 +66,7 @@ Pack = Callable[..., Path]
 
 @pytest.fixture
 def pack(tmp_path: Path, pieces: bytes) -> Pack:
-    """Write a checkpoint; its configuration and its members may be changed."""
+    """Write a checkpoint, optionally with another configuration or other members."""
 
     def write(config: dict[str, Any] | None = None, mode: str = "w", **members: bytes | None) -> Path:
         config = config or nemo_config()
@@ -78,7 +78,7 @@ def pack(tmp_path: Path, pieces: bytes) -> Pack:
             "./abc_tokenizer.model": pieces,
         }
         content |= {f"./{name.replace('__', '.')}": data for name, data in members.items()}
-        path = tmp_path / "made-up.nemo"
+        path = tmp_path / "synthetic.nemo"
         with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
             for name, data in content.items():
                 if data is not None:

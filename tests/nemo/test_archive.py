@@ -1,4 +1,4 @@
-"""Archives: plain or gzipped, nothing written where an archive says, no code run, limits kept."""
+"""Test that archives are read safely: nothing is unpacked, no code runs, and limits hold."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_links_and_devices_are_refused(pack: Pack, kind: bytes) -> None:
         read(path)
 
 
-def test_a_member_that_comes_twice_is_refused(pack: Pack) -> None:
+def test_a_duplicate_member_is_refused(pack: Pack) -> None:
     path = pack()
     with tarfile.open(path, "a") as tar:
         tar.addfile(tarfile.TarInfo("model_config.yaml"), io.BytesIO())
@@ -102,7 +102,7 @@ def test_anything_but_names_and_tensors_is_refused(pack: Pack, content: object) 
         read(pack(model_weights__ckpt=saved.getvalue()))
 
 
-def test_what_is_missing_or_broken_is_named(pack: Pack, tmp_path: Path) -> None:
+def test_missing_and_broken_files_are_named(pack: Pack, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"nowhere\.nemo: no such file"):
         read(tmp_path / "nowhere.nemo")
     with pytest.raises(ModelError, match=r"a folder; expected a \.nemo file"):

@@ -1,4 +1,4 @@
-"""What an import makes of a configuration: every size, and every option that is not supported by name and value."""
+"""Test imports: every size is kept, and every unsupported option is refused with its name and value."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Pack = Callable[..., Path]
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
-    """The configuration with another value, or without it where that is ``...``."""
+    """Return the configuration with another value; ``...`` removes the option."""
     config = copy.deepcopy(nemo_config())
     *tables, key = path.split(".")
     table = config
@@ -37,7 +37,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return config
 
 
-def test_all_sizes_are_taken_over() -> None:
+def test_all_sizes_are_kept() -> None:
     model = translate_config(nemo_config(), None)
     assert model.encoder == FastConformerEncoderConfig(
         n_mels=128, dim=24, heads=3, layers=2, subsampling=4, subsampling_channels=24, feed_forward_factor=2,
@@ -158,7 +158,7 @@ def test_the_generation_is_that_of_the_version_unless_it_is_chosen() -> None:
         ("aux_ctc", ..., "aux_ctc.decoder: missing, or not a table"),
     ],
 )
-def test_what_is_not_supported_is_named_with_its_value(path: str, value: Any, message: str | None) -> None:
+def test_an_unsupported_option_is_named_with_its_value(path: str, value: Any, message: str | None) -> None:
     config = changed(path, value)
     if path == "preprocessor.features":
         config["encoder"]["feat_in"] = 128
@@ -169,7 +169,7 @@ def test_what_is_not_supported_is_named_with_its_value(path: str, value: Any, me
         translate_config(config, None)
 
 
-def test_a_checkpoint_of_other_sizes_streams_as_it_hears_whole_utterances(pack: Pack, tmp_path: Path) -> None:
+def test_streams_of_another_checkpoint_equal_whole_utterances(pack: Pack, tmp_path: Path) -> None:
     imported = import_nemo(pack(mode="w:gz"), tmp_path / "model", name="mine", language="de")
     assert imported.config.name == "mine"
     assert (tmp_path / "model" / "tokenizer.model").is_file()
@@ -187,14 +187,14 @@ def test_a_checkpoint_of_other_sizes_streams_as_it_hears_whole_utterances(pack: 
         assert np.abs(streamed.log_probs_TV - whole.log_probs_TV).max() <= 1e-4
 
 
-def test_a_folder_that_holds_something_stays_as_it_is(pack: Pack, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_stays_unchanged(pack: Pack, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "precious").touch()
     with pytest.raises(ConfigError, match="exists already and is not empty; name a new folder"):
         import_nemo(pack(), tmp_path / "model")
 
 
-def test_a_folder_that_cannot_be_made_is_named(pack: Pack, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(pack: Pack, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"file/model: cannot be written: (File exists|Not a directory)"):
         import_nemo(pack(), tmp_path / "file" / "model")
@@ -221,7 +221,7 @@ def test_a_failed_import_leaves_nothing_behind(pack: Pack, tmp_path: Path) -> No
 
 
 def pack_with(path: Path, config: dict[str, Any]) -> Path:
-    """A copy of an archive with another configuration."""
+    """Copy an archive with another configuration."""
     import io
     import tarfile
 
@@ -240,6 +240,6 @@ def pack_with(path: Path, config: dict[str, Any]) -> Path:
     return copied
 
 
-def test_a_tokenizer_that_is_none_is_refused(pack: Pack, tmp_path: Path) -> None:
+def test_a_damaged_tokenizer_is_refused(pack: Pack, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="the tokenizer is not a SentencePiece model"):
         import_nemo(pack(abc_tokenizer__model=b"nonsense"), tmp_path / "model")

@@ -1,4 +1,4 @@
-"""Fetching from a stand-in for the hub on this machine: resumed, checked, and clear where it cannot be done."""
+"""Test downloads from a fake hub on this machine: resuming, checks and errors."""
 
 from __future__ import annotations
 
@@ -101,14 +101,14 @@ def test_a_file_is_fetched_once(hub: Hub, tmp_path: Path) -> None:
     assert hub.served == [None]
 
 
-def test_a_cut_connection_is_taken_up_again(hub: Hub, tmp_path: Path) -> None:
+def test_a_broken_download_is_resumed(hub: Hub, tmp_path: Path) -> None:
     hub.cuts = [300_000, 500_000]
     path = fetch_checkpoint(CHECKPOINT, tmp_path, endpoint=hub.url)
     assert path.read_bytes() == CONTENT
     assert hub.served == [None, "bytes=300000-", "bytes=800000-"]
 
 
-def test_another_run_goes_on_where_one_broke_off(hub: Hub, tmp_path: Path) -> None:
+def test_another_run_resumes_a_download(hub: Hub, tmp_path: Path) -> None:
     hub.cuts = [400_000, *[0] * 10]
     with pytest.raises(ModelError, match="the downloaded part is kept"):
         fetch_checkpoint(CHECKPOINT, tmp_path, endpoint=hub.url)
@@ -131,7 +131,7 @@ def test_a_part_of_another_version_is_not_continued(hub: Hub, tmp_path: Path) ->
     assert hub.served == [None]
 
 
-def test_a_wrong_digest_is_told_and_the_file_deleted(hub: Hub, tmp_path: Path) -> None:
+def test_a_wrong_digest_is_an_error_and_the_file_deleted(hub: Hub, tmp_path: Path) -> None:
     hub.digest = "ab" * 32
     with pytest.raises(ModelError, match=f"the digest is {DIGEST}, not the abab"):
         fetch_checkpoint(CHECKPOINT, tmp_path, endpoint=hub.url)
@@ -165,7 +165,7 @@ def test_a_hub_that_fails(hub: Hub, tmp_path: Path) -> None:
         fetch_checkpoint(CHECKPOINT, tmp_path, endpoint=hub.url)
 
 
-def test_no_network_is_said_clearly(tmp_path: Path) -> None:
+def test_a_missing_network_is_reported(tmp_path: Path) -> None:
     with socket.socket() as taken:  # bound and not listening: nobody answers there
         taken.bind(("127.0.0.1", 0))
         hub = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -189,12 +189,12 @@ def test_the_cache_is_among_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert default_cache() == tmp_path / "streamasr" / "checkpoints"
 
 
-def test_the_command_lists_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_lists_the_known_checkpoints(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["model", "fetch"]) == 0
     assert "stt_en_fastconformer_hybrid_large_streaming_multi\t" in capsys.readouterr().out
 
 
-def test_the_command_imports_what_came(
+def test_the_command_imports_the_download(
     hub: Hub, tmp_path: Path, nemo_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub.content = nemo_file.read_bytes()

@@ -1,4 +1,4 @@
-"""Against NeMo itself: its mel frames and log-probs of two models, of both generations, at every look-ahead.
+"""Compare mel frames and log-probs of two models with NeMo's, of both generations, at every look-ahead.
 
 Log-probs agree to 1e-4, mel frames to 1e-5 (docs/nemo.md has the figures).
 """
@@ -44,7 +44,7 @@ def chunk_sizes(letter: str) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("generation", FILES)
 @pytest.mark.parametrize("name", SOUNDS)
-def test_mel_frames_are_nemos(nemo_dir: Path, loaded: Load, generation: Generation, name: str) -> None:
+def test_mel_frames_equal_nemos(nemo_dir: Path, loaded: Load, generation: Generation, name: str) -> None:
     arrays = np.load(nemo_dir / FILES[generation].format("A"))
     frames = int(arrays[f"mel_len_{name}"])
     theirs_TM = arrays[f"mel_{name}"].T[:frames]
@@ -55,7 +55,7 @@ def test_mel_frames_are_nemos(nemo_dir: Path, loaded: Load, generation: Generati
 
 @pytest.mark.parametrize("generation", FILES)
 @pytest.mark.parametrize("letter", "AB")
-def test_whole_utterances_are_nemos_at_every_look_ahead(
+def test_whole_utterances_equal_nemos_at_every_look_ahead(
     nemo_dir: Path, loaded: Load, letter: str, generation: Generation
 ) -> None:
     arrays = np.load(nemo_dir / FILES[generation].format(letter))
@@ -77,10 +77,10 @@ def test_whole_utterances_are_nemos_at_every_look_ahead(
 @pytest.mark.parametrize(
     "flags", [[], ["--latency-ms", "560"], ["--latency-ms", "1040"], ["--latency-ms", "1120"]]
 )
-def test_offline_logits_are_nemos_offline_answer_at_that_look_ahead(
+def test_offline_logits_equal_nemos_at_that_look_ahead(
     nemo_dir: Path, folders: Folders, tmp_path: Path, flags: list[str]
 ) -> None:
-    """NeMo's look-ahead of 1040 ms is a latency of 1120 ms, and what is taken where none is asked for."""
+    """NeMo's look-ahead of 1040 ms is a latency of 1120 ms, the default."""
     out = tmp_path / "whole.npz"
     audio = nemo_dir / "short.wav"
     assert (
@@ -98,7 +98,7 @@ def test_offline_logits_are_nemos_offline_answer_at_that_look_ahead(
 
 
 def test_evaluated_offline_every_frame_sees_the_whole_utterance(nemo_dir: Path, loaded: Load) -> None:
-    """Full context, unlike NeMo's offline answer at any of the look-aheads; that is what streams are scored by."""
+    """The context is full, unlike in NeMo's offline mode at any look-ahead."""
     model = loaded("B", "current")
 
     def text(chunk_frames: int | None) -> str:
@@ -128,7 +128,7 @@ def test_evaluated_offline_every_frame_sees_the_whole_utterance(nemo_dir: Path, 
 
 @pytest.mark.parametrize("generation", FILES)
 @pytest.mark.parametrize("letter", "AB")
-def test_streams_in_random_pieces_are_whole_utterances_to_the_last_frame(
+def test_streams_in_random_pieces_equal_whole_utterances(
     nemo_dir: Path, loaded: Load, letter: str, generation: Generation
 ) -> None:
     model = loaded(letter, generation)
@@ -143,44 +143,46 @@ def test_streams_in_random_pieces_are_whole_utterances_to_the_last_frame(
 
 
 @pytest.mark.parametrize("generation", FILES)
-def test_streams_in_a_batch_with_strangers_that_come_and_go_are_whole_utterances(
+def test_streams_in_a_changing_batch_equal_whole_utterances(
     nemo_dir: Path, loaded: Load, generation: Generation
 ) -> None:
     model = loaded("B", generation)
     long_S, short_S = (sound(nemo_dir, name) for name in SOUNDS)
-    takes = [long_S, short_S, long_S[5_000:60_001], short_S[:1_279], long_S[:40], short_S[:12_920]]
+    recordings = [long_S, short_S, long_S[5_000:60_001], short_S[:1_279], long_S[:40], short_S[:12_920]]
     for chunk_frames in (2, 14):
-        heard = _together(model, takes, chunk_frames, slots=3)
-        for samples_S, heard_TV in zip(takes, heard, strict=True):
+        streamed = stream_in_one_batch(model, recordings, chunk_frames, slots=3)
+        for samples_S, streamed_TV in zip(recordings, streamed, strict=True):
             whole_TV = run_whole(model, samples_S, chunk_frames).log_probs_TV
-            assert heard_TV.shape == whole_TV.shape
+            assert streamed_TV.shape == whole_TV.shape
             if len(whole_TV):
-                assert np.abs(heard_TV - whole_TV).max() <= TOLERANCE
+                assert np.abs(streamed_TV - whole_TV).max() <= TOLERANCE
 
 
-def _together(model: LoadedModel, takes: list[Samples], chunk_frames: int, slots: int) -> list[LogProbs]:
-    """Each take streamed; a slot that is free takes the next one, and every third turn a slot rests."""
-    step, waiting = BatchStep(model, slots), list(enumerate(takes))
+def stream_in_one_batch(
+    model: LoadedModel, recordings: list[Samples], chunk_frames: int, slots: int
+) -> list[LogProbs]:
+    """Stream each recording; a free slot gets the next one, and a slot pauses in every third turn."""
+    step, waiting = BatchStep(model, slots), list(enumerate(recordings))
     running: dict[int, tuple[int, list[Chunk]]] = {}
-    heard: list[list[LogProbs]] = [[] for _ in takes]
+    streamed: list[list[LogProbs]] = [[] for _ in recordings]
     turn = 0
     while waiting or running:
         for slot in range(slots):
             if slot not in running and waiting:
                 index, samples_S = waiting.pop(0)
-                running[slot] = index, _chunks(model, samples_S, chunk_frames)
+                running[slot] = index, chunks_of(model, samples_S, chunk_frames)
         turn += 1
         stepping = [slot for slot in running if (turn + slot) % 3] or list(running)
         work = [(slot, running[slot][1].pop(0)) for slot in stepping]
         for (slot, _), log_probs_TV in zip(work, step.run(work)[0], strict=True):
-            heard[running[slot][0]].append(log_probs_TV)
+            streamed[running[slot][0]].append(log_probs_TV)
             if not running[slot][1]:
                 del running[slot]
     empty = np.zeros((0, len(model.decoder.beams.tokens)))
-    return [np.concatenate([part for part in parts if len(part)] or [empty]) for parts in heard]
+    return [np.concatenate([part for part in parts if len(part)] or [empty]) for parts in streamed]
 
 
-def _chunks(model: LoadedModel, samples_S: Samples, chunk_frames: int) -> list[Chunk]:
+def chunks_of(model: LoadedModel, samples_S: Samples, chunk_frames: int) -> list[Chunk]:
     queue = model.chunk_queue(chunk_frames)
     queue.append(samples_S)
     queue.mark(StopMark())
@@ -190,7 +192,7 @@ def _chunks(model: LoadedModel, samples_S: Samples, chunk_frames: int) -> list[C
     return chunks
 
 
-def test_without_scaling_of_the_input_log_probs_are_nemos(nemo_dir: Path, loaded: Load) -> None:
+def test_without_input_scaling_log_probs_equal_nemos(nemo_dir: Path, loaded: Load) -> None:
     model = loaded("A", "current")
     assert isinstance(model.config.encoder, FastConformerEncoderConfig)
     config = replace(model.config.encoder, scale_input=False)

@@ -1,4 +1,4 @@
-"""Graphs of both families against their encoders, and graphs that must not be written or run."""
+"""Compare graphs of both families with their encoders, and test graphs that must be refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CONFIGS: dict[str, EncoderConfig] = {
 
 
 class Exported(NamedTuple):
-    """A graph, what it was made from, and what its maker said."""
+    """A graph, its encoder, and their agreement."""
 
     encoder: AnyEncoder
     config: EncoderConfig
@@ -52,7 +52,7 @@ class Exported(NamedTuple):
 
 
 def saved(config: EncoderConfig, folder: Path, seed: int) -> AnyEncoder:
-    """An encoder of weights large enough to matter, as a model folder holds it."""
+    """Save and load an encoder with weights large enough to matter."""
     torch.manual_seed(seed)
     encoder = build_encoder(config, VOCAB)
     for weight in encoder.parameters():
@@ -74,7 +74,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return Exported(encoder, config, weights, path, export_encoder(encoder, config, weights, path, sound()))
 
 
-def test_the_graph_answers_as_the_encoder_does(exported: Exported) -> None:
+def test_the_graph_agrees_with_the_encoder(exported: Exported) -> None:
     assert exported.agreement.worst <= TOLERANCE
     assert exported.agreement.same_best == 1.0
     again = compare(exported.encoder, OnnxEncoder(exported.path, threads=1), sound(seed=9), seed=3)
@@ -106,7 +106,7 @@ def test_the_state_given_is_left_as_it_was(exported: Exported) -> None:
     assert any(bool(leaf.any()) for leaf in new_state)
 
 
-def test_the_graph_says_what_it_is(exported: Exported) -> None:
+def test_the_graph_describes_itself(exported: Exported) -> None:
     graph = OnnxEncoder(exported.path)
     for name in ("subsampling", "left_padding_frames", "hops_per_chunk", "chunk_frames"):
         assert getattr(graph, name) == getattr(exported.encoder, name)
@@ -121,7 +121,7 @@ def test_no_line_of_source_is_in_the_graph(exported: Exported) -> None:
 
 
 def test_the_weights_are_those_of_the_file_beside_it(exported: Exported, tmp_path: Path) -> None:
-    """Trained further, they need no new graph."""
+    """A model that is trained further needs no new graph."""
     graph = tmp_path / "encoder.onnx"
     graph.write_bytes(exported.path.read_bytes())
     trained = saved(exported.config, tmp_path, seed=2)
@@ -140,7 +140,7 @@ def test_weights_of_another_layout_are_refused(exported: Exported, tmp_path: Pat
 
 
 def test_weights_that_begin_elsewhere_in_the_file_are_refused(exported: Exported, tmp_path: Path) -> None:
-    """Of the same names, shapes and order, behind a longer note: a graph would read them off by its length."""
+    """Longer metadata moves the tensors: a graph would read them at wrong offsets."""
     graph, weights = tmp_path / "encoder.onnx", tmp_path / "model.safetensors"
     graph.write_bytes(exported.path.read_bytes())
     tensors = safetensors.torch.load_file(exported.weights)
@@ -149,7 +149,7 @@ def test_weights_that_begin_elsewhere_in_the_file_are_refused(exported: Exported
         OnnxEncoder(graph)
 
 
-def test_what_does_not_agree_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_does_not_agree_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     off = Agreement(
         steps=1, frames=1, worst=float("inf"), worst_probability=float("inf"), mean=0.0, same_best=1.0
     )
@@ -198,13 +198,13 @@ def test_eight_bits_are_smaller_and_need_no_weights_beside(exported: Exported, t
     assert compare(exported.encoder, graph, sound()).worst == pytest.approx(agreement.worst, rel=0.2)
 
 
-def test_numbers_that_are_none_agree_with_nothing(exported: Exported) -> None:
+def test_nan_never_agrees(exported: Exported) -> None:
     agreement = compare(exported.encoder, OnnxEncoder(exported.path), sound() * torch.nan)
     assert agreement.worst == agreement.worst_probability == float("inf")
     assert not agreement.within_tolerance
 
 
-def test_whole_utterances_are_another_encoders_work(exported: Exported) -> None:
+def test_whole_utterances_use_the_offline_encoder(exported: Exported) -> None:
     mel_BTM, lengths_B = sound()[None], torch.tensor([480])
     with pytest.raises(ConfigError, match="whole utterances need the model's own weights"):
         OnnxEncoder(exported.path).forward(mel_BTM, lengths_B, None)
@@ -214,7 +214,7 @@ def test_whole_utterances_are_another_encoders_work(exported: Exported) -> None:
     )
 
 
-def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_graph_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file"):
         OnnxEncoder(tmp_path / "encoder.onnx")
     (tmp_path / "encoder.onnx").write_bytes(b"nothing")
