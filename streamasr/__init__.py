@@ -1,4 +1,4 @@
-"""streamasr: a streaming speech recogniser for live captions.
+"""Recognise speech as a stream, for live captions.
 
 The names below are imported on first use, so that importing this package is quick.
 """

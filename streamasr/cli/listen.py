@@ -1,4 +1,4 @@
-"""``streamasr listen``: flags to a live stream of captions."""
+"""Show live captions of a microphone in the terminal: ``streamasr listen``."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ Consoles = tuple[Console, Console]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.add_argument("--url", default=DEFAULT_URL, help="the daemon's stream (default %(default)s)")
-    parser.add_argument("--token", metavar="TOKEN", help="the daemon's token, where it asks for one")
+    parser.add_argument("--url", default=DEFAULT_URL, help="the daemon's websocket (default: %(default)s)")
+    parser.add_argument("--token", metavar="TOKEN", help="the daemon's token, if it requires one")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--device", metavar="DEVICE", help="microphone, by number or a part of its name")
+    source.add_argument("--device", metavar="DEVICE", help="microphone: its number or a part of its name")
     source.add_argument(
         "--file",
         metavar="FILE",
         help="play an audio file or a URL instead of a microphone; - for a pipe with WAV or raw PCM",
     )
-    parser.add_argument("--list-devices", action="store_true", help="print the microphones and leave")
+    parser.add_argument("--list-devices", action="store_true", help="list the microphones and exit")
     parser.add_argument(
         "--latency-ms",
         type=int,
         default=Start().latency_ms,
         metavar="N",
-        help="audio per step: smaller is faster, larger more accurate (default %(default)s)",
+        help="chunk length in ms: shorter is faster, longer is more accurate (default: %(default)s)",
     )
     add_audio_flags(parser)
     add_hotword_flag(parser)
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Listen until the source ends or Ctrl-C; returns the exit status."""
+    """Show captions until the source ends or Ctrl-C is pressed; return the exit status."""
     out, err = Console(), Console(stderr=True)
     if args.list_devices:
         for device in list_devices(load_portaudio()):

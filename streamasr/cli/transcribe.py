@@ -1,4 +1,4 @@
-"""``streamasr transcribe``: sound files to text, JSON or subtitles, through a daemon or in this process."""
+"""Transcribe audio files to text, JSON or subtitles, by a daemon or in this process: ``streamasr transcribe``."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ streamasr transcribe --channels each call.wav
 arecord -f S16_LE -r 16000 -d 60 | streamasr transcribe -"""
 
 DEFAULT_MODEL = "en-small"
-"""Packaged model of ``--local``."""
+"""Default model of ``--local``."""
 SUFFIXES = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
-"""Format to the suffix of the files written."""
+"""Suffixes of the output files, by format."""
 
 Recogniser = Callable[[SoundFile, Callable[[int], None]], list[Final]]
-"""A file, and who wants to know of milliseconds done, to its finals."""
+"""Takes a file and a callback for progress in milliseconds, and returns the finals."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,26 +51,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="WAV, FLAC, Ogg, Opus, MP3; with ffmpeg also video, M4A and URLs; - for standard input",
     )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--url", default=DEFAULT_URL, help="the daemon's stream (default %(default)s)")
+    where.add_argument("--url", default=DEFAULT_URL, help="the daemon's websocket (default: %(default)s)")
     where.add_argument("--local", action="store_true", help="recognise in this process, without a daemon")
-    parser.add_argument("--model", metavar="NAME|DIR", help=f"model for --local (default {DEFAULT_MODEL})")
+    parser.add_argument("--model", metavar="NAME|DIR", help=f"model for --local (default: {DEFAULT_MODEL})")
     parser.add_argument(
-        "--backend", choices=BACKENDS, default="auto", help="what computes with --local (default %(default)s)"
+        "--backend", choices=BACKENDS, default="auto", help="runtime for --local (default: %(default)s)"
     )
-    parser.add_argument("--token", metavar="TOKEN", help="the daemon's token, where it asks for one")
-    parser.add_argument("--format", choices=tuple(SUFFIXES), default="text", help="default %(default)s")
+    parser.add_argument("--token", metavar="TOKEN", help="the daemon's token, if it requires one")
+    parser.add_argument(
+        "--format", choices=tuple(SUFFIXES), default="text", help="output format (default: %(default)s)"
+    )
     parser.add_argument(
         "--output",
         type=Path,
         metavar="PATH",
-        help="a file; a folder for several FILEs (default: standard output)",
+        help="output file, or folder for several FILEs (default: standard output)",
     )
     parser.add_argument(
         "--latency-ms",
         type=int,
         default=Start().latency_ms,
         metavar="N",
-        help="audio per step: larger is more accurate (default %(default)s)",
+        help="chunk length in ms: longer is more accurate (default: %(default)s)",
     )
     add_audio_flags(parser)
     add_hotword_flag(parser)
@@ -87,7 +89,11 @@ def run(args: argparse.Namespace) -> int:
     start = Start(
         latency_ms=args.latency_ms, hotwords=tuple(args.hotword), token=args.token, format=args.text_format
     )
-    recognise = _local(args.model, start, args.backend) if args.local else _daemon(args.url, start)
+    recognise = (
+        _local_recogniser(args.model, start, args.backend)
+        if args.local
+        else _daemon_recogniser(args.url, start)
+    )
     failed = 0
     with _progress() as progress:
         for source in sources:
@@ -185,7 +191,7 @@ def _target(args: argparse.Namespace, source: AudioInput, several: bool) -> Path
 
 
 def _progress() -> Progress:
-    """Bars on standard error, gone when done; nothing where that is no terminal."""
+    """Return progress bars on standard error, removed in the end; none if it is no terminal."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -210,15 +216,15 @@ def _advance(bar: _Bar, before_ms: int, total_ms: int | None, ms: int) -> None:
     bar.progress.update(bar.task, completed=before_ms + ms, total=total_ms)
 
 
-def _daemon(url: str, start: Start) -> Recogniser:
+def _daemon_recogniser(url: str, start: Start) -> Recogniser:
     def recognise(file: SoundFile, on_progress: Callable[[int], None]) -> list[Final]:
         return asyncio.run(transcribe_file(url, start, file, on_progress=on_progress))
 
     return recognise
 
 
-def _local(model_name: str | None, start: Start, backend: Backend) -> Recogniser:
-    # imported here: torch takes seconds, and a daemon's client needs none of it
+def _local_recogniser(model_name: str | None, start: Start, backend: Backend) -> Recogniser:
+    # Imported here: loading torch takes seconds, and clients of a daemon do not need it.
     from streamasr.recognition.local import transcribe_blocks
     from streamasr.recognition.model import load_model
 

@@ -1,1 +1,1 @@
-"""Error rates and speed of a model on a manifest."""
+"""Measure error rates, speed and confidences of a model on manifests."""
