@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamasr.decoding.hypothesis import Hotword
-from streamasr.errors import AudioError
 from streamasr.frontend.pcm import Samples
 from streamasr.protocol.messages import Start
 from streamasr.recognition.chunking import Chunk, ChunkQueue, FinalizeMark, HotwordsMark, StopMark
@@ -170,7 +169,10 @@ def test_the_reader_keeps_every_sample_through_flushes(model: LoadedModel, rate:
     assert counts == [model.sample_rate, model.sample_rate]
 
 
-def test_the_reader_refuses_part_of_a_frame(model: LoadedModel) -> None:
+def test_the_reader_carries_part_of_a_frame_to_the_next_message(model: LoadedModel) -> None:
+    data = np.arange(1, 9, dtype="<i2").tobytes()
+    whole = PcmReader(resolve_options(Start(), model), model.sample_rate).feed(data)
     reader = PcmReader(resolve_options(Start(), model), model.sample_rate)
-    with pytest.raises(AudioError, match="a frame has 2 bytes"):
-        reader.feed(b"123")
+    pieces = [reader.feed(data[:3]), reader.feed(data[3:4]), reader.feed(data[4:])]
+    assert [len(piece) for piece in pieces] == [1, 1, 6]
+    assert np.array_equal(np.concatenate(pieces), whole)
