@@ -1,7 +1,6 @@
 """Share one model among many live sessions: one batched step on the device at a time.
 
-The names below are imported on first use: code that needs a light module of this package alone, to print a help
-text or to check a flag, does not wait for torch.
+The names below are imported on first use, so that importing a light module of this package does not import torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much the engine takes on, as one frozen dataclass. Knows no model."""
+"""Define the engine's limits and thread counts as one frozen dataclass."""
 
 from __future__ import annotations
 
@@ -9,29 +9,33 @@ from streamasr.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
-    """The engine's limits; every one of them can be set."""
+    """Limits and thread counts of the engine.
+
+    Raises:
+        ConfigError: a value is out of range; the message names it.
+    """
 
     max_sessions: int = 32
-    """Sessions at a time, and slots of encoder state; one more is refused as ``overloaded``."""
+    """Sessions at the same time, each with a slot of encoder state; more are refused as ``overloaded``."""
     max_batch: int = 8
-    """Chunks in one forward pass at most. On a CPU larger batches make no chunk cheaper, and all of
-    them wait for the whole batch; on a GPU use the number of sessions."""
+    """Largest number of chunks per step. On a CPU larger batches save no time per chunk, and each chunk waits
+    for the whole batch; on a GPU use the number of sessions."""
     high_backlog_ms: int = 4_000
-    """With more audio than this waiting, a session is congested: no more of it should be read."""
+    """A session with more audio than this waiting is congested: nothing more should be read from its client."""
     low_backlog_ms: int = 2_000
-    """With no more audio than this waiting, a congested session may go on."""
+    """A congested session may be fed again when no more audio than this waits."""
     hard_backlog_ms: int = 180_000
-    """Audio beyond this is refused with an error: whoever feeds the session ignored ``congested``."""
+    """More waiting audio than this is an error: the caller has ignored ``congested``."""
     max_waiting_marks: int = 256
-    """``finalize`` and ``configure`` messages of one session not yet acted on; one more is refused."""
+    """Waiting ``finalize`` and ``configure`` messages per session; more are refused."""
     retry_after_ms: int = 2_000
-    """When a refused client should try again."""
+    """Time after which a refused client should try again."""
     threads: int = 0
-    """Threads of one forward pass; 0 leaves PyTorch's own choice."""
+    """Threads of one forward pass; 0 for PyTorch's default."""
     decoder_threads: int = 0
-    """Threads that decode the chunks of one step, never more than chunks; 0 takes as many as there are cores."""
+    """Threads that decode the chunks of one step, at most one per chunk; 0 for one per core."""
     heartbeat_interval_s: float = 1.0
-    """An idle worker proves that it lives at least so often."""
+    """Longest time between two heartbeats of an idle worker."""
 
     def __post_init__(self) -> None:
         for name in (

@@ -1,6 +1,6 @@
-"""Many sessions, one worker thread: their ready chunks in one forward pass, then in one call of the decoder.
+"""Run one model for many live sessions, with one worker thread that steps their ready chunks in batches.
 
-Knows models, slots and sessions; no socket. A failure ends the sessions it touched and nothing else.
+A failure ends the sessions that it affects, and no others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 
 from streamasr.decoding.utterance import UtteranceOutcome, UtteranceState
 from streamasr.engine.config import EngineConfig
-from streamasr.engine.schedule import ChunkJob, QueuedSession, Scheduler
+from streamasr.engine.schedule import ChunkJob, Scheduler
 from streamasr.engine.session import MessageSink, Session
 from streamasr.engine.stats import EngineStats
 from streamasr.errors import EngineError, OverloadedError, StreamasrError
@@ -27,14 +27,15 @@ from streamasr.recognition.model import LoadedModel
 from streamasr.recognition.options import resolve_options
 
 logger = logging.getLogger(__name__)
+_FAILED = "recognition failed; open a new session to go on"
 
 
 class Engine:
-    """Runs a model for many sessions. Its worker thread lives from construction to :meth:`close`.
+    """Runs a model for many sessions. The worker thread lives from construction to :meth:`close`.
 
     Args:
-        model: what to run.
-        config: limits.
+        model: the model to run.
+        config: limits and thread counts.
     """
 
     def __init__(self, model: LoadedModel, config: EngineConfig | None = None) -> None:
@@ -56,16 +57,15 @@ class Engine:
         self.close()
 
     def open(self, start: Start, sink: MessageSink, resume: Callable[[], None] = lambda: None) -> Session:
-        """A new session.
+        """Open a session.
 
         Args:
-            start: what the client asked for; its token is not looked at.
-            sink: takes the session's messages, in order, on the engine's thread; ``session.ready`` is none of
-                them.
-            resume: called on the engine's thread when a congested session may be fed again.
+            start: the client's options. Its token is ignored.
+            sink: receives the session's messages, in order, on the worker thread; all but ``session.ready``.
+            resume: called on the worker thread when a congested session may be fed again.
 
         Raises:
-            ProtocolError: the model cannot do what ``start`` asks for; it says what would be right.
+            ProtocolError: the model does not support an option; the message says what it supports.
             OverloadedError: all sessions are taken, or the engine is stopping; with ``retry_after_ms``.
         """
         options = resolve_options(start, self.model)
@@ -86,22 +86,22 @@ class Engine:
 
     @property
     def last_heartbeat(self) -> float:
-        """``time.monotonic()`` when the worker last asked for work; idle, it asks every ``heartbeat_interval_s``."""
+        """``time.monotonic()`` when the worker last asked for work; at least every ``heartbeat_interval_s``."""
         return self._scheduler.last_heartbeat
 
     @property
     def alive(self) -> bool:
-        """Whether the worker thread runs."""
+        """Whether the worker thread is running."""
         return self._worker.is_alive()
 
     def stats(self) -> EngineStats:
-        """What has been done so far."""
+        """Return what the engine has counted so far."""
         return self._scheduler.stats()
 
     def drain(self, timeout_s: float | None = None) -> bool:
-        """Admit nobody, finish everybody: wait until every session has had its finals and ``done``.
+        """Admit no more sessions, stop the open ones, and wait until each has sent its last finals and ``done``.
 
-        Blocks; call it on a thread of its own. Returns false if time ran out first.
+        Blocks. Returns false if that takes longer than ``timeout_s``.
         """
         with self._admission_lock:
             self._scheduler.begin_drain()
@@ -111,12 +111,12 @@ class Engine:
         return self._scheduler.wait_idle(timeout_s)
 
     def close(self) -> None:
-        """Stop the worker after the step under way; open sessions get an ``error``. Twice is nothing."""
+        """Stop the worker after its current step; open sessions receive an ``error``. Closing twice is allowed."""
         self._scheduler.close()
         self._worker.join()
-        gone = OverloadedError("the server has stopped", code="shutting_down")
+        error = OverloadedError("the server has stopped", code="shutting_down")
         for session in list(self._sessions.values()):
-            self._fail(session, gone)
+            self._fail(session, error)
 
     def _run(self) -> None:
         if self.config.threads:
@@ -131,7 +131,8 @@ class Engine:
             logger.exception("a step with %d sessions failed", len(batch))
             self._scheduler.count_failure(step=True)
             for job in batch:
-                self._fail_queued(job.queued, EngineError("recognition failed; open a new session to go on"))
+                if (session := self._sessions.get(job.queued.id)) is not None:
+                    self._fail(session, EngineError(_FAILED))
             return
         self._scheduler.count_step(len(batch), times)
         for session, job, outcome in self._decode(batch, log_probs):
@@ -146,40 +147,53 @@ class Engine:
     def _decode(
         self, batch: list[ChunkJob], log_probs: list[LogProbs]
     ) -> list[tuple[Session, ChunkJob, UtteranceOutcome]]:
-        """What the decoder makes of the chunks of the sessions that are still here, in one call of it."""
-        began = time.perf_counter()
-        hearing: list[tuple[Session, ChunkJob]] = []
-        steps: list[tuple[UtteranceState, LogProbs]] = []
+        """Decode the chunks of the sessions that are still open, in one call of the decoder."""
+        start = time.perf_counter()
+        decoding: list[tuple[Session, ChunkJob]] = []
+        inputs: list[tuple[UtteranceState, LogProbs]] = []
         for job, log_probs_TV in zip(batch, log_probs, strict=True):
             session = self._sessions.get(job.queued.id)
             if session is None:
-                continue  # It left while its chunk was stepped; another session may have its slot by now.
+                continue  # It left during the step. Another session may have its slot by now.
             with self._isolated(session):
-                self.model.decoder.beams.check(log_probs_TV)
-                steps.append((session.captioner.begin_chunk(job.chunk), log_probs_TV))
-                hearing.append((session, job))
-        outcomes: list[UtteranceOutcome] = []
-        with self._isolated(*(session for session, _ in hearing)):
-            outcomes = self.model.decoder.step_all(steps, threads=self.config.decoder_threads)
-        for _ in outcomes:
-            self._scheduler.count_decoding((time.perf_counter() - began) / len(outcomes))
-        return [(*heard, outcome) for heard, outcome in zip(hearing, outcomes, strict=False)]
+                inputs.append((session.captioner.begin_chunk(job.chunk), log_probs_TV))
+                decoding.append((session, job))
+        outcomes = self._decode_batch([session for session, _ in decoding], inputs)
+        decoded = [
+            (session, job, outcome)
+            for (session, job), outcome in zip(decoding, outcomes, strict=True)
+            if outcome is not None
+        ]
+        for _ in decoded:
+            self._scheduler.count_decoding((time.perf_counter() - start) / len(decoded))
+        return decoded
+
+    def _decode_batch(
+        self, sessions: list[Session], inputs: list[tuple[UtteranceState, LogProbs]]
+    ) -> list[UtteranceOutcome | None]:
+        """Return the decoder's outcomes; ``None`` for the sessions that failed and have been ended."""
+        step_all, threads = self.model.decoder.step_all, self.config.decoder_threads
+        if len(sessions) > 1:
+            try:
+                return list(step_all(inputs, threads=threads))
+            except Exception:
+                logger.exception("decoding a batch of %d sessions failed: decoding each alone", len(sessions))
+        # States are values, so the failed call has changed nothing. Alone, each session fails by its own fault only.
+        outcomes: list[UtteranceOutcome | None] = [None] * len(sessions)
+        for place, session in enumerate(sessions):
+            with self._isolated(session):
+                (outcomes[place],) = step_all([inputs[place]], threads=threads)
+        return outcomes
 
     @contextmanager
-    def _isolated(self, *sessions: Session) -> Iterator[None]:
-        """Whatever goes wrong inside ends ``sessions``, and nothing else."""
+    def _isolated(self, session: Session) -> Iterator[None]:
+        """End ``session``, and no other one, if the body raises."""
         try:
             yield
         except Exception:
-            for session in sessions:
-                logger.exception("decoding or delivering for session %s failed", session.id)
-                self._scheduler.count_failure(step=False)
-                self._fail(session, EngineError("recognition failed; open a new session to go on"))
-
-    def _fail_queued(self, queued: QueuedSession, error: StreamasrError) -> None:
-        session = self._sessions.get(queued.id)
-        if session is not None:
-            self._fail(session, error)
+            logger.exception("decoding or delivering for session %s failed", session.id)
+            self._scheduler.count_failure(step=False)
+            self._fail(session, EngineError(_FAILED))
 
     def _fail(self, session: Session, error: StreamasrError) -> None:
         self._leave(session)
@@ -193,7 +207,7 @@ class Engine:
                 )
             )
         except Exception:
-            logger.exception("session %s could not be told of its failure", session.id)
+            logger.exception("the error of session %s could not be sent", session.id)
 
     def _leave(self, session: Session) -> None:
         self._sessions.pop(session.id, None)

@@ -1,6 +1,6 @@
-"""Which chunks are stepped next: admission, bounded queues, fair turns, waking the worker.
+"""Admit sessions, queue their audio within limits, and pick the chunks of the next step.
 
-The only place that locks. Knows no tensor, decoder or socket: a session is a :class:`QueuedSession` here.
+One lock guards the queues of all sessions and the counters.
 """
 
 from __future__ import annotations
@@ -22,38 +22,39 @@ from streamasr.units import ms_to_samples, samples_to_ms
 
 @dataclass(slots=True, eq=False)
 class QueuedSession:
-    """One session's place in the engine. What changes in it is guarded by the scheduler's lock."""
+    """A session's slot and queue. The scheduler's lock guards its mutable parts."""
 
     id: str
     slot: int
     chunk_frames: int
     queue: ChunkQueue
     congested: bool = False
-    """Whether more audio waits than the high mark, and not yet as little again as the low mark."""
+    """Whether the waiting audio has exceeded ``high_backlog_ms`` and not yet dropped to ``low_backlog_ms``."""
     stepping: bool = False
+    """Whether a chunk of it is in the current step."""
     ready_since: float = 0.0
+    """Clock time when its next chunk became ready."""
 
 
 class ChunkJob(NamedTuple):
-    """One chunk to step."""
+    """One chunk for the next step."""
 
     queued: QueuedSession
     chunk: Chunk
     ready_since: float
-    """The clock's seconds when the chunk became the next of its session and whole."""
+    """Clock time when the chunk became ready."""
 
 
 class Scheduler:
-    """Lanes, their queues and their turns. Every method may be called from any thread.
+    """Queues of all sessions, scheduled first come, first served. Every method may be called from any thread.
 
-    Turns go round: a session whose chunk is ready waits behind those that were ready before, and after its turn
-    behind all of them again. So a file that comes at full speed takes the places that live sessions leave
-    free, no more.
+    After a step, a session with another ready chunk goes to the end of the line. A file that arrives faster than real
+    time therefore only takes the places in a batch that live sessions leave free.
 
     Args:
         config: limits.
-        sample_rate: Hz of the samples in the queues.
-        clock: seconds, for heartbeat and statistics.
+        sample_rate: sample rate of the queues, in Hz.
+        clock: returns the time in seconds, for the heartbeat and the statistics.
     """
 
     def __init__(
@@ -62,26 +63,26 @@ class Scheduler:
         self._config = config
         self._sample_rate = sample_rate
         self._clock = clock
-        self._changed = threading.Condition()
+        self._condition = threading.Condition()
         self._sessions: dict[str, QueuedSession] = {}
         self._free_slots = list(reversed(range(config.max_sessions)))
         self._ready: dict[str, QueuedSession] = {}
         self._counters = Counters()
         self._draining = False
         self._closed = False
-        self._high = ms_to_samples(config.high_backlog_ms, sample_rate)
-        self._low = ms_to_samples(config.low_backlog_ms, sample_rate)
-        self._hard = ms_to_samples(config.hard_backlog_ms, sample_rate)
+        self._high_samples = ms_to_samples(config.high_backlog_ms, sample_rate)
+        self._low_samples = ms_to_samples(config.low_backlog_ms, sample_rate)
+        self._hard_samples = ms_to_samples(config.hard_backlog_ms, sample_rate)
         self.last_heartbeat = clock()
-        """The clock's seconds when the worker last came to ask for work."""
+        """Clock time when the worker last asked for work."""
 
     def admit(self, session_id: str, chunk_frames: int, queue: ChunkQueue) -> QueuedSession:
-        """A session with a slot of its own, fed through ``queue``.
+        """Add a session with a slot of its own and ``queue`` for its audio.
 
         Raises:
             OverloadedError: all slots are taken, or the engine is stopping.
         """
-        with self._changed:
+        with self._condition:
             if self._draining or self._closed:
                 self._counters.sessions_refused += 1
                 raise OverloadedError(
@@ -102,43 +103,46 @@ class Scheduler:
             return session
 
     def release(self, session: QueuedSession) -> None:
-        """Give the session's slot back; what still waits in it is dropped. Releasing twice is nothing."""
-        with self._changed:
+        """Remove a session, free its slot and drop its waiting audio. Releasing twice is allowed."""
+        with self._condition:
             if self._sessions.pop(session.id, None) is None:
                 return
             self._ready.pop(session.id, None)
             self._free_slots.append(session.slot)
-            self._changed.notify_all()
+            self._condition.notify_all()
 
     def append(self, session: QueuedSession, samples_S: Samples) -> None:
-        """Queue audio; ignored once the session is released.
+        """Queue audio. Ignored after :meth:`release`.
 
         Raises:
-            OverloadedError: the queue is full; nothing was queued.
+            OverloadedError: the queue is full; nothing has been queued.
         """
-        with self._changed:
+        with self._condition:
             if session.id not in self._sessions:
                 return
-            if session.queue.waiting + len(samples_S) > self._hard:
+            if session.queue.waiting + len(samples_S) > self._hard_samples:
                 raise OverloadedError(
                     f"more than {self._config.hard_backlog_ms} ms of audio would wait; "
                     "send no faster than it is recognised"
                 )
             session.queue.append(samples_S)
-            session.congested = session.congested or session.queue.waiting > self._high
-            self._offer(session)
+            session.congested = session.congested or session.queue.waiting > self._high_samples
+            self._enqueue_if_ready(session)
 
     def mark(
         self, session: QueuedSession, mark: EndMark | HotwordsMark, rest_S: Samples | None = None
     ) -> None:
-        """Queue something to do after the audio so far; ignored once the session is released.
+        """Place a mark after the audio so far. Ignored after :meth:`release`.
 
-        ``rest_S`` comes before the mark: what a resampler still held, too little for any limit to mind.
+        Args:
+            session: the session.
+            mark: the mark.
+            rest_S: samples before the mark that a resampler still held. They are few, and exempt from the limit.
 
         Raises:
-            OverloadedError: too many marks wait; nothing was queued.
+            OverloadedError: too many marks are waiting; nothing has been queued.
         """
-        with self._changed:
+        with self._condition:
             if session.id not in self._sessions:
                 return
             full = session.queue.waiting_marks >= self._config.max_waiting_marks
@@ -149,76 +153,77 @@ class Scheduler:
             if rest_S is not None:
                 session.queue.append(rest_S)
             session.queue.mark(mark)
-            self._offer(session)
+            self._enqueue_if_ready(session)
 
     def next_batch(self) -> list[ChunkJob] | None:
-        """Wait for work: one chunk each of sessions of one chunk size, longest ready first; ``None`` at the end.
+        """Wait for ready chunks, and return those of the next step; ``None`` after :meth:`close`.
 
-        Only the worker asks; every turn of its wait is a heartbeat.
+        They have one chunk size and belong to different sessions, those that have waited longest. Only the worker
+        calls this: each turn of the waiting loop is a heartbeat.
         """
-        with self._changed:
+        with self._condition:
             while True:
                 self.last_heartbeat = self._clock()
                 if self._closed:
                     return None
                 if self._ready:
-                    return self._pick()
-                self._changed.wait(self._config.heartbeat_interval_s)
+                    return self._take_batch()
+                self._condition.wait(self._config.heartbeat_interval_s)
 
     def finish(self, job: ChunkJob) -> bool:
-        """The chunk's messages are out; true where the session was congested and no longer is."""
-        with self._changed:
+        """Note that a chunk's messages have been sent; true if that ended its session's congestion."""
+        with self._condition:
             self._counters.audio_seconds += len(job.chunk.samples_S) / self._sample_rate
             self._counters.chunk_lag_s.observe(self._clock() - job.ready_since)
             session = job.queued
             session.stepping = False
             if session.id not in self._sessions:
                 return False
-            self._offer(session)
-            relieved = session.congested and session.queue.waiting <= self._low
+            self._enqueue_if_ready(session)
+            relieved = session.congested and session.queue.waiting <= self._low_samples
             session.congested = session.congested and not relieved
             return relieved
 
     def begin_drain(self) -> None:
-        """Admit no more sessions."""
-        with self._changed:
+        """Admit no more sessions from now on."""
+        with self._condition:
             self._draining = True
 
     def wait_idle(self, timeout_s: float | None) -> bool:
-        """Wait until every session is released; false if time ran out first."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._sessions, timeout_s)
+        """Wait until all sessions are released; false if that takes longer than ``timeout_s``."""
+        with self._condition:
+            return self._condition.wait_for(lambda: not self._sessions, timeout_s)
 
     def close(self) -> None:
-        """Send the worker home."""
-        with self._changed:
+        """Make :meth:`next_batch` return ``None`` from now on."""
+        with self._condition:
             self._closed = True
-            self._changed.notify_all()
+            self._condition.notify_all()
 
     def count_step(self, batch: int, times: StepTimes) -> None:
-        """A step of ``batch`` chunks went well."""
-        with self._changed:
+        """Count a step of ``batch`` chunks."""
+        with self._condition:
             self._counters.steps += 1
             self._counters.batch_size.observe(batch)
             self._counters.frontend_s.observe(times.frontend_s)
             self._counters.encoder_s.observe(times.encoder_s)
 
     def count_decoding(self, seconds: float) -> None:
-        """A chunk was decoded."""
-        with self._changed:
+        """Count a decoded chunk."""
+        with self._condition:
             self._counters.decoder_s.observe(seconds)
 
     def count_failure(self, *, step: bool) -> None:
-        """A step failed, or the decoding of one session."""
-        with self._changed:
+        """Count a failed step, or a failure of one session."""
+        with self._condition:
             if step:
                 self._counters.step_failures += 1
             else:
                 self._counters.decode_failures += 1
 
     def stats(self) -> EngineStats:
-        """Everything counted so far."""
-        with self._changed:
+        """Return the counters and the sessions' current state."""
+        with self._condition:
             waiting = sum(session.queue.waiting for session in self._sessions.values())
             return self._counters.snapshot(
                 sessions=len(self._sessions),
@@ -227,16 +232,16 @@ class Scheduler:
             )
 
     def backlog_ms(self, session: QueuedSession) -> int:
-        """Audio waiting in a session."""
+        """Return a session's waiting audio in milliseconds."""
         return samples_to_ms(session.queue.waiting, self._sample_rate)
 
-    def _offer(self, session: QueuedSession) -> None:
+    def _enqueue_if_ready(self, session: QueuedSession) -> None:
         if session.queue.ready and not session.stepping and session.id not in self._ready:
             session.ready_since = self._clock()
             self._ready[session.id] = session
-            self._changed.notify_all()
+            self._condition.notify_all()
 
-    def _pick(self) -> list[ChunkJob]:
+    def _take_batch(self) -> list[ChunkJob]:
         oldest = next(iter(self._ready.values()))
         sessions = [
             session for session in self._ready.values() if session.chunk_frames == oldest.chunk_frames

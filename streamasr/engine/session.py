@@ -1,6 +1,6 @@
-"""A session as its client's side holds it: audio and requests in; messages go out through the sink.
+"""Accept one live session's audio and requests, and send its messages to a sink.
 
-Touches neither torch nor a socket; every method returns at once and may be called on an event loop.
+Every method returns at once, so an event loop may call it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from streamasr.recognition.options import SessionOptions, resolve_hotwords, unus
 from streamasr.recognition.pcm_reader import PcmReader
 
 MessageSink = Callable[[ServerMessage], None]
-"""Takes a session's messages, in order, on the engine's thread, and warnings about the input on the thread that
-feeds it. It must return at once and not raise."""
+"""Receives a session's messages, in order, on the engine's worker thread, and warnings about the input on the thread
+that feeds it. It must return at once and not raise."""
 
 
 class Session:
-    """One open session; made by :meth:`streamasr.engine.Engine.open`.
+    """One session, opened by :meth:`streamasr.engine.Engine.open`. Its methods may be called from any thread.
 
-    It is over when ``Done`` or ``Error`` has gone to the sink, or after :meth:`abort`. What is fed to it then
+    It is over when ``Done`` or ``Error`` has been sent to the sink, or after :meth:`abort`. What is fed to it then
     is ignored.
     """
 
@@ -50,9 +50,9 @@ class Session:
         self._stopped = False
         self._over = False
         self.resume = resume
-        """Called on the engine's thread when a congested session may be fed again."""
+        """Called on the worker thread when a congested session may be fed again."""
         self.captioner = Captioner(model, options)
-        """The engine's side: only its thread touches it."""
+        """Used by the worker thread only."""
         self.ready = Ready(
             session=queued.id,
             sample_rate=options.sample_rate,
@@ -60,7 +60,7 @@ class Session:
             hop_ms=model.chunk_ms(options.chunk_frames // model.encoder.hops_per_chunk),
             model=model.config.name,
         )
-        """What to tell the client first."""
+        """The first message for the client."""
 
     @property
     def id(self) -> str:
@@ -69,30 +69,30 @@ class Session:
 
     @property
     def queued(self) -> QueuedSession:
-        """The session's place in the engine."""
+        """The session's entry in the scheduler."""
         return self._queued
 
     @property
     def over(self) -> bool:
-        """Whether the last message has gone out."""
+        """Whether the last message has been sent, or the session aborted."""
         return self._over
 
     @property
     def backlog_ms(self) -> int:
-        """Audio that waits to be recognised."""
+        """Audio that waits to be recognised, in milliseconds."""
         return self._scheduler.backlog_ms(self._queued)
 
     @property
     def congested(self) -> bool:
-        """Whether no more audio should be read from the client until :attr:`resume` is called."""
+        """Whether to read no more audio from the client until :attr:`resume` is called."""
         return self._queued.congested
 
     def feed(self, data: bytes) -> None:
-        """Take audio in the encoding that the session was opened with; a frame may be split over two calls.
+        """Queue audio in the encoding that the session was opened with. A frame may be split over two calls.
 
         Raises:
-            AudioError: the bytes cannot be that.
-            OverloadedError: ``congested`` was ignored until the queue was full.
+            AudioError: the bytes are not in that encoding.
+            OverloadedError: the queue is full, because ``congested`` was ignored.
             ProtocolError: after :meth:`stop`.
         """
         with self._input_lock:
@@ -102,10 +102,10 @@ class Session:
             self._scheduler.append(self._queued, samples_S)
 
     def finalize(self, finalize_id: str) -> None:
-        """Finish all audio so far, then answer ``finalized``; the stream starts afresh behind it.
+        """Finish all audio so far and send its finals, then ``finalized``. The next audio starts a new stream.
 
         Raises:
-            OverloadedError: too many requests wait.
+            OverloadedError: too many requests are waiting.
             ProtocolError: after :meth:`stop`.
         """
         with self._input_lock:
@@ -115,13 +115,13 @@ class Session:
             self._scheduler.mark(self._queued, FinalizeMark(finalize_id), rest_S)
 
     def configure(self, hotwords: Iterable[HotwordSpec]) -> None:
-        """Listen for other hotwords, from the chunk on that holds the next audio.
+        """Replace the hotwords, from the chunk with the next audio on.
 
         If the model cannot spell one of them, the old hotwords stay, and a warning names those that it cannot spell.
 
         Raises:
             ProtocolError: after :meth:`stop`.
-            OverloadedError: too many requests wait.
+            OverloadedError: too many requests are waiting.
         """
         specs = tuple(hotwords)
         unusable = unusable_hotwords(specs, self._model)
@@ -134,7 +134,7 @@ class Session:
             self._scheduler.mark(self._queued, HotwordsMark(resolve_hotwords(specs, self._model)))
 
     def stop(self) -> None:
-        """No more audio: the last finals and ``done`` follow. Stopping twice is nothing."""
+        """End the audio; the last finals and ``done`` follow. Stopping twice is allowed."""
         with self._input_lock:
             if not self._stopped:
                 self._stopped = True
@@ -143,12 +143,12 @@ class Session:
                 self._scheduler.mark(self._queued, StopMark(), rest_S)
 
     def abort(self) -> None:
-        """Forget the session and all that waits; at most the messages of a step under way still come."""
+        """End the session at once and drop its waiting audio. At most a message that is being sent still follows."""
         self._over = True
         self._leave(self)
 
     def emit(self, message: ServerMessage) -> None:
-        """Hand a message to the sink, unless the session is over; for the engine."""
+        """Send a message to the sink, unless the session is over. For the engine."""
         if not self._over:
             self._over = message.type in ("done", "error")
             self._sink(message)

@@ -1,4 +1,7 @@
-"""What the engine has done, in plain numbers of bounded size. Knows no metrics system and no lock."""
+"""Count what the engine does, in plain numbers of bounded size.
+
+Not thread-safe: the scheduler's lock guards the counters.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Upper bounds of the buckets of a duration."""
+"""Bucket bounds of durations, in seconds."""
 CHUNKS = (1, 2, 4, 8, 16, 32, 64, 128)
-"""Upper bounds of the buckets of a batch size."""
+"""Bucket bounds of batch sizes."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistogramSnapshot:
-    """Counts of values up to and including each bound, a last count for those above; and their sum."""
+    """The counts of values up to each bound (inclusive), then of those above the last one, and the values' sum."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
@@ -21,7 +24,7 @@ class HistogramSnapshot:
 
     @property
     def count(self) -> int:
-        """Values observed."""
+        """Number of values."""
         return sum(self.counts)
 
 
@@ -39,44 +42,44 @@ class Histogram:
         self._sum += value
 
     def snapshot(self) -> HistogramSnapshot:
-        """The counts as they stand."""
+        """Return the current counts."""
         return HistogramSnapshot(self._bounds, tuple(self._counts), self._sum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
-    """The engine at one moment; all but the first three only ever grow."""
+    """The engine's state and counters at one moment. All but the first three never decrease."""
 
     sessions: int
-    """Open now."""
+    """Open sessions."""
     queue_depth: int
-    """Sessions with a chunk ready that is not being worked on."""
+    """Sessions with a chunk that waits for its step."""
     backlog_ms: int
-    """Audio waiting, over all sessions."""
+    """Waiting audio of all sessions."""
     sessions_opened: int
     sessions_refused: int
     audio_seconds: float
-    """Audio stepped, over all sessions."""
+    """Recognised audio of all sessions."""
     steps: int
     step_failures: int
-    """Steps that failed with every session in them."""
+    """Steps that failed and ended all of their sessions."""
     decode_failures: int
-    """Sessions whose decoder or receiver failed on its own."""
+    """Sessions ended by a failure of their own: of their decoding or their sink."""
     batch_size: HistogramSnapshot
-    """Chunks of a step."""
+    """Chunks per step."""
     frontend_s: HistogramSnapshot
-    """Seconds of a step."""
+    """Seconds per step."""
     encoder_s: HistogramSnapshot
-    """Seconds of a step."""
+    """Seconds per step."""
     decoder_s: HistogramSnapshot
-    """Seconds of one chunk."""
+    """Seconds per chunk: its share of the call that decodes a step's chunks."""
     chunk_lag_s: HistogramSnapshot
-    """Seconds from a chunk being ready to its messages being out."""
+    """Seconds from when a chunk is ready until its messages have been sent."""
 
 
 @dataclass(slots=True, eq=False)
 class Counters:
-    """What the engine counts as it goes; guarded by the scheduler's lock."""
+    """The engine's counters."""
 
     sessions_opened: int = 0
     sessions_refused: int = 0
@@ -91,7 +94,7 @@ class Counters:
     chunk_lag_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
 
     def snapshot(self, *, sessions: int, queue_depth: int, backlog_ms: int) -> EngineStats:
-        """Everything counted so far, with what is open now."""
+        """Return the counters with the engine's current state."""
         return EngineStats(
             sessions=sessions,
             queue_depth=queue_depth,

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.engine import Engine, EngineConfig
 from streamasr.errors import AudioError, OverloadedError, ProtocolError
 from streamasr.frontend.pcm import Samples, decode_pcm
 from streamasr.protocol.messages import Done, Error, Final, Finalized, HotwordSpec, Start, Warning
-from streamasr.recognition.batch import BatchStep
+from streamasr.recognition.batch import BatchStep, LogProbs
 from streamasr.recognition.captions import Captioner
 from streamasr.recognition.local import LocalSession
 from streamasr.recognition.model import LoadedModel
@@ -238,6 +239,64 @@ def test_log_probs_that_are_no_numbers_fail_their_session_alone(
     fine.wait_for("done")
     assert fine.text() == healthy_text
     assert engine.stats().decode_failures == 1
+
+
+def test_a_bad_chunk_in_a_batch_fails_its_session_alone(
+    engine: Engine, gate: _Gate, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = noise(1.0, seed=1)
+    healthy_text = final_text(messages_of(model, samples))
+    doomed, fine, first = Inbox(), Inbox(), Inbox()
+    victim, healthy, blocker = (engine.open(Start(), sink) for sink in (doomed, fine, first))
+    run = BatchStep.run
+    neighbours: list[int] = []
+
+    def corrupt(step: BatchStep, chunks: Any) -> Any:
+        log_probs, times = run(step, chunks)
+        for (slot, _), log_probs_TV in zip(chunks, log_probs, strict=True):
+            if slot == victim.queued.slot:
+                neighbours.append(len(chunks) - 1)
+                log_probs_TV[:] = np.nan
+        return log_probs, times
+
+    monkeypatch.setattr(BatchStep, "run", corrupt)
+    gate.shut()
+    blocker.feed(s16(noise(0.4)))
+    gate.wait_reached()
+    for session in (victim, healthy):
+        session.feed(s16(samples))
+        session.stop()
+    gate.open.set()
+    assert doomed.wait_for("error", "done").type == "error"
+    fine.wait_for("done")
+    assert neighbours == [1]
+    assert fine.text() == healthy_text
+    assert engine.stats().decode_failures == 1
+
+
+def test_log_probs_are_checked_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    check, run = BeamDecoder.check, BatchStep.run
+    checked: list[LogProbs] = []
+    computed: list[LogProbs] = []
+
+    def counting_check(decoder: BeamDecoder, log_probs_TV: LogProbs) -> None:
+        checked.append(log_probs_TV)
+        check(decoder, log_probs_TV)
+
+    def counting_run(step: BatchStep, chunks: Any) -> Any:
+        log_probs, times = run(step, chunks)
+        computed.extend(log_probs)
+        return log_probs, times
+
+    monkeypatch.setattr(BeamDecoder, "check", counting_check)
+    monkeypatch.setattr(BatchStep, "run", counting_run)
+    inbox = Inbox()
+    session = engine.open(Start(), inbox)
+    session.feed(s16(noise(1.0)))
+    session.stop()
+    inbox.wait_for("done")
+    assert len(computed) > 2
+    assert [id(log_probs_TV) for log_probs_TV in checked] == [id(log_probs_TV) for log_probs_TV in computed]
 
 
 def test_a_decoder_that_fails_for_all_leaves_the_engine_alive(
