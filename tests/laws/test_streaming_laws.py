@@ -16,6 +16,7 @@ from streamasr.recognition.local import transcribe_blocks
 from streamasr.recognition.model import LoadedModel
 from tests.recognition.tiny import messages_of, noise, tiny_fastconformer, tiny_model
 
+pytestmark = pytest.mark.timeout(600)
 TOLERANCE = 1e-4
 SLOTS = 3
 
