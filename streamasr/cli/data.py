@@ -292,14 +292,14 @@ def _print_checked(checked: CheckResult, *, everything: bool) -> None:
 def _preview(args: argparse.Namespace) -> int:
     from streamasr.training.config import load_recipe
     from streamasr.training.data.augmentation.sources import load_augmentation_sources
-    from streamasr.training.data.inspection.preview import PICTURE, preview
+    from streamasr.training.data.inspection.preview import PLOT, preview
 
     config = load_recipe(args.recipe).rooted(args.data)
     with _progress_bar("noise and rooms") as progress:
         sources = load_augmentation_sources(config, config.data.cache or args.out / "cache", progress)
     for item in preview(args.manifest, config, sources, args.out, count=args.count, seed=args.seed):
         print(f"{item.augmented}: {item.utterance.text}")
-    print(args.out / PICTURE)
+    print(args.out / PLOT)
     return 0
 
 

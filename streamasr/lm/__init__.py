@@ -1,6 +1,6 @@
-"""N-gram language models: text → modified Kneser-Ney → entropy pruning → a KenLM binary.
+"""Build n-gram language models: modified Kneser-Ney smoothing, entropy pruning and KenLM binaries.
 
-Stages, one module each: ``corpus`` (text to word ids), ``ngrams`` (counts), ``kneser_ney`` (probabilities),
-``prune`` (a size that fits), ``arpa`` and ``kenlm_binary`` (files), ``build`` (all of them in a row, and the
-measuring). numpy does the work; no outside tool is run.
+Each stage is one module: ``corpus`` turns text into word ids, ``ngrams`` counts n-grams, ``kneser_ney`` estimates
+probabilities, ``prune`` reduces the model to a size, ``arpa`` and ``kenlm_binary`` write files, and ``build`` runs
+all stages and measures perplexity. The work is done with NumPy; no external tools are run.
 """

@@ -1,4 +1,4 @@
-"""Write a back-off model as ARPA text, the exchange format of n-gram tools. Log10, no rounding to bins."""
+"""Write a back-off model as ARPA text, the exchange format of n-gram tools, with base-10 logarithms."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from streamasr.lm.kneser_ney import BackoffModel, Floats
 
 _ZERO_LOG10 = -99.0
-"""How ARPA files write the probability zero of ``<s>``."""
+"""The logarithm that ARPA files use for the probability zero of ``<s>``."""
 
 
 def write_arpa(model: BackoffModel, path: Path) -> None:
-    """Write ``model`` to ``path``; parents of ``path`` must exist."""
+    """Write ``model`` to ``path``, whose folder must exist."""
     with path.open("w", encoding="utf-8") as file:
         file.write("\\data\\\n")
         for k, order in enumerate(model.orders, start=1):
@@ -37,7 +37,7 @@ def write_arpa(model: BackoffModel, path: Path) -> None:
 
 
 def log10(prob: Floats) -> Floats:
-    """Log10 of probabilities, zero as ARPA and KenLM write it."""
+    """Return the base-10 logarithms of probabilities; a probability of zero gives -99, as in ARPA files and KenLM."""
     logs = np.full(len(prob), _ZERO_LOG10)
     np.log10(prob, out=logs, where=prob > 0)
     return logs

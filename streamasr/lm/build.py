@@ -1,4 +1,4 @@
-"""Text in, ``lm.bin`` and ``unigrams.txt`` out; and how well a model predicts a text."""
+"""Build ``lm.bin`` and ``unigrams.txt`` from text, and measure the perplexity of a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamasr.lm.corpus import SPECIALS, choose_vocabulary, encode, read_senten
 from streamasr.lm.kenlm_binary import MAX_ORDER, MIN_ORDER, binary_size, write_kenlm_binary
 from streamasr.lm.kneser_ney import estimate
 from streamasr.lm.ngrams import count_ngrams
-from streamasr.lm.prune import choose, entropy_scores, prune, threshold_for_size
+from streamasr.lm.prune import entropy_scores, prune, select_ngrams, threshold_for_size
 
 MODEL_FILE, UNIGRAMS_FILE = "lm.bin", "unigrams.txt"
 BYTES_PER_MB = 1_000_000
@@ -25,22 +25,22 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class LmConfig:
-    """How to build a language model."""
+    """Settings for building a language model."""
 
     language: str = "en"
-    """What the text is normalised as, and what a word is: in Mandarin a character."""
+    """Language of the text, which determines its normalisation and its words (in Mandarin, characters)."""
     order: int = 3
-    """Words in the longest n-gram."""
+    """Number of words in the longest n-grams."""
     max_words: int = 100_000
-    """Size of the vocabulary, the most frequent words first."""
+    """Size of the vocabulary; the most frequent words are taken."""
     min_count: int = 1
-    """A word seen less often is not in the vocabulary."""
+    """Words that occur less often are left out of the vocabulary."""
     max_mb: float = 25.0
-    """Megabytes (10⁶ bytes) that ``lm.bin`` may take; entropy pruning makes it fit."""
+    """Largest size of ``lm.bin`` in megabytes (10⁶ bytes), which entropy pruning achieves."""
     prune_threshold: float | None = None
-    """Fixed relative-entropy threshold (nats a word) in place of the one that ``max_mb`` asks for."""
+    """A relative-entropy threshold (nats per word) to prune with; ``None`` takes the one that gives ``max_mb``."""
     weights: tuple[float, ...] | None = None
-    """What each source of text weighs, in any unit; ``None`` pools them all, each word weighing the same."""
+    """Weight of each source of text, in any unit; ``None`` counts all sources as one text."""
 
     def __post_init__(self) -> None:
         if not MIN_ORDER <= self.order <= MAX_ORDER:
@@ -51,20 +51,23 @@ class LmConfig:
         if self.prune_threshold is not None and self.prune_threshold < 0:
             raise ConfigError(f"prune_threshold must not be negative, got {self.prune_threshold}")
         if self.weights is not None and not (self.weights and min(self.weights) > 0):
-            raise ConfigError("weights must be positive, one for each source of text")
+            raise ConfigError("weights must be positive, with one weight for each source of text")
 
 
 @dataclass(frozen=True, slots=True)
 class Perplexity:
-    """How well a model predicts a text. Out-of-vocabulary words are counted apart, not scored."""
+    """The perplexity of a text. Out-of-vocabulary words are counted but not scored."""
 
     perplexity: float
-    """Per scored word and end of sentence; infinite for a text without a known word."""
+    """Perplexity per scored word and end of sentence; infinite for a text without words in the vocabulary."""
     words: int
+    """Number of words of the text."""
     oov_words: int
+    """Number of out-of-vocabulary words."""
 
     @property
     def oov_rate(self) -> float:
+        """Share of out-of-vocabulary words."""
         return self.oov_words / self.words if self.words else 0.0
 
 
@@ -76,21 +79,21 @@ def build_lm(
     arpa: Path | None = None,
     report: Report = print,
 ) -> Path:
-    """Build ``out/lm.bin`` and ``out/unigrams.txt`` (one word a line) from the text of ``sources``.
+    """Build ``out/lm.bin`` and ``out/unigrams.txt`` (one word per line) from text.
 
     Args:
-        sources: the files of each source of text, of the kinds that
-            :mod:`~streamasr.lm.corpus` reads.
-        out: a folder, made where it is missing.
-        arpa: also write the pruned model as ARPA text to this file.
-        report: is told in one line what each stage gave.
+        sources: the files of each source of text, in the formats that :mod:`~streamasr.lm.corpus` reads.
+        out: the folder to write to; it is created if it does not exist.
+        config: the settings.
+        arpa: a file to which the pruned model is also written as ARPA text.
+        report: called with one line of text about the result of each stage.
 
     Returns:
-        The path of the binary.
+        The path of ``lm.bin``.
 
     Raises:
-        DataError: a source cannot be read or holds no words, or its vocabulary alone exceeds ``max_mb``.
-        ConfigError: there are not as many weights as sources.
+        DataError: a source cannot be read or has no words, or the vocabulary alone exceeds ``max_mb``.
+        ConfigError: the number of weights differs from the number of sources.
     """
     weights = config.weights
     if weights is None:
@@ -98,8 +101,8 @@ def build_lm(
     if len(weights) != len(sources):
         raise ConfigError(f"expected a weight for each of {len(sources)} sources of text, got {len(weights)}")
     language = config.language
-    everything = (sentence for paths in sources for sentence in _sentences(paths, language))
-    words = choose_vocabulary(everything, max_words=config.max_words, min_count=config.min_count)
+    sentences = (sentence for paths in sources for sentence in _sentences(paths, language))
+    words = choose_vocabulary(sentences, max_words=config.max_words, min_count=config.min_count)
     corpus = encode((_sentences(paths, language) for paths in sources), words)
     report(f"text: {len(corpus.ids)} tokens, vocabulary: {len(words) - len(SPECIALS)} words")
     tables = count_ngrams(corpus, config.order)
@@ -108,13 +111,13 @@ def build_lm(
     scores = entropy_scores(model)
     word_bytes = sum(len(word.encode()) for word in words)
 
-    def size_of(counts: Sequence[int]) -> int:
+    def file_size(counts: Sequence[int]) -> int:
         return binary_size(counts, word_bytes)
 
     threshold = config.prune_threshold
     if threshold is None:
-        threshold = threshold_for_size(model, scores, size_of, int(config.max_mb * BYTES_PER_MB))
-    model = prune(model, choose(model, scores, threshold))
+        threshold = threshold_for_size(model, scores, file_size, int(config.max_mb * BYTES_PER_MB))
+    model = prune(model, select_ngrams(model, scores, threshold))
     report(f"n-grams kept: {_counts_text(model.counts)} at threshold {threshold:.3g}")
     out.mkdir(parents=True, exist_ok=True)
     write_kenlm_binary(model, out / MODEL_FILE)
@@ -123,15 +126,19 @@ def build_lm(
     )
     if arpa is not None:
         write_arpa(model, arpa)
-    report(f"{out / MODEL_FILE}: {size_of(model.counts) / BYTES_PER_MB:.1f} MB")
+    report(f"{out / MODEL_FILE}: {file_size(model.counts) / BYTES_PER_MB:.1f} MB")
     return out / MODEL_FILE
 
 
 def perplexity(model: Path, sentences: Iterable[str]) -> Perplexity:
-    """Measure the KenLM model (binary or ARPA) in the file ``model`` on normalised ``sentences``.
+    """Measure the perplexity of a KenLM model.
+
+    Args:
+        model: a file, binary or ARPA.
+        sentences: normalised sentences.
 
     Raises:
-        DataError: the file is missing or is no KenLM model.
+        DataError: the file is missing or is not a KenLM model.
     """
     try:
         lm = kenlm.Model(str(model))

@@ -1,8 +1,8 @@
-"""Text files to one long array of word ids. Knows no n-grams and no probabilities.
+"""Read text files into one long array of word ids.
 
-Sources are plain text with one sentence a line, the same gzipped (``.gz``), or a manifest (``.jsonl``) of
-which the ``text`` fields are taken. Every line passes through :mod:`streamasr.text`; in languages that are not
-spaced (Mandarin) every character is a word.
+A source is plain text with one sentence per line, the same compressed with gzip (``.gz``), or a manifest
+(``.jsonl``), of which the ``text`` fields are read. Each line is normalised by :mod:`streamasr.text`. In languages
+without spaces, such as Mandarin, each character is a word.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from streamasr.textfile import ENCODING
 
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
 SPECIALS = (UNKNOWN, BEGIN, END)
-"""The first three entries of every vocabulary; their ids are 0, 1 and 2."""
+"""The first three entries of each vocabulary, with the ids 0, 1 and 2."""
 UNKNOWN_ID, BEGIN_ID, END_ID = range(3)
 
 Ids = NDArray[np.int32]
@@ -31,33 +31,34 @@ Ids = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class TextCorpus:
-    """Sentences as word ids, each between ``BEGIN_ID`` and ``END_ID``, one after the other in ``ids``."""
+    """Sentences as word ids, each between ``BEGIN_ID`` and ``END_ID``, concatenated in ``ids``."""
 
     words: tuple[str, ...]
-    """The vocabulary; a word's place is its id."""
+    """The vocabulary; the index of a word is its id."""
     ids: Ids
     source_ends: tuple[int, ...]
-    """Where in ``ids`` each source of text ends; the next one begins there."""
+    """Position in ``ids`` at which each source of text ends and the next one starts."""
 
     def __post_init__(self) -> None:
         assert self.words[: len(SPECIALS)] == SPECIALS
 
 
 def read_sentences(path: Path, language: str = "en") -> Iterator[str]:
-    """The normalised sentences of one source that hold a word, in order; one space between words.
+    """Yield the normalised sentences of a source, in order, with one space between words; empty ones are left out.
 
     Raises:
-        DataError: as :func:`read_text`.
+        DataError: as for :func:`read_text`.
     """
     sentence_of = text_rules(language).sentence
     return (sentence for line in read_text(path) if (sentence := sentence_of(line)))
 
 
 def read_text(path: Path) -> Iterator[str]:
-    """The lines of one source as they are written.
+    """Yield the lines of a source as they are written.
 
     Raises:
-        DataError: no such file, not gzip, not UTF-8, or a manifest line that is no JSON object with ``text``.
+        DataError: the file does not exist, is not gzip or not UTF-8, or a line of a manifest is not a JSON object
+            with ``text``.
     """
     try:
         yield from _read_lines(path)
@@ -92,9 +93,9 @@ def _manifest_texts(path: Path, lines: Iterable[str]) -> Iterator[str]:
 
 
 def choose_vocabulary(sentences: Iterable[str], *, max_words: int, min_count: int) -> tuple[str, ...]:
-    """The ``max_words`` most frequent words seen at least ``min_count`` times, in alphabetical order.
+    """Return the ``max_words`` most frequent words that occur at least ``min_count`` times, in alphabetical order.
 
-    The three specials come before them. Ties are broken alphabetically: the same text gives the same words.
+    The three special words come first. Ties are broken alphabetically, so the same text gives the same vocabulary.
     """
     counts: Counter[str] = Counter()
     for sentence in sentences:
@@ -104,10 +105,10 @@ def choose_vocabulary(sentences: Iterable[str], *, max_words: int, min_count: in
 
 
 def encode(sources: Iterable[Iterable[str]], words: Sequence[str]) -> TextCorpus:
-    """The sentences of each source as a :class:`TextCorpus` over ``words``; others become ``UNKNOWN_ID``.
+    """Encode the sentences of each source with the vocabulary ``words``; other words become ``UNKNOWN_ID``.
 
     Raises:
-        DataError: a source has no sentence.
+        DataError: a source has no sentences.
     """
     id_of = {word: index for index, word in enumerate(words)}
     parts: list[Ids] = []
@@ -116,12 +117,12 @@ def encode(sources: Iterable[Iterable[str]], words: Sequence[str]) -> TextCorpus
     for number, sentences in enumerate(sources, start=1):
         before = length
         for sentence in sentences:
-            known = [id_of.get(word, UNKNOWN_ID) for word in sentence.split()]
-            parts.append(np.array([BEGIN_ID, *known, END_ID], dtype=np.int32))
-            length += len(known) + 2
+            word_ids = [id_of.get(word, UNKNOWN_ID) for word in sentence.split()]
+            parts.append(np.array([BEGIN_ID, *word_ids, END_ID], dtype=np.int32))
+            length += len(word_ids) + 2
         if length == before:
             raise DataError(
-                f"text source {number} holds no words after normalisation; expected one sentence a line"
+                f"text source {number} has no words after normalisation; expected one sentence per line"
             )
         ends.append(length)
     return TextCorpus(tuple(words), np.concatenate(parts), tuple(ends))

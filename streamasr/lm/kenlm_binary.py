@@ -1,17 +1,17 @@
-"""Write a back-off model as a KenLM binary: the trie with quantised values, ready to be mapped into memory.
+"""Write a back-off model as a KenLM binary: a trie with quantised values that can be memory-mapped.
 
-K. Heafield, "KenLM: faster and smaller language model queries", WMT (2011), section 3.2. In KenLM's own terms
-this is model type "trie with quantization", format version 5, what ``build_binary -q 8 -b 8 trie`` writes.
-Layout, all little-endian::
+K. Heafield, "KenLM: faster and smaller language model queries", WMT (2011), section 3.2. In KenLM's terms this is
+the model type "trie with quantization", format version 5, which ``build_binary -q 8 -b 8 trie`` writes. The layout,
+all little-endian, is::
 
     header     magic, test values, order, counts
-    vocabulary number of words, then their MurmurHash64A, rising; a word's id is its rank, <unk> is 0
-    bins       for each order above 1 the values that its quantised numbers stand for
-    unigrams   (log10 prob, log10 back-off, first bigram) for every word
+    vocabulary number of words, then their MurmurHash64A, ascending; a word's id is its rank, <unk> is 0
+    bins       for each order above 1, the values of its quantisation bins
+    unigrams   (log10 prob, log10 back-off, first bigram) of each word
     order k    bit-packed (first word, back-off bin, prob bin, first child), sorted by wk, wk-1, …, w1
     words      zero-terminated, in the order of their ids
 
-The trie is read from an n-gram's last word to its first; an entry's parent is its suffix.
+The trie is read from the last word of an n-gram to the first; the parent of an entry is its suffix.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from streamasr.lm.corpus import SPECIALS
 from streamasr.lm.kneser_ney import BackoffModel, BackoffOrder
 
 MIN_ORDER, MAX_ORDER = 2, 6
-"""What the ``kenlm`` package reads as it is built by pip."""
+"""Orders that the ``kenlm`` package reads as pip builds it."""
 PROB_BITS = BACKOFF_BITS = 8
 
 _MAGIC = b"mmap lm http://kheafield.com/code format version 5\n\0"
@@ -37,22 +37,22 @@ _TRIE_VERSION = 1
 _QUANTISER_VERSION = 2
 _PROBING_MULTIPLIER = 1.5
 _SPARE_BYTES = 8
-"""Left after each bit-packed array so that its reader may fetch eight bytes from any bit of it."""
+"""Bytes after each bit-packed array, so that a reader can load eight bytes from any position in it."""
 _PACK_ROWS = 1 << 16
-"""Entries packed at a time; a multiple of eight, so that every batch ends on a whole byte."""
-_CONTINUES, _ENDS = 0.0, -0.0
-"""A zero back-off: of an n-gram that longer ones begin with, and of one that none does. The sign tells."""
+"""Number of entries packed at a time; a multiple of eight, so that each batch ends on a full byte."""
+_EXTENDED_ZERO, _FINAL_ZERO = 0.0, -0.0
+"""The two back-offs of zero: of an n-gram with longer ones that start with it, and of one without."""
 
 Bins = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
 def binary_size(counts: Sequence[int], word_bytes: int) -> int:
-    """Bytes of the file for a model of ``counts[k - 1]`` n-grams of order k.
+    """Return the size of a file in bytes.
 
     Args:
-        counts: at least two numbers.
-        word_bytes: the summed UTF-8 length of all words, specials included.
+        counts: number of n-grams in each order, at least two orders.
+        word_bytes: total UTF-8 length of all words, including the special ones.
     """
     vocabulary = counts[0]
     bins = 4 * ((len(counts) - 1) * (1 << PROB_BITS) + (len(counts) - 2) * (1 << BACKOFF_BITS))
@@ -68,11 +68,11 @@ def binary_size(counts: Sequence[int], word_bytes: int) -> int:
 def write_kenlm_binary(model: BackoffModel, path: Path) -> None:
     """Write ``model`` to ``path``; ``kenlm.Model(path)`` reads it in milliseconds.
 
-    Values above order 1 are rounded to one of 256 equally filled bins. Every n-gram's suffix must be in the
-    model, as :mod:`~streamasr.lm.prune` leaves it.
+    Values above order 1 are rounded to one of 256 bins with equal numbers of values. The suffix of each n-gram must
+    be in the model, which :mod:`~streamasr.lm.prune` ensures.
 
     Raises:
-        ValueError: the order is outside ``MIN_ORDER`` … ``MAX_ORDER``.
+        ValueError: the order is not between ``MIN_ORDER`` and ``MAX_ORDER``.
     """
     if not MIN_ORDER <= model.order <= MAX_ORDER:
         raise ValueError(f"a KenLM model has order {MIN_ORDER} to {MAX_ORDER}, not {model.order}")
@@ -116,7 +116,7 @@ def _header(counts: Sequence[int]) -> bytes:
 
 
 def _widths(counts: Sequence[int], k: int) -> list[int]:
-    """Bits of an entry's fields in order k: first word, back-off bin, prob bin, first child."""
+    """Return the bits of an entry's fields in order k: first word, back-off bin, prob bin, first child."""
     word = int(counts[0]).bit_length()
     if k == len(counts):
         return [word, PROB_BITS]
@@ -124,17 +124,17 @@ def _widths(counts: Sequence[int], k: int) -> list[int]:
 
 
 def _packed_bytes(entries: int, bits: int) -> int:
-    """One entry more than there are n-grams, for the end of the last one's children, and the spare bytes."""
+    """Return the bytes of a packed array, with an extra entry for the end of the last children, and spare bytes."""
     return ((1 + entries) * bits + 7) // 8 + _SPARE_BYTES
 
 
 def _log_backoffs(model: BackoffModel, k: int) -> Bins:
-    log_backoffs = np.log10(model.backoff(k)) + _CONTINUES
-    return np.where(model.continued(k), log_backoffs, _ENDS).astype(np.float32)
+    log_backoffs = np.log10(model.backoff(k)) + _EXTENDED_ZERO
+    return np.where(model.has_extensions(k), log_backoffs, _FINAL_ZERO).astype(np.float32)
 
 
 def _trie_ranks(model: BackoffModel, new_id: Ints) -> list[Ints]:
-    """For each order, where each n-gram stands when they are sorted by last word, the one before it, …"""
+    """Return for each order the ranks of its n-grams, sorted by the last word, then the word before it, and so on."""
     ranks = [new_id]
     for order in model.orders[1:]:
         in_order = np.lexsort((new_id[order.table.first], ranks[-1][order.table.suffix]))
@@ -145,7 +145,7 @@ def _trie_ranks(model: BackoffModel, new_id: Ints) -> list[Ints]:
 
 
 def _first_children(above: BackoffOrder, rank: Ints) -> Ints:
-    """(N + 1,) by rank: the first entry of the order ``above`` whose parent stands there or later."""
+    """Return (N + 1,): for each rank, the first entry of ``above`` whose parent has this or a later rank."""
     children = np.bincount(rank[above.table.suffix], minlength=len(rank))
     return np.concatenate(([0], np.cumsum(children)))
 
@@ -159,19 +159,19 @@ def _unigrams(model: BackoffModel, logs: Bins, backoffs: Bins, ranks: Sequence[I
 
 
 def _level_bins(k: int, logs: Sequence[Bins], backoffs: Sequence[Bins]) -> list[Bins]:
-    """The value tables of order k: probabilities, and below the highest order back-offs."""
+    """Return the bins of order k: of probabilities and, below the highest order, of back-offs."""
     tables = [make_bins(logs[k - 1], (1 << PROB_BITS))]
     if k < len(logs):
         values = backoffs[k - 1]
-        reserved = np.array([_ENDS, _CONTINUES], dtype=np.float32)
+        reserved = np.array([_FINAL_ZERO, _EXTENDED_ZERO], dtype=np.float32)
         tables.append(np.concatenate((reserved, make_bins(values[values != 0], (1 << BACKOFF_BITS) - 2))))
     return tables
 
 
 def make_bins(values: Bins, bins: int) -> Bins:
-    """(bins,) rising centres: the means of ``bins`` equally large parts of the sorted values.
+    """Return (bins,): ascending centres, the means of ``bins`` equally large parts of the sorted values.
 
-    Where there are fewer values than bins, an empty bin repeats the one before, the first is minus infinity.
+    With fewer values than bins, an empty bin repeats the one before; an empty first bin is minus infinity.
     """
     ordered = np.sort(values).astype(np.float64)
     edges = len(ordered) * np.arange(bins + 1) // bins
@@ -182,7 +182,7 @@ def make_bins(values: Bins, bins: int) -> Bins:
 
 
 def nearest_bin(values: Bins, centres: Bins) -> Ints:
-    """Index of the centre next to each value."""
+    """Return the index of the nearest centre for each value."""
     above = np.clip(np.searchsorted(centres, values), 1, len(centres) - 1)
     closer_below = values - centres[above - 1] < centres[above] - values
     nearest: Ints = above - closer_below
@@ -190,13 +190,13 @@ def nearest_bin(values: Bins, centres: Bins) -> Ints:
 
 
 def _backoff_bin(values: Bins, centres: Bins) -> Ints:
-    """Like :func:`nearest_bin`, but the first two bins are for the two zeros only."""
+    """Return the bin of each back-off, like :func:`nearest_bin`, with the first two bins for the two zeros only."""
     zero = np.where(np.signbit(values), 0, 1)
     return np.where(values == 0, zero, 2 + nearest_bin(values, centres[2:]))
 
 
 def _pack(fields: Sequence[Ints], widths: Sequence[int]) -> Iterator[bytes]:
-    """Entries as one string of bits, lowest first; the field of children may be one longer than the rest."""
+    """Yield the entries as a string of bits, lowest first; the field of children may have one more entry."""
     entries = max(map(len, fields))
     padded = [np.pad(column, (0, entries - len(column))) for column in fields]
     for start in range(0, entries, _PACK_ROWS):
@@ -211,7 +211,7 @@ def _pack(fields: Sequence[Ints], widths: Sequence[int]) -> Iterator[bytes]:
 
 
 def murmur_hash_64a(data: bytes) -> int:
-    """A. Appleby's MurmurHash64A (public domain) with seed 0, the hash by which KenLM knows words."""
+    """Return A. Appleby's MurmurHash64A (public domain) with seed 0, with which KenLM identifies words."""
     mask, multiplier = 2**64 - 1, 0xC6A4A7935BD1E995
     hashed = len(data) * multiplier & mask
     whole = len(data) // 8 * 8

@@ -1,8 +1,8 @@
-"""Interpolated modified Kneser-Ney smoothing. Counts in, a back-off model out.
+"""Estimate a back-off model from n-gram counts with interpolated modified Kneser-Ney smoothing.
 
 S. F. Chen and J. Goodman, "An empirical study of smoothing techniques for language modeling", Computer Speech
-& Language 13 (1999), section 3 and equation 26, in the back-off form that ARPA files and KenLM use. Several
-sources of text are smoothed each by itself and mixed with fixed weights, so that a small one may weigh much.
+& Language 13 (1999), section 3 and equation 26, in the back-off form of ARPA files and KenLM. Several sources of text
+are smoothed separately and interpolated with fixed weights, so a small source can have a large weight.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
-"""Used for an order whose counts of counts do not determine the discounts (tiny or artificial text)."""
+"""Discounts of an order whose counts of counts do not determine them, as with tiny or artificial text."""
 
 _SMALLEST_MASS = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class BackoffOrder:
-    """One order of a model: its n-grams, and for each the probability of the last word."""
+    """One order of a model: its n-grams with the probabilities of their last words."""
 
     table: NgramTable
     prob: Floats
-    """(N,) probability of the last word after those before it."""
-    share: Floats
-    """(N,) how much of the (weighted) text is this n-gram: occurrences for each token."""
+    """(N,) probability of the last word given the words before it."""
+    frequency: Floats
+    """(N,) relative frequency in the weighted text: occurrences per token."""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -41,10 +41,11 @@ class BackoffOrder:
 
 @dataclass(frozen=True, slots=True)
 class BackoffModel:
-    """A whole model; ``orders[k - 1]`` holds order k. Every n-gram's prefix and suffix are in the model too.
+    """A back-off model; ``orders[k - 1]`` has order k. The prefix and suffix of each n-gram are also in the model.
 
-    Words that are not listed after a history share what its listed words leave, in the proportions of the
-    order below: the back-off weights follow from the probabilities (:meth:`backoff`).
+    After a history, the words that form an n-gram of the model with it have explicit probabilities. The other words
+    share the left-over probability in the proportions of the order below, so the back-off weights follow from the
+    probabilities (:meth:`backoff`).
     """
 
     words: tuple[str, ...]
@@ -52,6 +53,7 @@ class BackoffModel:
 
     @property
     def order(self) -> int:
+        """The highest order."""
         return len(self.orders)
 
     @property
@@ -59,25 +61,25 @@ class BackoffModel:
         """Number of n-grams in each order."""
         return [len(order) for order in self.orders]
 
-    def unlisted_mass(self, k: int) -> tuple[Floats, Floats]:
-        """For each n-gram of order k < ``order``: the probability that the words listed after it leave.
+    def leftover_mass(self, k: int) -> tuple[Floats, Floats]:
+        """Return the probability that the explicit words after each n-gram of order k < ``order`` leave over.
 
         Returns:
-            Two (N,) arrays: what they leave in order k + 1, and what the same words leave in order k.
+            Two (N,) arrays: the left-over probability in order k + 1, and that of the same words in order k.
         """
         above, here = self.orders[k], self.orders[k - 1]
         history, size = above.table.prefix, len(here)
-        listed = np.bincount(history, weights=above.prob, minlength=size)
-        listed_below = np.bincount(history, weights=here.prob[above.table.suffix], minlength=size)
-        return np.maximum(1 - listed, _SMALLEST_MASS), np.maximum(1 - listed_below, _SMALLEST_MASS)
+        explicit = np.bincount(history, weights=above.prob, minlength=size)
+        explicit_below = np.bincount(history, weights=here.prob[above.table.suffix], minlength=size)
+        return np.maximum(1 - explicit, _SMALLEST_MASS), np.maximum(1 - explicit_below, _SMALLEST_MASS)
 
     def backoff(self, k: int) -> Floats:
-        """(N,) factor for words not listed after an n-gram of order k < ``order``; 1 where none is."""
-        unlisted, unlisted_below = self.unlisted_mass(k)
-        return unlisted / unlisted_below
+        """Return (N,): the back-off weight after each n-gram of order k < ``order``; 1 without explicit words."""
+        leftover, leftover_below = self.leftover_mass(k)
+        return leftover / leftover_below
 
-    def continued(self, k: int) -> NDArray[np.bool_]:
-        """(N,) whether longer n-grams begin with each n-gram of order k < ``order``."""
+    def has_extensions(self, k: int) -> NDArray[np.bool_]:
+        """Return (N,): whether longer n-grams start with each n-gram of order k < ``order``."""
         return np.bincount(self.orders[k].table.prefix, minlength=len(self.orders[k - 1])) > 0
 
 
@@ -87,26 +89,26 @@ def estimate(words: Sequence[str], tables: Sequence[NgramTable], weights: Sequen
     Args:
         words: the vocabulary.
         tables: orders 1 and up.
-        weights: one for each source of text, summing to one.
+        weights: one weight for each source of text, with a sum of 1.
     """
     mixed = [np.zeros(len(table)) for table in tables]
-    shares = [np.zeros(len(table)) for table in tables]
+    frequencies = [np.zeros(len(table)) for table in tables]
     for source, weight in enumerate(weights):
         tokens = tables[0].count[source].sum()
         for k, prob in enumerate(_smooth(len(words), tables, source)):
             mixed[k] += weight * prob
-            shares[k] += weight * tables[k].count[source] / tokens
-    return BackoffModel(tuple(words), tuple(map(BackoffOrder, tables, mixed, shares)))
+            frequencies[k] += weight * tables[k].count[source] / tokens
+    return BackoffModel(tuple(words), tuple(map(BackoffOrder, tables, mixed, frequencies)))
 
 
 def _smooth(vocabulary: int, tables: Sequence[NgramTable], source: int) -> list[Floats]:
-    """For each order the (N,) probabilities that one source alone gives to all listed n-grams.
+    """Return for each order the (N,) probabilities of all n-grams of the model, estimated from one source.
 
-    The unigrams are interpolated with the uniform distribution over all words but ``<s>``; ``<unk>`` has
-    just its share of that. ``<s>`` is never predicted.
+    The unigrams are interpolated with the uniform distribution over all words except ``<s>``, which is the only
+    probability of ``<unk>``. ``<s>`` is never predicted.
     """
     lower = np.full(1, 1.0 / (vocabulary - 1))
-    """Probabilities of the order below; below order 1 every word is as probable as any other."""
+    """Probabilities of the order below; below order 1, all words have the same probability."""
     probs: list[Floats] = []
     for k, table in enumerate(tables, start=1):
         counts = _adjusted_counts(tables, k, source)
@@ -125,10 +127,10 @@ def _smooth(vocabulary: int, tables: Sequence[NgramTable], source: int) -> list[
 
 
 def _adjusted_counts(tables: Sequence[NgramTable], k: int, source: int) -> Counts:
-    """Counts that smoothing works on: as seen in the highest order, below it how many words come before.
+    """Return the counts for smoothing: plain counts in the highest order, below it the number of preceding words.
 
-    An n-gram that begins a sentence has no word before it and keeps its count. One that was seen only after
-    an unknown word has that one.
+    An n-gram at the start of a sentence has no preceding word and keeps its count. An n-gram that occurs only after
+    out-of-vocabulary words has the count 1.
     """
     table = tables[k - 1]
     counts: Counts = table.count[source].copy()
@@ -142,7 +144,7 @@ def _adjusted_counts(tables: Sequence[NgramTable], k: int, source: int) -> Count
 
 
 def discounts(counts: Counts) -> Floats:
-    """What is taken from n-grams seen once, twice, three times or more (Chen and Goodman, equation 26)."""
+    """Return the discounts of n-grams with a count of 1, 2, and 3 or more (Chen and Goodman 1999, equation 26)."""
     n1, n2, n3, n4 = (int(np.count_nonzero(counts == c)) for c in (1, 2, 3, 4))
     if 0 in (n1, n2, n3, n4):
         return np.array(FALLBACK_DISCOUNTS)

@@ -1,1 +1,1 @@
-"""Turn an evaluation into tables, HTML pages, charts and the measured part of a model card."""
+"""Turn the results of an evaluation into tables, charts, HTML pages and the measured part of a model card."""

@@ -1,7 +1,4 @@
-"""Which errors a model makes: counts, the most frequent of each kind, and where they gather.
-
-Works on :class:`~streamasr.report.results.RecognisedUtterance` values; knows no model and no page.
-"""
+"""Analyse the errors of a model: counts, the most frequent ones of each kind, and rates by length and speaker."""
 
 from __future__ import annotations
 
@@ -13,17 +10,19 @@ from streamasr.report.results import RecognisedUtterance, Unit
 from streamasr.scoring import Edits, align, count_edits
 
 LENGTH_BOUNDS = (1, 2, 5, 10, 20, 40)
-"""Utterances are grouped by their words (or characters): up to the first, up to the second … and longer ones."""
+"""Upper bounds, in words or characters, of the groups of utterances by length; longer utterances are a last group."""
 MOST_FREQUENT = 15
+"""Number of errors of each kind that are listed."""
 WORST = 20
+"""Number of utterances with the most errors that are listed."""
 
 Frequencies = tuple[tuple[str, int], ...]
-"""Something and how often it was, the most frequent first."""
+"""(item, count) pairs, the most frequent first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Some of the utterances, under one name."""
+    """The errors of a named group of utterances."""
 
     name: str
     utterances: int
@@ -32,28 +31,33 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorAnalysis:
-    """The errors of a set of answers, counted in ``unit``."""
+    """The errors of a set of utterances, counted in ``unit``."""
 
     unit: Unit
     edits: Edits
     exact: int
-    """Utterances without an error."""
+    """Number of utterances without errors."""
     utterances: int
     substitutions: Frequencies
-    """``was → heard as``."""
+    """Items such as ``expected → recognised``."""
     insertions: Frequencies
     deletions: Frequencies
     confusions: Frequencies
-    """Of characters, ``was → heard as``; with ∅ for nothing and ␣ for a space."""
+    """Confused characters, such as ``expected → recognised``, with ∅ for no character and ␣ for a space."""
     by_length: tuple[Group, ...]
     by_speaker: tuple[Group, ...]
-    """The worst first; empty where no speaker is known."""
+    """One group per speaker, the highest error rate first; empty without speaker names."""
     worst: tuple[tuple[RecognisedUtterance, Edits], ...]
-    """The utterances with the most errors."""
+    """The utterances with the most errors, the most first."""
 
 
 def analyse(answers: Sequence[RecognisedUtterance], unit: Unit = "word") -> ErrorAnalysis:
-    """Look into the errors of ``answers``."""
+    """Analyse the errors of recognised utterances.
+
+    Args:
+        answers: the utterances.
+        unit: whether errors are counted in words or in characters.
+    """
     substitutions: Counter[str] = Counter()
     insertions: Counter[str] = Counter()
     deletions: Counter[str] = Counter()
@@ -64,13 +68,13 @@ def analyse(answers: Sequence[RecognisedUtterance], unit: Unit = "word") -> Erro
         edits.append(count_edits(reference, hypothesis))
         if not edits[-1].errors:
             continue
-        for was, heard in align(reference, hypothesis):
-            if was is None and heard is not None:
-                insertions[heard] += 1
-            elif was is not None and heard is None:
-                deletions[was] += 1
-            elif was != heard:
-                substitutions[f"{was} → {heard}"] += 1
+        for expected, recognised in align(reference, hypothesis):
+            if expected is None and recognised is not None:
+                insertions[recognised] += 1
+            elif expected is not None and recognised is None:
+                deletions[expected] += 1
+            elif expected != recognised:
+                substitutions[f"{expected} → {recognised}"] += 1
         confusions.update(_confused_characters(answer, unit))
     pairs = list(zip(answers, edits, strict=True))
     wrong = [pair for pair in pairs if pair[1].errors]
@@ -90,7 +94,7 @@ def analyse(answers: Sequence[RecognisedUtterance], unit: Unit = "word") -> Erro
 
 
 def scoring_units(text: str, unit: Unit) -> list[str]:
-    """A text's words, or its characters without the spaces."""
+    """Return the words of a text, or its characters without spaces."""
     return text.split() if unit == "word" else list(text.replace(" ", ""))
 
 
@@ -98,9 +102,9 @@ def _confused_characters(answer: RecognisedUtterance, unit: Unit) -> Iterable[st
     reference, hypothesis = answer.reference, answer.hypothesis
     if unit == "character":
         reference, hypothesis = reference.replace(" ", ""), hypothesis.replace(" ", "")
-    for was, heard in align(reference, hypothesis):
-        if was != heard:
-            yield f"{_visible(was)} → {_visible(heard)}"
+    for expected, recognised in align(reference, hypothesis):
+        if expected != recognised:
+            yield f"{_visible(expected)} → {_visible(recognised)}"
 
 
 def _visible(character: str | None) -> str:
@@ -110,7 +114,7 @@ def _visible(character: str | None) -> str:
 
 
 def _most(counter: Counter[str]) -> Frequencies:
-    """Equally frequent ones in alphabetical order, so that equal answers give equal pages."""
+    """Return the most frequent items; equally frequent ones are in alphabetical order, to be deterministic."""
     return tuple(sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:MOST_FREQUENT])
 
 
@@ -120,7 +124,7 @@ def _by_length(pairs: Sequence[tuple[RecognisedUtterance, Edits]]) -> tuple[Grou
     for high in (*LENGTH_BOUNDS, None):
         inside = [e for _, e in pairs if e.length >= low and (high is None or e.length <= high)]
         if inside:
-            name = f"{low} and more" if high is None else f"{low} – {high}" if low < high else str(high)
+            name = f"{low} or more" if high is None else f"{low} – {high}" if low < high else str(high)
             groups.append(Group(name, len(inside), sum(inside, Edits())))
         low = (high or 0) + 1
     return tuple(groups)

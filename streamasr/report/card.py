@@ -1,10 +1,11 @@
-"""The measured part of a model card: tables between two marks in the model folder's README.md.
+"""Write the measured part of a model card: tables between two markers in the model folder's ``README.md``.
 
-What people wrote outside the marks stays as it is. Knows evaluations and a folder's files; measures nothing.
+Text outside the markers is not changed.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,13 +17,15 @@ CARD_FILE = "README.md"
 BEGIN = "<!-- measured: `streamasr model card` writes from here … -->"
 END = "<!-- … to here -->"
 
+_COLUMNS = 100
+"""Width to which text is wrapped."""
 _MODES = {
     "beam+lm": "Beam search with the language model",
     "beam": "Beam search without a language model",
     "greedy": "Greedy, without a language model",
     "pyctcdecode": "pyctcdecode, as a reference",
 }
-"""How the tables are headed, in the order in which they stand."""
+"""Headings of the tables, in order."""
 _FILES = (
     ("model.safetensors", "weights"),
     ("lm.bin", "language model"),
@@ -31,28 +34,29 @@ _FILES = (
 
 
 def write_card(folder: Path, evaluations: Sequence[Evaluation], name: str) -> Path:
-    """Write the measured block of ``folder/README.md`` anew; a card that is missing is begun.
+    """Replace the measured block in ``folder/README.md``; without a card, create one.
 
     Args:
         folder: the model folder.
-        evaluations: at least one; of two measurements of the same thing the later in the list counts.
-        name: the model's.
+        evaluations: at least one evaluation. If two have the same measurement, the later one in the list counts.
+        name: name of the model.
+
+    Returns:
+        The path of the card.
 
     Raises:
-        DataError: an evaluation of another model, or a card with one mark and not the other.
+        DataError: an evaluation is of another model, or the card has only one of the two markers.
     """
     for evaluation in evaluations:
         if evaluation.model != name:
-            raise DataError(
-                f"an evaluation of {evaluation.model!r} does not belong into the card of {name!r}"
-            )
+            raise DataError(f"an evaluation of {evaluation.model!r} does not belong in the card of {name!r}")
     path = folder / CARD_FILE
     text = path.read_text(encoding="utf-8") if path.is_file() else f"# {name}\n"
     block = f"{BEGIN}\n\n{measured_block(folder, evaluations)}\n\n{END}"
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if bool(begin) != bool(end) or (not begin and END in text):
-        raise DataError(f"{path}: has one of the marks {BEGIN!r} and {END!r} but not the other after it")
+        raise DataError(f"{path}: must have both markers or none: {BEGIN!r}, then {END!r}")
     text = f"{before}{block}{after}" if begin else f"{text.rstrip()}\n\n{block}\n"
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
@@ -61,7 +65,7 @@ def write_card(folder: Path, evaluations: Sequence[Evaluation], name: str) -> Pa
 
 
 def measured_block(folder: Path, evaluations: Sequence[Evaluation]) -> str:
-    """The tables as Markdown: error rates by chunk size and manifest, cost, sizes, and where it was measured."""
+    """Return the tables as Markdown: error rates by chunk size and manifest, cost and sizes, and the machines."""
     latest: dict[tuple[str, int | None, str], Measurement] = {}
     for evaluation in evaluations:
         for m in evaluation.measurements:
@@ -70,11 +74,11 @@ def measured_block(folder: Path, evaluations: Sequence[Evaluation]) -> str:
     unit = evaluations[-1].unit
     rate = "Character" if unit == "character" else "Word"
     modes = [mode for mode in _MODES if any(m.mode == mode for m in found)]
-    parts = [
-        "## Measured",
-        f"{rate} error rates on speech that was not trained on, streamed through the code that serves, with 95 %"
-        " bootstrap intervals over utterances.",
-    ]
+    introduction = (
+        f"{rate} error rates on speech that was not used in training, streamed with the code of the daemon, with "
+        "95 % bootstrap intervals over utterances."
+    )
+    parts = ["## Measured", textwrap.fill(introduction, _COLUMNS)]
     for mode in modes:
         rows = [m for m in found if m.mode == mode]
         manifests = list(dict.fromkeys(m.manifest for m in rows))
@@ -87,22 +91,22 @@ def measured_block(folder: Path, evaluations: Sequence[Evaluation]) -> str:
     cost = [
         [_chunk(chunk_ms), *(_cost(found, chunk_ms, mode) for mode in modes)] for chunk_ms in _chunks(found)
     ]
-    parts.append(_table(["CPU seconds for a second of audio", *modes], cost))
+    parts.append(_table(["CPU seconds per second of audio", *modes], cost))
     parts.append(_sizes(folder, evaluations[-1].parameters))
     places = dict.fromkeys(f"{e.date}: {e.machine}" for e in evaluations)
-    parts.append("Measured " + "; ".join(places) + ".")
+    parts.append(textwrap.fill("Measured " + "; ".join(places) + ".", _COLUMNS))
     return "\n\n".join(parts)
 
 
 def _chunks(measurements: Sequence[Measurement]) -> list[int | None]:
-    """Each chunk size once, rising, offline last."""
+    """Return the chunk sizes in ascending order, offline (``None``) last."""
     sizes = {m.chunk_ms for m in measurements}
     rising: list[int | None] = [*sorted(size for size in sizes if size is not None)]
     return [*rising, *([None] if None in sizes else [])]
 
 
 def _chunk(chunk_ms: int | None) -> str:
-    return "whole utterances, no stream" if chunk_ms is None else f"{chunk_ms} ms chunks"
+    return "offline (whole utterances)" if chunk_ms is None else f"{chunk_ms} ms chunks"
 
 
 def _described(manifest: str, measurements: Sequence[Measurement]) -> str:
@@ -115,7 +119,7 @@ def _percent(rate: Interval) -> str:
 
 
 def _cost(measurements: Sequence[Measurement], chunk_ms: int | None, mode: str) -> str:
-    """Over all manifests, by their audio."""
+    """Return the CPU seconds per second of audio over all manifests."""
     those = [m for m in measurements if m.chunk_ms == chunk_ms and m.mode == mode]
     if not those:
         return ""

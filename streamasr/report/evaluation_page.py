@@ -1,4 +1,4 @@
-"""An evaluation as HTML: its rates in one table, and what goes wrong on every manifest."""
+"""Write an evaluation as HTML: a table of its error rates, and an analysis of the errors on each manifest."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from html import escape
 from streamasr.report import html
 from streamasr.report.analysis import ErrorAnalysis, Frequencies, Group, analyse
 from streamasr.report.results import Evaluation, Measurement, select_measurement
-from streamasr.report.svg import Curve, bars, line_chart
+from streamasr.report.svg import Curve, bar_chart, line_chart
 from streamasr.scoring import Interval
 
 SPEAKERS = 15
-"""Speakers shown, those with the highest error rates."""
+"""Number of speakers shown, those with the highest error rates."""
 
 
 def evaluation_page(evaluation: Evaluation) -> str:
-    """A self-contained page about an evaluation."""
+    """Return a self-contained page about an evaluation."""
     lead = f"{evaluation.date} · {evaluation.machine}"
     body = f'<h1>{escape(evaluation.model)}</h1><p class="lead">{escape(lead)}</p>' + evaluation_sections(
         evaluation
@@ -25,9 +25,9 @@ def evaluation_page(evaluation: Evaluation) -> str:
 
 
 def evaluation_sections(evaluation: Evaluation) -> str:
-    """The rates, and the errors by manifest."""
+    """Return the sections of a page about an evaluation: the error rates, and the errors on each manifest."""
     rate = "CER" if evaluation.unit == "character" else "WER"
-    parts = [f"<h2>{rate} at every chunk size</h2>", _rates(evaluation)]
+    parts = [f"<h2>{rate} by chunk size</h2>", _rates(evaluation)]
     for manifest in manifests_of(evaluation):
         measured = [m for m in evaluation.measurements if m.manifest == manifest]
         parts.append(_errors(evaluation, select_measurement(measured)))
@@ -35,17 +35,17 @@ def evaluation_sections(evaluation: Evaluation) -> str:
 
 
 def manifests_of(evaluation: Evaluation) -> list[str]:
-    """Names of the manifests, in the order in which they were measured."""
+    """Return the names of the manifests in the order in which they were measured."""
     return list(dict.fromkeys(m.manifest for m in evaluation.measurements))
 
 
 def chunk_name(chunk_ms: int | None) -> str:
-    """``640 ms``, or ``offline``."""
+    """Return the name of a chunk size: ``640 ms``, or ``offline`` for ``None``."""
     return "offline" if chunk_ms is None else f"{chunk_ms} ms"
 
 
 def percent(interval: Interval) -> str:
-    """A rate with its interval."""
+    """Return a rate with its confidence interval, in percent."""
     return f"{interval.value:.1%} ({100 * interval.low:.1f} – {100 * interval.high:.1f})"
 
 
@@ -54,13 +54,13 @@ def _rates(evaluation: Evaluation) -> str:
         "",
         "chunk",
         "decoding",
-        "WER (95 %)",
-        "CER (95 %)",
+        "WER (95 % interval)",
+        "CER (95 % interval)",
         "sub",
         "ins",
         "del",
         "RTF",
-        "CPU s / audio s",
+        "CPU s per audio s",
     ]
     rows = []
     for m in evaluation.measurements:
@@ -93,13 +93,13 @@ def _errors(evaluation: Evaluation, measured: Measurement) -> str:
     where = f"{measured.manifest}, {chunk_name(measured.chunk_ms)}, {measured.mode}"
     edits = found.edits
     figures = [
-        (f"{edits.rate:.1%}", f"{unit} wrong"),
+        (f"{edits.rate:.1%}", "CER" if found.unit == "character" else "WER"),
         (f"{edits.substitutions:,}", "substitutions"),
         (f"{edits.insertions:,}", "insertions"),
         (f"{edits.deletions:,}", "deletions"),
         (
             f"{found.exact / max(1, found.utterances):.0%}",
-            f"of {found.utterances:,} utterances without an error",
+            f"of {found.utterances:,} utterances without errors",
         ),
     ]
     cards = [
@@ -120,11 +120,11 @@ def _errors(evaluation: Evaluation, measured: Measurement) -> str:
 
 
 def _frequencies(tally: Frequencies) -> str:
-    return bars([(name, float(count), f"{count:,}") for name, count in tally])
+    return bar_chart([(name, float(count), f"{count:,}") for name, count in tally])
 
 
 def _groups(groups: Sequence[Group]) -> str:
-    return bars(
+    return bar_chart(
         [
             (g.name, g.edits.rate, f"{g.edits.rate:.1%} of {g.edits.length:,} in {g.utterances:,}")
             for g in groups
@@ -134,7 +134,7 @@ def _groups(groups: Sequence[Group]) -> str:
 
 def _worst(found: ErrorAnalysis) -> str:
     if not found.worst:
-        return '<p class="none">every utterance is right</p>'
+        return '<p class="none">All utterances are correct.</p>'
     shown = [
         html.pair(
             answer.reference,

@@ -1,4 +1,4 @@
-"""What pages are built of: a self-contained document, tiles, cards, tables, and texts with their errors marked."""
+"""Build HTML pages from parts: a self-contained document, tiles, cards, tables, and texts with marked errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = Sequence[str]
 
 
 def document(title: str, body: str) -> str:
-    """A whole page: nothing is loaded from elsewhere, light or dark as the reader's system is."""
+    """Return a complete page that loads nothing from elsewhere and follows the system's light or dark theme."""
     style = (resources.files("streamasr.report") / "page.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -24,7 +24,7 @@ def document(title: str, body: str) -> str:
 
 
 def tiles(figures: Iterable[tuple[str, str]]) -> str:
-    """Large (value, what it is) figures beside each other."""
+    """Return a row of large figures, each given as (value, label)."""
     cards = "".join(
         f'<div class="card"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
         for value, label in figures
@@ -33,37 +33,37 @@ def tiles(figures: Iterable[tuple[str, str]]) -> str:
 
 
 def card(title: str, body: str) -> str:
-    """A framed part; ``body`` is HTML."""
+    """Return a framed section; ``body`` is HTML."""
     return f'<section class="card"><h3>{escape(title)}</h3>{body}</section>'
 
 
 def grid(columns: int, cards: Iterable[str]) -> str:
-    """Cards beside each other, two or three where there is room."""
+    """Return cards side by side, up to ``columns`` (2 or 3) in a row."""
     return f'<div class="grid{columns}">{"".join(cards)}</div>'
 
 
 def table(header: Row, rows: Iterable[Row]) -> str:
-    """A table of plain texts, numbers to the right."""
+    """Return a table of plain texts; all columns but the first are right-aligned."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def difference(reference: str, hypothesis: str, unit: Unit = "word") -> str:
-    """The hypothesis in one line: what it lacks struck out, what it has too much in another colour."""
+    """Return the hypothesis in one line, with deletions struck out and insertions in another colour."""
     between = " " if unit == "word" else ""
     parts = []
-    for was, heard in align(scoring_units(reference, unit), scoring_units(hypothesis, unit)):
-        if was == heard:
-            parts.append(escape(was or ""))
+    for expected, recognised in align(scoring_units(reference, unit), scoring_units(hypothesis, unit)):
+        if expected == recognised:
+            parts.append(escape(expected or ""))
             continue
-        marked = [f"<del>{escape(was)}</del>"] if was is not None else []
-        marked += [f"<ins>{escape(heard)}</ins>"] if heard is not None else []
+        marked = [f"<del>{escape(expected)}</del>"] if expected is not None else []
+        marked += [f"<ins>{escape(recognised)}</ins>"] if recognised is not None else []
         parts.append(between.join(marked))
     return between.join(parts)
 
 
 def pair(reference: str, hypothesis: str, note: str = "", unit: Unit = "word") -> str:
-    """A reference and its errors, with a note below."""
+    """Return a reference with the hypothesis's errors marked, and a note below."""
     small = f"<small>{escape(note)}</small>" if note else ""
     return f'<div class="pair"><div>{difference(reference, hypothesis, unit) or "∅"}</div>{small}</div>'

@@ -1,6 +1,6 @@
-"""What an evaluation measured, as values that go to JSON and back: the source of tables, pages and model cards.
+"""Define the results of an evaluation, from which tables, pages and model cards are made, and read them from JSON.
 
-Knows how rates are made of answers; no model, no audio, no file layout. Rates are shares of one, times are seconds.
+Rates are shares from 0 to 1, times are in seconds.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from streamasr.text import text_rules
 from streamasr.toml import from_mapping
 
 EVALUATION_FILE = "evaluation.json"
-"""Name of a run's evaluation in its folder."""
+"""Name of the evaluation in a run's folder."""
 
 Unit = Literal["word", "character"]
-"""What the headline rate of a language counts: WER's words, or CER's characters, spaces left out."""
+"""Unit of a language's main error rate: words (WER), or characters without spaces (CER)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecognisedUtterance:
-    """One utterance, as it should be and as it was recognised, both normalised alike."""
+    """The reference and the hypothesis of one utterance, both normalised in the same way."""
 
     audio: str
+    """Path of the audio file."""
     seconds: float
-    """Of audio."""
+    """Duration of the audio."""
     reference: str
     hypothesis: str
     speaker: str = ""
@@ -38,13 +39,13 @@ class RecognisedUtterance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """A manifest at one chunk size, decoded in one way; every interval is over utterances."""
+    """The result of a manifest at one chunk size and decoding mode; confidence intervals are over utterances."""
 
     manifest: str
     mode: str
     """``greedy``, ``beam`` or ``beam+lm``."""
     chunk_ms: int | None
-    """``None`` for offline: every frame sees its whole utterance."""
+    """Chunk size; ``None`` for offline recognition, in which each frame sees the whole utterance."""
     utterances: int
     audio_s: float
     wer: Interval
@@ -52,37 +53,37 @@ class Measurement:
     words: Edits
     characters: Edits
     rtf: Interval
-    """Seconds of waiting for one second of audio: encoder and this mode's decoding."""
+    """Real-time factor: seconds of computing, by encoder and decoder, per second of audio."""
     cpu: float
-    """CPU seconds, over all threads, for one second of audio."""
+    """CPU seconds, over all threads, per second of audio."""
     answers: tuple[RecognisedUtterance, ...] = ()
 
     def headline(self, unit: Unit) -> Interval:
-        """WER or CER, as the language has it."""
+        """Return the main error rate: WER or CER, depending on the unit."""
         return self.cer if unit == "character" else self.wer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """A model on manifests, at chunk sizes, decoded in modes."""
+    """The results of a model on manifests, at several chunk sizes and in several decoding modes."""
 
     model: str
     language: str
     date: str
-    """ISO 8601."""
+    """Date of the measurement, in ISO 8601."""
     machine: str
-    """What it was measured on, in words."""
+    """Description of the machine, such as the name of its processor."""
     parameters: int
-    """Numbers in the encoder."""
+    """Number of parameters of the encoder."""
     measurements: tuple[Measurement, ...]
 
     @property
     def unit(self) -> Unit:
-        """What the headline rate counts."""
+        """Unit of the main error rate."""
         return text_rules(self.language).unit
 
     def to_json(self) -> str:
-        """One JSON object; :func:`read_evaluation` reads an equal value back."""
+        """Return the evaluation as a JSON object, which :func:`read_evaluation` reads."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
 
 
@@ -96,16 +97,16 @@ def measure(
     cpu_s: float,
     unit: Unit,
 ) -> Measurement:
-    """Score answers.
+    """Score recognised utterances.
 
     Args:
-        answers: at least one.
-        seconds: computing time of each.
-        manifest: its name.
-        mode: how they were decoded.
-        chunk_ms: chunk size, ``None`` for offline.
-        cpu_s: CPU seconds of all of them together.
-        unit: with ``character``, spaces are not counted in the character error rate.
+        answers: the utterances, at least one.
+        seconds: computing time of each utterance.
+        manifest: name of the manifest.
+        mode: the decoding mode.
+        chunk_ms: the chunk size; ``None`` for offline recognition.
+        cpu_s: CPU seconds of all utterances together.
+        unit: with ``character``, spaces do not count in the CER.
     """
     words = [word_edits(answer.reference, answer.hypothesis) for answer in answers]
     characters = [_character_edits(answer, unit) for answer in answers]
@@ -133,9 +134,10 @@ def _character_edits(answer: RecognisedUtterance, unit: Unit) -> Edits:
 
 
 def select_measurement(measurements: Sequence[Measurement], chunk_ms: int = 640) -> Measurement:
-    """The measurement whose errors are looked into.
+    """Select the measurement whose errors are analysed.
 
-    Streamed if anything was, at the chunk size nearest ``chunk_ms``; of its modes the one measured last.
+    It is streamed, if there is such a measurement, at the chunk size nearest to ``chunk_ms``; of several decoding
+    modes the last one is taken.
     """
     streamed = [m for m in measurements if m.chunk_ms is not None]
     if not streamed:
@@ -145,20 +147,20 @@ def select_measurement(measurements: Sequence[Measurement], chunk_ms: int = 640)
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """An evaluation that ``streamasr evaluate --json`` has printed.
+    """Read an evaluation that ``streamasr evaluate --json`` has printed.
 
     Raises:
-        DataError: no such file, or not an evaluation; the message says what was wrong.
+        DataError: the file does not exist or is not an evaluation.
     """
     try:
         return from_mapping(Evaluation, json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, IsADirectoryError):
         raise DataError(
-            f"{path}: no such file; `streamasr evaluate … --json` prints what belongs there"
+            f"{path}: no such file; write the output of `streamasr evaluate … --json` to it"
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not valid JSON: {error}") from None
     except ConfigError as error:
         raise DataError(
-            f"{path}: not an evaluation of `streamasr evaluate --json`: {error.message}"
+            f"{path}: not an evaluation that `streamasr evaluate --json` has printed: {error.message}"
         ) from None

@@ -1,7 +1,7 @@
-"""Line and bar charts as inline SVG, coloured by the page's style sheet. Knows numbers and labels only.
+"""Draw line charts as inline SVG and bar charts as HTML tables, coloured by the page's style sheet.
 
-Colours are the classes ``s0 … s5`` of ``page.css`` (and ``o0 … o5`` for values that have an order, such as chunk
-sizes), so that one drawing serves light and dark.
+Colours are the classes ``s0 … s5`` of ``page.css``, or ``o0 … o5`` for values that have an order, such as chunk
+sizes. The style sheet defines them for the light and the dark theme.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from dataclasses import dataclass
 from html import escape
 
 POINTS = 300
-"""A longer curve is drawn through the means of so many stretches of equal length."""
+"""Most points of a drawn curve; a longer one is reduced to the means of this number of equal sections."""
 WIDTH, HEIGHT = 560, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 20, 10, 34
 _COLOURS = 6
 _TICKS = 5
 _DOTS = 40
-"""Curves of at most so many points show each of them."""
+"""Most points of a curve for which each point is marked with a dot."""
 
-_BEYOND = 1e30
-"""Values beyond it, or between zero and its inverse on a logarithmic axis, are drawn as little as infinity is."""
+_LARGEST = 1e30
+"""Larger values, and on a logarithmic axis values below its inverse, are not drawn, like infinite ones."""
 
 Format = Callable[[float], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A named line; values that are not finite are left out."""
+    """A named curve of (x, y) points; points with values that are not finite are left out."""
 
     name: str
     points: tuple[tuple[float, float], ...]
@@ -45,58 +45,58 @@ def line_chart(
     from_zero: bool = True,
     logarithmic: bool = False,
 ) -> str:
-    """Curves over a common axis, with their legend.
+    """Return a line chart of curves with a legend.
 
     Args:
-        curves: at most six are told apart by colour.
-        x_label: below the axis.
-        y_format: of the ticks and of the hints that points show.
-        x_format: likewise.
-        ordered: the curves' names have an order; they get shades of one colour.
-        from_zero: whether the vertical axis begins at zero.
-        logarithmic: whether it is logarithmic; points that are not positive are left out.
+        curves: the curves; up to six have different colours.
+        x_label: label of the horizontal axis.
+        y_format: formats the values of the vertical axis, for its ticks and the tooltips of points.
+        x_format: formats the values of the horizontal axis.
+        ordered: whether the curves have an order; if so, they get shades of one colour.
+        from_zero: whether the vertical axis starts at zero.
+        logarithmic: whether the vertical axis is logarithmic; points that are not positive are left out.
     """
     drawn = [Curve(curve.name, _thinned(_finite(curve.points, logarithmic))) for curve in curves]
     drawn = [curve for curve in drawn if curve.points]
     if not drawn:
-        return '<p class="none">nothing measured yet</p>'
+        return '<p class="none">No data yet.</p>'
     xs = [x for curve in drawn for x, _ in curve.points]
     ys = [y for curve in drawn for _, y in curve.points]
     low = min(0.0, *ys) if from_zero else min(ys)
     y_ticks = _decades(min(ys), max(ys)) if logarithmic else ticks(low, max(ys))
-    plane = _Plane(min(xs), max(xs), min(*ys, y_ticks[0]), max(*ys, y_ticks[-1]), logarithmic)
+    scales = _Scales(min(xs), max(xs), min(*ys, y_ticks[0]), max(*ys, y_ticks[-1]), logarithmic)
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(_names(drawn))}">']
     for y in y_ticks:
-        level = plane.y(y)
+        level = scales.y(y)
         parts.append(
             f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{level:.1f}" y2="{level:.1f}"/>'
         )
         parts.append(_text(_LEFT - 6, level + 4, y_format(y), "end"))
     for x in ticks(min(xs), max(xs)):
         if min(xs) <= x <= max(xs):
-            parts.append(_text(plane.x(x), HEIGHT - 18, x_format(x), "middle"))
+            parts.append(_text(scales.x(x), HEIGHT - 18, x_format(x), "middle"))
     parts.append(_text(WIDTH - _RIGHT, HEIGHT - 3, x_label, "end"))
     for number, curve in enumerate(drawn):
         colour = _colour(number, len(drawn), ordered)
-        path = " ".join(f"{plane.x(x):.1f},{plane.y(y):.1f}" for x, y in curve.points)
+        path = " ".join(f"{scales.x(x):.1f},{scales.y(y):.1f}" for x, y in curve.points)
         parts.append(f'<polyline class="line {colour}" points="{path}"/>')
         for x, y in curve.points if len(curve.points) <= _DOTS else ():
             hint = escape(f"{curve.name} {y_format(y)} at {x_format(x)}".strip())
-            place = f'cx="{plane.x(x):.1f}" cy="{plane.y(y):.1f}" r="3"'
+            place = f'cx="{scales.x(x):.1f}" cy="{scales.y(y):.1f}" r="3"'
             parts.append(f'<circle class="dot {colour}" {place}><title>{hint}</title></circle>')
     parts.append("</svg>")
     return "".join(parts) + (_legend(drawn, ordered) if len(drawn) > 1 else "")
 
 
-def bars(rows: Sequence[tuple[str, float, str]]) -> str:
-    """Horizontal bars of (name, value, label), as a table that reads well without colour."""
+def bar_chart(rows: Sequence[tuple[str, float, str]]) -> str:
+    """Return a bar chart of (name, value, label) rows, as a table that can be read without the bars."""
     longest = max((value for _, value, _ in rows), default=0.0) or 1.0
     cells = "".join(
         f'<tr><th scope="row">{escape(name)}</th>'
         f'<td class="bar"><i style="width:{100 * value / longest:.1f}%"></i></td><td>{escape(label)}</td></tr>'
         for name, value, label in rows
     )
-    return f'<table class="bars">{cells}</table>' if rows else '<p class="none">none</p>'
+    return f'<table class="bars">{cells}</table>' if rows else '<p class="none">None.</p>'
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
@@ -104,9 +104,9 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
 
 
 def ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
-    """About ``count`` round values that span ``low … high``."""
-    if high - low <= max(1e-9 * max(abs(low), abs(high)), 1 / _BEYOND):
-        high = low + (abs(low) if abs(low) > 1 / _BEYOND else 1.0)
+    """Return about ``count`` round values that cover the range from ``low`` to ``high``."""
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), 1 / _LARGEST):
+        high = low + (abs(low) if abs(low) > 1 / _LARGEST else 1.0)
     rough = (high - low) / count
     magnitude = 10.0 ** math.floor(math.log10(rough))
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= rough * 0.999)
@@ -121,8 +121,8 @@ def _decades(low: float, high: float) -> list[float]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plane:
-    """Where values lie in the drawing."""
+class _Scales:
+    """Maps values to coordinates in the drawing."""
 
     left: float
     right: float
@@ -142,23 +142,23 @@ class _Plane:
 
 
 def _finite(points: Sequence[tuple[float, float]], positive: bool) -> list[tuple[float, float]]:
-    """The points that have a place; ``abs(nan) < …`` is false."""
-    return [(x, y) for x, y in points if abs(y) < _BEYOND and (y > 1 / _BEYOND or not positive)]
+    """Return the points that can be drawn; ``abs(nan) < …`` is false."""
+    return [(x, y) for x, y in points if abs(y) < _LARGEST and (y > 1 / _LARGEST or not positive)]
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    """Means over stretches of equal length, so that a page of a long run stays small."""
+    """Reduce a long curve to the means of equal sections, so that the page of a long run stays small."""
     if len(points) <= POINTS:
         return tuple(points)
     bounds = [round(number * len(points) / POINTS) for number in range(POINTS + 1)]
-    stretches = [points[a:b] for a, b in itertools.pairwise(bounds)]
+    sections = [points[a:b] for a, b in itertools.pairwise(bounds)]
     return tuple(
-        (sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in stretches
+        (sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in sections
     )
 
 
 def _colour(number: int, count: int, ordered: bool) -> str:
-    """The style sheet's class of one of ``count`` curves."""
+    """Return the style sheet's class of curve ``number`` of ``count``."""
     if not ordered:
         return f"s{number % _COLOURS}"
     return f"o{round(number * (_COLOURS - 1) / max(1, count - 1))}"

@@ -1,1 +1,1 @@
-"""Offline training: manifests in, a model folder out, with the very front end and encoder that serve."""
+"""Train models: read manifests, train the encoder, and export a model folder."""

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole or not at all, the newest few kept, the newest readable one found again."""
+"""Save and load the checkpoints of a run; files are written atomically and only the newest ones are kept."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _NAME = re.compile(r"step-(\d+)\.pt")
 
 
 class Checkpoints:
-    """The checkpoints in ``folder``.
+    """The checkpoints in a folder.
 
     Args:
-        folder: made when the first one is saved.
-        keep: how many of the newest stay.
+        folder: the folder; it is created with the first checkpoint.
+        keep: number of newest checkpoints to keep.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -29,13 +29,16 @@ class Checkpoints:
         self.keep = keep
 
     def paths(self) -> list[Path]:
-        """All of them, newest first."""
+        """Return the paths of all checkpoints, newest first."""
         found = self.folder.glob("step-*.pt") if self.folder.is_dir() else ()
         named = [(match, path) for path in found if (match := _NAME.fullmatch(path.name))]
         return [path for match, path in sorted(named, key=lambda pair: -int(pair[0][1]))]
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
-        """Write one and drop the oldest beyond ``keep``; a crash at any moment leaves the earlier ones whole."""
+        """Save a checkpoint, delete all but the newest ``keep``, and return its path.
+
+        A crash at any time leaves the earlier checkpoints intact.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{step:08d}.pt"
         write_atomically(path, state)
@@ -44,11 +47,14 @@ class Checkpoints:
         return path
 
     def newest(self, device: torch.device) -> dict[str, Any] | None:
-        """The newest that can be read (a broken disk or copy may have hurt one), or ``None``."""
+        """Load the newest readable checkpoint; damaged ones are skipped. ``None`` if there is none."""
         return next(self._readable(device), None)
 
     def mean(self, device: torch.device, name: str) -> dict[str, Tensor]:
-        """The mean over the kept checkpoints of the weights under ``name`` (Vaswani et al. 2017, section 6.1)."""
+        """Return the mean over the kept checkpoints of the weights under ``name``.
+
+        See Vaswani et al. 2017, section 6.1.
+        """
         return mean_weights([state[name] for state in self._readable(device)])
 
     def _readable(self, device: torch.device) -> Iterator[dict[str, Any]]:
@@ -60,7 +66,7 @@ class Checkpoints:
 
 
 def write_atomically(path: Path, state: dict[str, Any]) -> None:
-    """Save ``state`` so that ``path`` holds either all of it or what it held before."""
+    """Save ``state`` so that ``path`` holds either all of it or its previous content, also after a crash."""
     unfinished = path.with_suffix(".unfinished")
     with unfinished.open("wb") as file:
         torch.save(state, file)

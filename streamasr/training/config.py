@@ -1,4 +1,4 @@
-"""A training recipe as frozen dataclasses; ``streamasr train RECIPE.toml`` reads it, unknown names are refused."""
+"""Define and load training recipes: TOML files read into frozen dataclasses, which refuse unknown names."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True, kw_only=True)
 class TokensConfig:
-    """What the outputs of the CTC head stand for; the blank is always there besides."""
+    """The tokens of the CTC head's outputs; the blank is added to them."""
 
     kind: Literal["characters", "collected", "pieces"] = "characters"
-    """``characters``: those given; ``collected``: those of the training transcripts; ``pieces``: SentencePiece's."""
+    """``characters``: the characters of ``characters`` or ``file``; ``collected``: all characters of the training
+    transcripts; ``pieces``: the word pieces of a SentencePiece model."""
     characters: str = "'abcdefghijklmnopqrstuvwxyz"
-    """For ``characters`` without a ``file``."""
+    """The tokens for ``kind = "characters"`` without a ``file``."""
     separator: bool = True
-    """Whether the space between words is a token; off where words are not spaced, as in Mandarin."""
+    """Whether the space between words is a token; false for languages without spaces, such as Mandarin."""
     file: Path | None = None
-    """``characters``: a ``tokens.txt`` to use as it is; ``pieces``: SentencePiece's ``tokenizer.model``."""
+    """For ``characters``, a ``tokens.txt`` to use as it is; for ``pieces``, SentencePiece's ``tokenizer.model``."""
 
     def __post_init__(self) -> None:
         if self.kind == "pieces" and self.file is None:
@@ -43,44 +44,46 @@ class TokensConfig:
             )
         if self.kind == "collected" and self.file is not None:
             raise ConfigError(
-                "file: kind collected takes its tokens from the transcripts; use kind characters"
+                "file: kind collected takes its tokens from the transcripts; use kind characters for a file"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What is heard, in which order and in rows of which length."""
+    """The training and dev data, and how batches are made of it."""
 
     manifests: tuple[Path, ...] = ()
-    """JSON-lines manifests of transcribed speech, decoded once into a cache."""
+    """Manifests (JSON lines) of transcribed speech, which is decoded once into a cache."""
     unusable_share: float = 0.01
-    """Share of the transcripts of ``manifests`` that may be empty or hold what no token stands for: left out."""
+    """Largest share of the transcripts of ``manifests`` that may be unusable: empty, or with characters outside the
+    tokens. Such utterances are left out."""
     noise_manifests: tuple[Path, ...] = ()
-    """Manifests of sounds to mix under the speech; transcripts are ignored."""
+    """Manifests of noises to mix into the speech; transcripts are ignored."""
     untranscribed_manifests: tuple[Path, ...] = ()
-    """Manifests of more speech, which teaches by ``loss.distillation``; transcripts are ignored."""
+    """Manifests of additional speech for ``loss.distillation``; transcripts are ignored."""
     dev_manifests: tuple[Path, ...] = ()
-    """Measured while training, never trained on."""
+    """Manifests of speech to measure the model on during training."""
     shards: tuple[str, ...] = ()
-    """Tar shards that ``streamasr data shard`` wrote, as patterns: streamed, in place of ``manifests``."""
+    """Patterns of tar shards, written by ``streamasr data shard``, to stream instead of reading ``manifests``."""
     shuffle_utterances: int = 2_000
-    """Utterances of a stream of shards that wait in the buffer from which the next is drawn."""
+    """Size of the shuffle buffer of each shard reader, in utterances."""
     batching: Literal["rows", "buckets"] = "rows"
-    """``rows``: utterances strung together; ``buckets``: utterances of like length side by side."""
+    """``rows``: utterances are concatenated into rows of similar length; ``buckets``: a batch has utterances of
+    similar length, one per row."""
     row_seconds: float = 16.0
-    """``rows``: utterances are strung together, with pauses, into rows of about this length."""
+    """For ``rows``: length up to which a row is filled with utterances and pauses."""
     max_gap_seconds: float = 1.0
-    """``rows``: longest pause between two utterances of a row, and before the first."""
+    """For ``rows``: longest pause before an utterance."""
     rows_per_batch: int = 16
-    """``rows``: rows in a batch."""
+    """For ``rows``: number of rows in a batch."""
     batch_seconds: float = 60.0
-    """``buckets``: longest batch, padding included."""
+    """For ``buckets``: size up to which a batch is filled, padding included."""
     workers: int = 0
-    """Processes that prepare batches ahead of the training; 0 prepares on the device that trains."""
+    """Processes that prepare batches ahead of training; with 0, the training device prepares them."""
     denoise: bool = False
-    """Clean every recording once, when it is decoded (``noisereduce``)."""
+    """Remove noise from each training recording once, when it is decoded (``noisereduce``)."""
     cache: Path | None = None
-    """Where decoded samples are kept between runs; by default beside the run."""
+    """Folder where decoded samples are kept between runs; by default a folder of the run."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.unusable_share <= 1.0:
@@ -88,128 +91,157 @@ class DataConfig:
         if bool(self.manifests) == bool(self.shards):
             raise ConfigError("manifests or shards: exactly one of the two must be given")
         if self.untranscribed_manifests and self.shards:
-            raise ConfigError("untranscribed_manifests: go with manifests, not with shards")
+            raise ConfigError("untranscribed_manifests can be used with manifests only, not with shards")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """What is done to the sound; every probability is per row, except ``speeds``, drawn per batch."""
+    """Augmentation of the audio. Each probability is per row."""
 
     speeds: tuple[float, ...] = (0.9, 0.95, 1.0, 1.0, 1.05, 1.1)
+    """Speed factors, one of which is drawn per batch."""
     noise_probability: float = 0.4
+    """Probability of mixing in noise."""
     noise_snr_db: tuple[float, ...] = (0.0, 25.0)
     """Lowest and highest signal-to-noise ratio."""
     babble_probability: float = 0.1
-    """Other rows of the batch as noise."""
+    """Probability of mixing in another row of the batch."""
     room_probability: float = 0.3
+    """Probability of reverberation."""
     room_rt60_seconds: tuple[float, ...] = (0.1, 0.7)
-    """Shortest and longest reverberation time."""
+    """Shortest and longest reverberation time (RT60)."""
     room_bank: int = 0
-    """Rooms simulated once by the image-source method (pyroomacoustics); 0 draws decaying noise for every row."""
+    """Number of rooms to simulate once with the image source method (pyroomacoustics); 0 draws an impulse response of
+    exponentially decaying noise for each row instead."""
     band_probability: float = 0.15
-    """Telephone: 300–3400 Hz and eight-bit mu-law."""
+    """Probability of a telephone line: 300–3400 Hz and 8-bit mu-law."""
     codec_probability: float = 0.0
-    """A round trip through a telephone's or a call's codec; slow, for ``data.workers``."""
+    """Probability of encoding and decoding with a telephone or internet codec. This is slow and runs on the CPU; use
+    it with ``data.workers``."""
     tilt_db: float = 6.0
-    """Largest random spectral tilt from 0 to 8 kHz, as different microphones have."""
+    """Largest random spectral tilt from 0 Hz to half the sample rate, as between different microphones."""
     level_db: tuple[float, ...] = (-24.0, 6.0)
-    """Range of the gain."""
+    """Lowest and highest gain."""
     frequency_masks: int = 2
+    """SpecAugment: number of frequency masks per row."""
     frequency_mask_bands: int = 20
+    """SpecAugment: most mel bands in a frequency mask."""
     time_masks_per_second: float = 0.8
+    """SpecAugment: number of time masks per second of audio."""
     time_mask_frames: int = 30
+    """SpecAugment: most mel frames in a time mask."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the parts of the loss; a weight of 0 leaves the part, and its cost, out."""
+    """Weights of the parts of the loss; a part with weight 0 is not computed."""
 
     consistency: float = 0.2
-    """CR-CTC (Yao et al. 2024): two augmented views agree; 0 trains on one view."""
+    """CR-CTC (Yao et al. 2024): consistency between two augmented views of each row. With 0 there is one view."""
     distillation: float = 0.0
-    """The full-context pretrained encoder's hidden states of the clean sound, seen by the chunked student."""
+    """Cosine distance between the hidden states of the chunked student on augmented audio and those of the pretrained
+    encoder with full context on clean audio."""
     intermediate: float = 0.0
-    """CTC on the states after ``intermediate_layer``, too (Lee and Watanabe 2021)."""
+    """CTC on the hidden states after ``intermediate_layer`` (Lee and Watanabe 2021)."""
     intermediate_layer: int = 0
-    """Counted from 1; 0 is the middle one."""
+    """Layer of the intermediate CTC, counted from 1; 0 is the middle layer."""
     label_smoothing: float = 0.0
-    """Share of the loss that wants every frame's tokens equally probable, against overconfidence."""
+    """Share of the cross entropy with the uniform distribution in the loss, against overconfidence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW; a warm-up, a plateau and a cosine (a plateau lets a run be prolonged), or Noam's schedule."""
+    """AdamW, its learning-rate schedule and the averaging of weights.
+
+    The schedule has a warm-up, then a plateau and a cosine decay, or Noam's decay. A run can be prolonged from its
+    plateau.
+    """
 
     steps: int = 1_000
-    """Length of the whole schedule, in optimiser steps."""
+    """Length of the schedule, in optimiser steps."""
     learning_rate: float = 2e-4
-    """Peak rate of the top layer."""
+    """Peak learning rate of the top layer."""
     schedule: Literal["cosine", "noam"] = "cosine"
-    """``noam``: after the warm-up the rate falls with the square root of the step (Vaswani et al. 2017)."""
+    """``cosine``: a plateau, then a cosine decay. ``noam``: after the warm-up the rate falls with the inverse square
+    root of the step (Vaswani et al. 2017)."""
     layer_decay: float = 0.9
-    """Factor on the rate from a layer to the one below it."""
+    """Factor of the learning rate from each layer to the layer below it."""
     head_factor: float = 5.0
-    """Factor on the rate for the CTC head."""
+    """Factor of the learning rate of the CTC head."""
     freeze_encoder_steps: int = 100
-    """Steps for the new head alone."""
+    """Number of steps at the start in which only the new head is trained."""
     train_stem: bool = False
-    """Whether the convolution stem learns, too."""
+    """Whether the convolutional stem is trained."""
     warmup_steps: int = 200
+    """Number of steps in which the learning rate rises linearly."""
     decay_share: float = 0.3
-    """Share of the steps, at the end, over which the rate falls; 1 is a plain cosine."""
+    """For ``cosine``: share of the steps, at the end, in which the learning rate falls; 1 is a plain cosine."""
     final_factor: float = 0.02
-    """Where the cosine ends, as a share of the peak."""
+    """For ``cosine``: learning rate at the end, as a share of the peak."""
     weight_decay: float = 0.02
+    """Weight decay of AdamW; biases and norms have none."""
     betas: tuple[float, ...] = (0.9, 0.98)
+    """Decay rates of AdamW's two moments."""
     clip_norm: float = 1.0
+    """Norm to which gradients are clipped."""
     accumulate_batches: int = 1
-    """Batches of a step, on every process; gradients are exchanged once a step."""
+    """Batches per step on each process; gradients are exchanged once per step."""
     average: Literal["ema", "checkpoints"] = "ema"
-    """What is measured and exported: a moving average of the weights, or the mean of the kept checkpoints."""
+    """Weights to measure and export: an exponential moving average, or the mean of the kept checkpoints."""
     ema_decay: float = 0.999
+    """Decay of the exponential moving average per step."""
     patience_evaluations: int = 0
-    """Stop after so many evaluations without a better dev error rate, and export the best; 0 goes to the end."""
+    """Stop after this number of evaluations without a lower dev error rate, and export the best weights; 0 never
+    stops early."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiagnosisConfig:
-    """From when on training is said to go wrong."""
+    """Thresholds at which training problems are reported."""
 
     not_finite_steps: int = 20
-    """Steps in a row without a finite gradient after which the run gives up."""
+    """Number of steps in a row without a finite loss and gradient after which the run ends with an error."""
     all_blank_share: float = 0.98
-    """Share of blank frames, of those after the grace, at which the model is said to write nothing."""
+    """Share of blank frames from which a diagnosis reports that the model outputs no text."""
     all_blank_grace_steps: int = 1_000
-    """Every CTC training begins with blanks; before this step that is no finding."""
+    """Number of steps before blank frames are reported: all CTC models output only blanks at first."""
     repeats_share: float = 0.08
-    """Share of doubled letters in the answers, beyond the references', at which they are said to stutter."""
+    """Share of repeated characters in the hypotheses, minus their share in the references, above which a diagnosis
+    reports them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A whole recipe."""
+    """A training recipe."""
 
     name: str
+    """Name of the model."""
     language: str = "en"
+    """Language of the transcripts, as a tag such as ``en`` or ``zh``."""
     seed: int = 1
+    """Seed of all random values."""
     pretrained: Path | None = None
-    """Encoder weights to start from: Whisper's (OpenAI's parameter names) or a model folder's own."""
+    """Encoder weights to start from: OpenAI's Whisper weights, or the ``model.safetensors`` of a model folder."""
     temperature: float = 1.0
-    """The exported head is divided by it (Guo et al. 2017): above 1 its log-probs are softer."""
+    """Divisor of the exported CTC head's weights (Guo et al. 2017); above 1 the log-probs are less confident."""
     chunk_weights: tuple[float, ...] = (1.0, 1.0, 2.0, 2.0)
-    """How often each of ``encoder.chunk_frames`` is drawn."""
+    """Relative frequency of each chunk size of ``encoder.chunk_frames``."""
     precision: Precision = "float32"
-    """Automatic mixed precision in one of the shorter types; float16 with loss scaling. ``auto``: bfloat16 where the
-    device is faster with it, else float32."""
+    """``bfloat16`` and ``float16`` use automatic mixed precision, ``float16`` with loss scaling. ``auto`` is
+    ``bfloat16`` if the device is faster with it, else ``float32``."""
     compile: bool = False
-    """Compile the layers (``torch.compile``), which takes a minute or two at the start; made for GPUs."""
+    """Compile the layers with ``torch.compile``, which takes a minute or two at the start; meant for GPUs."""
     checkpoint_layers: bool = False
-    """Compute each layer's inner values again in the backward pass instead of keeping them: less memory, slower."""
+    """Recompute the activations of each layer in the backward pass (activation checkpointing), which saves memory and
+    takes longer."""
     log_every_steps: int = 20
+    """Steps between two reports."""
     save_every_steps: int = 200
+    """Steps between two checkpoints."""
     keep_checkpoints: int = 3
-    """The newest that stay; also those that ``optim.average`` takes."""
+    """Number of newest checkpoints to keep, and to average with ``optim.average = "checkpoints"``."""
     evaluate_every_steps: int = 500
+    """Steps between two evaluations on the dev manifests."""
     data: DataConfig
     tokens: TokensConfig = field(default_factory=TokensConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -233,19 +265,19 @@ class TrainConfig:
             )
         if self.data.untranscribed_manifests and not self.loss.distillation:
             raise ConfigError(
-                "data.untranscribed_manifests teach by distillation alone: loss.distillation must be above 0"
+                "data.untranscribed_manifests are used for distillation only: loss.distillation must be above 0"
             )
         if len(self.chunk_weights) != len(self.encoder.chunk_frames):
-            raise ConfigError("chunk_weights needs one weight for every one of encoder.chunk_frames")
+            raise ConfigError("chunk_weights needs one weight for each of encoder.chunk_frames")
         check_compatible(self.frontend, self.encoder)
 
     @property
     def framing(self) -> Framing:
-        """How samples become frames."""
+        """The framing of the model: how samples become mel frames and encoder frames."""
         return framing_of(self.frontend, self.encoder)
 
     def rooted(self, root: Path) -> TrainConfig:
-        """The same recipe with every relative path taken from ``root``."""
+        """Return the recipe with all relative paths resolved against ``root``."""
         data = replace(
             self.data,
             manifests=tuple(root / path for path in self.data.manifests),
@@ -261,10 +293,10 @@ class TrainConfig:
 
 
 def load_recipe(recipe: str) -> TrainConfig:
-    """Read a recipe: a TOML file, or the name of one that travels with the package (``en-small``).
+    """Load a recipe from a TOML file, or a packaged recipe by name (``en-small``).
 
     Raises:
-        ConfigError: no such file or name, or the recipe does not hold together.
+        ConfigError: there is no such file or packaged recipe, or the recipe is invalid.
     """
     packaged = resources.files("streamasr.training") / "recipes"
     names = sorted(

@@ -1,7 +1,7 @@
-"""The processes of a run: one by default, or those that ``torchrun`` started. Knows no model.
+"""Connect the processes of a run: one process by default, or those that ``torchrun`` started.
 
-``torchrun`` sets each process's rank in the environment, starts all of them anew when one fails (elastic restarts),
-and the run then goes on at its last checkpoint.
+``torchrun`` sets each process's rank in the environment. With elastic restarts it starts all processes again when one
+fails, and the run resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -16,25 +16,27 @@ from torch import Tensor
 from torch import distributed as dist
 
 _BARRIER_TIMEOUT = timedelta(days=1)
-"""How long the others wait for the first, which may be decoding thousands of hours; torch's own limit is minutes."""
+"""Longest time to wait at a barrier. The first process may decode thousands of hours before the others go on; torch's
+default timeout is some minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """This process among those that train together."""
+    """The processes that train together, as one of them sees the group."""
 
     rank: int
     size: int
     device: torch.device
     barrier_group: Any = None
-    """The group of all processes that may wait for long; ``None`` where there is but one."""
+    """A torch process group with a long timeout, for :meth:`barrier`; ``None`` with one process."""
 
     @classmethod
     def from_environment(cls, device: str = "auto") -> ProcessGroup:
-        """Join the processes that ``torchrun`` started, or be alone.
+        """Join the processes that ``torchrun`` started; without ``torchrun``, return a group of one process.
 
         Args:
-            device: ``auto`` takes CUDA where there is one, each process of a machine its own device.
+            device: a torch device name, or ``auto`` for CUDA if available, else the CPU. With CUDA, each process of a
+                machine uses its own device.
         """
         name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
@@ -50,21 +52,21 @@ class ProcessGroup:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes files and reports."""
+        """Whether this process writes files and emits events."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum of every process's ``values``, on all of them."""
+        """Sum ``values`` over all processes, in place, and return them (all-reduce)."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether it holds on any process."""
+        """Return whether ``flag`` is true on any process."""
         return flag if self.size == 1 else bool(self.sum(torch.tensor(float(flag), device=self.device)))
 
     def all_gather(self, value: Any) -> list[Any]:
-        """Every process's value, in order of rank, on all of them."""
+        """Return the values of all processes, in order of rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -72,11 +74,11 @@ class ProcessGroup:
         return values
 
     def barrier(self) -> None:
-        """Go on when all have come here, however long that takes."""
+        """Wait until all processes have called this method."""
         if self.size > 1:
             dist.barrier(group=self.barrier_group)
 
     def close(self) -> None:
-        """Part from the others at the end of the run."""
+        """Leave the group at the end of the run."""
         if self.size > 1:
             dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""The parts of the training loss, each summed over rows and frames; the trainer divides by the frames.
+"""Compute the parts of the training loss, each summed over rows and frames; the trainer divides by the frames.
 
 Shape suffixes: B rows, T encoder frames, V tokens, D model width.
 """
@@ -18,18 +18,19 @@ def ctc(
     *,
     transcribed_B: Tensor | None = None,
 ) -> Tensor:
-    """Connectionist temporal classification (Graves et al. 2006), summed; a row too short for its text counts 0.
+    """Compute the summed CTC loss (Graves et al. 2006); a row with too few frames for its tokens counts as 0.
 
     Args:
         log_probs_BTV: natural-log token probabilities.
-        frames_B: real encoder frames of each row (not mel frames, not samples).
-        targets: token ids of all rows, one after another, without blanks.
-        target_lengths_B: tokens of each row.
+        frames_B: number of encoder frames in each row (not mel frames or samples), without padding.
+        targets: token ids of all rows, concatenated, without blanks.
+        target_lengths_B: number of tokens in each row.
         blank: the blank's id.
-        transcribed_B: false where nobody knows what is said: such a row counts 0, too. All are known by default.
+        transcribed_B: false for rows without a transcript, which count as 0; ``None`` if all rows have one.
 
     Raises:
-        ValueError: lengths that cannot be: torch would read past a row's end, or give a wrong loss in silence.
+        ValueError: the lengths are inconsistent, for which torch would read past the end of a row, or return a wrong
+            loss without an error.
     """
     rows, frames, _ = log_probs_BTV.shape
     if not len(frames_B) == len(target_lengths_B) == rows:
@@ -57,13 +58,14 @@ def ctc(
 
 
 def consistency(log_probs_BTV: Tensor, mask_BT: Tensor) -> Tensor:
-    """CR-CTC (Yao et al. 2024): each half of the batch is drawn towards the other half, which stands still.
+    """Compute the consistency loss of CR-CTC (Yao et al. 2024) between two views of the same audio.
 
-    Summed over the frames of both views, as CTC is: divided by them, half of each sum remains, as in the paper.
+    It is the Kullback-Leibler divergence of each view from the other, whose gradient is stopped. As with CTC, the sum
+    is divided later by the frames of both views, which leaves half of each divergence, as in the paper.
 
     Args:
-        log_probs_BTV: rows ``0 … B/2`` are one view of the sound, the rest another of the same sound.
-        mask_BT: 1 for real frames.
+        log_probs_BTV: the first B/2 rows are one view of the audio, the others the second view in the same order.
+        mask_BT: true for frames that are not padding.
     """
     first, second = log_probs_BTV.chunk(2)
     other = F.kl_div(first, second.detach(), reduction="none", log_target=True)
@@ -72,11 +74,17 @@ def consistency(log_probs_BTV: Tensor, mask_BT: Tensor) -> Tensor:
 
 
 def smoothing(log_probs_BTV: Tensor, mask_BT: Tensor) -> Tensor:
-    """Cross entropy between the uniform distribution and each frame's tokens, summed over real frames."""
+    """Compute the cross entropy between the uniform distribution and each frame's token probabilities.
+
+    The result is summed over the frames that are not padding.
+    """
     return -(log_probs_BTV.mean(dim=-1) * mask_BT).sum()
 
 
 def distillation(student_BTD: Tensor, teacher_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-    """One minus the cosine between the student's and the teacher's hidden states, summed over real frames."""
+    """Compute one minus the cosine similarity of the student's and the teacher's hidden states.
+
+    The result is summed over the frames that are not padding.
+    """
     similarity = F.cosine_similarity(student_BTD.float(), teacher_BTD.float(), dim=-1)
     return ((1.0 - similarity) * mask_BT).sum()

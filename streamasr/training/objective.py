@@ -1,8 +1,8 @@
-"""What a batch costs: the model's outputs and the weighted parts of the loss, as one module that can be distributed.
+"""Compute the loss of a batch, as one module that ``DistributedDataParallel`` can wrap.
 
-Sums, not means: the trainer divides by the frames of the whole step, over all batches and processes, so that the
-gradient does not depend on how a step was cut into pieces.
-Shape suffixes: B rows, T encoder frames, V tokens, D model width.
+Losses are sums, not means. The trainer divides them by the frames of the whole step, over all batches and processes,
+so the gradient does not depend on how the step is divided into batches.
+Shape suffixes: B rows, T encoder frames, M mel bands, V tokens, D model width.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 class LossSums(NamedTuple):
-    """Sums over a batch's frames; ``loss`` is what is minimised, the others are for reports."""
+    """Sums over the frames of a batch; ``loss`` is minimised, the others are for reports."""
 
     loss: Tensor
     ctc: Tensor
@@ -29,7 +29,7 @@ class LossSums(NamedTuple):
     consistency: Tensor
     distillation: Tensor
     blanks: Tensor
-    """Frames whose best token is the blank."""
+    """Number of frames whose most probable token is the blank."""
 
 
 class Objective(nn.Module):
@@ -37,9 +37,9 @@ class Objective(nn.Module):
 
     Args:
         config: the recipe.
-        encoder: the model that learns.
+        encoder: the encoder to train.
         blank: the blank's id.
-        teacher: its pretrained original with full context, which stands still; needed for distillation only.
+        teacher: a frozen copy of the pretrained encoder, for distillation; ``None`` without distillation.
     """
 
     def __init__(
@@ -63,11 +63,15 @@ class Objective(nn.Module):
         self.tap_layer = (weights.intermediate_layer or middle) if weights.intermediate else None
 
     def forward(self, batch: FeatureBatch) -> LossSums:
-        """Run a batch; raises ``ValueError`` where its lengths cannot be."""
-        with torch.autocast(batch.mel_BTM.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self._parts(batch)
+        """Compute the losses of a batch.
 
-    def _parts(self, batch: FeatureBatch) -> LossSums:
+        Raises:
+            ValueError: the lengths in the batch are inconsistent.
+        """
+        with torch.autocast(batch.mel_BTM.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self._losses(batch)
+
+    def _losses(self, batch: FeatureBatch) -> LossSums:
         weights, encoder = self.config.loss, self.encoder
         hidden_BTD, frames_B, tapped_BTD = encoder.encode(
             batch.mel_BTM,

@@ -1,4 +1,4 @@
-"""Optimiser, learning-rate schedule and parameter groups for fine-tuning an encoder layer by layer."""
+"""Build the optimiser and its learning-rate schedule, with a learning rate for each layer of the encoder."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from streamasr.training.objective import Objective
 
 
 def build_optimizer(objective: Objective, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over the weights that learn, peak rates falling by ``layer_decay`` a layer downwards.
+    """Build AdamW over the weights that learn.
 
-    Biases and norms are not decayed. A distillation's projection learns at the head's rate. Each group knows
-    its ``peak_lr`` and the step at which it starts: the head and the projection at once; the rest after
-    ``freeze_encoder_steps``.
+    The peak learning rate falls by ``layer_decay`` from each layer to the one below. Biases and norms have no weight
+    decay. A distillation's projection has the learning rate of the head. Each parameter group has its ``peak_lr`` and
+    ``start``, the step at which it begins to learn: 0 for head and projection, ``freeze_encoder_steps`` for the rest.
     """
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for group in _learning(objective):
@@ -43,7 +43,13 @@ def build_optimizer(objective: Objective, config: OptimConfig) -> torch.optim.Ad
 
 
 def freeze(objective: Objective, config: OptimConfig, *, head_only: bool) -> None:
-    """Let gradients flow only to the weights that learn: those that the recipe trains, at first the head alone."""
+    """Compute gradients only for the weights that learn: those that the recipe trains, or only the head.
+
+    Args:
+        objective: the encoder and, for distillation, the teacher's projection.
+        config: the recipe's settings.
+        head_only: whether only the head and the projection learn.
+    """
     for group in _learning(objective):
         learns = _rate_scale(group, config) > 0 and (group.part == "head" or not head_only)
         for parameter in group.parameters.values():
@@ -51,7 +57,7 @@ def freeze(objective: Objective, config: OptimConfig, *, head_only: bool) -> Non
 
 
 def _learning(objective: Objective) -> Iterator[ParameterGroup]:
-    """The encoder's parameters by depth, then a distillation's projection, which learns like the head."""
+    """Yield the encoder's parameter groups by depth, then a distillation's projection, which learns like the head."""
     yield from objective.encoder.parameter_groups()
     if objective.teacher_projection is not None:
         yield ParameterGroup(
@@ -60,7 +66,7 @@ def _learning(objective: Objective) -> Iterator[ParameterGroup]:
 
 
 def load_optimizer(optimizer: torch.optim.AdamW, state: dict[str, Any]) -> None:
-    """Take over the moments of a saved state but keep the rates and decays of the present recipe."""
+    """Load the moments of a saved optimiser state, but keep the learning rates and weight decays of the recipe."""
     present = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, settings in zip(optimizer.param_groups, present, strict=True):
@@ -68,13 +74,13 @@ def load_optimizer(optimizer: torch.optim.AdamW, state: dict[str, Any]) -> None:
 
 
 def set_rates(optimizer: torch.optim.AdamW, step: int, config: OptimConfig) -> None:
-    """Put every group's rate to what the schedule says for ``step``."""
+    """Set the learning rate of each parameter group for ``step``."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * schedule(config, step, group["start"])
 
 
 def _rate_scale(group: ParameterGroup, config: OptimConfig) -> float:
-    """The group's share of the recipe's learning rate; 0 for weights that do not learn."""
+    """Return the factor of the recipe's learning rate for a group; 0 for weights that do not learn."""
     if group.part == "head":
         return config.head_factor
     if group.part == "stem" and not config.train_stem:
@@ -83,8 +89,10 @@ def _rate_scale(group: ParameterGroup, config: OptimConfig) -> float:
 
 
 def schedule(config: OptimConfig, step: int, start: int) -> float:
-    """Share of the peak rate: nothing until ``start``, a linear warm-up; then a plateau and a cosine to
-    ``final_factor``, or Noam's inverse square root.
+    """Return the learning rate at ``step`` as a share of the peak rate.
+
+    It is 0 before ``start``. A linear warm-up follows, then a plateau and a cosine decay to ``final_factor``, or
+    Noam's decay with the inverse square root of the step (Vaswani et al. 2017, equation 3).
     """
     if step < start:
         return 0.0

@@ -1,7 +1,7 @@
-"""Encoder weights to start from: OpenAI's Whisper parameters, or those of a model folder of our own.
+"""Load encoder weights to start from: OpenAI's Whisper weights, or those of a model folder.
 
-A folder's head is carried over token by token, so that a model may go on with other tokens, or in another order;
-and as it was trained, without the temperature that it was exported at.
+The head of a model folder is copied token by token, so training can continue with other tokens or another order. A
+temperature at which the head was exported is undone.
 """
 
 from __future__ import annotations
@@ -29,16 +29,19 @@ _BLOCK_NAMES = {
 
 
 def load_pretrained(encoder: AnyEncoder, path: Path, tokens: TokenList | None = None) -> list[str]:
-    """Copy the weights of ``path`` into ``encoder``; returns the names that the file did not hold (the CTC head).
+    """Copy the weights in ``path`` into ``encoder``.
 
     Args:
-        encoder: takes the weights.
-        path: a safetensors file. A head that was exported at a temperature is multiplied by it again.
-        tokens: what the encoder's outputs stand for. With a ``tokens.txt`` beside ``path`` the head's rows go to the
-            tokens of the same name, and the others stay as they are.
+        encoder: the encoder to initialise.
+        path: a safetensors file. A head that was exported at a temperature is multiplied by it.
+        tokens: the tokens of the encoder's outputs. If there is a ``tokens.txt`` beside ``path``, each row of the
+            head is copied to the output of the same token, and the other outputs are not changed.
+
+    Returns:
+        The names of the encoder's parameters that are not in the file, such as those of the CTC head.
 
     Raises:
-        ModelError: the file is missing or damaged, or its sizes are another model's.
+        ModelError: the file is missing or damaged, or does not fit the encoder.
     """
     if not path.exists():
         raise ModelError(f"{path}: no such file of pretrained weights")
@@ -50,22 +53,22 @@ def load_pretrained(encoder: AnyEncoder, path: Path, tokens: TokenList | None = 
     if any(name.startswith("encoder.blocks.") for name in weights):
         weights = _from_openai(weights, encoder.config.layers)
     elif tokens is not None and (path.parent / TOKENS_FILE).is_file():
-        _carry_over(weights, encoder, TokenList.load(path.parent / TOKENS_FILE), tokens)
+        _remap_head(weights, encoder, TokenList.load(path.parent / TOKENS_FILE), tokens)
     try:
         fit = encoder.load_state_dict(weights, strict=False)
     except RuntimeError as error:
-        raise ModelError(f"{path}: not of this encoder's sizes: {error}") from None
+        raise ModelError(f"{path}: its sizes do not fit this encoder: {error}") from None
     if fit.unexpected_keys:
         raise ModelError(
-            f"{path}: holds weights this encoder has no place for: {', '.join(fit.unexpected_keys[:5])}"
+            f"{path}: has weights that this encoder does not have: {', '.join(fit.unexpected_keys[:5])}"
         )
     return list(fit.missing_keys)
 
 
-def _carry_over(weights: dict[str, Tensor], encoder: AnyEncoder, old: TokenList, new: TokenList) -> None:
-    """Put the head's rows of the tokens that both lists have where ``new`` has them."""
-    places = {token: number for number, token in enumerate(old.tokens)}
-    kept = [(number, places[token]) for number, token in enumerate(new.tokens) if token in places]
+def _remap_head(weights: dict[str, Tensor], encoder: AnyEncoder, old: TokenList, new: TokenList) -> None:
+    """Move the head's rows of the tokens in both lists to their positions in ``new``."""
+    old_ids = {token: number for number, token in enumerate(old.tokens)}
+    kept = [(number, old_ids[token]) for number, token in enumerate(new.tokens) if token in old_ids]
     to, source = ([pair[side] for pair in kept] for side in (0, 1))
     for name in ("head.weight", "head.bias"):
         if name in weights and len(weights[name]) == len(old):

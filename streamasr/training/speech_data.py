@@ -1,4 +1,4 @@
-"""A recipe's speech, opened: what is heard in training, in which order, and what is measured on."""
+"""Load a recipe's speech: training batches, in order, and the dev sets to measure the model on."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from streamasr.training.transcripts import Transcripts, dev_transcripts, trainin
 
 
 class SpeechData:
-    """Everything that a run hears.
+    """The training and dev speech of a run.
 
     Args:
         config: the recipe.
-        folder: the run's; decoded sound is kept in it unless the recipe names another place.
-        tokenizer: of the model.
-        group: the processes that share the speech. The first decodes it, the others wait and map what it decoded.
+        folder: the run's folder; it holds the decoded audio unless the recipe names another cache.
+        tokenizer: the model's tokenizer.
+        group: the processes that share the speech. The first one decodes it; the others wait, then map its files.
         observer: called with the progress of decoding and of simulating rooms.
-        workers: processes that decode; one for every CPU that this process may use by default.
+        workers: processes that decode; by default one for each CPU that this process may use.
 
     Raises:
-        DataError: something in the data cannot be used; the message names it.
+        DataError: a manifest, transcript or audio file cannot be used; the message names it.
     """
 
     def __init__(
@@ -51,40 +51,40 @@ class SpeechData:
         self.group = group
         self.cache = config.data.cache or folder / "cache"
         self.transcripts: list[tuple[str, Transcripts]] = []
-        """Those for ``training``, and those of each dev manifest, with its name."""
+        """The transcripts with the name of their set: ``training``, or a dev manifest's name."""
         self._observer = observer
         self._workers = workers
         if not group.is_first:
             group.barrier()
-        self._open()
+        self._load_all()
         if group.is_first:
             group.barrier()
 
-    def _open(self) -> None:
+    def _load_all(self) -> None:
         config, data = self.config, self.config.data
         if data.manifests:
-            # Transcripts come first: what is wrong with them is told before minutes of decoding.
-            known = training_transcripts(data.manifests, self.tokenizer, data.unusable_share)
-            self.transcripts.append(("training", known))
+            # Transcripts are checked first, so that errors in them are reported before minutes of decoding.
+            transcribed = training_transcripts(data.manifests, self.tokenizer, data.unusable_share)
+            self.transcripts.append(("training", transcribed))
         dev = [(_name(path), dev_transcripts(path, self.tokenizer)) for path in data.dev_manifests]
         self.transcripts += dev
         if data.manifests:
-            more = [each for path in data.untranscribed_manifests for each in read_manifest(path)]
-            corpus = self._load("speech", [*known.utterances, *more], clean=data.denoise)
-            on = self.group.device if data.workers == 0 else torch.device("cpu")
-            token_ids = [*known.token_ids, *[None] * len(more)]
-            self.builder = RowBuilder(corpus, token_ids, self.tokenizer.separator, on)
-            self.plan = _plan(config, corpus, len(more))
+            untranscribed = [each for path in data.untranscribed_manifests for each in read_manifest(path)]
+            corpus = self._load("speech", [*transcribed.utterances, *untranscribed], clean=data.denoise)
+            device = self.group.device if data.workers == 0 else torch.device("cpu")
+            token_ids = [*transcribed.token_ids, *[None] * len(untranscribed)]
+            self.builder = RowBuilder(corpus, token_ids, self.tokenizer.separator, device)
+            self.plan = _plan(config, corpus, len(untranscribed))
         self.dev = [
             DevSet(
                 name,
-                self._load(name, of.utterances),
+                self._load(name, transcripts.utterances),
                 config,
                 self.tokenizer,
-                token_ids=of.token_ids,
+                token_ids=transcripts.token_ids,
                 group=self.group,
             )
-            for name, of in dev
+            for name, transcripts in dev
         ]
         self.sources = load_augmentation_sources(
             config, self.cache, self._progress("noises and rooms"), workers=self._workers
@@ -108,11 +108,11 @@ class SpeechData:
         return progress
 
     def batches(self, done: int, positions: Mapping[int, StreamPosition]) -> Iterator[FeatureBatch]:
-        """This process's batches, without end.
+        """Yield the batches of this process, without end.
 
         Args:
-            done: batches that it was trained on before.
-            positions: where the readers of shards were then.
+            done: number of batches that this process was trained on before.
+            positions: positions of the shard readers at that point; empty for a new run.
         """
         share = RankShare(self.group.rank, self.group.size, done)
         if self.config.data.shards:
@@ -149,5 +149,5 @@ def _plan(config: TrainConfig, corpus: AudioCorpus, untranscribed: int) -> Batch
 
 
 def _name(manifest: Path) -> str:
-    """What a dev manifest is called in reports: ``dev-l2`` of ``dev-l2/manifest.jsonl``."""
+    """Return the name of a dev manifest in reports: ``dev-l2`` for ``dev-l2/manifest.jsonl``."""
     return manifest.parent.name if manifest.stem == "manifest" else manifest.stem

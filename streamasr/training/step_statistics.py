@@ -1,4 +1,7 @@
-"""Sums over the steps since the last report, over all processes; kept on the device: no step waits for them."""
+"""Sum losses and other figures over steps and processes for the next report.
+
+The sums stay on the device, so no step waits for their values.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ _SUMS = len(LossSums._fields) + 2
 
 
 class StepStatistics:
-    """What the next report will say.
+    """Sums over the steps since the last report.
 
     Args:
         group: the processes to sum over.
-        seconds: audio heard so far, by all.
+        seconds: seconds of audio that all processes together have trained on so far.
     """
 
     def __init__(self, group: ProcessGroup, seconds: float) -> None:
@@ -29,7 +32,7 @@ class StepStatistics:
         self._begin(seconds)
 
     def _begin(self, seconds: float) -> None:
-        self._heard_before = seconds
+        self._seconds_before = seconds
         self._started = time.perf_counter()
         self._sums = torch.zeros(_SUMS, device=self.group.device)
         self._norms: list[Tensor] = []
@@ -37,16 +40,30 @@ class StepStatistics:
     def add(
         self, batches: Sequence[FeatureBatch], sums: Sequence[LossSums], frames: Tensor, norm: Tensor | None
     ) -> None:
-        """A step of ``batches`` with their ``frames``; ``norm`` is None where the gradient was not finite."""
+        """Add a step.
+
+        Args:
+            batches: the batches of the step on this process.
+            sums: the losses of each batch.
+            frames: number of encoder frames of the batches.
+            norm: norm of the gradient; ``None`` if it was not finite, in which case the step is ignored.
+        """
         if norm is None:
             return
         padding = sum(batch.padding_share for batch in batches) / len(batches)
-        own = torch.stack([torch.stack([part.float() for part in parts]) for parts in sums]).sum(dim=0)
-        self._sums += torch.cat((own, frames[None].float(), own.new_tensor([padding])))
+        losses = torch.stack([torch.stack([part.float() for part in parts]) for parts in sums]).sum(dim=0)
+        self._sums += torch.cat((losses, frames[None].float(), losses.new_tensor([padding])))
         self._norms.append(norm)
 
     def report(self, *, step: int, seconds: float, learning_rate: float, unalignable: int) -> StepReport:
-        """The means since the last report, the same on every process; a new tally begins."""
+        """Return the means since the last report, the same on every process, and start new sums.
+
+        Args:
+            step: number of the last step.
+            seconds: seconds of audio that all processes together have trained on so far.
+            learning_rate: the highest learning rate of the parameter groups.
+            unalignable: number of rows since the start of the run that CTC cannot align.
+        """
         steps = max(1, len(self._norms))
         *sums, frames, padding = self.group.sum(self._sums).tolist()
         frames = max(1.0, frames)
@@ -63,7 +80,7 @@ class StepStatistics:
             blank_share=parts["blanks"],
             gradient_norm=float(torch.stack(self._norms).mean()) if self._norms else float("nan"),
             learning_rate=learning_rate,
-            speed=(seconds - self._heard_before) / max(elapsed, 1e-9),
+            speed=(seconds - self._seconds_before) / max(elapsed, 1e-9),
             padding_share=padding / (steps * self.group.size),
             unalignable=unalignable,
         )

@@ -1,7 +1,7 @@
-"""Softened log-probs (Guo et al. 2017): a model folder's head is exported divided by a temperature.
+"""Export a model's CTC head divided by a temperature (Guo et al. 2017), and undo that when training continues.
 
-The weights' file notes the temperature in its metadata, so that a training that goes on from it begins with the head
-as it was trained.
+The temperature is stored in the metadata of the weights' file. Training that starts from the file multiplies the head
+by it and so gets the head as it was trained.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from streamasr.acoustic import AnyEncoder, save_encoder
 from streamasr.errors import ModelError
 
 METADATA_KEY = "temperature"
-"""In a safetensors file's metadata; its value is a decimal number, as text. A file without it has temperature 1."""
+"""Key in a safetensors file's metadata; the value is a decimal number as text. Without it, the temperature is 1."""
 _HEAD = ("head.weight", "head.bias")
 
 
 def save_with_temperature(encoder: AnyEncoder, path: Path, temperature: float) -> None:
-    """Write the encoder's weights with the head divided by ``temperature``, which is noted unless it is 1."""
-    softened = copy.deepcopy(encoder)
-    softened.load_state_dict(multiply_head(encoder.state_dict(), 1.0 / temperature))
-    save_encoder(softened, path)
+    """Save the encoder's weights with the head divided by ``temperature``, which is stored unless it is 1."""
+    exported = copy.deepcopy(encoder)
+    exported.load_state_dict(multiply_head(encoder.state_dict(), 1.0 / temperature))
+    save_encoder(exported, path)
     if temperature != 1.0:
         write_temperature(path, temperature)
 
 
 def write_temperature(path: Path, temperature: float) -> None:
-    """Write into a safetensors file that its head was divided by ``temperature``; the weights stay as they are.
+    """Store in a safetensors file that its head was divided by ``temperature``; the weights are not changed.
 
-    Every tensor then lies some bytes further on: a graph that was exported from the file must be exported anew.
+    This moves the tensors within the file, so ONNX graphs that refer to it must be exported again.
     """
     with safetensors.safe_open(path, "pt") as file:
         metadata = {**(file.metadata() or {}), METADATA_KEY: str(temperature)}
@@ -43,23 +43,23 @@ def write_temperature(path: Path, temperature: float) -> None:
 
 
 def read_temperature(path: Path) -> float:
-    """What the head in a safetensors file was divided by; 1 where nothing is noted.
+    """Return the temperature stored in a safetensors file; 1 if there is none.
 
     Raises:
-        ModelError: something is noted that is no temperature.
+        ModelError: the stored value is not a positive, finite number.
     """
     with safetensors.safe_open(path, "pt") as file:
-        noted = (file.metadata() or {}).get(METADATA_KEY, "1")
+        stored = (file.metadata() or {}).get(METADATA_KEY, "1")
     try:
-        temperature = float(noted)
+        temperature = float(stored)
     except ValueError:
         temperature = 0.0
     if not 0.0 < temperature < float("inf"):
-        raise ModelError(f"{path}: {METADATA_KEY} in its metadata must be a number above 0, got {noted!r}")
+        raise ModelError(f"{path}: {METADATA_KEY} in its metadata must be a number above 0, got {stored!r}")
     return temperature
 
 
 def multiply_head(weights: dict[str, Tensor], temperature: float) -> dict[str, Tensor]:
-    """The weights with the head, where they have one, multiplied by ``temperature``."""
+    """Return the weights with those of the CTC head, if there is one, multiplied by ``temperature``."""
     with torch.no_grad():
         return {name: x * temperature if name in _HEAD else x for name, x in weights.items()}

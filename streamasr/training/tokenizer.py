@@ -1,7 +1,7 @@
-"""From transcripts to token ids, as a recipe asks for it; and back. Knows no audio and no model.
+"""Turn transcripts into token ids as a recipe specifies, and token ids into text.
 
-The token list says what the encoder's outputs stand for; it alone goes into decoding. How a transcript is cut
-into word pieces is SentencePiece's business, and matters in training only.
+Decoding needs only the token list, which names the encoder's outputs. Dividing transcripts into word pieces is done
+by SentencePiece and needed only in training.
 """
 
 from __future__ import annotations
@@ -24,30 +24,31 @@ TOKENS_FILE, TOKENIZER_FILE = "tokens.txt", "tokenizer.model"
 
 @dataclass(frozen=True, slots=True)
 class Tokenizer:
-    """How a model's transcripts become token ids."""
+    """Turns transcripts into token ids."""
 
     tokens: TokenList
     rules: TextRules
-    """The language's text."""
+    """Text rules of the language."""
     pieces: Any = None
-    """The SentencePiece processor, for word pieces."""
+    """The SentencePiece processor; ``None`` for character tokens."""
     model: Path | None = None
-    """Its file."""
+    """The file of the SentencePiece processor."""
 
     @property
     def separator(self) -> int | None:
-        """The id that belongs between two utterances of a row; ``None`` where words begin by themselves."""
+        """The id to put between two utterances of a row; ``None`` if the tokens themselves mark word starts."""
         return self.tokens.separator if self.tokens.kind == "letters" else None
 
     def normalise(self, text: str) -> str:
-        """A transcript as the model could write it."""
+        """Normalise a transcript to text that the model can output."""
         return self.rules.normalise(text)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a transcript, which is normalised first.
+        """Normalise a transcript and return its token ids.
 
         Raises:
-            DataError: it holds what no token stands for, or figures that should be written as spoken.
+            DataError: the transcript has digits or symbols that must be written as spoken, or characters outside the
+                tokens.
         """
         symbols = symbols_to_spell_out(text)
         if symbols:
@@ -65,14 +66,14 @@ class Tokenizer:
         return self.tokens.encode(normal)
 
     def why_unusable(self, text: str) -> str | None:
-        """Why nothing can be learnt from a transcript, in words; ``None`` where something can."""
+        """Return why a transcript cannot be used for training; ``None`` if it can."""
         try:
             return None if self.encode(text) else f"the transcript is empty ({text!r})"
         except DataError as error:
             return error.message
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text that ``ids`` spell."""
+        """Return the text that the token ids spell."""
         return self.tokens.decode(ids)
 
     def save(self, folder: Path) -> None:
@@ -83,12 +84,12 @@ class Tokenizer:
 
 
 def build_tokenizer(recipe: TrainConfig) -> Tokenizer:
-    """The tokenizer that a recipe asks for.
+    """Build the tokenizer of a recipe.
 
     Raises:
-        ConfigError: the recipe's file is missing or of another kind; the message says what would be right.
-        ModelError: the file is no token list.
-        DataError: tokens are collected from a manifest that cannot be read.
+        ConfigError: the recipe's token file is missing or of another kind; the message says what is expected.
+        ModelError: the file is not a token list.
+        DataError: a manifest from which characters are collected cannot be read.
     """
     config, rules = recipe.tokens, text_rules(recipe.language)
     if config.kind == "pieces":
@@ -98,7 +99,7 @@ def build_tokenizer(recipe: TrainConfig) -> Tokenizer:
     if config.kind == "collected":
         if not recipe.data.manifests:
             raise ConfigError(
-                "tokens.kind: collected reads data.manifests; with shards, name the file that "
+                "tokens.kind: collected needs data.manifests; with shards, set tokens.file to the file that "
                 "`streamasr tokens characters` makes"
             )
         texts = (utterance.text for path in recipe.data.manifests for utterance in read_manifest(path))
@@ -108,21 +109,21 @@ def build_tokenizer(recipe: TrainConfig) -> Tokenizer:
         return Tokenizer(TokenList.of_characters(config.characters, separator=config.separator), rules)
     if not config.file.is_file():
         raise ConfigError(
-            f"tokens.file: {config.file}: no such file; `streamasr tokens characters` collects one"
+            f"tokens.file: {config.file}: no such file; `streamasr tokens characters` makes one"
         )
     tokens = TokenList.load(config.file)
     if tokens.kind == "pieces":
         raise ConfigError(
-            f"tokens.file: {config.file} lists word pieces; set tokens.kind and name their model"
+            f"tokens.file: {config.file} lists word pieces; set tokens.kind to pieces and tokens.file to their model"
         )
     return Tokenizer(tokens, rules)
 
 
 def load_sentencepiece(path: Path) -> Any:
-    """The SentencePiece processor of a ``tokenizer.model``.
+    """Load the SentencePiece processor of a ``tokenizer.model``.
 
     Raises:
-        ConfigError: no such file, or not SentencePiece's.
+        ConfigError: the file is missing or is not a SentencePiece model.
     """
     import sentencepiece
 
@@ -135,16 +136,16 @@ def load_sentencepiece(path: Path) -> Any:
 
 
 def sentencepiece_tokens(processor: Any) -> TokenList:
-    """The token list of SentencePiece's pieces: their ids stay, the unknown piece's place is the blank's.
+    """Return the token list of a SentencePiece model: the same ids, with the blank in place of the unknown piece.
 
     Raises:
-        ConfigError: the unknown piece is not piece 0, or there are control pieces: they have no sound.
+        ConfigError: the unknown piece is not piece 0, or there are control pieces, which have no sound.
     """
     names = [processor.id_to_piece(number) for number in range(processor.get_piece_size())]
     control = [name for number, name in enumerate(names) if processor.is_control(number)]
     if processor.unk_id() != 0 or control:
         raise ConfigError(
-            f"the SentencePiece model needs <unk> as piece 0 and no control pieces, found {control}; "
-            "`streamasr tokens train` makes such a one"
+            f"the SentencePiece model must have <unk> as piece 0 and no control pieces, got {control}; "
+            "`streamasr tokens train` makes such models"
         )
     return TokenList((BLANK, *names[1:]))

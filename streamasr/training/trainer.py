@@ -1,7 +1,8 @@
-"""The training loop: batches, the loss, the step, the average; and a model folder at the end.
+"""Train a model from a recipe and export it as a model folder.
 
-Everything random comes from the recipe's seed and the batch's number, so a run that was stopped, or killed, goes on
-as if it had not been. With several processes every one runs this loop; the first one writes and reports.
+All random values depend on the recipe's seed and the batch's number, so a run that was stopped or killed resumes as
+if it had not been interrupted. With several processes, each one runs this loop; only the first writes files and
+emits events.
 """
 
 from __future__ import annotations
@@ -45,16 +46,16 @@ class Trainer:
 
     Args:
         config: the recipe.
-        folder: checkpoints, the cache of decoded sound and the model folder (``folder/model``) go here. With several
-            processes all must see it.
+        folder: folder of the checkpoints, the cache of decoded audio and the model (``folder/model``). All processes
+            must have access to it.
         group: this process and those it trains with.
         observer: called with each event of the run, on the first process only.
         decode_workers: processes that decode speech; by default one for each CPU that this process may use.
 
     Raises:
-        ConfigError: the recipe does not fit together.
-        DataError: something in the data cannot be used.
-        ModelError: the pretrained weights are of another kind.
+        ConfigError: the recipe is inconsistent.
+        DataError: a manifest or an audio file cannot be used.
+        ModelError: the pretrained weights are missing, damaged, or of another architecture.
     """
 
     def __init__(
@@ -99,13 +100,16 @@ class Trainer:
         self._resume()
 
     def train(self, *, until: Callable[[], bool] = lambda: False) -> bool:
-        """Train to the end of the schedule, or till ``until()`` holds; saves, and writes the model folder.
+        """Train until the schedule ends or ``until()`` returns true, then save and export the model.
+
+        Args:
+            until: called before each step; on any process, true stops the run on all of them.
 
         Returns:
-            Whether it came to its end; a run that was stopped is not evaluated.
+            Whether the run finished. A run that was stopped is not evaluated at the end.
 
         Raises:
-            TrainingError: the loss is not a number any more, whatever is left out.
+            TrainingError: the loss or gradient was not finite in too many steps in a row.
         """
         config = self.config
         self._emit(
@@ -119,23 +123,25 @@ class Trainer:
             )
         )
         if self.step == 0:
-            for where, of in self.speech.transcripts:
-                for diagnosis in self.diagnostics.check_transcripts(0, where, of.problems, of.total):
+            for where, checked in self.speech.transcripts:
+                for diagnosis in self.diagnostics.check_transcripts(
+                    0, where, checked.problems, checked.total
+                ):
                     self._emit(diagnosis)
         batches = self.speech.batches(self.step * config.optim.accumulate_batches, self.positions)
-        tally = StepStatistics(self.group, self.seconds)
+        statistics = StepStatistics(self.group, self.seconds)
         model: nn.Module | None = None
         stopped = False
-        while self.step < config.optim.steps and not self._patience_is_over():
+        while self.step < config.optim.steps and not self._patience_exhausted():
             stopped = self.group.any(until())
             if stopped:
                 break
             if model is None or self.step == config.optim.freeze_encoder_steps:
-                model = self._trainable()
-            self._train_step(model, batches, tally)
+                model = self._distributed_objective()
+            self._train_step(model, batches, statistics)
             self.step += 1
             if self.step % config.log_every_steps == 0:
-                self._report(tally)
+                self._report(statistics)
             if self.step % config.save_every_steps == 0:
                 self.save()
             if self.step % config.evaluate_every_steps == 0:
@@ -148,8 +154,8 @@ class Trainer:
         self.group.barrier()
         return not stopped
 
-    def _trainable(self) -> nn.Module:
-        """What is called in a step: the objective, wrapped once it is known which weights learn."""
+    def _distributed_objective(self) -> nn.Module:
+        """Freeze the weights that do not learn now, and wrap the objective for several processes."""
         freeze(
             self.objective, self.config.optim, head_only=self.step < self.config.optim.freeze_encoder_steps
         )
@@ -157,23 +163,26 @@ class Trainer:
             return self.objective
         return DistributedDataParallel(self.objective)
 
-    def _train_step(self, model: nn.Module, batches: Iterator[FeatureBatch], tally: StepStatistics) -> None:
+    def _train_step(
+        self, model: nn.Module, batches: Iterator[FeatureBatch], statistics: StepStatistics
+    ) -> None:
         config = self.config.optim
-        parts_of_step = list(islice(batches, config.accumulate_batches))
+        step_batches = list(islice(batches, config.accumulate_batches))
         framing = self.config.framing
-        frames = torch.stack([framing.encoder_frames(batch.lengths_B).sum() for batch in parts_of_step]).sum()
+        frames = torch.stack([framing.encoder_frames(batch.lengths_B).sum() for batch in step_batches]).sum()
         all_frames = self.group.sum(frames.clone())
         sums: list[LossSums] = []
-        for number, batch in enumerate(parts_of_step, 1):
-            # Gradients are exchanged with the step's last batch only; DDP takes their mean, the loss wants their sum.
-            last = number == len(parts_of_step)
+        for number, batch in enumerate(step_batches, 1):
+            # Gradients are exchanged with the last batch of the step only. DDP averages them over the processes;
+            # multiplying the loss by the group's size gives their sum.
+            last = number == len(step_batches)
             with (
                 model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
             ):
-                parts: LossSums = model(batch)
-                scaled = self.scaler.scale(parts.loss * (self.group.size / all_frames))
+                batch_sums: LossSums = model(batch)
+                scaled = self.scaler.scale(batch_sums.loss * (self.group.size / all_frames))
                 scaled.backward()
-            sums.append(LossSums(*(part.detach() for part in parts)))
+            sums.append(LossSums(*(each.detach() for each in batch_sums)))
             if batch.position is not None:
                 self.positions[batch.position.reader] = batch.position
         self.scaler.unscale_(self.optimizer)
@@ -186,17 +195,17 @@ class Trainer:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.seconds += self.group.sum(
-            torch.tensor(sum(batch.seconds for batch in parts_of_step), device=self.group.device)
+            torch.tensor(sum(batch.seconds for batch in step_batches), device=self.group.device)
         ).item()
-        tally.add(parts_of_step, sums, frames, norm if finite else None)
-        found = [row for batch in parts_of_step for row in batch.unalignable]
+        statistics.add(step_batches, sums, frames, norm if finite else None)
+        unalignable = [row for batch in step_batches for row in batch.unalignable]
         if self.group.size > 1:
-            found = [row for rows in self.group.all_gather(found) for row in rows]
-        for diagnosis in self.diagnostics.check_step(self.step + 1, finite=finite, unalignable=found):
+            unalignable = [row for rows in self.group.all_gather(unalignable) for row in rows]
+        for diagnosis in self.diagnostics.check_step(self.step + 1, finite=finite, unalignable=unalignable):
             self._emit(diagnosis)
 
-    def _report(self, tally: StepStatistics) -> None:
-        report = tally.report(
+    def _report(self, statistics: StepStatistics) -> None:
+        report = statistics.report(
             step=self.step,
             seconds=self.seconds,
             learning_rate=max(group["lr"] for group in self.optimizer.param_groups),
@@ -208,15 +217,18 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self) -> list[DevReport]:
-        """Greedy error rates of the averaged weights on the dev manifests, at every chunk size; also emitted."""
-        encoder = self.averaged()
+        """Measure the averaged weights on the dev manifests at each chunk size, with greedy decoding.
+
+        The reports are emitted and returned.
+        """
+        encoder = self.averaged_encoder()
         reports = []
         for dev in self.speech.dev:
             for chunk_frames in self.config.encoder.chunk_frames:
-                measured = dev.measure(encoder, chunk_frames, self.step)
-                self._emit(measured.report)
-                reports.append(measured.report)
-                for diagnosis in self.diagnostics.check_repeats(self.step, measured.pairs):
+                result = dev.measure(encoder, chunk_frames, self.step)
+                self._emit(result.report)
+                reports.append(result.report)
+                for diagnosis in self.diagnostics.check_repeats(self.step, result.pairs):
                     self._emit(diagnosis)
         if reports:
             by_word = text_rules(self.config.language).unit == "word"
@@ -224,8 +236,8 @@ class Trainer:
             self._note_best(sum(rates) / len(rates))
         return reports
 
-    def averaged(self) -> AnyEncoder:
-        """The weights that are measured and exported."""
+    def averaged_encoder(self) -> AnyEncoder:
+        """Return an encoder with the averaged weights, which are measured and exported."""
         encoder = self.average.module
         assert isinstance(encoder, Encoder)
         if self.config.optim.average == "checkpoints" and self.checkpoints.paths():
@@ -238,20 +250,20 @@ class Trainer:
         if rate < self.best_rate:
             self.best_rate, self.evaluations_since_best = rate, 0
             if self.config.optim.patience_evaluations and self.group.is_first:
-                write_atomically(self._best, self.averaged().state_dict())
+                write_atomically(self._best, self.averaged_encoder().state_dict())
 
-    def _patience_is_over(self) -> bool:
+    def _patience_exhausted(self) -> bool:
         patience = self.config.optim.patience_evaluations
         return 0 < patience <= self.evaluations_since_best
 
     def export(self) -> Path:
-        """Write the averaged (with early stopping: the best) weights as a model folder and return its path.
+        """Export the averaged weights (with early stopping, the best ones) as a model folder and return its path.
 
-        The head is softened by the recipe's temperature.
+        The weights of the CTC head are divided by the recipe's temperature.
         """
         target = self.folder / "model"
         target.mkdir(exist_ok=True)
-        config, encoder = self.config, self.averaged()
+        config, encoder = self.config, self.averaged_encoder()
         if config.optim.patience_evaluations and self._best.exists():
             encoder = copy.deepcopy(encoder)
             encoder.load_state_dict(torch.load(self._best, weights_only=True))
@@ -270,7 +282,7 @@ class Trainer:
         return target
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Save a checkpoint."""
         positions = [position for each in self.group.all_gather(self.positions) for position in each.values()]
         if not self.group.is_first:
             return

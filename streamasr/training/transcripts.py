@@ -1,4 +1,4 @@
-"""Which transcripts a model can learn from or be measured by, and what is wrong with the others. Reads no audio."""
+"""Read the transcripts of manifests, turn them into token ids, and find the ones that cannot be used."""
 
 from __future__ import annotations
 
@@ -11,78 +11,89 @@ from streamasr.manifest import Utterance, read_manifest
 from streamasr.training.config import TrainConfig
 from streamasr.training.tokenizer import Tokenizer
 
-_NAMED = 3
-"""Faults that a message names; it counts all of them."""
+_MESSAGES_SHOWN = 3
+"""Number of problems that an error message names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transcripts:
-    """Utterances with their token ids, and what was wrong with those that have none."""
+    """Utterances with their token ids, and the problems of unusable transcripts."""
 
     utterances: tuple[Utterance, ...]
     token_ids: tuple[list[int] | None, ...]
-    """Of each utterance; ``None`` where the model cannot write its transcript."""
+    """Token ids of each utterance; ``None`` if the tokens cannot spell its transcript."""
     problems: tuple[str, ...]
-    """File and reason of every transcript that cannot be used, in words."""
+    """One message per unusable transcript, with its file and the reason."""
     total: int
-    """Transcripts that were looked at."""
+    """Number of transcripts, usable or not."""
 
 
 def training_transcripts(
     manifests: Sequence[Path], tokenizer: Tokenizer, unusable_share: float
 ) -> Transcripts:
-    """The utterances that something can be learnt from; the others are left out.
+    """Read the utterances with usable transcripts; the others are left out.
+
+    Args:
+        manifests: the training manifests.
+        tokenizer: the model's tokenizer.
+        unusable_share: largest share of transcripts, from 0 to 1, that may be unusable.
 
     Raises:
         DataError: a manifest cannot be read, or more than ``unusable_share`` of the transcripts, or all of them, are
-            empty or hold what no token stands for.
+            unusable: empty, or with characters outside the tokens.
     """
-    every = [utterance for path in manifests for utterance in read_manifest(path)]
-    problems = [tokenizer.why_unusable(utterance.text) for utterance in every]
-    kept = tuple(utterance for utterance, problem in zip(every, problems, strict=True) if problem is None)
-    named = _named(every, problems)
-    if len(named) > unusable_share * len(every) or not kept:
+    utterances = [utterance for path in manifests for utterance in read_manifest(path)]
+    problems = [tokenizer.why_unusable(utterance.text) for utterance in utterances]
+    kept = tuple(
+        utterance for utterance, problem in zip(utterances, problems, strict=True) if problem is None
+    )
+    messages = _messages(utterances, problems)
+    if len(messages) > unusable_share * len(utterances) or not kept:
         raise DataError(
-            f"{len(named)} of {len(every)} training transcripts cannot be used, and data.unusable_share allows "
-            f"{unusable_share:.1%}: {'; '.join(named[:_NAMED])}; `streamasr data check --tokens RECIPE` lists all"
+            f"{len(messages)} of {len(utterances)} training transcripts cannot be used, but data.unusable_share "
+            f"allows {unusable_share:.1%}: {'; '.join(messages[:_MESSAGES_SHOWN])}; "
+            "`streamasr data check --tokens RECIPE` lists all"
         )
-    return Transcripts(kept, tuple(tokenizer.encode(each.text) for each in kept), named, len(every))
+    return Transcripts(kept, tuple(tokenizer.encode(each.text) for each in kept), messages, len(utterances))
 
 
 def dev_transcripts(manifest: Path, tokenizer: Tokenizer) -> Transcripts:
-    """All of a dev manifest's utterances: error rates leave nothing out, and an empty transcript may be meant so.
+    """Read all utterances of a dev manifest.
+
+    None are left out, because error rates count all of them. An empty transcript is no problem here, since the
+    utterance may have no speech.
 
     Raises:
         DataError: the manifest cannot be read.
     """
-    every = read_manifest(manifest)
-    problems = [tokenizer.why_unusable(each.text) if each.text.strip() else None for each in every]
+    utterances = read_manifest(manifest)
+    problems = [tokenizer.why_unusable(each.text) if each.text.strip() else None for each in utterances]
     ids = tuple(
         tokenizer.encode(each.text) if problem is None else None
-        for each, problem in zip(every, problems, strict=True)
+        for each, problem in zip(utterances, problems, strict=True)
     )
-    return Transcripts(tuple(every), ids, _named(every, problems), len(every))
+    return Transcripts(tuple(utterances), ids, _messages(utterances, problems), len(utterances))
 
 
 def require_manifests(config: TrainConfig) -> None:
-    """See that every manifest of a recipe is there, before anything long begins.
+    """Check that all manifests of a recipe exist, before any long work starts.
 
     Raises:
-        DataError: some are not; the message names all of them, and the commands that make manifests.
+        DataError: manifests are missing; the message names all of them and the commands that make manifests.
     """
     data = config.data
-    named = (*data.manifests, *data.untranscribed_manifests, *data.noise_manifests, *data.dev_manifests)
-    missing = [path for path in dict.fromkeys(named) if not path.is_file()]
+    messages = (*data.manifests, *data.untranscribed_manifests, *data.noise_manifests, *data.dev_manifests)
+    missing = [path for path in dict.fromkeys(messages) if not path.is_file()]
     if missing:
         folder = missing[0].parent if len(missing) == 1 else "FOLDER"
         raise DataError(
-            f"{', '.join(map(str, missing))}: no such file. `streamasr data import` makes manifests of recordings, "
-            f"`streamasr synthesise TEXT --out {folder}` those of made speech: the recipe's comments and "
-            "docs/data.md have the commands. A recipe's relative paths start at --data."
+            f"{', '.join(map(str, missing))}: no such file. `streamasr data import` makes manifests of recordings "
+            f"and `streamasr synthesise TEXT --out {folder}` manifests of synthetic speech; the recipe's comments "
+            "and docs/data.md show the commands. Relative paths in a recipe are resolved against --data."
         )
 
 
-def _named(utterances: Iterable[Utterance], problems: Iterable[str | None]) -> tuple[str, ...]:
+def _messages(utterances: Iterable[Utterance], problems: Iterable[str | None]) -> tuple[str, ...]:
     return tuple(
         f"{utterance.audio}: {problem}"
         for utterance, problem in zip(utterances, problems, strict=True)

@@ -1,4 +1,4 @@
-"""Tokens from text: the characters of a script, or word pieces that SentencePiece finds. Knows no audio."""
+"""Make tokens from text: count its characters, or train word pieces with SentencePiece."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from streamasr.text import TextRules
 
 @dataclass(frozen=True, kw_only=True)
 class SentencePieceConfig:
-    """How to find word pieces."""
+    """Settings for training word pieces."""
 
     size: int = 512
-    """Tokens in all, the blank included."""
+    """Number of tokens, the blank included."""
     method: Literal["bpe", "unigram"] = "bpe"
     """Byte-pair encoding (Sennrich et al. 2016) or the unigram model (Kudo 2018)."""
     max_sentences: int = 1_000_000
-    """Of more text than this, so many sentences are drawn; SentencePiece holds them in memory."""
+    """Number of sentences to sample if there are more; SentencePiece holds them in memory."""
 
     def __post_init__(self) -> None:
         for name in ("size", "max_sentences"):
@@ -30,37 +30,37 @@ class SentencePieceConfig:
 
 
 MAX_SENTENCE_BYTES = 16_384
-"""SentencePiece leaves out longer sentences."""
+"""SentencePiece ignores longer sentences."""
 
 
 def count_characters(texts: Iterable[str], rules: TextRules) -> Counter[str]:
-    """How often each character, spaces left out, stands in ``texts`` once they are normalised.
+    """Count the characters of the normalised texts, except spaces.
 
     Raises:
-        DataError: there is none.
+        DataError: the texts have no characters after normalisation.
     """
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(rules.normalise(text))
     counts.pop(" ", None)
     if not counts:
-        raise DataError(f"the text holds no character of {rules.language!r} after normalisation")
+        raise DataError(f"the text has no characters of {rules.language!r} after normalisation")
     return counts
 
 
 def train_sentencepiece(texts: Iterable[str], rules: TextRules, config: SentencePieceConfig) -> bytes:
-    """Train SentencePiece on ``texts``, normalised first; the bytes of its ``tokenizer.model``.
+    """Normalise ``texts``, train SentencePiece on them and return the bytes of its ``tokenizer.model``.
 
-    The unknown piece is number 0, whose place the CTC blank takes; there are no control pieces, no second
-    normaliser, and every character of the text is a piece. The same text gives the same pieces.
+    The unknown piece is piece 0, which the CTC blank replaces. There are no control pieces, SentencePiece does not
+    normalise, and each character of the text is a piece. The same text gives the same pieces.
 
     Raises:
-        DataError: the texts hold no word.
-        ConfigError: SentencePiece cannot make so many, or so few, pieces of them; the message is its own.
+        DataError: the texts have no words.
+        ConfigError: SentencePiece cannot make this number of pieces; the message includes its reason.
     """
     import sentencepiece
 
-    sentences = _counted(filter(None, map(rules.normalise, texts)))
+    sentences = _require_any(filter(None, map(rules.normalise, texts)))
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -85,10 +85,11 @@ def train_sentencepiece(texts: Iterable[str], rules: TextRules, config: Sentence
     return model.getvalue()
 
 
-def _counted(sentences: Iterable[str]) -> Iterator[str]:
-    """``sentences``, refused where there is none."""
-    number = 0
-    for number, sentence in enumerate(sentences, start=1):  # noqa: B007 - counted
+def _require_any(sentences: Iterable[str]) -> Iterator[str]:
+    """Yield the sentences; raise :class:`DataError` if there are none."""
+    empty = True
+    for sentence in sentences:
+        empty = False
         yield sentence
-    if not number:
-        raise DataError("the text holds no word after normalisation; expected one sentence a line")
+    if empty:
+        raise DataError("the text has no words after normalisation; expected one sentence per line")

@@ -1,4 +1,4 @@
-"""Text sources: formats, vocabulary, ids, errors."""
+"""Test text sources: formats, vocabulary, word ids and errors."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ def test_plain_gzip_and_manifest_give_the_same_sentences(tmp_path: Path) -> None
         ("a.jsonl", b'{"text": "fine"}\n[1]\n', "a.jsonl:2"),
     ],
 )
-def test_a_bad_source_is_named_with_the_reason(
-    tmp_path: Path, name: str, content: bytes, reason: str
-) -> None:
+def test_a_bad_source_is_named_with_a_reason(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=name) as caught:
         list(read_sentences(tmp_path / name))
@@ -45,7 +43,7 @@ def test_a_missing_source_is_named(tmp_path: Path) -> None:
         list(read_sentences(tmp_path / "none.txt"))
 
 
-def test_the_vocabulary_takes_frequent_words_and_breaks_ties_by_the_alphabet() -> None:
+def test_the_vocabulary_has_the_most_frequent_words_and_breaks_ties_alphabetically() -> None:
     text = ["b b b", "c a", "c a", "d"]
     assert choose_vocabulary(text, max_words=2, min_count=1) == (*SPECIALS, "a", "b")
     assert choose_vocabulary(text, max_words=9, min_count=2) == (*SPECIALS, "a", "b", "c")
@@ -58,5 +56,5 @@ def test_ids_mark_sentences_unknown_words_and_sources() -> None:
 
 
 def test_an_empty_source_is_refused() -> None:
-    with pytest.raises(DataError, match="source 2 holds no words"):
+    with pytest.raises(DataError, match="source 2 has no words"):
         encode([["a"], []], (*SPECIALS, "a"))

@@ -1,4 +1,4 @@
-"""Counting, smoothing and pruning, against slow definitions and against what probabilities must be."""
+"""Test counting, smoothing and pruning against slow reference code and the laws of probability."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 
 from streamasr.errors import DataError
 from streamasr.lm.corpus import BEGIN, BEGIN_ID, END, SPECIALS, TextCorpus, choose_vocabulary, encode
-from streamasr.lm.kneser_ney import FALLBACK_DISCOUNTS, BackoffModel, discounts, estimate
+from streamasr.lm.kneser_ney import FALLBACK_DISCOUNTS, BackoffModel, Floats, discounts, estimate
 from streamasr.lm.ngrams import NgramTable, count_ngrams
-from streamasr.lm.prune import choose, entropy_scores, prune, threshold_for_size
+from streamasr.lm.prune import entropy_scores, prune, select_ngrams, threshold_for_size
 
 
 def zipf_sentences(seed: int, sentences: int = 400) -> list[str]:
-    """Made text whose word frequencies fall as in real text."""
-    draw = np.random.default_rng(seed)
-    ranks = draw.zipf(1.4, size=(sentences, 8)) % 60
+    """Generate text with the word frequencies of Zipf's law."""
+    rng = np.random.default_rng(seed)
+    ranks = rng.zipf(1.4, size=(sentences, 8)) % 60
     return [" ".join(f"w{rank}" for rank in row[: 2 + row[0] % 7]) for row in ranks]
 
 
@@ -34,7 +34,7 @@ def make_model(order: int = 3, seeds: tuple[int, ...] = (0,)) -> BackoffModel:
 
 
 def texts(words: tuple[str, ...], tables: list[NgramTable]) -> list[list[str]]:
-    """Every table's rows spelt out, each through its prefix."""
+    """Return the text of each row of each table, built from its prefix."""
     spelt = [list(words)]
     for table in tables[1:]:
         rows = zip(table.prefix, table.word, strict=True)
@@ -42,7 +42,7 @@ def texts(words: tuple[str, ...], tables: list[NgramTable]) -> list[list[str]]:
     return spelt
 
 
-def test_counts_are_those_of_every_window_without_unknown_words() -> None:
+def test_counts_are_those_of_all_windows_without_unknown_words() -> None:
     sentences = ["a b a b", "b z a", "a b"]
     corpus = encode([sentences], (*SPECIALS, "a", "b"))
     tables = count_ngrams(corpus, 3)
@@ -57,7 +57,7 @@ def test_counts_are_those_of_every_window_without_unknown_words() -> None:
         assert counted == expected[k]
 
 
-def test_prefix_suffix_and_first_word_are_what_they_say() -> None:
+def test_prefix_suffix_and_first_word_are_correct() -> None:
     corpus = make_corpus(zipf_sentences(3))
     tables = count_ngrams(corpus, 4)
     spelt = texts(corpus.words, tables)
@@ -69,16 +69,16 @@ def test_prefix_suffix_and_first_word_are_what_they_say() -> None:
             assert corpus.words[table.first[row]] == first
 
 
-def test_sources_are_counted_apart() -> None:
+def test_sources_are_counted_separately() -> None:
     corpus = make_corpus(zipf_sentences(1), zipf_sentences(2, sentences=50))
-    apart = [
+    separate = [
         make_counts(corpus, slice(*bounds)) for bounds in ((0, corpus.source_ends[0]), corpus.source_ends)
     ]
     for k, table in enumerate(count_ngrams(corpus, 3)):
         spelt = texts(corpus.words, count_ngrams(corpus, 3))[k]
         for source in (0, 1):
             counted = dict(zip(spelt, table.count[source].tolist(), strict=True))
-            assert {text: count for text, count in counted.items() if count} == apart[source][k]
+            assert {text: count for text, count in counted.items() if count} == separate[source][k]
 
 
 def make_counts(corpus: TextCorpus, part: slice) -> list[dict[str, int]]:
@@ -99,12 +99,12 @@ def test_discounts_follow_chen_and_goodman() -> None:
 
 
 @pytest.mark.parametrize("counts", [[1, 1, 2], [1, 2, 3, 4, 4, 4, 4, 4, 4]])
-def test_discounts_fall_back_where_counts_of_counts_say_nothing(counts: list[int]) -> None:
+def test_discounts_have_a_fallback_for_unusable_counts_of_counts(counts: list[int]) -> None:
     assert tuple(discounts(np.array(counts))) == FALLBACK_DISCOUNTS
 
 
-def distribution(model: BackoffModel, history: tuple[int, ...]) -> np.ndarray:  # type: ignore[type-arg]
-    """P(word | history) for every word id, through the back-off chain, by the definition."""
+def distribution(model: BackoffModel, history: tuple[int, ...]) -> Floats:
+    """Return P(word | history) for each word id, by the definition of a back-off model."""
     if not history:
         return model.orders[0].prob
     lower = distribution(model, history[1:])
@@ -117,20 +117,20 @@ def distribution(model: BackoffModel, history: tuple[int, ...]) -> np.ndarray:  
         row = int(found[0])
     k = len(history)
     above = model.orders[k]
-    listed = above.table.prefix == row
-    full = lower * (model.backoff(k)[row] if listed.any() else 1.0)
-    full[above.table.word[listed]] = above.prob[listed]
+    explicit = above.table.prefix == row
+    full = lower * (model.backoff(k)[row] if explicit.any() else 1.0)
+    full[above.table.word[explicit]] = above.prob[explicit]
     return full
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 5)])
 @pytest.mark.parametrize("threshold", [0.0, 1e-4])
-def test_probabilities_sum_to_one_after_every_history(seeds: tuple[int, ...], threshold: float) -> None:
+def test_probabilities_sum_to_one_after_any_history(seeds: tuple[int, ...], threshold: float) -> None:
     model = make_model(seeds=seeds)
-    model = prune(model, choose(model, entropy_scores(model), threshold))
-    some = np.random.default_rng(0)
+    model = prune(model, select_ngrams(model, entropy_scores(model), threshold))
+    rng = np.random.default_rng(0)
     for _ in range(40):
-        history = tuple(some.integers(1, len(model.words), size=some.integers(0, 3)).tolist())
+        history = tuple(rng.integers(1, len(model.words), size=rng.integers(0, 3)).tolist())
         if END in (model.words[w] for w in history) or 1 in history[1:]:
             continue
         assert distribution(model, history).sum() == pytest.approx(1.0, abs=1e-9), history
@@ -142,7 +142,7 @@ def test_unknown_words_keep_a_small_probability_and_the_beginning_is_never_predi
     assert begin == 0
 
 
-def test_a_source_that_weighs_nothing_changes_nothing() -> None:
+def test_a_source_with_weight_zero_changes_nothing() -> None:
     corpus = make_corpus(zipf_sentences(1), zipf_sentences(2))
     tables = count_ngrams(corpus, 3)
     one_sided = estimate(corpus.words, tables, (1.0, 0.0))
@@ -151,11 +151,11 @@ def test_a_source_that_weighs_nothing_changes_nothing() -> None:
     for a, b, c in zip(one_sided.orders, even.orders, other.orders, strict=True):
         np.testing.assert_allclose((a.prob + c.prob) / 2, b.prob, rtol=1e-12)
         seen = a.table.count[0] > 0
-        assert np.all(a.share[seen] > 0)
-        assert np.all(a.share[~seen] == 0)
+        assert np.all(a.frequency[seen] > 0)
+        assert np.all(a.frequency[~seen] == 0)
 
 
-def test_scores_are_the_relative_entropy_of_leaving_one_out() -> None:
+def test_scores_are_the_relative_entropy_of_removing_an_ngram() -> None:
     model = make_model(order=2)
     scores = entropy_scores(model)[1]
     for row in (0, 7, 31):
@@ -164,14 +164,14 @@ def test_scores_are_the_relative_entropy_of_leaving_one_out() -> None:
         without = prune(model, [np.ones(len(model.orders[0]), dtype=bool), mask])
         history = (int(model.orders[1].table.first[row]),)
         p, q = (np.delete(distribution(lm, history), BEGIN_ID) for lm in (model, without))
-        expected = model.orders[0].share[history[0]] * float(np.sum(p * np.log(p / q)))
+        expected = model.orders[0].frequency[history[0]] * float(np.sum(p * np.log(p / q)))
         assert scores[row] == pytest.approx(expected, rel=1e-3, abs=1e-9)
 
 
-def test_pruning_keeps_prefixes_and_suffixes_and_nothing_scoring_less() -> None:
+def test_pruning_keeps_prefixes_and_suffixes_and_nothing_with_lower_scores() -> None:
     model = make_model()
     scores = entropy_scores(model)
-    kept = choose(model, scores, 1e-4)
+    kept = select_ngrams(model, scores, 1e-4)
     small = prune(model, kept)
     assert small.counts[0] == model.counts[0]
     assert all(0 < now < before for now, before in zip(small.counts[1:], model.counts[1:], strict=True))
@@ -183,24 +183,24 @@ def test_pruning_keeps_prefixes_and_suffixes_and_nothing_scoring_less() -> None:
     assert set(texts(small.words, [order.table for order in small.orders])[2]) < before
 
 
-def test_the_threshold_fills_the_room_and_no_more() -> None:
+def test_the_threshold_gives_the_largest_model_that_fits() -> None:
     model = make_model()
     scores = entropy_scores(model)
-    room = sum(model.counts) // 2
-    threshold = threshold_for_size(model, scores, sum, room)
-    size = sum(int(mask.sum()) for mask in choose(model, scores, threshold))
-    assert room * 0.97 <= size <= room
+    max_bytes = sum(model.counts) // 2
+    threshold = threshold_for_size(model, scores, sum, max_bytes)
+    size = sum(int(mask.sum()) for mask in select_ngrams(model, scores, threshold))
+    assert max_bytes * 0.97 <= size <= max_bytes
     assert threshold_for_size(model, scores, sum, sum(model.counts)) == 0.0
 
 
-def test_a_vocabulary_too_large_for_the_room_is_refused() -> None:
+def test_a_vocabulary_that_is_too_large_is_refused() -> None:
     model = make_model()
     with pytest.raises(DataError, match="fewer words"):
         threshold_for_size(model, entropy_scores(model), sum, 10)
 
 
-def test_the_model_predicts_its_own_kind_of_text_better_than_word_frequencies_do() -> None:
-    """The order of words carries information that the higher orders must pick up."""
+def test_the_model_predicts_its_training_text_better_than_word_frequencies() -> None:
+    """Higher orders must learn from the order of words."""
     sentences = ["the cat sat on the mat", "the dog sat on the rug", "a cat ran to the dog"] * 5
     corpus = make_corpus(sentences)
     model = estimate(corpus.words, count_ngrams(corpus, 3), (1.0,))

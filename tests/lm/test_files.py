@@ -1,10 +1,11 @@
-"""The files: KenLM must read the binary as it reads the ARPA text; the command builds and measures them."""
+"""Test the files: KenLM reads the binary like the ARPA text; the commands build and measure models."""
 
 from __future__ import annotations
 
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import kenlm
 import numpy as np
@@ -16,13 +17,13 @@ from streamasr.lm.build import LmConfig, build_lm, perplexity
 from streamasr.lm.kenlm_binary import make_bins, murmur_hash_64a, nearest_bin
 
 ROUNDING_LOG10 = 0.01
-"""How far 8-bit bins may move a word's score, on average; rare outer values share wide bins."""
+"""Largest mean change of a word's score by 8-bit quantisation; rare extreme values share wide bins."""
 
 
-def made_sentences(seed: int, sentences: int = 1500) -> list[str]:
-    """Made text of a few hundred different words, each of which leans on the one before."""
-    draw = np.random.default_rng(seed)
-    steps = draw.zipf(1.8, size=(sentences, 9))
+def generated_sentences(seed: int, sentences: int = 1500) -> list[str]:
+    """Generate text of a few hundred different words, each of which depends on the one before."""
+    rng = np.random.default_rng(seed)
+    steps = rng.zipf(1.8, size=(sentences, 9))
     letters = str.maketrans("0123456789", "abcdefghij")
     texts = []
     for row in steps:
@@ -37,56 +38,56 @@ def made_sentences(seed: int, sentences: int = 1500) -> list[str]:
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("lm") / "text.txt"
-    path.write_text("\n".join(made_sentences(0)) + "\n", encoding="utf-8")
+    path.write_text("\n".join(generated_sentences(0)) + "\n", encoding="utf-8")
     return path
 
 
 @pytest.mark.parametrize("order", [2, 3, 4])
-def test_kenlm_reads_the_binary_as_it_reads_the_arpa_text(tmp_path: Path, text: Path, order: int) -> None:
+def test_kenlm_reads_the_binary_like_the_arpa_text(tmp_path: Path, text: Path, order: int) -> None:
     config = LmConfig(order=order, max_words=500, prune_threshold=1e-6)
     binary = build_lm([[text]], tmp_path, config, arpa=tmp_path / "lm.arpa", report=lambda _: None)
     quantised, exact = kenlm.Model(str(binary)), kenlm.Model(str(tmp_path / "lm.arpa"))
     assert quantised.order == exact.order == order
-    moved = []
-    for sentence in made_sentences(1, sentences=200):
+    changes = []
+    for sentence in generated_sentences(1, sentences=200):
         ours, theirs = (list(lm.full_scores(sentence)) for lm in (quantised, exact))
         assert [o[1:] for o in ours] == [t[1:] for t in theirs], "n-gram lengths and unknown words"
-        moved += [abs(o[0] - t[0]) for o, t in zip(ours, theirs, strict=True)]
-    assert np.mean(moved) < ROUNDING_LOG10
+        changes += [abs(o[0] - t[0]) for o, t in zip(ours, theirs, strict=True)]
+    assert np.mean(changes) < ROUNDING_LOG10
 
 
-def test_quantising_rounds_but_leans_neither_way(tmp_path: Path, text: Path) -> None:
+def test_quantisation_has_no_bias(tmp_path: Path, text: Path) -> None:
     binary = build_lm([[text]], tmp_path, LmConfig(), arpa=tmp_path / "lm.arpa", report=lambda _: None)
-    unseen = made_sentences(2)
+    unseen = generated_sentences(2)
     exact = perplexity(tmp_path / "lm.arpa", unseen).perplexity
     assert perplexity(binary, unseen).perplexity == pytest.approx(exact, rel=1e-2)
 
 
-def test_the_file_fits_the_room_it_was_given(tmp_path: Path, text: Path) -> None:
+def test_the_file_has_at_most_the_given_size(tmp_path: Path, text: Path) -> None:
     lines: list[str] = []
     binary = build_lm([[text]], tmp_path, LmConfig(max_mb=0.04), report=lines.append)
     assert 39_000 < binary.stat().st_size <= 40_000
     assert lines[-1] == f"{binary}: 0.0 MB"
     words = (tmp_path / "unigrams.txt").read_text().split()
-    assert words == sorted(set(" ".join(made_sentences(0)).split()))
+    assert words == sorted(set(" ".join(generated_sentences(0)).split()))
 
 
-def test_more_room_predicts_better(tmp_path: Path, text: Path) -> None:
-    unseen = made_sentences(3)
+def test_larger_models_predict_better(tmp_path: Path, text: Path) -> None:
+    unseen = generated_sentences(3)
     measured = []
-    for room in (0.03, 0.04, 0.5):
-        binary = build_lm([[text]], tmp_path / str(room), LmConfig(max_mb=room), report=lambda _: None)
+    for max_mb in (0.03, 0.04, 0.5):
+        binary = build_lm([[text]], tmp_path / str(max_mb), LmConfig(max_mb=max_mb), report=lambda _: None)
         measured.append(perplexity(binary, unseen).perplexity)
     assert measured[0] > measured[1] > measured[2] * 0.98
 
 
 def test_known_hashes() -> None:
-    """Ids of words as KenLM computes them, taken from a file that its own tool wrote."""
+    """Hashes of words taken from a file that KenLM's own tool wrote."""
     assert {murmur_hash_64a(b"<s>"), murmur_hash_64a(b"</s>")} == {0x00758639BD217E70, 0x6BE0737DF1F76C0A}
     assert murmur_hash_64a(b"recogniser") == 0xA693C95BB08F3971
 
 
-def test_bins_are_means_of_equal_parts_and_values_go_to_the_nearest() -> None:
+def test_bins_are_means_of_equal_parts_and_values_get_the_nearest() -> None:
     values = np.array([-1, -2, -3, -4, -9, -10], dtype=np.float32)
     centres = make_bins(values, 3)
     assert centres.tolist() == [-9.5, -3.5, -1.5]
@@ -105,7 +106,7 @@ def test_few_values_are_kept_exactly() -> None:
     assert centres[nearest_bin(values, centres)].tolist() == values.tolist()
 
 
-def test_perplexity_counts_unknown_words_apart(tmp_path: Path, text: Path) -> None:
+def test_perplexity_counts_unknown_words_separately(tmp_path: Path, text: Path) -> None:
     binary = build_lm([[text]], tmp_path, LmConfig(order=2), report=lambda _: None)
     known = perplexity(binary, ["a b c"])
     mixed = perplexity(binary, ["a b c", "zzz zzz"])
@@ -114,7 +115,7 @@ def test_perplexity_counts_unknown_words_apart(tmp_path: Path, text: Path) -> No
     assert math.isinf(perplexity(binary, []).perplexity)
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "lm.bin").write_text("not a model")
     with pytest.raises(DataError, match="not a KenLM model"):
         perplexity(tmp_path / "lm.bin", ["a"])
@@ -131,9 +132,9 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
         ({"weights": (1.0, 0.0)}, "weights must be positive"),
     ],
 )
-def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, object], reason: str) -> None:
+def test_settings_out_of_range_are_named(wrong: dict[str, Any], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
-        LmConfig(**wrong)  # type: ignore[arg-type]
+        LmConfig(**wrong)
 
 
 def test_weights_must_match_the_sources(tmp_path: Path, text: Path) -> None:
@@ -141,11 +142,11 @@ def test_weights_must_match_the_sources(tmp_path: Path, text: Path) -> None:
         build_lm([[text]], tmp_path, LmConfig(weights=(1.0, 2.0)))
 
 
-def test_the_command_builds_mixes_and_measures(
+def test_the_commands_build_mix_and_measure_models(
     tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "other.txt"
-    other.write_text("\n".join(made_sentences(9, sentences=100)), encoding="utf-8")
+    other.write_text("\n".join(generated_sentences(9, sentences=100)), encoding="utf-8")
     flags = ["--out", str(tmp_path), "--order", "2", "--vocab-size", "300", "--weights", "3", "1"]
     assert main(["lm", "build", f"{text},{other}", str(other), *flags, "--held-out", str(other)]) == 0
     assert "perplexity" in capsys.readouterr().out
@@ -155,6 +156,6 @@ def test_the_command_builds_mixes_and_measures(
     assert 0 < figures["oov_words"] < figures["words"]
 
 
-def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lm", "build", str(tmp_path / "none.txt"), "--out", str(tmp_path)]) == 1
     assert "none.txt: no such file" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What the error analysis counts."""
+"""Test the error analysis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def answer(reference: str, hypothesis: str, speaker: str = "") -> RecognisedUtte
     )
 
 
-def test_every_kind_of_error_is_counted_by_what_it_is() -> None:
+def test_errors_are_counted_by_kind() -> None:
     found = analyse(
         [
             answer("the cat sat", "the bat sat"),
@@ -32,7 +32,7 @@ def test_every_kind_of_error_is_counted_by_what_it_is() -> None:
     assert (found.exact, found.utterances) == (1, 5)
 
 
-def test_the_most_frequent_and_the_worst_come_first_and_are_bounded() -> None:
+def test_the_most_frequent_errors_and_worst_utterances_come_first_and_are_limited() -> None:
     answers = [answer(f"w{i}", f"v{i}") for i in range(MOST_FREQUENT + 9)]
     answers += [answer("one two three", ""), answer("w0", "v0")]
     found = analyse(answers)
@@ -42,7 +42,7 @@ def test_the_most_frequent_and_the_worst_come_first_and_are_bounded() -> None:
     assert len(found.worst) == WORST
 
 
-def test_groups_by_length_and_speaker_keep_every_word() -> None:
+def test_groups_by_length_and_speaker_count_all_words() -> None:
     answers = [
         answer("a", "a", "ann"),
         answer("a b", "a", "ann"),
@@ -54,13 +54,13 @@ def test_groups_by_length_and_speaker_keep_every_word() -> None:
         ("0 – 1", 1),
         ("2", 1),
         ("3 – 5", 1),
-        ("41 and more", 1),
+        ("41 or more", 1),
     ]
     assert sum((group.edits for group in found.by_length), Edits()) == found.edits
     assert found.by_speaker == (Group("ann", 2, Edits(0, 0, 1, 3)), Group("bob", 1, Edits(0, 0, 0, 3)))
 
 
-def test_characters_are_the_unit_of_languages_without_spaces() -> None:
+def test_errors_are_counted_in_characters_for_languages_without_spaces() -> None:
     found = analyse([answer("你好 世界", "你好世间")], "character")
     assert found.edits == Edits(1, 0, 0, 4)
     assert found.substitutions == found.confusions == (("界 → 间", 1),)

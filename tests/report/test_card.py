@@ -1,4 +1,4 @@
-"""The measured block of a model card: written, refreshed, and nothing else touched."""
+"""Test the measured block of a model card: it is written and replaced, and other text is not changed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def evaluation(*measurements: Measurement, language: str = "en", date: str = "20
     )
 
 
-def test_a_missing_card_is_begun_with_what_was_measured(tmp_path: Path) -> None:
+def test_a_missing_card_is_created(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"x" * 1_500_000)
     rows = [
         measurement(640),
@@ -51,9 +51,9 @@ def test_a_missing_card_is_begun_with_what_was_measured(tmp_path: Path) -> None:
         "| Beam search with the language model | dev (1 utterances, 1 min) | phone (1 utterances, 1 min) |",
         "| 160 ms chunks | 25.0 % (25.0 – 25.0) |  |",
         "| 640 ms chunks | 25.0 % (25.0 – 25.0) | 25.0 % (25.0 – 25.0) |",
-        "| whole utterances, no stream | 0.0 % (0.0 – 0.0) |  |",
+        "| offline (whole utterances) | 0.0 % (0.0 – 0.0) |  |",
         "| 640 ms chunks | 50.0 % (50.0 – 50.0) |",
-        "| CPU seconds for a second of audio | beam+lm | greedy |",
+        "| CPU seconds per second of audio | beam+lm | greedy |",
         "| 640 ms chunks | 0.080 | 0.080 |",
         "| encoder | 20.6 M parameters |",
         "| weights | 1.5 MB |",
@@ -63,7 +63,7 @@ def test_a_missing_card_is_begun_with_what_was_measured(tmp_path: Path) -> None:
     assert "language model |" not in text.partition("| size |")[2]
 
 
-def test_what_people_wrote_stays(tmp_path: Path) -> None:
+def test_text_outside_the_markers_is_kept(tmp_path: Path) -> None:
     card = tmp_path / "README.md"
     card.write_text(f"# Mine\n\nbefore \n\n{BEGIN}\nold\n{END}\n\n## Licence\n\nafter\n")
     write_card(tmp_path, [evaluation(measurement(640))], "tiny")
@@ -75,7 +75,7 @@ def test_what_people_wrote_stays(tmp_path: Path) -> None:
     assert card.read_text() == text
 
 
-def test_the_last_of_equal_measurements_counts(tmp_path: Path) -> None:
+def test_the_last_measurement_of_the_same_thing_counts(tmp_path: Path) -> None:
     older = evaluation(measurement(640, wrong=3), measurement(160), date="2026-11-20")
     text = write_card(tmp_path, [older, evaluation(measurement(640))], "tiny").read_text()
     assert "75.0 %" not in text
@@ -83,22 +83,22 @@ def test_the_last_of_equal_measurements_counts(tmp_path: Path) -> None:
     assert "2026-11-20: AMD EPYC, 2 cores, 2 threads; 2026-11-21" in text
 
 
-def test_characters_are_told_where_words_are_not_spaced(tmp_path: Path) -> None:
+def test_the_card_has_character_error_rates_for_languages_without_spaces(tmp_path: Path) -> None:
     text = write_card(tmp_path, [evaluation(measurement(640), language="zh")], "tiny").read_text()
     assert "Character error rates" in text
 
 
 @pytest.mark.parametrize("text", [f"{BEGIN}\n", f"{END}\n", f"{END}\n{BEGIN}\n"])
-def test_a_lost_mark_is_told_and_nothing_is_written(tmp_path: Path, text: str) -> None:
+def test_a_missing_marker_is_an_error_and_nothing_is_written(tmp_path: Path, text: str) -> None:
     (tmp_path / "README.md").write_text(text)
-    with pytest.raises(DataError, match="has one of the marks"):
+    with pytest.raises(DataError, match="must have both markers or none"):
         write_card(tmp_path, [evaluation(measurement(640))], "tiny")
     assert (tmp_path / "README.md").read_text() == text
 
 
-def test_another_model_s_evaluation_is_refused(tmp_path: Path) -> None:
+def test_an_evaluation_of_another_model_is_refused(tmp_path: Path) -> None:
     other = replace(evaluation(measurement(640)), model="other")
-    with pytest.raises(DataError, match="an evaluation of 'other' does not belong into the card of 'tiny'"):
+    with pytest.raises(DataError, match="an evaluation of 'other' does not belong in the card of 'tiny'"):
         write_card(tmp_path, [other], "tiny")
 
 

@@ -1,4 +1,4 @@
-"""Measurements: scored from answers, to JSON and back."""
+"""Test the results of an evaluation: scoring, and writing and reading JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def measurement(chunk_ms: int | None = 640, mode: str = "greedy") -> Measurement
     return measure(answers, [0.2, 0.4], manifest="dev", mode=mode, chunk_ms=chunk_ms, cpu_s=1.0, unit="word")
 
 
-def test_answers_are_scored() -> None:
+def test_utterances_are_scored() -> None:
     measured = measurement()
     assert measured.wer.value == pytest.approx(2 / 5)
     assert measured.cer.value == pytest.approx(5 / 16)
@@ -39,7 +39,7 @@ def test_answers_are_scored() -> None:
     assert measured.headline("word") == measured.wer
 
 
-def test_spaces_do_not_count_where_words_are_not_spaced() -> None:
+def test_spaces_do_not_count_for_languages_without_spaces() -> None:
     answers = [answer("你 好 世 界", "你好世间")]
     measured = measure(
         answers, [0.1], manifest="m", mode="greedy", chunk_ms=None, cpu_s=0.1, unit="character"
@@ -47,7 +47,7 @@ def test_spaces_do_not_count_where_words_are_not_spaced() -> None:
     assert measured.headline("character").value == pytest.approx(1 / 4)
 
 
-def test_an_evaluation_comes_back_from_json(tmp_path: Path) -> None:
+def test_an_evaluation_is_read_back_from_json(tmp_path: Path) -> None:
     evaluation = Evaluation(
         model="tiny",
         language="zh",
@@ -65,13 +65,13 @@ def test_an_evaluation_comes_back_from_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, r"no such file; `streamasr evaluate … --json` prints what belongs there"),
+        (None, r"no such file; write the output of `streamasr evaluate … --json` to it"),
         ("nothing", "not valid JSON"),
-        ("{}", "not an evaluation of `streamasr evaluate --json`: model: missing"),
+        ("{}", "not an evaluation that `streamasr evaluate --json` has printed: model: missing"),
         ("[]", "expected names with values, got list"),
     ],
 )
-def test_what_is_no_evaluation_is_told_so(tmp_path: Path, text: str | None, message: str) -> None:
+def test_a_file_that_is_not_an_evaluation_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "e.json"
     if text is not None:
         path.write_text(text)
@@ -79,7 +79,7 @@ def test_what_is_no_evaluation_is_told_so(tmp_path: Path, text: str | None, mess
         read_evaluation(path)
 
 
-def test_errors_are_shown_where_streams_are_nearest_to_640_ms() -> None:
+def test_errors_are_analysed_at_the_streamed_chunk_size_nearest_to_640_ms() -> None:
     offline, short, middle = measurement(None), measurement(160), measurement(600)
     beam = measurement(600, "beam+lm")
     assert select_measurement([offline, short, middle, beam]) is beam

@@ -1,4 +1,4 @@
-"""Runs on beeps: a recipe that learns to spell them in seconds, and ways to run it and to compare what came of it."""
+"""Provide a recipe that learns to spell beeps in seconds, and helpers to run it and compare runs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def recipe(manifest: Path, steps: int) -> TrainConfig:
 
 
 def run(config: TrainConfig, folder: Path, **options: Any) -> tuple[Trainer, list[Event]]:
-    """The trainer after its run, and what the run told; what came before it is left out."""
+    """Run a recipe; return the trainer and the run's events."""
     events: list[Event] = []
 
     def record(event: Event | PreparationProgress) -> None:
@@ -66,8 +66,8 @@ def same_weights(one: Trainer, other: Trainer, *, atol: float = 1e-5) -> None:
         torch.testing.assert_close(other.encoder.state_dict()[name], weight, atol=atol, rtol=1e-4)
 
 
-def rows_without_chance(config: TrainConfig, rows: int) -> TrainConfig:
-    """Rows of two seconds, nothing drawn: batches can be compared however they are cut."""
+def deterministic_rows(config: TrainConfig, rows: int) -> TrainConfig:
+    """Return the recipe with rows of two seconds and no random augmentation, so that batch sizes can be compared."""
     assert isinstance(config.encoder, WhisperEncoderConfig)
     return replace(
         config,

@@ -1,4 +1,4 @@
-"""A corpus of beeps: every letter, the space too, has a pitch, so that a small model learns to spell in seconds."""
+"""Provide a corpus of beeps: each letter, and the space, has a pitch, so a small model learns to spell in seconds."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from numpy.typing import NDArray
+
+from streamasr.frontend.pcm import Samples
 
 RATE = 16_000
 PITCHES = {" ": 250.0, "a": 500.0, "b": 1000.0, "c": 2000.0}
 
 
-def beeps(text: str, rng: np.random.Generator) -> NDArray[np.float32]:
-    """``text`` as tones of 120 ms with gaps of 60 ms."""
+def beeps(text: str, rng: np.random.Generator) -> Samples:
+    """Return ``text`` as tones of 120 ms with gaps of 60 ms."""
     parts = [np.zeros(RATE // 10)]
     for letter in text:
         time = np.arange(int(0.12 * RATE)) / RATE
         parts += [0.3 * np.sin(2 * np.pi * PITCHES[letter] * time), np.zeros(int(0.06 * RATE))]
-    sound = np.concatenate([*parts, np.zeros(RATE // 10)])
-    noisy: NDArray[np.float32] = (sound + rng.normal(0, 1e-3, len(sound))).astype(np.float32)
-    return noisy
+    clean_S = np.concatenate([*parts, np.zeros(RATE // 10)])
+    noisy_S: Samples = (clean_S + rng.normal(0, 1e-3, len(clean_S))).astype(np.float32)
+    return noisy_S
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, the newest few, and past a broken one to the one before."""
+"""Test checkpoints: written atomically, the newest kept, damaged ones skipped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def state(value: float) -> dict[str, object]:
     return {"step": int(value), "encoder": {"weight": torch.full((2,), value)}}
 
 
-def test_the_newest_few_stay(tmp_path: Path) -> None:
+def test_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "run", keep=2)
     assert checkpoints.newest(CPU) is None
     for step in (5, 10, 200):
@@ -28,17 +28,17 @@ def test_the_newest_few_stay(tmp_path: Path) -> None:
     assert newest["step"] == 200
 
 
-def test_a_broken_newest_is_passed_over(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_skipped(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=3)
     checkpoints.save(1, state(1))
-    broken = checkpoints.save(2, state(2))
-    broken.write_bytes(broken.read_bytes()[:100])
+    damaged = checkpoints.save(2, state(2))
+    damaged.write_bytes(damaged.read_bytes()[:100])
     newest = checkpoints.newest(CPU)
     assert newest is not None
     assert newest["step"] == 1
 
 
-def test_what_fails_while_it_is_written_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     write_atomically(tmp_path / "best.pt", {"value": 1})
     with pytest.raises((AttributeError, TypeError, RuntimeError)):
         write_atomically(tmp_path / "best.pt", {"value": lambda: None})

@@ -1,4 +1,4 @@
-"""Recipes that do not hold together are refused; the error names the setting's path once."""
+"""Test that inconsistent recipes are refused, with the path of the setting named once."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DATA = {"manifests": ["a.jsonl"]}
             {"loss": {"intermediate_layer": 6}},
             "loss.intermediate_layer must be below encoder.layers (6), got 6",
         ),
-        ({"chunk_weights": [1.0]}, "chunk_weights needs one weight for every one of encoder.chunk_frames"),
+        ({"chunk_weights": [1.0]}, "chunk_weights needs one weight for each of encoder.chunk_frames"),
     ],
 )
 def test_an_error_names_the_path_once(recipe: dict[str, Any], message: str) -> None:
@@ -49,7 +49,7 @@ def test_an_error_names_the_path_once(recipe: dict[str, Any], message: str) -> N
     assert caught.value.message == message
 
 
-def test_relative_paths_are_taken_from_the_root() -> None:
+def test_relative_paths_are_resolved_against_the_root() -> None:
     recipe = from_mapping(TrainConfig, {"name": "x", "data": {**DATA, "noise_manifests": ["/n.jsonl"]}})
     rooted = recipe.rooted(Path("/data"))
     assert rooted.data.manifests == (Path("/data/a.jsonl"),)

@@ -1,4 +1,4 @@
-"""The training loss against every path listed, and its gradient against softmax minus occupancy."""
+"""Test the training loss against an enumeration of all paths, and its gradient against the token occupancy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BLANK = 0
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Tensor, list[int]]:
-    """Logits of up to 5 frames and 4 tokens, and a text of up to 4, with repeats, often too long for the frames."""
+    """Draw logits of up to 5 frames and 4 tokens, and a text of up to 4 tokens, often too long for the frames."""
     frames, tokens = draw(st.integers(1, 5)), draw(st.integers(2, 4))
     value = st.floats(-6, 6, allow_nan=False)
     logits = draw(
@@ -31,8 +31,8 @@ def cases(draw: st.DrawFn) -> tuple[Tensor, list[int]]:
     return torch.tensor(logits, dtype=torch.float64), text
 
 
-def enumerated(log_probs_TV: Tensor, text: list[int]) -> float:
-    """Minus the log of the summed probabilities of all paths that collapse to ``text``."""
+def loss_by_enumeration(log_probs_TV: Tensor, text: list[int]) -> float:
+    """Return the negative log of the summed probabilities of all paths that collapse to ``text``."""
     frames, tokens = log_probs_TV.shape
     total = sum(
         math.exp(sum(float(log_probs_TV[t, token]) for t, token in enumerate(path)))
@@ -56,7 +56,7 @@ def ctc(logits_BTV: Tensor, frames: list[int], texts: list[list[int]]) -> Tensor
 @given(cases())
 def test_the_loss_is_the_sum_over_all_paths(case: tuple[Tensor, list[int]]) -> None:
     logits_TV, text = case
-    expected = enumerated(logits_TV.log_softmax(-1), text)
+    expected = loss_by_enumeration(logits_TV.log_softmax(-1), text)
     by_recursion, _ = loss_and_occupancy(logits_TV.log_softmax(-1).numpy(), text, BLANK)
     assert by_recursion == pytest.approx(expected, abs=1e-9)
     counted = 0.0 if math.isinf(expected) else expected

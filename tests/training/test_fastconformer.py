@@ -1,4 +1,4 @@
-"""The second family in training: by heart from nothing, and on from a checkpoint of NeMo with other tokens."""
+"""Test training of FastConformers: from scratch, and from a NeMo checkpoint with other tokens."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def twenty(beep_manifest: Path) -> Path:
 
 
 def small(config: TrainConfig) -> TrainConfig:
-    """The same recipe for a small model of this family."""
+    """Return the recipe with a small FastConformer."""
     return replace(
         config,
         chunk_weights=(1.0, 1.0),
@@ -46,9 +46,9 @@ def small(config: TrainConfig) -> TrainConfig:
     )  # fmt: skip
 
 
-@pytest.mark.timeout(600)  # half a minute of one core, which others may be using
-def test_a_small_model_learns_twenty_utterances_by_heart(twenty: Path, tmp_path: Path) -> None:
-    """No word wrong at any latency, nor in what the finished folder streams."""
+@pytest.mark.timeout(600)  # half a minute on one idle core
+def test_a_small_model_memorises_twenty_utterances(twenty: Path, tmp_path: Path) -> None:
+    """WER is 0 at each latency, and the exported model streams the exact texts."""
     trainer, _ = run(small(recipe(twenty, steps=130)), tmp_path)
     assert [report.wer for report in trainer.evaluate()] == [0.0, 0.0]
     model = load_model(tmp_path / "model", "cpu")
@@ -59,7 +59,7 @@ def test_a_small_model_learns_twenty_utterances_by_heart(twenty: Path, tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # a minute of one core, most of it the compiler's
+@pytest.mark.timeout(900)  # a minute on one core, mostly compilation
 def test_a_compiled_run_learns_the_same(twenty: Path, tmp_path: Path) -> None:
     config = small(recipe(twenty, steps=4))
     plain, _ = run(config, tmp_path / "plain")
@@ -67,7 +67,9 @@ def test_a_compiled_run_learns_the_same(twenty: Path, tmp_path: Path) -> None:
     same_weights(plain, compiled, atol=1e-3)
 
 
-def test_a_checkpoint_of_nemo_is_trained_further(nemo_dir: Path, beep_manifest: Path, tmp_path: Path) -> None:
+def test_a_nemo_checkpoint_can_be_trained_further(
+    nemo_dir: Path, beep_manifest: Path, tmp_path: Path
+) -> None:
     folder = import_nemo(nemo_dir / "B.nemo", tmp_path / "b").folder
     model = load_model(folder, "cpu")
     assert isinstance(model.config.encoder, FastConformerEncoderConfig)
@@ -91,7 +93,7 @@ def test_a_checkpoint_of_nemo_is_trained_further(nemo_dir: Path, beep_manifest: 
             assert 0 < (moved[name] - weight).abs().max() < 0.1
 
 
-def test_a_heads_rows_go_to_the_tokens_of_their_names(nemo_dir: Path, tmp_path: Path) -> None:
+def test_rows_of_the_head_go_to_tokens_of_the_same_name(nemo_dir: Path, tmp_path: Path) -> None:
     folder = import_nemo(nemo_dir / "A.nemo", tmp_path / "a").folder
     model = load_model(folder, "cpu")
     old = TokenList.load(folder / "tokens.txt")
@@ -107,7 +109,7 @@ def test_a_heads_rows_go_to_the_tokens_of_their_names(nemo_dir: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(("size", "millions"), [("small", 13), ("medium", 26), ("large", 109)])
-def test_packaged_recipes_have_nemos_sizes(size: str, millions: int) -> None:
+def test_packaged_recipes_have_the_sizes_of_nemo(size: str, millions: int) -> None:
     config = load_recipe(f"fastconformer-ctc-{size}-streaming")
     assert not isinstance(config.encoder, WhisperEncoderConfig)
     with torch.device("meta"):

@@ -1,11 +1,10 @@
-"""The optimiser: every layer's rate and decay, what stands still, and both schedules, step by step."""
+"""Test the optimiser: learning rate and weight decay of each layer, frozen weights, and both schedules."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
@@ -22,13 +21,14 @@ OPTIM = OptimConfig(
 )  # fmt: skip
 
 
-def objective(**loss: Any) -> Objective:
+def objective(distillation: float = 0.0) -> Objective:
     config = TrainConfig(
-        name="small", data=DataConfig(shards=("none",)), loss=LossConfig(consistency=0.0, **loss),
+        name="small", data=DataConfig(shards=("none",)),
+        loss=LossConfig(consistency=0.0, distillation=distillation),
         encoder=WhisperEncoderConfig(dim=16, heads=2, layers=3),
     )  # fmt: skip
     encoder = build_encoder(config.encoder, 5)
-    return Objective(config, encoder, 0, encoder if loss else None)
+    return Objective(config, encoder, 0, encoder if distillation else None)
 
 
 def groups_by_name(small: Objective, optim: OptimConfig) -> dict[str, dict[str, float]]:
@@ -37,7 +37,7 @@ def groups_by_name(small: Objective, optim: OptimConfig) -> dict[str, dict[str, 
     return {names[id(parameter)]: group for group in optimizer.param_groups for parameter in group["params"]}
 
 
-def test_rates_fall_from_layer_to_layer_and_the_head_has_its_own() -> None:
+def test_the_learning_rate_falls_from_layer_to_layer_and_the_head_has_its_own() -> None:
     groups = groups_by_name(objective(), OPTIM)
     peaks = {name: group["peak_lr"] for name, group in groups.items()}
     expected = {
@@ -54,8 +54,8 @@ def test_rates_fall_from_layer_to_layer_and_the_head_has_its_own() -> None:
 
 def test_weights_decay_but_biases_and_norms_do_not() -> None:
     for name, group in groups_by_name(objective(), OPTIM).items():
-        kept = name.endswith("bias") or "norm" in name
-        assert group["weight_decay"] == (0.0 if kept else 0.03), name
+        no_decay = name.endswith("bias") or "norm" in name
+        assert group["weight_decay"] == (0.0 if no_decay else 0.03), name
 
 
 def test_the_update_is_fused() -> None:
@@ -65,18 +65,18 @@ def test_the_update_is_fused() -> None:
     assert optimizer.defaults["betas"] == (0.9, 0.98)
 
 
-def test_a_stem_that_does_not_learn_has_no_rate() -> None:
-    still = replace(OPTIM, train_stem=False)
-    assert not [name for name in groups_by_name(objective(), still) if "conv" in name]
+def test_a_frozen_stem_has_no_learning_rate() -> None:
+    frozen_stem = replace(OPTIM, train_stem=False)
+    assert not [name for name in groups_by_name(objective(), frozen_stem) if "conv" in name]
     small = objective()
-    freeze(small, still, head_only=False)
+    freeze(small, frozen_stem, head_only=False)
     learning = {name for name, parameter in small.named_parameters() if parameter.requires_grad}
     assert {name for name, _ in small.named_parameters()} - learning == {
         "encoder.conv1.weight", "encoder.conv1.bias", "encoder.conv2.weight", "encoder.conv2.bias",
     }  # fmt: skip
 
 
-def test_at_first_only_the_head_and_a_teacher_s_projection_learn() -> None:
+def test_at_first_only_the_head_and_the_teachers_projection_learn() -> None:
     small = objective(distillation=0.5)
     assert small.teacher is not None
     freeze(small, OPTIM, head_only=True)
@@ -92,7 +92,7 @@ def test_at_first_only_the_head_and_a_teacher_s_projection_learn() -> None:
     assert all(group["lr"] > 0 for group in optimizer.param_groups)
 
 
-def test_the_cosine_warms_up_stays_and_falls() -> None:
+def test_the_cosine_schedule_has_a_warm_up_a_plateau_and_a_decay() -> None:
     shares = [schedule(OPTIM, step, 0) for step in range(1_000)]
     assert shares[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
     assert shares[19:601] == pytest.approx([1.0] * 582)
@@ -101,19 +101,19 @@ def test_the_cosine_warms_up_stays_and_falls() -> None:
     assert all(later < earlier for earlier, later in pairwise(shares[600:]))
 
 
-def test_what_begins_later_warms_up_later() -> None:
+def test_a_later_start_has_a_later_warm_up() -> None:
     assert [schedule(OPTIM, step, 10) for step in (9, 10, 19, 29, 40)] == pytest.approx(
         [0, 1 / 20, 0.5, 1, 1]
     )
 
 
-def test_noam_falls_with_the_square_root_of_the_step() -> None:
+def test_noam_falls_with_the_inverse_square_root_of_the_step() -> None:
     noam = replace(OPTIM, schedule="noam")
     shares = {step: schedule(noam, step, 0) for step in (0, 9, 19, 79, 319)}
     assert shares == pytest.approx({0: 1 / 20, 9: 0.5, 19: 1.0, 79: math.sqrt(20 / 80), 319: 0.25})
 
 
-def test_a_resumed_optimiser_keeps_its_moments_and_takes_the_recipe_s_new_rates() -> None:
+def test_a_resumed_optimiser_keeps_its_moments_and_takes_the_recipes_new_rates() -> None:
     small = objective()
     first = build_optimizer(small, OPTIM)
     for parameter in small.parameters():

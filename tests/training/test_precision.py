@@ -1,4 +1,4 @@
-"""``precision = "auto"`` is what is faster."""
+"""Test that ``precision = "auto"`` chooses the faster precision."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(("short", "long", "expected"), [(1.0, 2.0, "bfloat16"), (8.0, 1.0, "float32")])
-def test_what_takes_less_time_is_taken(
+def test_the_faster_precision_is_chosen(
     monkeypatch: pytest.MonkeyPatch, short: float, long: float, expected: str
 ) -> None:
     seconds = {torch.bfloat16: short, torch.float32: long}
@@ -23,16 +23,16 @@ def test_what_takes_less_time_is_taken(
     assert fastest_precision(CPU) == expected
 
 
-@pytest.mark.parametrize("asked", ["float32", "bfloat16", "float16"])
-def test_a_precision_that_was_asked_for_stays(asked: Precision) -> None:
-    config = recipe(asked)
+@pytest.mark.parametrize("requested", ["float32", "bfloat16", "float16"])
+def test_a_given_precision_is_kept(requested: Precision) -> None:
+    config = recipe(requested)
     assert resolve_precision(config, CPU) is config
 
 
-def test_auto_becomes_one_that_this_machine_has() -> None:
+def test_auto_becomes_a_precision_of_this_machine() -> None:
     config = resolve_precision(recipe("auto"), CPU)
     assert config.precision in ("float32", "bfloat16")
 
 
-def recipe(asked: Precision) -> TrainConfig:
-    return TrainConfig(name="any", precision=asked, data=DataConfig(manifests=(Path("any.jsonl"),)))
+def recipe(requested: Precision) -> TrainConfig:
+    return TrainConfig(name="any", precision=requested, data=DataConfig(manifests=(Path("any.jsonl"),)))

@@ -1,4 +1,4 @@
-"""A run as users start it, in processes of its own: killed and resumed, and shared among two."""
+"""Test runs in separate processes, as users start them: killed and resumed, and with two processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 
 from streamasr.toml import to_toml
 from streamasr.training.config import TrainConfig
-from tests.training.beeping import recipe, rows_without_chance
+from tests.training.beeping import deterministic_rows, recipe
 
 COMMAND = "import sys; from streamasr.cli import main; sys.exit(main(sys.argv[1:]))"
 LIMIT_S = 90.0
@@ -58,7 +58,7 @@ def saved(config: TrainConfig, path: Path) -> Path:
 
 
 def curve(out: Path) -> dict[int, float]:
-    """Step and loss of what is left in the run's log."""
+    """Return step and loss of the reports in the run's log."""
     events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
     return {event["step"]: event["loss"] for event in events if event["event"] == "step"}
 
@@ -96,7 +96,7 @@ def test_a_run_that_was_killed_resumes_to_the_same_curve(beep_manifest: Path, tm
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_torchrun_starts_a_failed_process_anew_and_it_goes_on(beep_manifest: Path, tmp_path: Path) -> None:
+def test_torchrun_restarts_a_failed_process_and_the_run_resumes(beep_manifest: Path, tmp_path: Path) -> None:
     config = replace(
         recipe(beep_manifest, 40), log_every_steps=5, save_every_steps=5, evaluate_every_steps=1000
     )
@@ -121,10 +121,10 @@ def test_torchrun_starts_a_failed_process_anew_and_it_goes_on(beep_manifest: Pat
 
 
 @pytest.mark.timeout(240)
-def test_two_processes_learn_what_one_does(beep_manifest: Path, tmp_path: Path) -> None:
+def test_two_processes_train_to_the_same_weights_as_one(beep_manifest: Path, tmp_path: Path) -> None:
     config = replace(recipe(beep_manifest, 6), log_every_steps=2, evaluate_every_steps=6)
     config = replace(config, data=replace(config.data, cache=tmp_path / "cache"))
-    alone = rows_without_chance(config, 2)
+    alone = deterministic_rows(config, 2)
     alone = replace(alone, optim=replace(alone.optim, accumulate_batches=2, freeze_encoder_steps=2))
     two = replace(alone, optim=replace(alone.optim, accumulate_batches=1))
     subprocess.run(
@@ -151,10 +151,10 @@ def test_two_processes_learn_what_one_does(beep_manifest: Path, tmp_path: Path) 
     assert curve(tmp_path / "two") == pytest.approx(curve(tmp_path / "one"), rel=1e-3)
     for name, weight in one["encoder"].items():
         torch.testing.assert_close(other["encoder"][name], weight, atol=2e-4, rtol=1e-3)
-    answers = [
+    logs = [
         [json.loads(line) for line in (tmp_path / run / "events.jsonl").read_text().splitlines()]
         for run in ("one", "two")
     ]
-    dev = [[event for event in events if event["event"] == "dev"] for events in answers]
+    dev = [[event for event in events if event["event"] == "dev"] for events in logs]
     assert len(dev[0]) == len(dev[1]) == 4
     assert [event["cer"] for event in dev[1]] == pytest.approx([event["cer"] for event in dev[0]], abs=0.05)

@@ -1,9 +1,10 @@
-"""From transcripts to ids and back, for every kind of token."""
+"""Test the tokenizer with each kind of token."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -29,7 +30,7 @@ def pieces_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_characters_are_spelt_with_a_separator_between_words_and_utterances() -> None:
+def test_characters_have_a_separator_between_words_and_utterances() -> None:
     tokenizer = build_tokenizer(recipe(TokensConfig(characters="abc")))
     assert tokenizer.encode("Ab, C!") == [2, 3, 1, 4]
     assert tokenizer.decode([2, 3, 1, 4]) == "ab c"
@@ -37,9 +38,11 @@ def test_characters_are_spelt_with_a_separator_between_words_and_utterances() ->
 
 
 @pytest.mark.parametrize("method", ["bpe", "unigram"])
-def test_pieces_encode_what_they_were_trained_on_and_decode_it_back(tmp_path: Path, method: str) -> None:
+def test_pieces_encode_and_decode_their_training_text(
+    tmp_path: Path, method: Literal["bpe", "unigram"]
+) -> None:
     path = tmp_path / "any.model"
-    config = SentencePieceConfig(size=SIZE, method=method)  # type: ignore[arg-type]
+    config = SentencePieceConfig(size=SIZE, method=method)
     path.write_bytes(train_sentencepiece(ENGLISH, text_rules("en"), config))
     tokenizer = build_tokenizer(recipe(TokensConfig(kind="pieces", file=path)))
     assert len(tokenizer.tokens) == SIZE
@@ -57,7 +60,7 @@ def test_the_same_text_gives_the_same_pieces(pieces_model: Path) -> None:
     assert again == pieces_model.read_bytes()
 
 
-def test_a_model_folder_gets_the_token_list_and_what_cuts_the_pieces(
+def test_a_model_folder_gets_the_token_list_and_the_sentencepiece_model(
     pieces_model: Path, tmp_path: Path
 ) -> None:
     tokenizer = build_tokenizer(recipe(TokensConfig(kind="pieces", file=pieces_model)))
@@ -93,7 +96,7 @@ def test_a_collected_file_is_used_as_it_is(tmp_path: Path, pieces_model: Path) -
         build_tokenizer(recipe(TokensConfig(file=path)))
 
 
-def test_what_cannot_be_written_is_named(pieces_model: Path) -> None:
+def test_characters_that_cannot_be_spelt_are_named(pieces_model: Path) -> None:
     letters = build_tokenizer(recipe(TokensConfig(characters="ab")))
     with pytest.raises(DataError, match=r"characters outside the tokens: \['c', 'd'\] in 'ab dc'"):
         letters.encode("ab dc")
@@ -106,7 +109,7 @@ def test_what_cannot_be_written_is_named(pieces_model: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "complaint"),
+    ("tokens", "message"),
     [
         (
             TokensConfig(file=Path("nowhere.txt")),
@@ -116,8 +119,8 @@ def test_what_cannot_be_written_is_named(pieces_model: Path) -> None:
         (TokensConfig(kind="pieces", file=Path(__file__)), "not a SentencePiece model"),
     ],
 )
-def test_a_missing_or_foreign_file_is_refused(tokens: TokensConfig, complaint: str) -> None:
-    with pytest.raises(ConfigError, match=complaint):
+def test_a_missing_file_or_one_of_another_kind_is_refused(tokens: TokensConfig, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         build_tokenizer(recipe(tokens))
 
 
@@ -131,22 +134,22 @@ def test_a_sentencepiece_model_with_control_pieces_is_refused(tmp_path: Path) ->
         model_type="bpe",
         minloglevel=2,
     )
-    with pytest.raises(ConfigError, match=r"no control pieces, found \['<s>', '</s>'\]"):
+    with pytest.raises(ConfigError, match=r"no control pieces, got \['<s>', '</s>'\]"):
         build_tokenizer(recipe(TokensConfig(kind="pieces", file=tmp_path / "m.model")))
 
 
-def test_the_settings_must_hold_together() -> None:
+def test_inconsistent_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"kind pieces needs a tokenizer\.model"):
         TokensConfig(kind="pieces")
     with pytest.raises(ConfigError, match="kind collected takes its tokens from the transcripts"):
         TokensConfig(kind="collected", file=Path("tokens.txt"))
 
 
-def test_counts_are_of_normalised_text() -> None:
+def test_vocabularies_are_made_of_normalised_text() -> None:
     assert count_characters(["Ab a!", "B"], text_rules("en")) == {"a": 2, "b": 2}
-    with pytest.raises(DataError, match="no character of 'zh'"):
+    with pytest.raises(DataError, match="no characters of 'zh'"):
         count_characters(["...", "12"], text_rules("zh"))
-    with pytest.raises(DataError, match="holds no word"):
+    with pytest.raises(DataError, match="has no words"):
         train_sentencepiece(["...", ""], text_rules("en"), SentencePieceConfig())
     with pytest.raises(ConfigError, match="cannot make 9999 pieces of this text: Vocabulary size too high"):
         train_sentencepiece(ENGLISH, text_rules("en"), SentencePieceConfig(size=9999))

@@ -1,4 +1,4 @@
-"""Whole runs on beeps: it learns, resumes to the same weights, and exports what the loader takes."""
+"""Test whole runs on beeps: training, resuming to the same weights, and exporting a model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from streamasr.training.config import (
 )
 from streamasr.training.monitoring.events import DevReport, Diagnosis, RunStarted, StepReport
 from streamasr.training.trainer import Trainer
-from tests.training.beeping import ALONE, recipe, rows_without_chance, run, same_weights
+from tests.training.beeping import ALONE, deterministic_rows, recipe, run, same_weights
 
 
 def test_it_learns_to_spell_beeps_at_every_chunk_size(beep_manifest: Path, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_it_learns_to_spell_beeps_at_every_chunk_size(beep_manifest: Path, tmp_p
 
 
 @pytest.mark.parametrize("loss", [LossConfig(consistency=0.0), LossConfig(consistency=0.2, distillation=0.5)])
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
+def test_a_stopped_run_resumes_to_the_same_weights(
     beep_manifest: Path, tmp_path: Path, loss: LossConfig
 ) -> None:
     config = replace(recipe(beep_manifest, 6), loss=loss)
@@ -63,34 +63,34 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     same_weights(whole, resumed)
 
 
-def test_speech_without_transcripts_teaches_by_distillation_alone(
+def test_speech_without_transcripts_is_used_for_distillation_only(
     beep_manifest: Path, tmp_path: Path
 ) -> None:
     config = replace(recipe(beep_manifest, 3), loss=LossConfig(consistency=0.0, distillation=0.5))
-    misheard = tmp_path / "misheard.jsonl"
-    for text in ("", "what no token stands for"):
+    other_texts = tmp_path / "other_texts.jsonl"
+    for text in ("", "text outside the tokens"):
         lines = (json.loads(line) for line in beep_manifest.read_text().splitlines())
         rows = (
             {**line, "audio_filepath": str(beep_manifest.parent / line["audio_filepath"])} for line in lines
         )
-        misheard.write_text("".join(json.dumps({**row, "text": text}) + "\n" for row in rows))
-        more = replace(config, data=replace(config.data, untranscribed_manifests=(misheard,)))
+        other_texts.write_text("".join(json.dumps({**row, "text": text}) + "\n" for row in rows))
+        more = replace(config, data=replace(config.data, untranscribed_manifests=(other_texts,)))
         trainer, events = run(more, tmp_path / f"run{len(text)}")
         (report,) = [event for event in events if isinstance(event, StepReport)]
         assert report.ctc > 0
         assert report.distillation > 0
-        heard = trainer.speech.builder.token_ids
-        assert heard[30:] == [None] * 30
-        assert None not in heard[:30]
+        token_ids = trainer.speech.builder.token_ids
+        assert token_ids[30:] == [None] * 30
+        assert None not in token_ids[:30]
 
 
-def test_speech_without_transcripts_needs_a_teacher(beep_manifest: Path) -> None:
+def test_speech_without_transcripts_needs_distillation(beep_manifest: Path) -> None:
     config = recipe(beep_manifest, 1)
     with pytest.raises(ConfigError, match=r"loss\.distillation must be above 0"):
         replace(config, data=replace(config.data, untranscribed_manifests=(beep_manifest,)))
 
 
-def test_worker_processes_change_nothing_but_the_speed(beep_manifest: Path, tmp_path: Path) -> None:
+def test_worker_processes_give_the_same_weights(beep_manifest: Path, tmp_path: Path) -> None:
     config = recipe(beep_manifest, 4)
     config = replace(config, augment=replace(config.augment, speeds=(0.9, 1.1), noise_probability=0.5))
     here, _ = run(config, tmp_path / "here")
@@ -98,11 +98,9 @@ def test_worker_processes_change_nothing_but_the_speed(beep_manifest: Path, tmp_
     same_weights(here, elsewhere)
 
 
-def test_accumulated_batches_are_one_large_batch(beep_manifest: Path, tmp_path: Path) -> None:
+def test_accumulated_batches_equal_one_large_batch(beep_manifest: Path, tmp_path: Path) -> None:
     config = recipe(beep_manifest, 3)
-    config = rows_without_chance(
-        config, 30
-    )  # a row for each of the 30 utterances: every step hears all of them
+    config = deterministic_rows(config, 30)  # one row per utterance: each step uses all 30 of them
     config = replace(config, data=replace(config.data, row_seconds=0.1, max_gap_seconds=0.0))
     large, _ = run(config, tmp_path / "large")
     halves = replace(config, data=replace(config.data, rows_per_batch=15))
@@ -119,7 +117,7 @@ def test_accumulated_batches_are_one_large_batch(beep_manifest: Path, tmp_path: 
         {"precision": "float16"},
     ],
 )
-def test_options_run_and_stay_close_to_or_away_from_the_plain_run(
+def test_options_train_and_change_the_weights_only_if_they_should(
     beep_manifest: Path, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     config = recipe(beep_manifest, 3)
@@ -150,14 +148,15 @@ def test_gradients_are_clipped_to_the_norm(beep_manifest: Path, tmp_path: Path) 
     assert norms == pytest.approx([0.01, 0.01], rel=1e-3)
 
 
-def test_gradients_are_exchanged_once_a_step_however_many_batches_it_has(
+def test_gradients_are_exchanged_once_per_step(
     beep_manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = recipe(beep_manifest, 3)
     config = replace(config, optim=replace(config.optim, accumulate_batches=4))
     exchanged: list[int] = []
 
-    def hook(state, bucket):  # type: ignore[no-untyped-def]  # DDP refuses annotations that are strings
+    # Without annotations: DDP checks their types, and here they are strings.
+    def hook(state, bucket):  # type: ignore[no-untyped-def]
         if bucket.is_last():
             exchanged.append(bucket.index())
         future: torch.futures.Future[torch.Tensor] = torch.futures.Future()
@@ -170,7 +169,7 @@ def test_gradients_are_exchanged_once_a_step_however_many_batches_it_has(
         return model
 
     plain, _ = run(config, tmp_path / "plain")
-    monkeypatch.setattr(Trainer, "_trainable", wrapped)
+    monkeypatch.setattr(Trainer, "_distributed_objective", wrapped)
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         shared, _ = run(config, tmp_path / "shared")
@@ -187,7 +186,7 @@ def test_early_stopping_exports_the_best_weights(beep_manifest: Path, tmp_path: 
         optim=replace(config.optim, patience_evaluations=3, learning_rate=1e-9),
     )  # fmt: skip
     trainer, _ = run(config, tmp_path)
-    assert trainer.step == 4  # one that was best, three that were not
+    assert trainer.step == 4  # the best evaluation, then three that were not better
     best = torch.load(tmp_path / "best.pt", weights_only=True)
     exported = load_encoder(config.encoder, tmp_path / "model" / "model.safetensors", 5)
     torch.testing.assert_close(exported.head.weight, best["head.weight"], atol=1e-3, rtol=1e-3)
@@ -215,13 +214,13 @@ def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
         Trainer(recipe(tmp_path / "nowhere.jsonl", 1), tmp_path, ALONE, lambda event: None)
 
 
-def test_a_recipe_survives_its_file(beep_manifest: Path, tmp_path: Path) -> None:
+def test_a_recipe_is_the_same_after_saving_and_loading(beep_manifest: Path, tmp_path: Path) -> None:
     config = recipe(beep_manifest, 5)
     (tmp_path / "recipe.toml").write_text(to_toml(config))
     assert load_toml(TrainConfig, tmp_path / "recipe.toml") == config
 
 
-def test_packaged_recipes_load_and_take_their_paths_from_a_root() -> None:
+def test_packaged_recipes_load_and_their_paths_are_resolved() -> None:
     config = load_recipe("en-small").rooted(Path("/speech"))
     assert config.pretrained == Path("/speech/pretrained/whisper-base-encoder.safetensors")
     assert config.temperature == 2.5
@@ -234,13 +233,13 @@ def test_packaged_recipes_load_and_take_their_paths_from_a_root() -> None:
 
 
 def test_chunk_weights_must_match_the_chunks(beep_manifest: Path) -> None:
-    with pytest.raises(ConfigError, match="one weight for every one"):
+    with pytest.raises(ConfigError, match="one weight for each of"):
         replace(recipe(beep_manifest, 1), chunk_weights=(1.0,))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_compiled_run_learns_the_same(beep_manifest: Path, tmp_path: Path) -> None:
+def test_a_compiled_run_learns_the_same_weights(beep_manifest: Path, tmp_path: Path) -> None:
     plain, _ = run(recipe(beep_manifest, 4), tmp_path / "plain")
     compiled, _ = run(replace(recipe(beep_manifest, 4), compile=True), tmp_path / "compiled")
     same_weights(plain, compiled, atol=1e-3)

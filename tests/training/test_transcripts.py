@@ -1,4 +1,4 @@
-"""Transcripts that nothing can be learnt from: left out, counted and named; and refused where there are many."""
+"""Test unusable transcripts: they are left out, counted and named, and refused if there are many."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROBLEMS = [
 
 @pytest.fixture
 def faulty(beep_manifest: Path, tmp_path: Path) -> Path:
-    """The beeps with four transcripts of thirty that nothing can be learnt from."""
+    """The beeps with four unusable transcripts of thirty."""
     rows = [json.loads(line) for line in beep_manifest.read_text().splitlines()]
     for number, row in enumerate(rows):
         row["audio_filepath"] = str(beep_manifest.parent / row["audio_filepath"])
@@ -43,16 +43,16 @@ def trained_on(manifest: Path, dev: Path, share: float = 0.2, steps: int = 1) ->
     return replace(config, data=replace(config.data, manifests=(manifest,), unusable_share=share))
 
 
-def told_of_transcripts(events: list[Event]) -> list[str]:
+def transcript_findings(events: list[Event]) -> list[str]:
     return [e.finding for e in events if isinstance(e, Diagnosis) and e.kind == "transcripts"]
 
 
-def test_what_cannot_be_learnt_is_left_out_counted_and_named(
+def test_unusable_transcripts_are_left_out_counted_and_named(
     faulty: Path, beep_manifest: Path, tmp_path: Path
 ) -> None:
     trainer, events = run(trained_on(faulty, beep_manifest), tmp_path)
-    (finding,) = told_of_transcripts(events)
-    assert finding.startswith("4 of 30 transcripts (training) cannot be used, and they are left out: ")
+    (finding,) = transcript_findings(events)
+    assert finding.startswith("4 of 30 transcripts (training) cannot be used and are left out: ")
     for problem in PROBLEMS[:3]:
         assert f"{beep_manifest.parent}/{problem}" in finding
     assert finding.endswith("and 1 more.")
@@ -63,29 +63,29 @@ def test_what_cannot_be_learnt_is_left_out_counted_and_named(
     assert len(trainer.speech.plan.lengths) == 26
 
 
-def test_a_run_that_goes_on_does_not_tell_it_again(faulty: Path, beep_manifest: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_does_not_report_them_again(faulty: Path, beep_manifest: Path, tmp_path: Path) -> None:
     config = trained_on(faulty, beep_manifest, steps=2)
     steps = iter(range(100))
     _, first = run(config, tmp_path, until=lambda: next(steps) == 1)
     _, second = run(config, tmp_path)
-    assert (len(told_of_transcripts(first)), len(told_of_transcripts(second))) == (1, 0)
+    assert (len(transcript_findings(first)), len(transcript_findings(second))) == (1, 0)
 
 
-def test_many_unusable_transcripts_end_the_run_before_anything_is_decoded(
+def test_many_unusable_transcripts_are_an_error_before_decoding(
     faulty: Path, beep_manifest: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError) as refused:
         Trainer(trained_on(faulty, beep_manifest, 0.1), tmp_path, ALONE, lambda event: None)
-    said = refused.value.message
-    assert said.startswith(
-        "4 of 30 training transcripts cannot be used, and data.unusable_share allows 10.0%: "
+    message = refused.value.message
+    assert message.startswith(
+        "4 of 30 training transcripts cannot be used, but data.unusable_share allows 10.0%: "
     )
-    assert PROBLEMS[0] in said
-    assert "`streamasr data check --tokens RECIPE` lists all" in said
+    assert PROBLEMS[0] in message
+    assert "`streamasr data check --tokens RECIPE` lists all" in message
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_recipe_may_not_leave_out_everything(beep_manifest: Path, tmp_path: Path) -> None:
+def test_a_recipe_cannot_leave_out_all_transcripts(beep_manifest: Path, tmp_path: Path) -> None:
     config = replace(trained_on(beep_manifest, beep_manifest, 1.0), tokens=TokensConfig(characters="xyz"))
     with pytest.raises(DataError, match="30 of 30 training transcripts cannot be used"):
         Trainer(config, tmp_path, ALONE, lambda event: None)
@@ -93,25 +93,27 @@ def test_a_recipe_may_not_leave_out_everything(beep_manifest: Path, tmp_path: Pa
         DataConfig(manifests=(beep_manifest,), unusable_share=1.5)
 
 
-def test_dev_transcripts_count_in_the_rates_whatever_they_hold(
+def test_unusable_dev_transcripts_count_in_the_error_rates(
     faulty: Path, beep_manifest: Path, tmp_path: Path
 ) -> None:
     _, clean = run(trained_on(beep_manifest, beep_manifest), tmp_path / "clean")
     trainer, events = run(trained_on(beep_manifest, faulty), tmp_path / "faulty")
-    (finding,) = told_of_transcripts(events)
+    (finding,) = transcript_findings(events)
     assert finding.startswith(
-        "3 of 30 transcripts (faulty) cannot be used, and they count in the error rates and not in the loss: "
+        "3 of 30 transcripts (faulty) cannot be used and count in the error rates but not in the loss: "
     )
     (dev,) = trainer.speech.dev
     assert [number for number, ids in enumerate(dev.token_ids) if ids is None] == [5, 8, 11]
-    assert dev.token_ids[3] == []  # silence that is meant so
+    assert dev.token_ids[3] == []  # an utterance without speech
     assert len(dev.references) == 30
-    losses = [[e.loss for e in told if isinstance(e, DevReport)] for told in (clean, events)]
-    # A step from nothing: every frame's loss is near that of any other, so leaving some out changes little.
+    losses = [[e.loss for e in run_events if isinstance(e, DevReport)] for run_events in (clean, events)]
+    # After one step all frames have a similar loss, so leaving some out changes little.
     assert losses[1] == pytest.approx(losses[0], rel=0.2)
 
 
-def test_shards_leave_out_the_same(faulty: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_shards_leave_out_the_same_transcripts(
+    faulty: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write_shards([faulty], tmp_path / "shards", workers=1)
     data = DataConfig(
         shards=(str(tmp_path / "shards"),), row_seconds=2.0, max_gap_seconds=0.2, rows_per_batch=2
@@ -122,7 +124,7 @@ def test_shards_leave_out_the_same(faulty: Path, tmp_path: Path, caplog: pytest.
         assert any(f"{reason}; left out" in message for message in caplog.messages), reason
 
 
-def test_every_missing_manifest_is_named_with_the_commands_that_make_one(
+def test_missing_manifests_are_named_with_the_commands_that_make_them(
     beep_manifest: Path, tmp_path: Path
 ) -> None:
     made, noise = tmp_path / "made" / "manifest.jsonl", tmp_path / "noise" / "manifest.jsonl"

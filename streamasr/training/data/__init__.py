@@ -1,1 +1,1 @@
-"""From transcribed sound to batches: manifests, shards, rows, augmentation."""
+"""Prepare training data: import, check, pack, augment and batch recordings with transcripts."""

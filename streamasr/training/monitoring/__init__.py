@@ -1,1 +1,1 @@
-"""What a training run tells: its events, and who shows them (terminal, TensorBoard, a page)."""
+"""Monitor training runs: events and their observers (log, terminal, TensorBoard, HTML page)."""

@@ -1,6 +1,6 @@
-"""What a training run tells while it runs, as values; every listener (terminal, file, TensorBoard) takes the same.
+"""Define the events of a training run, which all observers (log, terminal, TensorBoard, page) receive.
 
-Knows nothing of who listens. Losses are per encoder frame, rates are shares of one, times are seconds.
+Losses are per encoder frame, rates are shares from 0 to 1, times are in seconds.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
-    """A run begins, or goes on after a checkpoint: what was told of later steps before did not happen."""
+    """A run starts, or resumes from a checkpoint. Events of later steps that were emitted before are void."""
 
     step: int
-    """Steps done already; 0 for a new run."""
+    """Number of steps that are done; 0 for a new run."""
     steps: int
-    """Steps of the whole schedule."""
+    """Number of steps of the whole schedule."""
     name: str
-    """Of the model."""
+    """Name of the model."""
     frame_ms: float
-    """Length of an encoder frame, for chunk sizes in milliseconds."""
+    """Length of an encoder frame in milliseconds."""
     recipe: str = ""
     """The recipe as TOML."""
     unit: Literal["word", "character"] = "word"
-    """What the headline error rate counts: words (WER), or characters (CER) where words are not spaced."""
+    """Unit of the main error rate: words (WER), or characters (CER) for languages without spaces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """The state of training after a step, averaged over the steps since the last report."""
+    """Figures after a step, as means over the steps since the last report."""
 
     step: int
     hours: float
-    """Audio heard since the run began, in hours."""
+    """Hours of audio that the run has trained on."""
     loss: float
-    """The weighted sum that is minimised."""
+    """The weighted sum of the losses, which is minimised."""
     ctc: float
     intermediate: float
     consistency: float
@@ -45,24 +45,25 @@ class StepReport:
     """Share of frames whose best token is the blank."""
     gradient_norm: float
     learning_rate: float
-    """The highest of the layers' rates."""
+    """The highest learning rate of the layers."""
     speed: float
-    """Audio seconds a second."""
+    """Seconds of audio per second."""
     padding_share: float
-    """Share of the batch's samples that are padding."""
+    """Share of the batches' samples that are padding."""
     unalignable: int
-    """Rows, since the run began, whose text is longer than their frames allow; they count nothing in the loss."""
+    """Number of rows since the start of the run with more tokens than their frames allow; they count as 0 in the
+    loss."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevReport:
-    """Greedy error rates of the averaged weights on a dev manifest, at one chunk size, with a few samples."""
+    """Error rates of the averaged weights on a dev manifest at one chunk size, with greedy decoding."""
 
     step: int
     manifest: str
     chunk_frames: int
     loss: float
-    """CTC per encoder frame."""
+    """CTC loss per encoder frame."""
     wer: float
     cer: float
     substitutions: int
@@ -70,12 +71,12 @@ class DevReport:
     deletions: int
     words: int
     samples: tuple[tuple[str, str], ...] = ()
-    """(reference, hypothesis) pairs, always the same utterances."""
+    """(reference, hypothesis) pairs of a few utterances, the same ones in each report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """Something that goes wrong in training, in plain words."""
+    """A problem that was detected in training."""
 
     step: int
     kind: str
@@ -87,18 +88,18 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparationProgress:
-    """Before a run begins: something that it hears is decoded, or simulated, into its cache.
+    """Progress of decoding audio or simulating rooms before a run starts.
 
-    For those who watch. It is no part of what a run was, so no log keeps it.
+    It is shown in the terminal and not logged.
     """
 
     what: str
     """``speech``, a dev manifest's name, or ``noises and rooms``."""
     done: int
     total: int
-    """Utterances, sounds or rooms."""
+    """Number of utterances, noises or rooms."""
     hours: float
-    """Of audio decoded so far; 0 where nobody counts them."""
+    """Hours of audio decoded so far; 0 for noises and rooms."""
 
 
 Event = RunStarted | StepReport | DevReport | Diagnosis

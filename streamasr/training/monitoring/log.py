@@ -1,7 +1,7 @@
-"""``events.jsonl``: every event of a run, one JSON object a line, and the same events read back.
+"""Write and read the log of a run, ``events.jsonl``: one JSON object per event and line.
 
-A line is ``{"event": KIND, "time": UNIX SECONDS, …the event's fields…}``. What JSON has no number for is written
-as ``"nan"``, ``"inf"`` or ``"-inf"``. Knows files and events; nothing of training.
+A line is ``{"event": KIND, "time": UNIX SECONDS, …the event's fields…}``. Numbers that JSON does not have are written
+as ``"nan"``, ``"inf"`` or ``"-inf"``.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _NAMES = {cls: name for name, cls in KINDS.items()}
 
 
 class EventLog:
-    """Writes a run's events as they come; every line is on the disk before the next event.
+    """Appends a run's events to its log; each line is flushed before the next event.
 
-    A :class:`RunStarted` takes away what an earlier start logged of later steps, and a half line that a crash has
-    left, so that curves never fork.
+    A :class:`RunStarted` removes the later steps of an earlier start, and a partial last line that a crash has left,
+    so that the log holds one sequence of steps.
 
     Args:
-        path: the log; made, with its folder, where there is none.
-        clock: seconds since 1970.
+        path: the log; it is created, with its folder, if it does not exist.
+        clock: returns seconds since 1970.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
@@ -52,7 +52,7 @@ class EventLog:
     def __call__(self, event: Event) -> None:
         """Write one event."""
         if isinstance(event, RunStarted):
-            self._forget_after(event.step)
+            self._remove_after(event.step)
         line = {"event": _NAMES[type(event)], "time": round(self._clock(), 3), **dataclasses.asdict(event)}
         self._file.write(json.dumps(_writable(line), ensure_ascii=False, allow_nan=False) + "\n")
         self._file.flush()
@@ -65,7 +65,7 @@ class EventLog:
     ) -> None:
         self._file.close()
 
-    def _forget_after(self, step: int) -> None:
+    def _remove_after(self, step: int) -> None:
         self._file.close()
         partial = self._path.with_suffix(".partial")
         with partial.open("w", encoding="utf-8") as kept:
@@ -77,13 +77,13 @@ class EventLog:
 
 
 def read_events(path: Path) -> list[Event]:
-    """The events of a log, in order; a half line at its end is passed over, as are fields of a newer version.
+    """Read the events of a log, in order; a partial last line and unknown fields are ignored.
 
     Raises:
-        DataError: no such file, or a line that holds no event; the message names the line.
+        DataError: the file does not exist, or a line is not an event; the message names the line.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file; a run writes it while it trains")
+        raise DataError(f"{path}: no such file; `streamasr train` writes it")
     events: list[Event] = []
     for number, row in _rows(path):
         where = f"{path}:{number}"
@@ -100,7 +100,7 @@ def read_events(path: Path) -> list[Event]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number and object of every whole line."""
+    """Yield line number and object of each complete line."""
     lines = path.read_text(encoding="utf-8").split("\n")
     for number, line in enumerate(lines[:-1], start=1):
         try:

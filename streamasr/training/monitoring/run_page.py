@@ -1,4 +1,4 @@
-"""``report.html``: a run on one page, from its log and its evaluation. Knows a run's files, no trainer."""
+"""Write ``report.html``, a page about a run, from the run's log and its evaluation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REPORT_FILE = "report.html"
 
 Read = Callable[[StepReport], float]
 LOSS_PARTS: tuple[tuple[str, Read], ...] = (
-    ("all", lambda s: s.loss),
+    ("total", lambda s: s.loss),
     ("CTC", lambda s: s.ctc),
     ("intermediate CTC", lambda s: s.intermediate),
     ("consistency", lambda s: s.consistency),
@@ -28,10 +28,14 @@ LOSS_PARTS: tuple[tuple[str, Read], ...] = (
 
 
 def write_page(run: Path, out: Path | None = None) -> Path:
-    """Write the page of the run in folder ``run`` and return its path; ``out`` names another than the run's own.
+    """Write the page of a run and return its path.
+
+    Args:
+        run: the run's folder.
+        out: the file to write; ``report.html`` in the run's folder by default.
 
     Raises:
-        DataError: the folder holds no log, or its log or evaluation cannot be read.
+        DataError: the folder has no log, or its log or evaluation cannot be read.
     """
     events = read_events(run / EVENTS_FILE)
     evaluation_file = run / EVALUATION_FILE
@@ -44,24 +48,24 @@ def write_page(run: Path, out: Path | None = None) -> Path:
 
 
 def run_page(events: Sequence[Event], evaluation: Evaluation | None = None) -> str:
-    """A run as a self-contained page; what it has not told of yet is left out."""
+    """Return a self-contained page about a run, from its events so far."""
     started = next((e for e in reversed(events) if isinstance(e, RunStarted)), None)
     steps = [e for e in events if isinstance(e, StepReport)]
     dev = [e for e in events if isinstance(e, DevReport)]
-    troubles = [e for e in events if isinstance(e, Diagnosis)]
+    diagnoses = [e for e in events if isinstance(e, Diagnosis)]
     name = started.name if started is not None else "training run"
     frame_ms = started.frame_ms if started is not None else 0.0
     unit: Unit = started.unit if started is not None else "word"
     parts = [f"<h1>{escape(name)}</h1>", _lead(started, steps), _figures(steps, dev, frame_ms, unit)]
-    if troubles:
-        parts += ["<h2>What went wrong</h2>", *map(_trouble, troubles)]
+    if diagnoses:
+        parts += ["<h2>Problems</h2>", *map(_diagnosis_card, diagnoses)]
     parts += ["<h2>Training</h2>", html.grid(2, _curves(steps))]
     if dev:
         parts += [
-            "<h2>While training: greedy, averaged weights</h2>",
+            "<h2>Dev sets during training (greedy decoding, averaged weights)</h2>",
             html.grid(2, _dev_curves(dev, frame_ms)),
         ]
-        parts += ["<h2>The same utterances, over time</h2>", html.grid(2, _samples(dev, unit))]
+        parts += ["<h2>Sample utterances over time</h2>", html.grid(2, _samples(dev, unit))]
     if evaluation is not None:
         parts.append(evaluation_sections(evaluation))
     if started is not None and started.recipe:
@@ -71,10 +75,10 @@ def run_page(events: Sequence[Event], evaluation: Evaluation | None = None) -> s
 
 def _lead(started: RunStarted | None, steps: Sequence[StepReport]) -> str:
     if not steps:
-        return '<p class="lead">no step has been reported yet</p>'
+        return '<p class="lead">No steps reported yet.</p>'
     done, hours = steps[-1].step, steps[-1].hours
     of = f" of {started.steps:,}" if started is not None else ""
-    return f'<p class="lead">{done:,}{of} steps, {hours:.1f} hours of audio heard</p>'
+    return f'<p class="lead">{done:,}{of} steps, {hours:.1f} hours of audio</p>'
 
 
 def _figures(steps: Sequence[StepReport], dev: Sequence[DevReport], frame_ms: float, unit: Unit) -> str:
@@ -87,17 +91,18 @@ def _figures(steps: Sequence[StepReport], dev: Sequence[DevReport], frame_ms: fl
         figures.append((f"{read(best):.1%}", f"{name}, {manifest}, {_chunk(best, frame_ms)}, greedy"))
     if steps:
         figures.append((f"{steps[-1].ctc:.3f}", "CTC loss per frame"))
-        figures.append((f"{steps[-1].blank_share:.0%}", "of frames say blank"))
-        figures.append((f"{steps[-1].speed:,.0f} ×", "faster than the sound"))
+        figures.append((f"{steps[-1].blank_share:.0%}", "of frames are blank"))
+        figures.append((f"{steps[-1].speed:,.0f} ×", "real time"))
         if steps[-1].unalignable:
-            figures.append((f"{steps[-1].unalignable:,}", "rows too short for their text"))
+            figures.append((f"{steps[-1].unalignable:,}", "rows with too few frames for their text"))
     return html.tiles(figures) if figures else ""
 
 
-def _trouble(trouble: Diagnosis) -> str:
+def _diagnosis_card(diagnosis: Diagnosis) -> str:
     return (
-        f'<div class="card trouble"><b>step {trouble.step:,}: {escape(trouble.finding)}</b>'
-        f"<div>Likely cause: {escape(trouble.cause)}</div><div>Remedy: {escape(trouble.remedy)}</div></div>"
+        f'<div class="card diagnosis"><b>Step {diagnosis.step:,}: {escape(diagnosis.finding)}</b>'
+        f"<div>Likely cause: {escape(diagnosis.cause)}</div>"
+        f"<div>Remedy: {escape(diagnosis.remedy)}</div></div>"
     )
 
 
@@ -108,7 +113,7 @@ def _curve(steps: Sequence[StepReport], read: Read, name: str = "") -> Curve:
 def _curves(steps: Sequence[StepReport]) -> list[str]:
     losses = [_curve(steps, read, name) for name, read in LOSS_PARTS]
     used = [c for c in losses if any(value for _, value in c.points)]
-    if [c.name for c in used] == ["all", "CTC"] and used[0].points == used[1].points:
+    if [c.name for c in used] == ["total", "CTC"] and used[0].points == used[1].points:
         del used[0]
 
     def single(read: Read, y_format: Callable[[float], str], *, logarithmic: bool = False) -> str:
@@ -117,15 +122,15 @@ def _curves(steps: Sequence[StepReport]) -> list[str]:
     return [
         html.card("Loss per frame", line_chart(used, x_label="step")),
         html.card("Learning rate", single(lambda s: s.learning_rate, lambda y: f"{y:.1e}")),
-        html.card("Share of frames that say blank", single(lambda s: s.blank_share, lambda y: f"{y:.0%}")),
+        html.card("Share of blank frames", single(lambda s: s.blank_share, lambda y: f"{y:.0%}")),
         html.card(
             "Gradient norm, before clipping",
             single(lambda s: s.gradient_norm, lambda y: f"{y:.3g}", logarithmic=True),
         ),
-        html.card("Throughput, audio seconds a second", single(lambda s: s.speed, lambda y: f"{y:,.0f}")),
         html.card(
-            "Share of the batch that is padding", single(lambda s: s.padding_share, lambda y: f"{y:.0%}")
+            "Throughput, seconds of audio per second", single(lambda s: s.speed, lambda y: f"{y:,.0f}")
         ),
+        html.card("Share of padding in the batches", single(lambda s: s.padding_share, lambda y: f"{y:.0%}")),
     ]
 
 
@@ -153,22 +158,22 @@ def _dev_curves(dev: Sequence[DevReport], frame_ms: float) -> list[str]:
                 for frames in sorted({r.chunk_frames for r in theirs})
             ]
             chart = line_chart(curves, x_label="step", y_format=y_format, ordered=True)
-            alone = f", {curves[0].name}" if len(curves) == 1 else ""
-            cards.append(html.card(f"{name}, {manifest}{alone}", chart))
+            only_chunk = f", {curves[0].name}" if len(curves) == 1 else ""
+            cards.append(html.card(f"{name}, {manifest}{only_chunk}", chart))
     return cards
 
 
 def _samples(dev: Sequence[DevReport], unit: Unit) -> list[str]:
-    """Each manifest's utterances, as its largest chunks heard them first, in the middle, and last."""
+    """Return a card per manifest: its samples in the first, middle and last report at the largest chunk size."""
     cards = []
     for manifest in dict.fromkeys(r.manifest for r in dev if r.samples):
         largest = max(r.chunk_frames for r in dev if r.manifest == manifest)
-        heard = [r for r in dev if r.manifest == manifest and r.chunk_frames == largest and r.samples]
-        picked = sorted({0, len(heard) // 2, len(heard) - 1})
+        reports = [r for r in dev if r.manifest == manifest and r.chunk_frames == largest and r.samples]
+        shown = sorted({0, len(reports) // 2, len(reports) - 1})
         body = []
-        for number, (reference, _) in enumerate(heard[-1].samples):
+        for number, (reference, _) in enumerate(reports[-1].samples):
             body.append(f'<div class="pair"><div>{escape(reference)}</div></div>')
-            for report in (heard[i] for i in picked):
+            for report in (reports[i] for i in shown):
                 if number < len(report.samples):
                     body.append(
                         html.pair(reference, report.samples[number][1], f"step {report.step:,}", unit)

@@ -1,4 +1,4 @@
-"""Events as TensorBoard's scalars and texts. Imports TensorBoard only when a writer is made."""
+"""Write a run's events for TensorBoard, as scalars and texts; TensorBoard is imported when a writer is created."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TensorBoardWriter:
     """Writes a run's events for ``tensorboard --logdir``; use it as a context manager.
 
     Args:
-        folder: where the event files go.
+        folder: folder of the event files.
 
     Raises:
         ConfigError: TensorBoard is not installed.
@@ -30,7 +30,7 @@ class TensorBoardWriter:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise ConfigError(
-                "TensorBoard is not installed; `pip install streamasr[train]` has it, --no-tensorboard does without"
+                "TensorBoard is not installed: pip install 'streamasr[train]', or use --no-tensorboard"
             ) from None
         self._folder = folder
         self._make = SummaryWriter
@@ -46,7 +46,7 @@ class TensorBoardWriter:
         self._close()
 
     def __call__(self, event: Event) -> None:
-        """Write one event; a run that goes on takes away what was written of later steps."""
+        """Write one event; a resumed run removes what was written of later steps."""
         if isinstance(event, RunStarted):
             self._close()
             self._frame_ms = event.frame_ms
@@ -72,7 +72,9 @@ class TensorBoardWriter:
                         f"dev/{event.manifest}/{name}/{chunk}", getattr(event, name), event.step
                     )
                 if event.samples:
-                    lines = "\n".join(f"said   {said}\nheard  {heard}\n" for said, heard in event.samples)
+                    lines = "\n".join(
+                        f"ref  {reference}\nhyp  {hypothesis}\n" for reference, hypothesis in event.samples
+                    )
                     self._writer.add_text(f"dev/{event.manifest}/{chunk}", _code(lines), event.step)
             case Diagnosis():
                 text = f"**{event.finding}**\n\nLikely cause: {event.cause}\n\nRemedy: {event.remedy}"
@@ -87,5 +89,5 @@ class TensorBoardWriter:
 
 
 def _code(text: str) -> str:
-    """Markdown that shows ``text`` as it stands."""
+    """Return Markdown that shows ``text`` verbatim."""
     return "\n".join(f"    {line}" for line in text.splitlines())

@@ -1,7 +1,4 @@
-"""What a person sees of a run in the terminal: one screenful that stays, or plain lines where there is no terminal.
-
-Knows events and ``rich``; reads no file and computes nothing but the time left.
-"""
+"""Show a run in the terminal: as a live screen, or as plain lines if the output is not a terminal."""
 
 from __future__ import annotations
 
@@ -38,32 +35,33 @@ from streamasr.training.monitoring.events import (
 )
 
 DIAGNOSES_SHOWN = 3
-"""Diagnoses that stay on the screen, the newest last; every one is in the log."""
-SAMPLES = 2
-"""Utterances shown below the table."""
+"""Number of diagnoses on the screen, the newest last; the log has all of them."""
+SAMPLES_SHOWN = 2
+"""Number of utterances below the table."""
 PROGRESS_LINE_SECONDS = 10.0
-"""Where there is no terminal, decoding speech is told of so often, and at its end."""
+"""Time between two lines about the preparation of data if the output is not a terminal."""
 
 
 class TerminalView:
-    """Shows a run as it goes; enter it before the first event and leave it after the last.
+    """Shows a run's events; use it as a context manager.
 
     Args:
-        console: where to; standard error by default.
-        clock: seconds that only rise.
+        console: the console to write to; standard error by default.
+        clock: returns seconds from a monotonic clock.
     """
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console or Console(stderr=True)
         self._clock = clock
         self._preparation_bars = Progress(
-            TextColumn("decoding {task.description}"),
+            TextColumn("preparing {task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[hours]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("elapsed,"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=self._console,
         )
         self._preparations: dict[tuple[str, int], _Preparation] = {}
@@ -72,8 +70,9 @@ class TerminalView:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("elapsed,"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=self._console,
         )
         self._task = self._progress.add_task("training", total=None)
@@ -81,7 +80,7 @@ class TerminalView:
         self._step: StepReport | None = None
         self._dev: dict[tuple[str, int], list[DevReport]] = {}
         self._samples: tuple[tuple[str, str], ...] = ()
-        self._troubles: list[Diagnosis] = []
+        self._diagnoses: list[Diagnosis] = []
         self._live = Live(
             console=self._console, get_renderable=self._screen, auto_refresh=self._console.is_terminal
         )
@@ -98,7 +97,7 @@ class TerminalView:
             self._live.stop()
 
     def __call__(self, event: Event | PreparationProgress) -> None:
-        """Take an event in, and show it."""
+        """Show one event."""
         if isinstance(event, PreparationProgress):
             self._show_preparation(event)
             return
@@ -115,7 +114,7 @@ class TerminalView:
                 self._dev.setdefault((event.manifest, event.chunk_frames), []).append(event)
                 self._samples = event.samples or self._samples
             case Diagnosis():
-                self._troubles = [*self._troubles, event][-DIAGNOSES_SHOWN:]
+                self._diagnoses = [*self._diagnoses, event][-DIAGNOSES_SHOWN:]
         if not self._console.is_terminal:
             self._console.print(self._line(event), soft_wrap=True, markup=False, highlight=False)
 
@@ -131,7 +130,7 @@ class TerminalView:
         if not self._console.is_terminal and (over or now - preparation.line >= PROGRESS_LINE_SECONDS):
             preparation.line = now
             left = (now - preparation.started) / max(1, event.done) * (event.total - event.done)
-            parts = [f"decoding {event.what}: {event.done} of {event.total}", hours]
+            parts = [f"preparing {event.what}: {event.done} of {event.total}", hours]
             parts += ["" if over else f"{_clock_time(left)} left"]
             self._console.print(", ".join(filter(None, parts)), soft_wrap=True, markup=False, highlight=False)
 
@@ -143,14 +142,14 @@ class TerminalView:
             parts.append(_figures(self._step))
         if self._dev:
             parts += [self._table(), *self._sample_lines()]
-        parts += [_panel(trouble) for trouble in self._troubles]
+        parts += [_panel(diagnosis) for diagnosis in self._diagnoses]
         return Group(*parts)
 
     def _table(self) -> Table:
-        """The rate now and its change since the measurement before, manifests down and chunk sizes across."""
+        """Return a table of error rates with their last changes, one row per manifest, one column per chunk size."""
         chunks = sorted({frames for _, frames in self._dev})
         table = Table(
-            title=f"{'CER' if self._unit == 'character' else 'WER'} while training (greedy)",
+            title=f"{'CER' if self._unit == 'character' else 'WER'} during training (greedy)",
             title_justify="left",
         )
         table.add_column("")
@@ -170,10 +169,10 @@ class TerminalView:
 
     def _sample_lines(self) -> list[Text]:
         lines = []
-        for reference, hypothesis in self._samples[:SAMPLES]:
+        for reference, hypothesis in self._samples[:SAMPLES_SHOWN]:
             lines += [
-                Text(f"said   {reference}", style="dim"),
-                Text("heard  ") + _marked(reference, hypothesis, self._unit),
+                Text(f"ref  {reference}", style="dim"),
+                Text("hyp  ") + _marked(reference, hypothesis, self._unit),
             ]
         return lines
 
@@ -188,17 +187,18 @@ class TerminalView:
                 return f"step {event.step}  {_figures(event).plain}"
             case DevReport():
                 errors = f"{event.substitutions} sub, {event.insertions} ins, {event.deletions} del"
-                sample = "".join(f"\n  said   {a}\n  heard  {b}" for a, b in event.samples[:1])
+                sample = "".join(f"\n  ref  {a}\n  hyp  {b}" for a, b in event.samples[:1])
                 where = f"{event.manifest}, {self._chunk(event.chunk_frames)} chunks"
                 rates = f"WER {event.wer:.2%}  CER {event.cer:.2%}  ({errors} in {event.words} words)"
                 return f"step {event.step}  {where}: {rates}{sample}"
             case Diagnosis():
-                return f"step {event.step}  TROUBLE: {event.finding} Likely: {event.cause} Remedy: {event.remedy}"
+                problem = f"PROBLEM: {event.finding} Likely cause: {event.cause} Remedy: {event.remedy}"
+                return f"step {event.step}  {problem}"
 
 
 @dataclass(slots=True)
 class _Preparation:
-    """Something that is being decoded: its bar, and when it began and was last told of in a line."""
+    """A progress bar of decoding or simulating, and the times of its start and its last line."""
 
     task: TaskID
     started: float
@@ -214,11 +214,11 @@ def _figures(step: StepReport) -> Text:
     parts = [("ctc", step.ctc), ("intermediate", step.intermediate), ("consistency", step.consistency)]
     parts.append(("distillation", step.distillation))
     losses = ", ".join(f"{name} {value:.3f}" for name, value in parts if value)
-    warning = f" · {step.unalignable} rows too short for their text" if step.unalignable else ""
+    warning = f" · {step.unalignable} rows with too few frames for their text" if step.unalignable else ""
     return Text(
-        f"loss {step.loss:.4f} ({losses}) · blank {step.blank_share:.0%} · rate {step.learning_rate:.1e}"
-        f" · norm {step.gradient_norm:.2f} · {step.speed:.0f} audio s/s · padding {step.padding_share:.0%}"
-        f" · {step.hours:.1f} h heard{warning}"
+        f"loss {step.loss:.4f} ({losses}) · blank {step.blank_share:.0%} · lr {step.learning_rate:.1e}"
+        f" · norm {step.gradient_norm:.2f} · {step.speed:.0f} × real time · padding {step.padding_share:.0%}"
+        f" · {step.hours:.1f} h of audio{warning}"
     )
 
 
@@ -232,17 +232,17 @@ def _change(rates: list[float]) -> Text:
 
 
 def _marked(reference: str, hypothesis: str, unit: Unit) -> Text:
-    """The hypothesis with what is wrong in red, and a dot for each item that it lacks."""
+    """Return the hypothesis with its errors in red and a dot for each deleted word or character."""
     text = Text()
-    for was, heard in align(scoring_units(reference, unit), scoring_units(hypothesis, unit)):
+    for expected, recognised in align(scoring_units(reference, unit), scoring_units(hypothesis, unit)):
         if len(text) and unit == "word":
             text.append(" ")
-        text.append("·" if heard is None else heard, style="" if was == heard else "red")
+        text.append("·" if recognised is None else recognised, style="" if expected == recognised else "red")
     return text
 
 
-def _panel(trouble: Diagnosis) -> Panel:
+def _panel(diagnosis: Diagnosis) -> Panel:
     body = Text.assemble(
-        (trouble.finding, "bold"), "\nLikely cause: ", trouble.cause, "\nRemedy: ", trouble.remedy
+        (diagnosis.finding, "bold"), "\nLikely cause: ", diagnosis.cause, "\nRemedy: ", diagnosis.remedy
     )
-    return Panel(body, title=f"step {trouble.step}", title_align="left", border_style="red")
+    return Panel(body, title=f"step {diagnosis.step}", title_align="left", border_style="red")

@@ -1,4 +1,4 @@
-"""Small copies of the published layouts of datasets, with generated sound."""
+"""Create small copies of the published layouts of datasets, with generated audio."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RATE = 16_000
 
 
 def sound(path: Path, seconds: float = 1.0, rate: int = RATE, seed: int = 0) -> Path:
-    """Write quiet noise in the format that the suffix names."""
+    """Write quiet noise in the format of the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = np.random.default_rng(seed).normal(0, 0.05, round(seconds * rate)).astype(np.float32)
     container, subtype = {".WAV": ("WAV", None), ".opus": ("OGG", "OPUS")}.get(path.suffix, (None, None))
@@ -27,7 +27,7 @@ def text(path: Path, *lines: str) -> Path:
 
 
 def librispeech(root: Path) -> Path:
-    """Two subsets; the second chapter names a recording that is not there."""
+    """Two subsets; one chapter names a missing recording."""
     for subset, speaker, names in (("dev-clean", "84", ("0000", "0001")), ("test-clean", "61", ("0000",))):
         folder = root / "LibriSpeech" / subset / speaker / "7021"
         for name in names:
@@ -40,7 +40,7 @@ def librispeech(root: Path) -> Path:
 
 
 def commonvoice(root: Path) -> Path:
-    """German, with one good row, one with a figure, one without its clip, one too short."""
+    """German: one good row, one with digits, one without its clip, one with too few columns."""
     folder = root / "cv-corpus" / "de"
     sound(folder / "clips" / "one.mp3", 1.0, 32_000)
     sound(folder / "clips" / "two.mp3", 1.0, 32_000)
@@ -56,7 +56,7 @@ def commonvoice(root: Path) -> Path:
 
 
 def aishell(root: Path) -> Path:
-    """One recording a split, and one without a transcript."""
+    """One recording per split, and one without a transcript."""
     folder = root / "data_aishell"
     for split, speaker in (("train", "S0002"), ("dev", "S0724"), ("test", "S0764")):
         sound(folder / "wav" / split / speaker / f"BAC009{speaker}W0122.wav")
@@ -84,7 +84,7 @@ def ljspeech(root: Path) -> Path:
 
 
 def speechocean762(root: Path) -> Path:
-    """One utterance a split, upper case, and one without its recording."""
+    """One utterance per split, in upper case, and one without its recording."""
     folder = root / "speechocean762"
     for split, name in (("train", "000010011"), ("test", "000030012")):
         speaker = name[1:5]
@@ -100,7 +100,7 @@ def speechocean762(root: Path) -> Path:
 
 
 def fsdd(root: Path, *, flat: bool = False, suffix: str = ".wav") -> Path:
-    """Two digits, two speakers, recordings 0, 4, 5 and 12, at 8 kHz; and a stranger."""
+    """Two digits, two speakers, recordings 0, 4, 5 and 12, at 8 kHz, and a file with another kind of name."""
     folder = root / "free-spoken-digit-dataset"
     where = folder if flat else folder / "recordings"
     for digit in (0, 7):

@@ -1,4 +1,4 @@
-"""A run that told of everything there is to tell."""
+"""Provide the events of a run, with all kinds of events."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def dev_report(step: int, chunk_frames: int, wer: float) -> DevReport:
 
 
 RUN = RunStarted(step=0, steps=400, name="tiny<1>", frame_ms=20.0, recipe='name = "tiny<1>"\nseed = 7\n')
-TROUBLE = Diagnosis(
+DIAGNOSIS = Diagnosis(
     step=200,
     kind="all_blank",
-    finding="every frame says blank.",
+    finding="every frame is blank.",
     cause="The rate is too high.",
     remedy="Lower it.",
 )
@@ -53,8 +53,8 @@ TROUBLE = Diagnosis(
 
 @pytest.fixture
 def events() -> list[Event]:
-    told: list[Event] = [RUN]
+    emitted: list[Event] = [RUN]
     for step in (100, 200, 300):
-        told.append(step_report(step, 100 / step))
-        told += [dev_report(step, frames, 60 / step - frames / 1000) for frames in (8, 32)]
-    return [*told, TROUBLE]
+        emitted.append(step_report(step, 100 / step))
+        emitted += [dev_report(step, frames, 60 / step - frames / 1000) for frames in (8, 32)]
+    return [*emitted, DIAGNOSIS]

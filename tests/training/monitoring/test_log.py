@@ -1,4 +1,4 @@
-"""The log of a run: written, read back, and mended when a run goes on."""
+"""Test the log of a run: writing, reading, and removing later steps when a run resumes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write(path: Path, events: list[Event]) -> None:
             log(event)
 
 
-def test_what_is_written_is_read_back(tmp_path: Path, events: list[Event]) -> None:
+def test_events_are_read_back_as_they_were_written(tmp_path: Path, events: list[Event]) -> None:
     path = tmp_path / "run" / "events.jsonl"
     write(path, events)
     assert read_events(path) == events
@@ -28,7 +28,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, events: list[Event]) -> No
     assert (first["event"], first["time"], first["steps"]) == ("run", 1_700_000_000.123, 400)
 
 
-def test_a_resumed_run_does_not_fork(tmp_path: Path, events: list[Event]) -> None:
+def test_a_resumed_run_removes_the_later_steps(tmp_path: Path, events: list[Event]) -> None:
     path = tmp_path / "events.jsonl"
     write(path, events)
     with path.open("a") as file:
@@ -38,14 +38,14 @@ def test_a_resumed_run_does_not_fork(tmp_path: Path, events: list[Event]) -> Non
     assert read_events(path) == [*events[:4], *again]
 
 
-def test_a_half_line_at_the_end_is_passed_over(tmp_path: Path, events: list[Event]) -> None:
+def test_a_partial_last_line_is_ignored(tmp_path: Path, events: list[Event]) -> None:
     path = tmp_path / "events.jsonl"
     write(path, events)
     path.write_bytes(path.read_bytes()[:-9])
     assert read_events(path) == events[:-1]
 
 
-def test_losses_that_are_no_numbers_stay_valid_json(tmp_path: Path, events: list[Event]) -> None:
+def test_losses_that_are_not_finite_are_valid_json(tmp_path: Path, events: list[Event]) -> None:
     step = next(event for event in events if isinstance(event, StepReport))
     path = tmp_path / "events.jsonl"
     write(path, [replace(step, loss=math.nan, gradient_norm=math.inf)])
@@ -57,7 +57,7 @@ def test_losses_that_are_no_numbers_stay_valid_json(tmp_path: Path, events: list
     assert read.gradient_norm == math.inf
 
 
-def test_fields_of_a_newer_version_are_passed_over(tmp_path: Path) -> None:
+def test_unknown_fields_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text(
         '{"event": "run", "step": 0, "steps": 9, "name": "a", "frame_ms": 20, "later": 1, "recipe": ""}\n'
@@ -78,13 +78,13 @@ def test_fields_of_a_newer_version_are_passed_over(tmp_path: Path) -> None:
         ('{"event": "run", "step": 1}', r"events\.jsonl:1: steps: missing"),
     ],
 )
-def test_lines_that_hold_no_event_are_named(tmp_path: Path, line: str, message: str) -> None:
+def test_lines_that_are_not_events_are_named(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text(line + "\n")
     with pytest.raises(DataError, match=message):
         read_events(path)
 
 
-def test_a_folder_without_a_log_is_told_so(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"events\.jsonl: no such file; a run writes it"):
+def test_a_missing_log_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"events\.jsonl: no such file; `streamasr train` writes it"):
         read_events(tmp_path / "events.jsonl")

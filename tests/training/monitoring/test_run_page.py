@@ -1,4 +1,4 @@
-"""The page of a run: everything that was told is on it, and nothing is loaded from elsewhere."""
+"""Test the page of a run: it shows all events and loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def evaluation() -> Evaluation:
 
 
 class Balance(HTMLParser):
-    """Fails on a tag that is closed without being open; ``open`` holds what never was closed."""
+    """Fails on a closing tag that does not match; ``open`` holds the tags that are not closed."""
 
     VOID = frozenset({"meta"})
 
@@ -65,17 +65,17 @@ class Balance(HTMLParser):
         assert tag
 
 
-def test_everything_that_was_told_is_on_the_page(events: list[Event], evaluation: Evaluation) -> None:
+def test_the_page_shows_all_events(events: list[Event], evaluation: Evaluation) -> None:
     page = run_page(events, evaluation)
     for expected in (
         "<h1>tiny&lt;1&gt;</h1>",
         "300 of 400 steps",
-        "every frame says blank",
+        "every frame is blank",
         "The rate is too high.",
         "Lower it.",
         "Learning rate",
         "Gradient norm",
-        "Share of frames that say blank",
+        "Share of blank frames",
         "Throughput",
         "WER, dev-books",
         "160 ms chunks",
@@ -95,20 +95,20 @@ def test_everything_that_was_told_is_on_the_page(events: list[Event], evaluation
     assert balance.open == []
 
 
-def test_characters_come_first_where_words_are_not_spaced(events: list[Event]) -> None:
+def test_cer_is_the_main_rate_for_languages_without_spaces(events: list[Event]) -> None:
     run = RunStarted(step=0, steps=400, name="zh", frame_ms=20.0, unit="character")
     page = run_page([run, *events[1:]])
     assert "CER, dev-books, 640 ms, greedy" in page
     assert "WER, dev-books, 640 ms, greedy" not in page
 
 
-def test_what_is_alone_is_named_in_its_title_and_told_once(events: list[Event]) -> None:
+def test_a_single_curve_is_named_in_the_title(events: list[Event]) -> None:
     steps = [event for event in events if isinstance(event, StepReport)]
     dev = [event for event in events if isinstance(event, DevReport) and event.chunk_frames == 32]
     page = run_page([events[0], *(replace(step, ctc=step.loss, consistency=0.0) for step in steps), *dev])
     assert "WER, dev-books, 640 ms chunks" in page
     assert "Curves: CTC" in page
-    assert "Curves: all" not in page
+    assert "Curves: total" not in page
 
 
 def test_the_page_loads_nothing(events: list[Event], evaluation: Evaluation) -> None:
@@ -117,17 +117,17 @@ def test_the_page_loads_nothing(events: list[Event], evaluation: Evaluation) -> 
     assert "prefers-color-scheme: dark" in page
 
 
-def test_a_run_that_has_told_nothing_yet_has_a_page() -> None:
-    assert "no step has been reported yet" in run_page([])
+def test_a_run_without_events_has_a_page() -> None:
+    assert "No steps reported yet." in run_page([])
 
 
-def test_an_evaluation_has_a_page_of_its_own(evaluation: Evaluation) -> None:
+def test_an_evaluation_has_its_own_page(evaluation: Evaluation) -> None:
     page = evaluation_page(evaluation)
     assert "2026-11-21 · two cores" in page
     assert "Worst utterances" in page
 
 
-def test_the_command_makes_the_page_anew(
+def test_the_command_writes_the_page_again(
     tmp_path: Path, events: list[Event], evaluation: Evaluation, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with EventLog(tmp_path / "events.jsonl") as log:
@@ -142,6 +142,6 @@ def test_the_command_makes_the_page_anew(
     assert other.is_file()
 
 
-def test_a_folder_that_is_no_run_is_told_so(tmp_path: Path) -> None:
+def test_a_folder_without_a_log_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"events\.jsonl: no such file"):
         write_page(tmp_path)

@@ -1,7 +1,7 @@
-"""The Mandarin recipe from one end to the other: import, train, build a language model, evaluate, transcribe.
+"""Test the Mandarin recipe end to end: import, train, build a language model, evaluate, transcribe.
 
-The speech is eSpeak's, in the layout of AISHELL-1, and the model is a toy that hears the same few sentences over
-and over: what is tested is that characters go through every part, not that Mandarin is recognised.
+eSpeak synthesises the speech in the layout of AISHELL-1, and a toy model is trained on a few sentences. The test
+shows that all parts handle characters, not that Mandarin is recognised well.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ SENTENCES = (
     "很不好",
 )
 CHANCE = 0.7
-"""A toy that has learnt nothing has a CER of 1; one that needs no blank (a poor optimum) of a half."""
+"""An untrained toy model has a CER of 1; one that uses no blanks, a poor optimum, of a half."""
 SPLITS = {"train": SENTENCES, "dev": SENTENCES[:4]}
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the recipe left."""
+    """The files of the run."""
 
     data: Path
     out: Path
@@ -51,7 +51,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A whole run on eSpeak's sentences."""
+    """Run the recipe on eSpeak's sentences."""
     folder = tmp_path_factory.mktemp("mandarin")
     corpus, data, out = folder / "data_aishell", folder / "speech", folder / "run"
     voice, lines = Voice("cmn"), []
@@ -59,7 +59,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         for number, text in enumerate(texts):
             path = corpus / "wav" / split / "S0002" / f"BAC009S{split}{number:04}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, voice.say(text), voice.rate)
+            soundfile.write(path, voice.synthesise(text), voice.rate)
             lines.append(f"{path.stem} {' '.join(text)}\n")
     (corpus / "transcript").mkdir()
     (corpus / "transcript" / "aishell_transcript_v0.8.txt").write_text("".join(lines), encoding="utf-8")
@@ -80,7 +80,7 @@ def test_the_tokens_are_the_characters_of_the_training_transcripts(run: Run) -> 
     assert tokens.kind == "characters"
 
 
-def test_it_is_measured_by_characters_and_has_learnt_some(run: Run) -> None:
+def test_it_is_measured_by_characters_and_has_learnt_something(run: Run) -> None:
     evaluation = read_evaluation(run.out / "evaluation.json")
     assert evaluation.unit == "character"
     assert [measurement.manifest for measurement in evaluation.measurements] == ["dev", "dev"]
@@ -89,7 +89,7 @@ def test_it_is_measured_by_characters_and_has_learnt_some(run: Run) -> None:
     assert [answer.reference for answer in streamed.answers] == list(SPLITS["dev"])
 
 
-def test_a_language_model_of_characters_is_built_weighed_and_used(
+def test_a_language_model_of_characters_is_built_tuned_and_used(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = str(run.data / "aishell" / "train.jsonl")
@@ -108,6 +108,6 @@ def test_a_language_model_of_characters_is_built_weighed_and_used(
 
     audio = next((run.data.parent / "data_aishell" / "wav" / "dev").rglob("*.wav"))
     assert main(["transcribe", str(audio), "--local", "--model", str(run.model)]) == 0
-    said = capsys.readouterr().out.strip()
-    assert " " not in said
-    assert set(said) <= set("".join(SENTENCES) + "\n")
+    text = capsys.readouterr().out.strip()
+    assert " " not in text
+    assert set(text) <= set("".join(SENTENCES) + "\n")

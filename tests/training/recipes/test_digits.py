@@ -1,6 +1,6 @@
-"""The digits recipe from import to transcript, shortened, on digits that are spelt in tones.
+"""Test a shortened run of the digits recipe, from import to transcript, on digits spelt in tones.
 
-What it reaches on people's digits is a benchmark's business (benchmarks/digits_baseline.py).
+benchmarks/digits_baseline.py measures the recipe on recorded digits.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from numpy.typing import NDArray
 
 from streamasr.cli import main
+from streamasr.frontend.pcm import Samples
 from streamasr.manifest import read_manifest
 from streamasr.report.results import read_evaluation
 from streamasr.toml import to_toml
@@ -25,18 +25,17 @@ RECORDINGS = 7
 STEPS = 60
 
 
-def tones(word: str, speaker: int) -> NDArray[np.float32]:
-    """Every letter 60 ms of its own pitch, a little higher with every speaker."""
+def tones(word: str, speaker: int) -> Samples:
+    """Return 60 ms per letter, each letter with its own pitch, slightly higher for each speaker."""
     time = np.arange(round(0.06 * RATE)) / RATE
     pitches = [(200 + 110 * (ord(letter) - ord("a"))) * (1 + 0.02 * speaker) for letter in word]
-    parts = [0.3 * np.sin(2 * np.pi * pitch * time) for pitch in pitches]
-    sound: NDArray[np.float32] = np.concatenate(parts).astype(np.float32)
-    return sound
+    tones_S = np.concatenate([0.3 * np.sin(2 * np.pi * pitch * time) for pitch in pitches])
+    return np.asarray(tones_S, dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two speakers, in the dataset's own layout."""
+    """Two speakers, in the layout of the dataset."""
     folder = tmp_path_factory.mktemp("digits")
     (folder / "fsdd" / "recordings").mkdir(parents=True)
     for digit, word in enumerate(WORDS):
@@ -47,7 +46,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_commands_of_the_recipe_lead_to_a_model_that_listens(
+def test_the_commands_of_the_recipe_give_a_working_model(
     corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     speech, run = corpus / "speech", corpus / "run"
@@ -73,5 +72,5 @@ def test_the_commands_of_the_recipe_lead_to_a_model_that_listens(
     assert set(capsys.readouterr().out) <= set(full.tokens.characters) | {" ", "\n"}
 
 
-def test_every_digit_can_be_spelt() -> None:
+def test_all_digits_can_be_spelt() -> None:
     assert {letter for word in WORDS for letter in word} == set(load_recipe("digits").tokens.characters)

@@ -1,7 +1,6 @@
-"""Word pieces from one end to the other: find them, train on them, evaluate and transcribe.
+"""Test word pieces end to end: train the tokenizer and a model, evaluate and transcribe.
 
-The model is a toy that hears the same few sentences over and over: what is tested is that pieces go through
-every part.
+A toy model is trained on a few sentences; the test shows that all parts handle word pieces.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ SENTENCES = (
 )
 PIECES = 26
 CHANCE = 0.8
-"""A toy that has learnt nothing has a CER of 1."""
+"""An untrained toy model has a CER of 1."""
 
 
-def test_a_model_of_word_pieces_is_trained_measured_and_heard(
+def test_a_model_with_word_pieces_is_trained_and_evaluated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     voice, rows = Voice("en"), []
     for number, text in enumerate(SENTENCES):
-        samples = voice.say(text)
+        samples = voice.synthesise(text)
         soundfile.write(tmp_path / f"{number}.wav", samples, voice.rate)
         row = {"audio_filepath": f"{number}.wav", "duration": len(samples) / voice.rate, "text": text}
         rows.append(json.dumps(row) + "\n")

@@ -1,4 +1,4 @@
-"""Speech and a model for whole runs in seconds: eSpeak says a few sentences, and a toy learns them by heart."""
+"""Provide speech and a model for runs of seconds: eSpeak speaks a few sentences, and a toy model memorises them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 import espeakng_loader
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 
 from streamasr.config import FrontendConfig, WhisperEncoderConfig
 from streamasr.training.config import AugmentConfig, LossConfig, OptimConfig, TrainConfig
 
 
 class Voice:
-    """One of eSpeak's voices, in this process.
+    """An eSpeak voice.
 
     Args:
-        language: its name, as ``cmn`` or ``en``.
+        language: name of the voice, such as ``cmn`` or ``en``.
     """
 
     def __init__(self, language: str) -> None:
@@ -26,30 +26,30 @@ class Voice:
         callback = ctypes.CFUNCTYPE(
             ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
         )
-        self._blocks: list[NDArray[np.int16]] = []
-        self._keep = callback(self._hear)
+        self._blocks: list[npt.NDArray[np.int16]] = []
+        self._keep = callback(self._collect)
         synchronous = 2
         data = espeakng_loader.get_data_path().encode()
         self.rate = self._library.espeak_Initialize(synchronous, 0, data, 0)
         self._library.espeak_SetSynthCallback(self._keep)
         assert self._library.espeak_SetVoiceByName(language.encode()) == 0
 
-    def say(self, text: str) -> NDArray[np.int16]:
-        """``text`` as samples at ``rate`` Hz."""
+    def synthesise(self, text: str) -> npt.NDArray[np.int16]:
+        """Return ``text`` as samples at ``rate`` Hz."""
         self._blocks.clear()
         letters, utf8 = text.encode() + b"\0", 1
         size = ctypes.c_size_t(len(letters))
         assert self._library.espeak_Synth(letters, size, 0, 0, 0, utf8, None, None) == 0
         return np.concatenate(self._blocks)
 
-    def _hear(self, block: Any, count: int, events: object) -> int:
+    def _collect(self, block: Any, count: int, events: object) -> int:
         if block and count:
             self._blocks.append(np.ctypeslib.as_array(block, (count,)).copy())
         return 0
 
 
 def tiny(recipe: TrainConfig) -> TrainConfig:
-    """``recipe`` with a toy of an encoder, without augmentation, on a handful of utterances."""
+    """Return ``recipe`` with a tiny encoder and without augmentation, for a few utterances."""
     return replace(
         recipe,
         pretrained=None,

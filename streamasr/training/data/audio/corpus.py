@@ -1,4 +1,4 @@
-"""Transcribed speech in memory: decoded once into a cache file, then read as one long array of int16 samples."""
+"""Load recordings as one long array of int16 samples, which is decoded once into a cache file and memory-mapped."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from streamasr.training.data.audio.denoise import denoise
 from streamasr.training.data.audio.processes import map_in_processes
 
 DecodingProgress = Callable[[int, int, float], None]
-"""Called with how many utterances are decoded, how many there are, and the hours of those decoded."""
+"""Called with the number of decoded utterances, the number of all utterances, and the decoded hours."""
 INT16_SCALE = 32768
-"""What a sample of 1.0 is as an integer."""
+"""Integer value of the sample 1.0."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioCorpus:
-    """Utterance ``i`` is ``samples[offsets[i]:offsets[i + 1]]`` with the transcript ``texts[i]``."""
+    """Recordings; utterance ``i`` is ``samples[offsets[i]:offsets[i + 1]]`` with the transcript ``texts[i]``."""
 
     samples: npt.NDArray[np.int16]
     offsets: npt.NDArray[np.int64]
     texts: tuple[str, ...]
     names: tuple[str, ...]
-    """Where each utterance comes from, for messages."""
+    """Path of each utterance's audio file, for messages."""
 
     def __len__(self) -> int:
         return len(self.texts)
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Samples in each utterance."""
+        """Number of samples in each utterance."""
         return np.diff(self.offsets)
 
 
@@ -52,21 +52,21 @@ def load_corpus(
     workers: int | None = None,
     progress: DecodingProgress | None = None,
 ) -> AudioCorpus:
-    """Decode every utterance's file to mono at ``sample_rate`` Hz, or map what an earlier run decoded.
+    """Decode all utterances to mono at ``sample_rate``, or map the samples that an earlier call decoded.
 
-    The cache is keyed by what the utterances are, so a changed manifest is decoded anew. Decoding that is interrupted
-    leaves nothing behind.
+    The cache file depends on the utterances, so a changed manifest is decoded again. If decoding is interrupted, it
+    leaves no file.
 
     Args:
         utterances: lines of manifests.
-        cache: a folder.
-        sample_rate: Hz.
-        clean: take steady noise out of every recording on the way.
-        workers: processes that decode; one for every CPU that this process may use by default.
-        progress: told of every utterance that is decoded; not called where an earlier run has decoded them.
+        cache: folder of the cache files.
+        sample_rate: rate of the samples in Hz.
+        clean: whether to remove noise from the recordings (see :mod:`~streamasr.training.data.audio.denoise`).
+        workers: processes that decode; by default one for each CPU that this process may use.
+        progress: called after each decoded utterance; not called if the samples are in the cache.
 
     Raises:
-        DataError: an audio file is not usable; the message names it.
+        DataError: an audio file cannot be used; the message names it.
     """
     key = hashlib.sha256(
         json.dumps([sample_rate, *(["clean"] if clean else []), *map(str, utterances)]).encode()
@@ -79,7 +79,7 @@ def load_corpus(
             (samples_file, offsets_file),
             partial(_decode, sample_rate=sample_rate, clean=clean),
             workers,
-            partial(_tell, progress, sample_rate) if progress else None,
+            partial(_report_hours, progress, sample_rate) if progress else None,
         )
     return AudioCorpus(
         np.memmap(samples_file, dtype=np.int16, mode="r"),
@@ -94,29 +94,29 @@ def _decode_all(
     files: tuple[Path, Path],
     decode: Callable[[Path], npt.NDArray[np.int16]],
     workers: int | None,
-    tell: Callable[[int, int, int], None] | None,
+    progress: Callable[[int, int, int], None] | None,
 ) -> None:
-    """Write the samples of all ``paths`` and where each begins; ``tell`` hears of files, of all, and of samples."""
+    """Write the samples of all files and their offsets; ``progress`` gets files done, all files, and samples."""
     samples_file, offsets_file = files
     offsets = [0]
-    # Named by the process: two runs that share a cache may decode the same speech at the same time.
+    # The name has the process id, because two runs that share a cache may decode the same speech at the same time.
     unfinished = samples_file.with_suffix(f".{os.getpid()}.partial")
-    if tell:
-        tell(0, len(paths), 0)
+    if progress:
+        progress(0, len(paths), 0)
     try:
         with unfinished.open("wb") as out:
             for samples in map_in_processes(decode, paths, workers=workers):
                 out.write(samples.tobytes())
                 offsets.append(offsets[-1] + len(samples))
-                if tell:
-                    tell(len(offsets) - 1, len(paths), offsets[-1])
+                if progress:
+                    progress(len(offsets) - 1, len(paths), offsets[-1])
         np.save(offsets_file, np.asarray(offsets, dtype=np.int64))
         unfinished.replace(samples_file)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def _tell(progress: DecodingProgress, sample_rate: int, done: int, total: int, samples: int) -> None:
+def _report_hours(progress: DecodingProgress, sample_rate: int, done: int, total: int, samples: int) -> None:
     progress(done, total, samples / sample_rate / 3600)
 
 

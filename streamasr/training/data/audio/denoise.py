@@ -1,8 +1,7 @@
-"""Optional denoising while speech is decoded: spectral gating by noisereduce (Sainburg et al. 2020), which
-follows the level of the noise.
+"""Remove noise from recordings with noisereduce: spectral gating that follows the noise level (Sainburg et al. 2020).
 
-Streaming has no such step: denoise training speech only if what will be heard is denoised in the same way, or
-to clean up a corpus to which other noise is then added. Shape suffix: S samples.
+Recognition has no such step. Denoise training speech only if the recognised audio is denoised in the same way, or to
+clean a corpus to which other noise is added in training. Shape suffix: S samples.
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ Samples = npt.NDArray[np.float32]
 
 _WINDOW_SECONDS = 0.032
 _SHORTEST_SECONDS = 0.25
-"""Shorter sounds are left alone: there is nothing to tell noise from speech by."""
+"""Shorter recordings are not changed, since noise cannot be told from speech in them."""
 
 
 def denoise(pcm_S: Samples, sample_rate: int, *, strength: float = 0.8) -> Samples:
-    """``pcm_S`` with its background turned down; as long as before. Nothing is drawn: it is a pure function.
+    """Return a recording with less noise; the length stays the same, and the result is deterministic.
 
     Args:
         pcm_S: float32 samples of one recording.
-        sample_rate: Hz.
-        strength: 0..1, by how much of its level what counts as noise is turned down.
+        sample_rate: rate of the samples in Hz.
+        strength: proportion of the noise to remove, from 0 to 1.
 
     Raises:
-        ConfigError: noisereduce is not installed, or the strength is out of range.
+        ConfigError: noisereduce is not installed, or ``strength`` is out of range.
     """
     if not 0.0 <= strength <= 1.0:
-        raise ConfigError(f"the strength of denoising must be 0..1, got {strength}")
+        raise ConfigError(f"the strength of denoising must be from 0 to 1, got {strength}")
     try:
         import noisereduce
     except ImportError:

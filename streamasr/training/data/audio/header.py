@@ -1,4 +1,4 @@
-"""Measure an audio file without resampling it. Light to import, for worker processes."""
+"""Read the headers of audio files and measure their levels, without resampling."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ from streamasr.media.reader import open_file
 _CLIPPED_LEVEL = 0.999
 """Share of full scale from which a sample counts as clipped: 16-bit samples of 32,735 and more."""
 _SILENCE_DB = -120.0
-"""The level reported for digital silence; quieter than any 16-bit sound."""
+"""Level of digital silence; quieter than any 16-bit audio."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Length and format of a file."""
+    """Length and format of an audio file."""
 
     frames: int
-    """Samples of each channel that the file has. An incomplete file should have more."""
+    """Number of samples per channel in the file; an incomplete file should have more."""
     sample_rate: int
-    """Hz."""
+    """Sample rate in Hz."""
     channels: int
     incomplete: str = ""
     """A sentence that names the file and the second where it was cut off; empty if it is complete."""
 
     @property
     def duration_s(self) -> float:
-        """Seconds."""
+        """Duration in seconds."""
         return self.frames / self.sample_rate
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """What decoding the file showed."""
+    """The levels of a decoded audio file."""
 
     header: Header
-    """With the frames that could really be decoded."""
+    """The header, with the number of samples that could be decoded."""
     peak_db: float
-    """Loudest sample, in dB of full scale."""
+    """Highest absolute sample, in dB relative to full scale."""
     rms_db: float
-    """Root mean square of the whole, in dB of full scale."""
+    """Root mean square of all samples, in dB relative to full scale."""
     clipped_share: float
-    """Share of samples at full scale."""
+    """Share of clipped samples."""
     warnings: tuple[str, ...] = ()
     """Sentences about the file, each with its name."""
 
 
 def read_header(path: Path) -> Header:
-    """Return the header of a file. Only a file that seems incomplete is decoded, to find out where it ends.
+    """Read the header of an audio file. The file is decoded only if it seems incomplete, to find out where it ends.
 
     Raises:
-        DataError: no such file, or not audio; the message names it.
+        DataError: the file is missing or not audio; the message names it.
     """
     with open_file(path) as reader:
         frames = reader.frames
@@ -70,10 +70,10 @@ def read_header(path: Path) -> Header:
 
 
 def read_levels(path: Path) -> Levels:
-    """Decode the whole file and measure it.
+    """Decode an audio file and measure its levels.
 
     Raises:
-        DataError: no such file, not audio, or broken inside; the message names it.
+        DataError: the file is missing, not audio, or damaged; the message names it.
     """
     peak, power, clipped = 0.0, 0.0, 0
     phases: list[str] = []

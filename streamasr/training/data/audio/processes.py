@@ -1,4 +1,4 @@
-"""A map over many files in worker processes, in order, with progress. Knows nothing of sound."""
+"""Map a function over many items in worker processes, in order, with progress."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
-"""Called with how many items are done, and how many there are."""
+"""Called with the number of finished items and the number of all items."""
 
 FEW_ITEMS = 64
-"""Up to so many items are worked off in this process: starting others takes longer. Override with ``few``."""
-_CHUNKS_A_WORKER = 16
+"""Up to this number of items, no processes are started, because starting them takes longer."""
+_CHUNKS_PER_WORKER = 16
 _LARGEST_CHUNK = 64
 _CHUNKS_AHEAD = 2
-"""Chunks for each worker whose results may wait to be fetched."""
+"""Number of chunks per worker that may be computed ahead of the caller."""
 
 
 def map_in_processes(
@@ -32,18 +32,18 @@ def map_in_processes(
     few: int = FEW_ITEMS,
     progress: Progress | None = None,
 ) -> Iterator[Result]:
-    """``function`` of every item, in the items' order; results wait in a buffer of bounded size.
+    """Yield ``function(item)`` for each item, in the items' order; the number of waiting results is bounded.
 
-    Processes are started afresh (``spawn``): a script that comes here needs ``if __name__ == "__main__":``.
+    Processes are started with ``spawn``, so a script that calls this function needs ``if __name__ == "__main__":``.
+    An interrupt (Ctrl-C) is handled by this process only; the workers finish their chunks and exit.
 
     Args:
-        function: a function of a module, so that a fresh process can import it.
-        items: what it is called with; items and results must pickle.
-        workers: processes; one for every CPU that this process may use by default. One means this process.
-        few: how many items are too few to start processes for.
-        progress: told of every result.
-
-    An interrupt (Ctrl-C) is this process's alone; the others end their chunk, begin no other, and are gone.
+        function: a function at module level, which a new process can import.
+        items: the arguments; items and results must be picklable.
+        workers: number of processes; by default one for each CPU that this process may use. With one, the items are
+            computed in this process.
+        few: largest number of items for which no processes are started.
+        progress: called after each result.
     """
     total = len(items)
     workers = min(workers or usable_cpus(), total)
@@ -53,14 +53,14 @@ def map_in_processes(
             if progress:
                 progress(done, total)
         return
-    size = max(1, min(_LARGEST_CHUNK, total // (workers * _CHUNKS_A_WORKER)))
+    size = max(1, min(_LARGEST_CHUNK, total // (workers * _CHUNKS_PER_WORKER)))
     chunks = (items[first : first + size] for first in range(0, total, size))
-    # Spawned, not forked: the progress bar's thread and torch's do not survive a fork.
+    # Processes are spawned, not forked: the threads of the progress bar and of torch do not survive a fork.
     context = multiprocessing.get_context("spawn")
     done = 0
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_the_parent)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts)
     try:
-        # Executor.map would compute everything at once and keep what nobody has fetched yet.
+        # Executor.map would compute all items at once and keep all results.
         waiting = deque(
             pool.submit(_map, function, chunk) for chunk in islice(chunks, workers * _CHUNKS_AHEAD)
         )
@@ -77,12 +77,12 @@ def map_in_processes(
 
 
 def usable_cpus() -> int:
-    """CPUs that this process may use."""
+    """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    """A terminal's Ctrl-C goes to every process at once."""
+def _ignore_interrupts() -> None:
+    """Ignore Ctrl-C, which a terminal sends to all processes; the parent process handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -1,7 +1,7 @@
-"""What telephones and codecs leave of speech: real encoders and decoders, run in memory. Knows no batch.
+"""Encode and decode audio in memory with the codecs of telephones and the internet, which libsndfile provides.
 
-libsndfile has the codecs, so they run in any worker process, without a program beside. Every function is pure:
-the same samples, codec and quality give the same result. Shape suffix: S samples.
+No external programs are needed, and the same samples, codec and quality give the same result. Shape suffix:
+S samples.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ Samples = npt.NDArray[np.float32]
 TELEPHONE_HZ = (300.0, 3400.0)
 """The band of a telephone line (ITU-T G.712)."""
 _EDGE_HZ = 100.0
-"""Width of the raised-cosine edges of that band, inside it."""
+"""Width of the raised-cosine edges, which lie inside that band."""
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """One codec as libsndfile offers it."""
+    """A codec of libsndfile."""
 
     container: str
     subtype: str
     sample_rate: int
-    """Hz at which it runs."""
+    """Sample rate of the codec in Hz."""
     telephone: bool
-    """Whether the sound passes through the telephone band first."""
+    """Whether the audio is limited to the telephone band first."""
     levels: tuple[float, float] | None = None
-    """libsndfile's compression level for quality 0 and for quality 1; ``None``: the codec has one quality."""
+    """libsndfile's compression levels for quality 0 and quality 1; ``None`` for codecs with one quality."""
 
 
 CODECS = {
@@ -49,15 +49,15 @@ CODECS = {
     "vorbis": Codec("OGG", "VORBIS", 16_000, telephone=False, levels=(1.0, 0.5)),
     "mp3": Codec("MP3", "MPEG_LAYER_III", 16_000, telephone=False, levels=(0.99, 0.5)),
 }
-"""The codecs by name. Bit rates at quality 0 … 1, in kb/s: G.711 64, G.726 32, GSM 06.10 13, IMA ADPCM 65,
-Opus 8 … 32, Vorbis 31 … 53, MP3 23 … 41."""
+"""The codecs by name. Bit rates in kbit/s, at quality 0 to 1: G.711 64, G.726 32, GSM 06.10 13, IMA ADPCM 65,
+Opus 8 to 32, Vorbis 31 to 53, MP3 23 to 41."""
 
 
 def check_codecs(names: Sequence[str]) -> None:
-    """Refuse names that are not in :data:`CODECS`.
+    """Check that all names are in :data:`CODECS`.
 
     Raises:
-        ConfigError: an unknown name, or none at all.
+        ConfigError: a name is unknown, or there are no names.
     """
     unknown = [name for name in names if name not in CODECS]
     if unknown or not names:
@@ -67,26 +67,26 @@ def check_codecs(names: Sequence[str]) -> None:
 def apply_random_codec(
     pcm_S: Samples, sample_rate: int, names: Sequence[str], generator: np.random.Generator
 ) -> Samples:
-    """``pcm_S`` through one of the codecs ``names``, drawn with its quality; see :func:`apply_codec`."""
+    """Encode and decode ``pcm_S`` with a random codec of ``names`` and a random quality; see :func:`apply_codec`."""
     name = names[int(generator.integers(len(names)))]
     return apply_codec(pcm_S, sample_rate, name, quality=float(generator.random()))
 
 
 def apply_codec(pcm_S: Samples, sample_rate: int, name: str, *, quality: float = 0.5) -> Samples:
-    """``pcm_S`` encoded and decoded again, as long as before and in time with it.
+    """Encode and decode ``pcm_S``; the length stays the same and there is no delay.
 
     Args:
-        pcm_S: float32 samples; what is outside -1..1 is clipped, as a converter would.
-        sample_rate: Hz of ``pcm_S`` and of the result.
+        pcm_S: float32 samples; values outside -1..1 are clipped.
+        sample_rate: rate of ``pcm_S`` and of the result in Hz.
         name: one of :data:`CODECS`.
-        quality: 0..1, worst to best bit rate, for codecs that have several.
+        quality: quality from 0 (lowest bit rate) to 1, for codecs with several qualities.
     """
     if not len(pcm_S):
         return pcm_S
     codec = CODECS[name]
-    sound_S = np.clip(soxr.resample(pcm_S, sample_rate, codec.sample_rate), -1.0, 1.0)
+    coded_S = np.clip(soxr.resample(pcm_S, sample_rate, codec.sample_rate), -1.0, 1.0)
     if codec.telephone:
-        sound_S = telephone_band(sound_S, codec.sample_rate)
+        coded_S = telephone_band(coded_S, codec.sample_rate)
     level = None
     if codec.levels is not None:
         worst, best = codec.levels
@@ -94,7 +94,7 @@ def apply_codec(pcm_S: Samples, sample_rate: int, name: str, *, quality: float =
     file = io.BytesIO()
     soundfile.write(
         file,
-        sound_S,
+        coded_S,
         codec.sample_rate,
         format=codec.container,
         subtype=codec.subtype,
@@ -106,7 +106,7 @@ def apply_codec(pcm_S: Samples, sample_rate: int, name: str, *, quality: float =
 
 
 def telephone_band(pcm_S: Samples, sample_rate: int) -> Samples:
-    """``pcm_S`` with only what passes a telephone line: 300–3400 Hz, without delay."""
+    """Limit ``pcm_S`` to the band of a telephone line, 300–3400 Hz, without delay."""
     low, high = TELEPHONE_HZ
     hertz = np.fft.rfftfreq(len(pcm_S), 1 / sample_rate)
     inside = np.clip(np.minimum(hertz - low, high - hertz) / _EDGE_HZ, 0.0, 1.0)
@@ -115,6 +115,6 @@ def telephone_band(pcm_S: Samples, sample_rate: int) -> Samples:
 
 
 def _of_length(pcm_S: Samples, samples: int) -> Samples:
-    """Cut, or completed with silence: codecs round up to whole blocks, resamplers to whole samples."""
+    """Cut or zero-pad to a length, since codecs round to whole blocks and resamplers to whole samples."""
     pcm_S = pcm_S[:samples]
     return np.pad(pcm_S, (0, samples - len(pcm_S)))

@@ -1,7 +1,7 @@
-"""What is done to training sound, in batches on the device that trains: speed, rooms, noise, microphones, masks.
+"""Augment batches of training audio on any device: speed, rooms, noise, microphones, codecs and masks.
 
-Everything draws from one ``torch.Generator``, so that a seed gives a run. Shape suffixes: B rows, S samples,
-T mel frames, M mel bands, N noise samples, K rooms, R impulse-response samples.
+All random values come from one ``torch.Generator``, so a seed determines the result. Shape suffixes: B rows,
+S samples, T mel frames, M mel bands, N noise samples, K rooms, R impulse-response samples.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ _SEEDS = 1 << 30
 
 
 class Augment:
-    """Random changes of the sound that leave the transcript true.
+    """Random changes of the audio that keep its transcript.
 
     Args:
-        config: how often and how strongly.
-        sample_rate: Hz.
-        noise_N: sounds to mix in, one after another, float32; may be empty.
-        generator: the source of all randomness, on the device of the batches.
-        rooms_KR: impulse responses of K simulated rooms, zero-padded; empty draws decaying noise instead.
+        config: probabilities and strengths.
+        sample_rate: rate of the samples in Hz.
+        noise_N: concatenated noises to mix in, float32; may be empty.
+        generator: source of all random values, on the device of the batches.
+        rooms_KR: zero-padded impulse responses of K simulated rooms; with ``None``, impulse responses are drawn as
+            decaying noise.
     """
 
     def __init__(
@@ -53,8 +54,12 @@ class Augment:
         self.generator = generator
         self.rooms_KR = rooms_KR
 
-    def speed(self, pcm_BS: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Play the whole batch faster or slower, pitch and all, by one of the configured factors."""
+    def change_speed(self, pcm_BS: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Change speed and pitch of a batch by one of the configured factors.
+
+        Returns:
+            The samples and the new row lengths.
+        """
         speeds = self.config.speeds
         factor = speeds[int(self._uniform(1).item() * len(speeds))]
         old, new = round(factor * _SPEED_STEPS), _SPEED_STEPS
@@ -63,59 +68,62 @@ class Augment:
         faster_BS = torchaudio.functional.resample(pcm_BS, old, new)
         return faster_BS, (lengths_B * new // old).clamp(max=faster_BS.shape[1])
 
-    def sound(self, pcm_BS: Tensor) -> Tensor:
-        """Rooms, noise, other voices, microphones and levels, each row by itself; the length stays."""
+    def augment_audio(self, pcm_BS: Tensor) -> Tensor:
+        """Apply random rooms, noise, voices, microphones, codecs and levels to each row; lengths stay the same."""
         config = self.config
-        pcm_BS = self._some(pcm_BS, config.room_probability, self._rooms)
+        pcm_BS = self._apply_randomly(pcm_BS, config.room_probability, self._reverberate)
         babble_BS = pcm_BS.roll(1, dims=0)
         pcm_BS = self._mix(pcm_BS, babble_BS, _BABBLE_SNR_DB, config.babble_probability)
         snr_db = (config.noise_snr_db[0], config.noise_snr_db[1])
         if config.noise_probability:
-            pcm_BS = self._mix(pcm_BS, self._noise_like(pcm_BS), snr_db, config.noise_probability)
+            pcm_BS = self._mix(pcm_BS, self._draw_noise(pcm_BS), snr_db, config.noise_probability)
         if config.tilt_db:
             pcm_BS = self._tilt(pcm_BS)
-        pcm_BS = self._some(pcm_BS, config.band_probability, self._telephone)
-        pcm_BS = self._some(pcm_BS, config.codec_probability, self._codec)
+        pcm_BS = self._apply_randomly(pcm_BS, config.band_probability, self._telephone)
+        pcm_BS = self._apply_randomly(pcm_BS, config.codec_probability, self._codec)
         gain_B = _from_db(self._uniform_between(len(pcm_BS), config.level_db[0], config.level_db[1]))
         return (pcm_BS * gain_B[:, None]).clamp(-1.0, 1.0)
 
     def mask(self, mel_BTM: Tensor, frames_per_second: float) -> Tensor:
-        """SpecAugment (Park et al. 2019): bands and stretches of time are put to zero."""
+        """Set frequency bands and time spans to zero (SpecAugment, Park et al. 2019)."""
         B, T, M = mel_BTM.shape
         config = self.config
-        hidden_BM = self._stretches(B, config.frequency_masks, M, config.frequency_mask_bands)
+        masked_BM = self._random_spans(B, config.frequency_masks, M, config.frequency_mask_bands)
         count = round(config.time_masks_per_second * T / frames_per_second)
-        hidden_BT = self._stretches(B, count, T, config.time_mask_frames)
-        return mel_BTM.masked_fill(hidden_BM[:, None, :] | hidden_BT[:, :, None], 0.0)
+        masked_BT = self._random_spans(B, count, T, config.time_mask_frames)
+        return mel_BTM.masked_fill(masked_BM[:, None, :] | masked_BT[:, :, None], 0.0)
 
-    def _stretches(self, rows: int, count: int, size: int, longest: int) -> Tensor:
-        """[rows, size], true inside ``count`` random stretches of up to ``longest``."""
+    def _random_spans(self, rows: int, count: int, size: int, longest: int) -> Tensor:
+        """Return [rows, size], true inside ``count`` random spans of up to ``longest``."""
         width = self._uniform(rows, count) * longest
         start = self._uniform(rows, count) * (size - width)
         place = torch.arange(size, device=width.device)
         return ((place >= start[..., None]) & (place < (start + width)[..., None])).any(dim=1)
 
-    def _some(self, pcm_BS: Tensor, probability: float, change: Callable[[Tensor], Tensor]) -> Tensor:
-        """Rows drawn with ``probability`` go through ``change``; the others cost nothing."""
+    def _apply_randomly(
+        self, pcm_BS: Tensor, probability: float, change: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Apply ``change`` to each row with a probability; the other rows cost nothing."""
         chosen_B = (self._uniform(len(pcm_BS)) < probability).nonzero()[:, 0]
         if not len(chosen_B):
             return pcm_BS
         return pcm_BS.index_copy(0, chosen_B, change(pcm_BS[chosen_B]))
 
-    def _rooms(self, pcm_BS: Tensor) -> Tensor:
-        """Convolve with a simulated room, or with a direct path and exponentially decaying noise (Polack's model)."""
+    def _reverberate(self, pcm_BS: Tensor) -> Tensor:
+        """Convolve with impulse responses of simulated rooms or of decaying noise."""
         B, S = pcm_BS.shape
-        response_BR = self._polack(B, S) if self.rooms_KR is None else self._drawn_rooms(B, S)
+        response_BR = self._decaying_noise(B, S) if self.rooms_KR is None else self._simulated_rooms(B, S)
         size = S + response_BR.shape[1]
         spectrum = torch.fft.rfft(pcm_BS, n=size) * torch.fft.rfft(response_BR, n=size)
         reverberant_BS: Tensor = torch.fft.irfft(spectrum, n=size)[:, :S]
         return reverberant_BS
 
-    def _drawn_rooms(self, rows: int, samples: int) -> Tensor:
+    def _simulated_rooms(self, rows: int, samples: int) -> Tensor:
         assert self.rooms_KR is not None
         return self.rooms_KR[(self._uniform(rows) * len(self.rooms_KR)).long(), :samples]
 
-    def _polack(self, rows: int, samples: int) -> Tensor:
+    def _decaying_noise(self, rows: int, samples: int) -> Tensor:
+        """Draw impulse responses: a direct path and exponentially decaying noise (Polack 1988)."""
         shortest, longest = self.config.room_rt60_seconds
         R = min(samples, round(longest * self.sample_rate))
         rt60_B = self._uniform_between(rows, shortest, longest)
@@ -127,8 +135,8 @@ class Augment:
         response_BR[:, 0] += 1.0
         return response_BR
 
-    def _noise_like(self, pcm_BS: Tensor) -> Tensor:
-        """A noise row for every row: a stretch of the recorded sounds, or noise of a random colour."""
+    def _draw_noise(self, pcm_BS: Tensor) -> Tensor:
+        """Draw noise for each row: a part of the recorded noises, or noise with a random spectral slope."""
         B, S = pcm_BS.shape
         slope_B = self._uniform_between(B, 0.0, 1.0)
         spectrum = torch.fft.rfft(self._normal(B, S))
@@ -150,7 +158,7 @@ class Augment:
         return pcm_BS + noise_BS * (level_B * chosen_B)[:, None]
 
     def _tilt(self, pcm_BS: Tensor) -> Tensor:
-        """As other microphones would hear it: louder or fainter towards the high frequencies."""
+        """Raise or lower the high frequencies, as different microphones do."""
         B, S = pcm_BS.shape
         spectrum = torch.fft.rfft(pcm_BS)
         place = torch.linspace(-0.5, 0.5, spectrum.shape[1], device=pcm_BS.device)
@@ -159,7 +167,7 @@ class Augment:
         return tilted_BS
 
     def _telephone(self, pcm_BS: Tensor) -> Tensor:
-        """The telephone's band and mu-law's 256 steps."""
+        """Apply the band of a telephone line and 8-bit mu-law."""
         spectrum = torch.fft.rfft(pcm_BS)
         hertz = torch.linspace(0, self.sample_rate / 2, spectrum.shape[1], device=pcm_BS.device)
         low, high = _TELEPHONE_BAND_HZ
@@ -172,10 +180,10 @@ class Augment:
         return telephone_BS
 
     def _codec(self, pcm_BS: Tensor) -> Tensor:
-        """Through a real encoder and decoder, row by row on the CPU."""
-        draw = np.random.default_rng(int(self._uniform(1).item() * _SEEDS))
+        """Encode and decode each row with a random codec, on the CPU."""
+        rng = np.random.default_rng(int(self._uniform(1).item() * _SEEDS))
         rows = [
-            torch.from_numpy(apply_random_codec(row, self.sample_rate, tuple(CODECS), draw))
+            torch.from_numpy(apply_random_codec(row, self.sample_rate, tuple(CODECS), rng))
             for row in pcm_BS.cpu().numpy()
         ]
         return torch.stack(rows).to(pcm_BS)

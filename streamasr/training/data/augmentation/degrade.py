@@ -1,7 +1,7 @@
-"""Copies of recordings under harder conditions: to measure how well a model bears rooms, noise and telephones.
+"""Write copies of recordings with reverberation, noise or codecs, to measure how robust models are.
 
-What training draws at random is set here, so that two models meet the same conditions. Knows no model.
-Shape suffixes: S samples, R room response samples.
+Conditions that are random in training are fixed here, so that models can be compared.
+Shape suffixes: S samples, R impulse-response samples.
 """
 
 from __future__ import annotations
@@ -33,17 +33,18 @@ _SMALLEST_RMS = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """What is done to every recording, in this order; ``None`` leaves a part out."""
+    """Changes of each recording, applied in this order; ``None`` leaves a change out."""
 
     rt60_seconds: float | None = None
-    """Reverberation time of the (simulated) rooms."""
+    """Reverberation time (RT60) of simulated rooms."""
     snr_db: float | None = None
     """Signal-to-noise ratio of recorded noise."""
     codec: str | None = None
-    """A round trip through this codec, a telephone's band included where it has one."""
+    """Name of a codec to encode and decode with."""
     gain_db: float = 0.0
+    """Gain."""
     seed: int = 1
-    """Of the rooms and stretches of noise that are drawn for the recordings."""
+    """Seed of the rooms and noise segments that are drawn for the recordings."""
 
     def __post_init__(self) -> None:
         if self.rt60_seconds is not None and self.rt60_seconds <= 0:
@@ -51,11 +52,13 @@ class Condition:
         if self.codec is not None:
             check_codecs([self.codec])
         if (self.rt60_seconds, self.snr_db, self.codec, self.gain_db) == (None, None, None, 0.0):
-            raise ConfigError("no condition: ask for a room, noise, a codec or a gain")
+            raise ConfigError("no condition: give a reverberation time, noise, a codec or a gain")
 
 
 @dataclass(frozen=True, slots=True)
 class _Sources:
+    """The impulse responses and noise files to draw from."""
+
     rooms: tuple[Samples, ...]
     noises: tuple[Path, ...]
 
@@ -69,23 +72,26 @@ def degrade(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write every recording of ``manifest`` under ``condition`` as FLAC, with a manifest; returns its path.
+    """Write a copy of each recording under a condition, as FLAC, with a manifest.
 
     Args:
-        manifest: the clean recordings.
-        out: a folder; recordings of the same number are overwritten.
-        condition: what is done to them.
-        noise: manifest of recorded noises; needed for ``snr_db``.
-        workers: processes.
-        progress: told of every recording.
+        manifest: manifest of the clean recordings.
+        out: folder to write to; files of the same names are overwritten.
+        condition: the changes to apply.
+        noise: manifest of noises; required with ``condition.snr_db`` and not allowed without it.
+        workers: number of processes; by default one for each CPU that this process may use.
+        progress: called after each recording.
+
+    Returns:
+        The path of the manifest of the copies.
 
     Raises:
-        ConfigError: noise is asked for without a manifest of it.
+        ConfigError: only one of noise manifest and signal-to-noise ratio is given.
         DataError: a manifest or recording cannot be used.
     """
     if (condition.snr_db is None) != (noise is None):
         raise ConfigError(
-            "a signal-to-noise ratio and a manifest of noise belong together: give both or none"
+            "a signal-to-noise ratio needs a manifest of noises, and the other way round: give both or none"
         )
     utterances = read_manifest(manifest)
     noises = tuple(sound.audio for sound in read_manifest(noise)) if noise else ()
@@ -115,7 +121,7 @@ def _rooms(condition: Condition, cache: Path) -> tuple[Samples, ...]:
 def _write(numbered: tuple[int, Utterance], out: Path, condition: Condition, sources: _Sources) -> str:
     number, utterance = numbered
     generator = np.random.default_rng((condition.seed, number))
-    pcm_S = degraded(read_audio(utterance.audio, SAMPLE_RATE), condition, sources, generator)
+    pcm_S = apply_condition(read_audio(utterance.audio, SAMPLE_RATE), condition, sources, generator)
     name = f"{number:05d}.flac"
     soundfile.write(out / name, pcm_S, SAMPLE_RATE, subtype="PCM_16")
     line = {"audio_filepath": name, "duration": len(pcm_S) / SAMPLE_RATE, "text": utterance.text}
@@ -124,23 +130,25 @@ def _write(numbered: tuple[int, Utterance], out: Path, condition: Condition, sou
     return json.dumps(line, ensure_ascii=False) + "\n"
 
 
-def degraded(
+def apply_condition(
     pcm_S: Samples, condition: Condition, sources: _Sources, generator: np.random.Generator
 ) -> Samples:
-    """``pcm_S`` (float32, -1..1, at :data:`SAMPLE_RATE`) under ``condition``, as long as before and not clipped hard.
+    """Apply a condition to samples (float32, -1..1, at :data:`SAMPLE_RATE`); the length stays the same.
+
+    If the result exceeds -1..1, it is scaled down.
 
     Raises:
-        DataError: the noise drawn is silent.
+        DataError: the noise file that was drawn is silent.
     """
     if sources.rooms:
         room = sources.rooms[int(generator.integers(len(sources.rooms)))]
         pcm_S = reverberate(pcm_S, room)
     if condition.snr_db is not None:
         path = sources.noises[int(generator.integers(len(sources.noises)))]
-        noise_S = _stretch(read_audio(path, SAMPLE_RATE), len(pcm_S), generator)
+        noise_S = _noise_segment(read_audio(path, SAMPLE_RATE), len(pcm_S), generator)
         level = _rms(noise_S)
         if level <= _SMALLEST_RMS:
-            raise DataError(f"{path}: silent, so it cannot be mixed in at a ratio")
+            raise DataError(f"{path}: the noise is silent, so it has no signal-to-noise ratio")
         pcm_S = pcm_S + noise_S * np.float32(_rms(pcm_S) / level * 10 ** (-condition.snr_db / 20))
     pcm_S = pcm_S * np.float32(10 ** (condition.gain_db / 20))
     if condition.codec is not None:
@@ -149,8 +157,8 @@ def degraded(
     return (pcm_S / max(1.0, peak)).astype(np.float32)
 
 
-def _stretch(noise_S: Samples, samples: int, generator: np.random.Generator) -> Samples:
-    """A stretch of the noise from anywhere, repeated where it is too short."""
+def _noise_segment(noise_S: Samples, samples: int, generator: np.random.Generator) -> Samples:
+    """Cut a segment from a random position of the noise, which is repeated if it is too short."""
     start = int(generator.integers(len(noise_S)))
     return np.resize(np.roll(noise_S, -start), samples).astype(np.float32)
 

@@ -1,4 +1,7 @@
-"""What a recipe surrounds its speech with: the recorded noises, and the bank of simulated rooms."""
+"""Load the noises and simulated rooms that a recipe augments its speech with.
+
+Shape suffixes: N noise samples, K rooms, R impulse-response samples.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from streamasr.training.data.augmentation.rooms import RoomOptions, load_rooms
 
 @dataclass(frozen=True, slots=True)
 class AugmentationSources:
-    """What is mixed into the speech: ``noise_N`` sounds one after another, ``rooms_KR`` impulse responses."""
+    """Concatenated noises, and impulse responses of rooms; ``None`` without simulated rooms."""
 
     noise_N: Tensor
     rooms_KR: Tensor | None = None
@@ -26,24 +29,27 @@ class AugmentationSources:
 def load_augmentation_sources(
     config: TrainConfig, cache: Path, progress: Progress | None = None, *, workers: int | None = None
 ) -> AugmentationSources:
-    """The recipe's noises and rooms, on the CPU; decoded and simulated once, then read from ``cache``.
+    """Load the noises and rooms of a recipe; they are decoded and simulated once, then read from the cache.
 
     Args:
-        config: the recipe, with its paths taken from where they start.
-        cache: a folder.
-        progress: told of every file decoded and of every room.
-        workers: processes that decode and simulate; one for every CPU that this process may use by default.
+        config: the recipe, with its paths resolved.
+        cache: folder of the cache files.
+        progress: called after each decoded noise and each simulated room.
+        workers: processes that decode and simulate; by default one for each CPU that this process may use.
+
+    Returns:
+        Tensors on the CPU.
 
     Raises:
-        ConfigError: rooms are asked for that cannot be, or without pyroomacoustics.
-        DataError: a manifest of noise or one of its files cannot be used.
+        ConfigError: the rooms cannot be simulated, or pyroomacoustics is not installed.
+        DataError: a noise manifest or one of its files cannot be used.
     """
     rate, noise_N, rooms_KR = config.frontend.sample_rate, torch.zeros(0), None
     if config.data.noise_manifests:
-        sounds = [sound for manifest in config.data.noise_manifests for sound in read_manifest(manifest)]
-        told = (lambda done, total, _hours: progress(done, total)) if progress else None
-        noise = load_corpus(sounds, cache, rate, workers=workers, progress=told)
-        noise_N = torch.from_numpy(noise.samples.copy()).float() / INT16_SCALE
+        noises = [noise for manifest in config.data.noise_manifests for noise in read_manifest(manifest)]
+        decoded = (lambda done, total, _hours: progress(done, total)) if progress else None
+        corpus = load_corpus(noises, cache, rate, workers=workers, progress=decoded)
+        noise_N = torch.from_numpy(corpus.samples.copy()).float() / INT16_SCALE
     if config.augment.room_bank and config.augment.room_probability:
         shortest, longest = config.augment.room_rt60_seconds
         options = RoomOptions(

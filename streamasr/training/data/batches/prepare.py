@@ -91,12 +91,12 @@ class BatchPreparer:
         """Prepare batch number ``number`` of the run."""
         config, device = self.config, batch.pcm_BS.device
         self.generator.manual_seed(config.seed * _SEED_STRIDE + number)
-        pcm_BS, lengths_B = self.augment.speed(batch.pcm_BS, batch.lengths_B)
+        pcm_BS, lengths_B = self.augment.change_speed(batch.pcm_BS, batch.lengths_B)
         pcm_BS, samples_B = pad_batch(pcm_BS, lengths_B, config)
         lengths_B = config.framing.mel_frames(samples_B)
         views = 2 if config.loss.consistency else 1
         frames_per_second = config.frontend.sample_rate / config.frontend.hop
-        mel_BTM = self.frontend(self.augment.sound(pcm_BS.repeat(views, 1)), samples_B.repeat(views))
+        mel_BTM = self.frontend(self.augment.augment_audio(pcm_BS.repeat(views, 1)), samples_B.repeat(views))
         rows = len(mel_BTM)
         chunks = torch.tensor(config.encoder.chunk_frames, device=device)
         weights = torch.tensor(config.chunk_weights, dtype=torch.float32, device=device)

@@ -1,4 +1,4 @@
-"""Published datasets to manifests: one module a layout, each with ``find``, ``LAYOUT`` and ``LANGUAGE``."""
+"""Find the recordings of published datasets: one module per layout, with ``find``, ``LAYOUT`` and ``LANGUAGE``."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ DATASETS = ("librispeech", "commonvoice", "aishell", "ljspeech", "speechocean762
 
 
 class Importer(Protocol):
-    """What each of those modules offers."""
+    """The interface of these modules."""
 
     LAYOUT: str
-    """The files a dataset is expected to have, in one phrase."""
+    """Description of the dataset's files."""
     LANGUAGE: str | None
-    """What its transcripts are in, where nobody says otherwise; ``None``: the folder's name says it."""
+    """Default language of the transcripts; ``None`` if the name of the folder is the language."""
 
     def find(self, source: Path, selection: Selection) -> Found:
-        """Every recording of the selected split, and what gives none.
+        """Yield the recordings of the selected split, and the files that are skipped.
+
+        Args:
+            source: the dataset's folder.
+            selection: the split to read; its speakers are not considered here.
 
         Raises:
-            DataError: the folder does not have the dataset's layout; the message says what was expected where.
+            DataError: the folder does not have the dataset's layout; the message describes the expected layout.
         """
 
 
 def importer(dataset: str) -> Importer:
-    """The importer of one of :data:`DATASETS`."""
+    """Return the importer of a dataset of :data:`DATASETS`."""
     assert dataset in DATASETS
     return cast(Importer, importlib.import_module(f"{__name__}.{dataset}"))

@@ -1,4 +1,7 @@
-"""AISHELL-1 (Bu et al. 2017): ``transcript/aishell_transcript_v0.8.txt`` and ``wav/train|dev|test/SPEAKER/*.wav``."""
+"""Find the recordings of AISHELL-1 (Bu et al. 2017).
+
+The layout is ``transcript/aishell_transcript_v0.8.txt`` and ``wav/train|dev|test/SPEAKER/*.wav``.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ SPLITS = ("train", "dev", "test")
 
 
 def find(source: Path, selection: Selection) -> Found:
-    """Every recording of the split (``train`` by default); ``source`` is ``data_aishell``."""
+    """Yield the recordings of the split (``train`` by default); ``source`` is ``data_aishell``."""
     require_folder(source, "AISHELL-1", LAYOUT)
     split = require_split(selection.split, "train", SPLITS, "AISHELL-1")
     lines = require_lines(source / "transcript" / "aishell_transcript_v0.8.txt", "AISHELL-1", LAYOUT)
@@ -31,7 +34,7 @@ def find(source: Path, selection: Selection) -> Found:
     recordings = audio_files(folder) if folder.is_dir() else []
     if not recordings:
         archives = len(list((source / "wav").glob("*.tar.gz")))
-        hint = f"; {archives} .tar.gz archives in wav/ are still to be unpacked" if archives else ""
+        hint = f"; unpack the {archives} .tar.gz archives in wav/ first" if archives else ""
         raise DataError(f"{folder}: no audio files; AISHELL-1 has {LAYOUT}{hint}")
     for audio in recordings:
         if audio.stem in texts:

@@ -1,4 +1,7 @@
-"""Mozilla Common Voice (Ardila et al. 2020): one folder a language, ``train.tsv`` … and ``clips/*.mp3``."""
+"""Find the recordings of Mozilla Common Voice (Ardila et al. 2020).
+
+Each language has a folder with ``train.tsv``, ``dev.tsv``, ``test.tsv`` and other tables, and ``clips/*.mp3``.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,14 @@ _COLUMNS = ("client_id", "path", "sentence")
 
 
 def find(source: Path, selection: Selection) -> Found:
-    """Every row of the split's table (``train`` by default); ``source`` is the language's folder."""
+    """Yield the rows of the split's table (``train`` by default); ``source`` is the language's folder."""
     require_folder(source, "Common Voice", LAYOUT)
     table = source / f"{selection.split or 'train'}.tsv"
     if not table.is_file():
         tables = sorted(path.stem for path in source.glob("*.tsv"))
-        here = f"the tables here are {', '.join(tables)}" if tables else "there is no .tsv file here"
+        found = f"the folder has the tables {', '.join(tables)}" if tables else "the folder has no .tsv files"
         raise DataError(
-            f"{table}: no such table; {here}. Common Voice has {LAYOUT}; "
+            f"{table}: no such table; {found}. Common Voice has {LAYOUT}; "
             "give the language's folder as SOURCE and the table's name as --split"
         )
     clips = require_folder(source / "clips", "Common Voice", LAYOUT)

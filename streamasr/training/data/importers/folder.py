@@ -1,4 +1,4 @@
-"""Any folder of recordings, each with its transcript in a ``.txt`` file of the same stem beside it."""
+"""Find the recordings in any folder, each with its transcript in a ``.txt`` file of the same name beside it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from streamasr.training.data.importers.layout import (
     require_lines,
 )
 
-LAYOUT = f"NAME.txt beside NAME{'|'.join(AUDIO_SUFFIXES)}, in any depth"
+LAYOUT = f"NAME.txt beside NAME{'|'.join(AUDIO_SUFFIXES)}, at any depth"
 LANGUAGE = "en"
 
 
 def find(source: Path, selection: Selection) -> Found:
-    """Every recording beneath ``source``; the folder it lies in, if any, is its speaker.
+    """Yield the recordings below ``source``; the name of a recording's subfolder, if any, is its speaker.
 
-    A split is a folder of ``source``.
+    A split is a subfolder of ``source``.
     """
     root = source / selection.split if selection.split else source
     require_folder(root, "a folder of recordings", LAYOUT)

@@ -1,7 +1,7 @@
-"""The Free Spoken Digit Dataset (Jackson et al. 2018): ``recordings/DIGIT_SPEAKER_INDEX.wav``.
+"""Find the recordings of the Free Spoken Digit Dataset (Jackson et al. 2018): ``recordings/DIGIT_SPEAKER_INDEX.wav``.
 
-Its standard test split is the recordings 0–4 of every digit and speaker. Figures for voices never heard come
-from leaving one speaker out: train without, test with that speaker only.
+The standard test split has the recordings 0 to 4 of each digit and speaker. To measure unseen speakers, train without
+one speaker and test with only this speaker.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ LAYOUT = "recordings/DIGIT_SPEAKER_INDEX.wav, for example recordings/7_jackson_3
 LANGUAGE = "en"
 SPLITS = ("all", "train", "test")
 TEST_RECORDINGS = 5
-"""Recordings of each digit and speaker, from index 0, that are the test split."""
+"""Number of recordings of each digit and speaker, from index 0, in the test split."""
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _NAME = re.compile(r"([0-9])_(.+)_([0-9]+)")
 
 
 def find(source: Path, selection: Selection) -> Found:
-    """Every recording of the split (``all`` by default); the files may also lie in ``source`` itself."""
+    """Yield the recordings of the split (``all`` by default); the files may also be in ``source`` itself."""
     require_folder(source, "FSDD", LAYOUT)
     split = require_split(selection.split, "all", SPLITS, "FSDD")
     recordings = source / "recordings"

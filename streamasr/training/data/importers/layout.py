@@ -1,4 +1,4 @@
-"""What the importers of all datasets share: what they find, how they select, how they refuse a wrong folder."""
+"""Define what all importers share: recordings, the selection of a part, and checks of a dataset's layout."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from streamasr.errors import DataError
 from streamasr.textfile import read_lines
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")
-"""Tried in this order where a dataset names a recording without its suffix; any case."""
+"""Suffixes to try, in this order and in lower and upper case, if a dataset gives names without suffixes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One recording as a dataset has it: the transcript is still as published."""
+    """A recording of a dataset, with its transcript as published."""
 
     audio: Path
     text: str
@@ -27,8 +27,9 @@ class Skipped:
     """A file, or a line of a file, that gives no utterance."""
 
     what: str
+    """Path of the file, with the number of the line if it is a line."""
     reason: str
-    """A few words that are the same for like cases, so that cases can be counted."""
+    """A short text, the same for similar cases, so that cases can be counted."""
 
 
 Found = Iterator[Recording | Skipped]
@@ -36,25 +37,27 @@ Found = Iterator[Recording | Skipped]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which part of a dataset is wanted."""
+    """The part of a dataset to import."""
 
     split: str | None = None
-    """The dataset's own name of a part; ``None`` takes the importer's default."""
+    """Name of the split in the dataset; ``None`` is the importer's default."""
     only_speakers: tuple[str, ...] = ()
+    """If not empty, only these speakers are imported."""
     exclude_speakers: tuple[str, ...] = ()
+    """Speakers that are not imported."""
 
-    def holds(self, speaker: str) -> bool:
-        """Whether recordings of this speaker are wanted."""
+    def includes(self, speaker: str) -> bool:
+        """Return whether recordings of this speaker are imported."""
         if self.only_speakers and speaker not in self.only_speakers:
             return False
         return speaker not in self.exclude_speakers
 
 
 def require_folder(path: Path, dataset: str, layout: str) -> Path:
-    """``path`` if it is a folder.
+    """Return ``path`` if it is a folder.
 
     Raises:
-        DataError: it is not; the message says what the dataset's layout has there.
+        DataError: it is not a folder; the message describes the dataset's layout.
     """
     if not path.is_dir():
         raise DataError(f"{path}: no such folder; {dataset} has {layout}")
@@ -62,10 +65,10 @@ def require_folder(path: Path, dataset: str, layout: str) -> Path:
 
 
 def require_lines(path: Path, dataset: str, layout: str) -> list[str]:
-    """The lines of a text file, blank ones left out.
+    """Return the lines of a text file, except blank lines.
 
     Raises:
-        DataError: no such file, or not UTF-8; the message says what the dataset's layout has there.
+        DataError: the file is missing or not UTF-8; the message describes the dataset's layout.
     """
     try:
         lines = read_lines(path)
@@ -77,27 +80,27 @@ def require_lines(path: Path, dataset: str, layout: str) -> list[str]:
 
 
 def require_split(split: str | None, default: str, allowed: tuple[str, ...], dataset: str) -> str:
-    """The split that is wanted.
+    """Return the selected split, or the default.
 
     Raises:
-        DataError: the dataset has no such split.
+        DataError: the dataset does not have this split.
     """
     chosen = split or default
     if chosen not in allowed:
-        raise DataError(f"{dataset} has the splits {', '.join(allowed)}; got {chosen!r}")
+        raise DataError(f"{dataset} has the splits {', '.join(allowed)}, got {chosen!r}")
     return chosen
 
 
 def audio_beside(stem: Path) -> Path | None:
-    """The audio file whose path without suffix is ``stem``, if there is one."""
+    """Return the audio file whose path without suffix is ``stem``, if there is one."""
     for suffix in AUDIO_SUFFIXES:
-        for spelt in (suffix, suffix.upper()):
-            path = stem.with_name(stem.name + spelt)
+        for variant in (suffix, suffix.upper()):
+            path = stem.with_name(stem.name + variant)
             if path.is_file():
                 return path
     return None
 
 
 def audio_files(folder: Path) -> list[Path]:
-    """Every audio file beneath ``folder``, in alphabetical order."""
+    """Return all audio files below ``folder``, in alphabetical order."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)

@@ -1,4 +1,7 @@
-"""LibriSpeech (Panayotov et al. 2015) and its layout: ``SUBSET/SPEAKER/CHAPTER/*.flac`` and ``*.trans.txt``."""
+"""Find the recordings of LibriSpeech (Panayotov et al. 2015), or of a dataset with its layout.
+
+The layout is ``SUBSET/SPEAKER/CHAPTER/*.flac`` with ``*.trans.txt`` beside them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ LANGUAGE = "en"
 
 
 def find(source: Path, selection: Selection) -> Found:
-    """Every line of every ``.trans.txt`` beneath ``source``; a split is a subset's folder name."""
+    """Yield the lines of all ``.trans.txt`` files below ``source``; a split is the folder name of a subset."""
     folder = require_folder(source, "LibriSpeech", LAYOUT)
     transcripts = sorted(folder.resolve().rglob("*.trans.txt"))
     if selection.split is not None:
@@ -28,10 +31,10 @@ def find(source: Path, selection: Selection) -> Found:
         transcripts = [path for path in transcripts if path.parents[2].name == selection.split]
         if not transcripts and subsets:
             raise DataError(
-                f"{source}: no subset {selection.split!r}; the subsets here are {', '.join(subsets)}"
+                f"{source}: no subset {selection.split!r}; the folder has the subsets {', '.join(subsets)}"
             )
     if not transcripts:
-        raise DataError(f"{source}: no *.trans.txt beneath it; LibriSpeech has {LAYOUT}")
+        raise DataError(f"{source}: no *.trans.txt below this folder; LibriSpeech has {LAYOUT}")
     for transcript in transcripts:
         for line in require_lines(transcript, "LibriSpeech", LAYOUT):
             name, _, text = line.partition(" ")

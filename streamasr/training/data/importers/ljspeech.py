@@ -1,4 +1,7 @@
-"""LJ Speech (Ito and Johnson 2017): ``metadata.csv`` of ``NAME|text|text with numbers spelt out``, and ``wavs/``."""
+"""Find the recordings of LJ Speech (Ito and Johnson 2017).
+
+The layout is ``metadata.csv`` with lines ``NAME|text|text with numbers spelt out``, and ``wavs/NAME.wav``.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ from streamasr.training.data.importers.layout import (
     require_split,
 )
 
-LAYOUT = "metadata.csv of NAME|text|normalised text, and wavs/NAME.wav"
+LAYOUT = "metadata.csv with lines NAME|text|normalised text, and wavs/NAME.wav"
 LANGUAGE = "en"
 SPLITS = ("all",)
 SPEAKER = "LJ"
 
 
 def find(source: Path, selection: Selection) -> Found:
-    """Every line of ``metadata.csv``; there is one speaker."""
+    """Yield the lines of ``metadata.csv``; there is one speaker."""
     require_folder(source, "LJ Speech", LAYOUT)
     require_split(selection.split, "all", SPLITS, "LJ Speech")
     lines = require_lines(source / "metadata.csv", "LJ Speech", LAYOUT)

@@ -1,4 +1,4 @@
-"""From what an importer finds to a manifest: audio looked at, transcripts normalised, what is left out counted."""
+"""Write the recordings that an importer finds as a manifest, with normalised transcripts and durations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SPEAKERS_NAMED = 8
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What came of an import."""
+    """The result of an import."""
 
     utterances: int
     hours: float
@@ -29,7 +29,7 @@ class ImportResult:
     skipped: tuple[Skipped, ...]
 
     def reasons(self) -> list[tuple[str, int, str]]:
-        """(reason, how often, first case) of what was left out, the most frequent first."""
+        """Return (reason, count, first case) of the skipped files and lines, the most frequent reason first."""
         counts = Counter(case.reason for case in self.skipped)
         first = {case.reason: case.what for case in reversed(self.skipped)}
         return [(reason, count, first[reason]) for reason, count in counts.most_common()]
@@ -44,21 +44,21 @@ def write_manifest(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> ImportResult:
-    """Write the recordings as a manifest, whole or not at all.
+    """Write recordings as a manifest; on an error, no file is written.
 
-    A recording is left out if its audio cannot be opened or is incomplete, if its transcript is empty once
-    normalised, or if the transcript holds figures or symbols, of which nobody knows how they were said.
+    A recording is skipped if its audio cannot be opened or is incomplete, if its normalised transcript is empty, or
+    if its transcript has digits or symbols, because it is not known how they were spoken.
 
     Args:
-        found: what an importer's ``find`` gives.
-        out: the manifest; paths in it are relative to its folder wherever they share more than the root.
-        language: whose rules the transcripts follow.
-        selection: of which the speakers are looked at here.
-        workers: processes that look at the audio.
-        progress: told of every file looked at.
+        found: the recordings and skipped files that an importer's ``find`` yields.
+        out: the manifest. Paths in it are relative to its folder if they have more in common with it than the root.
+        language: language of the transcripts.
+        selection: the speakers to import; the split is not considered here.
+        workers: processes that read audio headers; by default one for each CPU that this process may use.
+        progress: called after each audio file.
 
     Raises:
-        DataError: nothing is left to write; the message says why.
+        DataError: no recordings are left to write; the message gives the reasons.
     """
     rules = text_rules(language)
     skipped: list[Skipped] = []
@@ -67,11 +67,13 @@ def write_manifest(
     for case in found:
         if isinstance(case, Skipped):
             skipped.append(case)
-        elif not selection.holds(case.speaker):
+        elif not selection.includes(case.speaker):
             unwanted[case.speaker] += 1
-        elif unsaid := symbols_to_spell_out(case.text):
+        elif symbols := symbols_to_spell_out(case.text):
             skipped.append(
-                Skipped(f"{case.audio}: {_shown(unsaid)}", "figures or symbols, not written as spoken")
+                Skipped(
+                    f"{case.audio}: {' '.join(sorted(symbols))}", "digits or symbols, not written as spoken"
+                )
             )
         elif text := rules.normalise(case.text):
             wanted.append((case, text))
@@ -90,7 +92,7 @@ def write_manifest(
                 skipped.append(Skipped(header, "audio cannot be opened"))
                 continue
             if header.incomplete or not header.frames:
-                reason = "incomplete audio file" if header.incomplete else "no sound in the file"
+                reason = "incomplete audio file" if header.incomplete else "no samples in the file"
                 skipped.append(Skipped(header.incomplete or str(case.audio), reason))
                 continue
             duration_s = header.duration_s
@@ -107,15 +109,15 @@ def write_manifest(
     imported = ImportResult(lines, seconds / 3600, len(speakers - {""}), tuple(skipped))
     if not lines:
         partial.unlink()
-        raise DataError(f"{out}: not written, no usable utterance was found: {_why_none(imported, unwanted)}")
+        raise DataError(f"{out}: not written, no usable utterances: {_why_none(imported, unwanted)}")
     partial.replace(out)
     return imported
 
 
 def relative_to_folder(audio: Path, folder: Path) -> str:
-    """``audio`` from ``folder`` on, so that both can move together; absolute if they share no folder at all."""
-    # A file may be a link into a store of files by content: its name stays. Folders are followed, so that ".."
-    # leads where the file system takes it.
+    """Return the path of ``audio`` relative to ``folder``, or its absolute path if they share no folder."""
+    # A link to a file is not followed, because its target may have another name. Links to folders are followed, so
+    # that ".." leads to the right folder.
     audio, folder = audio.parent.resolve() / audio.name, folder.resolve()
     if audio.parts[:2] != folder.parts[:2]:
         return str(audio)
@@ -130,13 +132,9 @@ def _header(audio: Path) -> Header | str:
         return error.message
 
 
-def _shown(characters: set[str]) -> str:
-    return " ".join(sorted(characters))
-
-
 def _why_none(imported: ImportResult, unwanted: Counter[str]) -> str:
     why = [f"{count} × {reason} ({first})" for reason, count, first in imported.reasons()]
     if unwanted:
         names = ", ".join(sorted(unwanted)[:_SPEAKERS_NAMED])
-        why.append(f"{unwanted.total()} recordings are by speakers not asked for ({names} …)")
+        why.append(f"{unwanted.total()} recordings of speakers that are not selected ({names} …)")
     return "; ".join(why)

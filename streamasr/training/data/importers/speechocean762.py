@@ -1,4 +1,7 @@
-"""speechocean762 (Zhang et al. 2021), Kaldi's style: ``train|test/{wav.scp,text,utt2spk}`` and ``WAVE/``."""
+"""Find the recordings of speechocean762 (Zhang et al. 2021).
+
+The layout follows Kaldi: ``train|test/{wav.scp,text,utt2spk}`` and ``WAVE/``.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ SPLITS = ("train", "test")
 
 
 def find(source: Path, selection: Selection) -> Found:
-    """Every utterance of the split's ``wav.scp`` (``train`` by default)."""
+    """Yield the utterances of the split's ``wav.scp`` (``train`` by default)."""
     require_folder(source, "speechocean762", LAYOUT)
     folder = source / require_split(selection.split, "train", SPLITS, "speechocean762")
     files, texts, speakers = (_table(folder / name) for name in ("wav.scp", "text", "utt2spk"))
@@ -35,6 +38,6 @@ def find(source: Path, selection: Selection) -> Found:
 
 
 def _table(path: Path) -> dict[str, str]:
-    """Kaldi's tables: a key, white space, and the rest of the line."""
+    """Read a Kaldi table: each line has a key, white space and a value."""
     parts = (line.split(maxsplit=1) for line in require_lines(path, "speechocean762", LAYOUT))
     return {part[0]: part[1].strip() for part in parts if len(part) == 2}

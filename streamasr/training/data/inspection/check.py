@@ -1,7 +1,4 @@
-"""Looks a manifest through before anybody trains on it: what is wrong with which line, and what it holds.
-
-Knows no encoder: how many frames a second it gives is an option. Nothing is changed or written.
-"""
+"""Check manifests before training: find errors in their lines and audio files, and collect statistics."""
 
 from __future__ import annotations
 
@@ -38,25 +35,25 @@ Kind = Literal[
     "odd",
 ]
 WARNINGS: frozenset[Kind] = frozenset({"tight", "silent", "clipped", "odd"})
-"""Kinds that may be meant so; all others are errors."""
+"""Kinds of findings that can be intended; all others are errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckOptions:
-    """What counts as wrong."""
+    """Limits of the checks."""
 
     tolerance_s: float = 0.1
-    """How far a manifest's duration may be from the file's."""
+    """Largest difference between the durations of manifest and file."""
     frame_rate: float = 50.0
-    """Output frames a second of the encoder: 100 mel frames, halved."""
+    """Encoder frames per second."""
     fastest: float = 1.0
-    """The highest factor of speed that training will play the sound at."""
+    """The highest speed factor in training."""
     silent_db: float = -60.0
-    """Files of a lower root mean square (dB of full scale) are called silent."""
+    """Level (RMS, dB relative to full scale) below which a file is reported as silent."""
     clipped_share: float = 0.01
-    """Files with a larger share of samples at full scale are called clipped."""
+    """Share of clipped samples above which a file is reported as clipped."""
     workers: int | None = None
-    """Processes that decode; one for every CPU by default."""
+    """Processes that decode; by default one for each CPU that this process may use."""
 
     def __post_init__(self) -> None:
         for name in ("frame_rate", "fastest"):
@@ -68,17 +65,17 @@ class CheckOptions:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about one line."""
+    """An error or warning about one line of a manifest."""
 
     manifest: Path
     line: int
-    """From 1."""
+    """Line number, from 1."""
     kind: Kind
     message: str
 
     @property
     def is_error(self) -> bool:
-        """Whether training on this line would fail or learn something wrong."""
+        """Whether the line makes training fail or harms the model; other findings are warnings."""
         return self.kind not in WARNINGS
 
     def __str__(self) -> str:
@@ -86,26 +83,26 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Values:
-    """One number for every readable utterance; what the histograms show."""
+class UtteranceValues:
+    """One number per readable utterance for each statistic; the histograms show them."""
 
     duration_s: list[float] = field(default_factory=list)
     characters_per_second: list[float] = field(default_factory=list)
     level_db: list[float] = field(default_factory=list)
     frames_per_needed: list[float] = field(default_factory=list)
-    """Output frames over the frames that CTC needs; below 1 the transcript cannot be aligned."""
+    """Encoder frames divided by the frames that CTC needs; below 1 the transcript cannot be aligned."""
 
     NAMES = ("duration_s", "characters_per_second", "level_db", "frames_per_needed")
 
 
 @dataclass(slots=True)
 class CheckResult:
-    """All that was found."""
+    """The findings and statistics of a check."""
 
     findings: list[Finding] = field(default_factory=list)
-    values: Values = field(default_factory=Values)
+    values: UtteranceValues = field(default_factory=UtteranceValues)
     utterances: int = 0
-    """Lines that name an utterance, usable or not."""
+    """Number of lines with an utterance, usable or not."""
     speakers: set[str] = field(default_factory=set)
     characters: Counter[str] = field(default_factory=Counter)
     sample_rates: Counter[int] = field(default_factory=Counter)
@@ -116,23 +113,23 @@ class CheckResult:
         return [finding for finding in self.findings if finding.is_error]
 
     def summary(self) -> dict[str, object]:
-        """Counts, hours, and lowest, median and highest of every value, as JSON can hold it."""
+        """Return counts, hours, and the spread of each statistic, as values for JSON."""
         return {
             "utterances": self.utterances,
             "hours": sum(self.values.duration_s) / 3600,
             "speakers": len(self.speakers),
             "sample_rates": {str(rate): count for rate, count in sorted(self.sample_rates.items())},
             "characters": dict(sorted(self.characters.items())),
-            "values": {name: _spread(getattr(self.values, name)) for name in Values.NAMES},
+            "values": {name: _spread(getattr(self.values, name)) for name in UtteranceValues.NAMES},
             "errors": len(self.errors),
             "warnings": len(self.findings) - len(self.errors),
         }
 
 
 def frames_needed(labels: Sequence[int] | str) -> int:
-    """Output frames without which CTC has no path: one a label, and a blank between equal neighbours.
+    """Return the fewest encoder frames for which CTC has a path: one per label, and one per blank between repeats.
 
-    Graves et al. 2006, section 3: a repeated label is only heard twice across a blank.
+    CTC outputs a repeated label only with a blank between the two (Graves et al. 2006, section 3).
     """
     repeats = sum(first == second for first, second in itertools.pairwise(labels))
     return len(labels) + repeats
@@ -144,16 +141,16 @@ def check_manifests(
     tokenizer: Tokenizer | None = None,
     progress: Progress | None = None,
 ) -> CheckResult:
-    """Decode every file of the manifests and look every line through.
+    """Check all lines of the manifests, and decode all their audio files.
 
     Args:
-        manifests: looked through together, so that an utterance in two of them is a duplicate.
-        options: what counts as wrong.
-        tokenizer: the model's; without it a label is a character, and any character will do.
-        progress: told of every file.
+        manifests: the manifests, checked together: an audio file in two of them is a duplicate.
+        options: the limits of the checks.
+        tokenizer: the model's tokenizer; with ``None``, labels are characters, and any character is allowed.
+        progress: called after each decoded file.
 
     Raises:
-        DataError: a manifest itself cannot be read.
+        DataError: a manifest cannot be read.
     """
     checked = CheckResult()
     lines: list[tuple[Path, int, Utterance]] = []
@@ -197,22 +194,18 @@ def _numbered_lines(manifests: Sequence[Path]) -> Iterable[tuple[Path, int, str]
 
 
 def _labels(text: str, tokenizer: Tokenizer | None) -> tuple[Sequence[int] | str, tuple[Kind, str] | None]:
-    """What CTC has to align for ``text``, and what is wrong with it, if anything."""
+    """Return the labels that CTC has to align for ``text``, and a finding about the text, if there is one."""
     if not text:
         return text, ("empty", "the transcript is empty")
     if tokenizer is None:
         symbols = symbols_to_spell_out(text)
-        what = f"{sorted(symbols)} in {text!r}: write numbers and symbols as they are spoken"
-        return text, ("tokens", what) if symbols else None
+        message = f"{sorted(symbols)} in {text!r}: write numbers and symbols as they are spoken"
+        return text, ("tokens", message) if symbols else None
     try:
         ids = tokenizer.encode(text)
     except DataError as error:
         return text, ("tokens", error.message)
-    return (
-        (ids, None)
-        if ids
-        else (text, ("empty", f"nothing that is symbols is left of the transcript {text!r}"))
-    )
+    return (ids, None) if ids else (text, ("empty", f"the transcript {text!r} is empty after normalisation"))
 
 
 def _findings(
@@ -222,14 +215,14 @@ def _findings(
     tokenizer: Tokenizer | None,
     checked: CheckResult,
 ) -> Iterable[tuple[Kind, str]]:
-    """What is wrong with one utterance; its figures are added to ``checked`` on the way."""
+    """Yield the findings about one utterance, and add its statistics to ``checked``."""
     text = " ".join(utterance.text.split())
     checked.characters.update(text)
     if utterance.speaker:
         checked.speakers.add(utterance.speaker)
-    labels, complaint = _labels(text, tokenizer)
-    if complaint is not None:
-        yield complaint
+    labels, finding = _labels(text, tokenizer)
+    if finding is not None:
+        yield finding
     if isinstance(measured, str):
         yield "audio", measured
         return
@@ -239,21 +232,24 @@ def _findings(
     values.duration_s.append(duration_s)
     values.level_db.append(measured.rms_db)
     if not measured.header.frames:
-        yield "audio", f"{utterance.audio}: holds no sound"
+        yield "audio", f"{utterance.audio}: has no samples"
         return
     if measured.header.incomplete:
         yield "audio", measured.header.incomplete
     for warning in measured.warnings:
         yield "odd", warning
-    off_s = abs(duration_s - utterance.duration_s)
-    if off_s > options.tolerance_s:
+    difference_s = abs(duration_s - utterance.duration_s)
+    if difference_s > options.tolerance_s:
         yield (
             "duration",
-            f"duration is given as {utterance.duration_s:.2f} s but the file has {duration_s:.2f} s "
+            f"the duration is given as {utterance.duration_s:.2f} s but the file has {duration_s:.2f} s "
             f"(tolerance {options.tolerance_s:g} s)",
         )
     if measured.rms_db < options.silent_db:
-        yield "silent", f"{utterance.audio} is all but silent ({measured.rms_db:.0f} dB of full scale)"
+        yield (
+            "silent",
+            f"{utterance.audio} is almost silent ({measured.rms_db:.0f} dB relative to full scale)",
+        )
     if measured.clipped_share > options.clipped_share:
         yield "clipped", f"{utterance.audio}: {measured.clipped_share:.1%} of the samples are clipped"
     if text:
@@ -261,15 +257,15 @@ def _findings(
         needed = frames_needed(labels)
         frames = _frames(duration_s, options.frame_rate)
         values.frames_per_needed.append(frames / needed)
-        what = f"{len(labels)} labels with {needed - len(labels)} repeats need {needed} frames"
+        need = f"{len(labels)} labels with {needed - len(labels)} repeats need {needed} frames"
         if needed > frames:
-            yield "unalignable", f"{what}, the sound has {frames}: CTC cannot align it"
+            yield "unalignable", f"{need}, the audio has {frames}: CTC cannot align it"
         elif needed > (fast := _frames(duration_s / options.fastest, options.frame_rate)):
-            yield "tight", f"{what}, the sound has {fast} when played {options.fastest:g} times as fast"
+            yield "tight", f"{need}, the audio has {fast} at {options.fastest:g} times its speed"
 
 
 def _frames(duration_s: float, frame_rate: float) -> int:
-    """Output frames of so much sound; the last, incomplete one is completed with silence."""
+    """Return the number of encoder frames for a duration; silence completes the last frame."""
     return int(np.ceil(round(duration_s * frame_rate, 6)))
 
 

@@ -1,4 +1,4 @@
-"""Pictures of data, drawn by matplotlib without a screen: histograms of a manifest, mels of a preview.
+"""Plot histograms of a manifest's statistics, and mel spectrograms of a preview, with matplotlib.
 
 Shape suffixes: T mel frames, M mel bands.
 """
@@ -13,24 +13,24 @@ import numpy as np
 import numpy.typing as npt
 
 from streamasr.errors import ConfigError
-from streamasr.training.data.inspection.check import Values
+from streamasr.training.data.inspection.check import UtteranceValues
 
-_MOST_BINS, _UTTERANCES_PER_BIN = 60, 5
+_MAX_BINS, _UTTERANCES_PER_BIN = 60, 5
 _DPI = 110
 _AXES = {
     "duration_s": "duration in seconds",
-    "characters_per_second": "characters a second",
-    "level_db": "level (RMS) in dB of full scale",
-    "frames_per_needed": "output frames / frames that CTC needs",
+    "characters_per_second": "characters per second",
+    "level_db": "level (RMS) in dB relative to full scale",
+    "frames_per_needed": "encoder frames / frames that CTC needs",
 }
 
 
-def draw_histograms(values: Values, title: str, path: Path) -> None:
-    """Save a PNG with one histogram a value; the dotted line is where CTC can no longer align."""
+def draw_histograms(values: UtteranceValues, title: str, path: Path) -> None:
+    """Save a PNG with one histogram per statistic; CTC cannot align utterances to the left of the dotted line."""
     figure, axes = _figure(2, 2, width=11, height=7)
     for axis, (name, label) in zip(axes.flat, _AXES.items(), strict=True):
         shown = getattr(values, name)
-        axis.hist(shown, bins=min(_MOST_BINS, 1 + len(shown) // _UTTERANCES_PER_BIN), color="#31688e")
+        axis.hist(shown, bins=min(_MAX_BINS, 1 + len(shown) // _UTTERANCES_PER_BIN), color="#31688e")
         axis.yaxis.get_major_locator().set_params(integer=True)
         axis.set_xlabel(label)
         axis.set_ylabel("utterances")
@@ -45,12 +45,12 @@ def draw_mels(
     seconds_per_frame: float,
     path: Path,
 ) -> None:
-    """Save a PNG of spectrograms, one row an utterance, one column a stage.
+    """Save a PNG of mel spectrograms, with one row per utterance and one column per stage.
 
     Args:
-        rows: (title, stages) with a stage being (name, ``mel_TM``).
-        seconds_per_frame: length of a mel frame.
-        path: the PNG.
+        rows: a title and the stages of each utterance; a stage is a name and its ``mel_TM``.
+        seconds_per_frame: time between two mel frames.
+        path: the PNG file.
     """
     figure, axes = _figure(len(rows), len(rows[0][1]), width=15, height=2.4 * len(rows) + 0.6)
     for row, (title, stages) in enumerate(rows):
@@ -66,12 +66,12 @@ def draw_mels(
 
 
 def _figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Any, Any]:
-    """A figure that belongs to no screen and to no global state, and its axes as an array."""
+    """Return a figure without a display and without global state, and its axes as an array."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise ConfigError("pictures need matplotlib: pip install 'streamasr[train]'") from None
+        raise ConfigError("plots need matplotlib: pip install 'streamasr[train]'") from None
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)

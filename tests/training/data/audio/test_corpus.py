@@ -1,4 +1,4 @@
-"""Speech is decoded once, by several processes, and what is half decoded is never taken for whole."""
+"""Test that speech is decoded once, by several processes, and that interrupted decoding leaves nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COMMAND = "import sys; from streamasr.cli import main; sys.exit(main(sys.argv[1:
 
 @pytest.fixture(scope="module")
 def utterances(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
-    """More than one process decodes; each is as many milliseconds long as its number, and 100."""
+    """Enough utterances for several processes; number n is 100 + n milliseconds long."""
     folder = tmp_path_factory.mktemp("speech")
     found = []
     for number in range(COUNT):
@@ -43,46 +43,46 @@ def utterances(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
     return found
 
 
-def test_several_processes_decode_what_one_does(utterances: list[Utterance], tmp_path: Path) -> None:
-    told: list[tuple[int, int, float]] = []
+def test_several_processes_decode_the_same_as_one(utterances: list[Utterance], tmp_path: Path) -> None:
+    reported: list[tuple[int, int, float]] = []
     one = load_corpus(utterances, tmp_path / "one", RATE, workers=1)
-    two = load_corpus(utterances, tmp_path / "two", RATE, workers=2, progress=lambda *at: told.append(at))
+    two = load_corpus(utterances, tmp_path / "two", RATE, workers=2, progress=lambda *at: reported.append(at))
     assert np.array_equal(one.samples, two.samples)
     assert np.array_equal(one.offsets, two.offsets)
     assert two.lengths.tolist() == [1_600 + 16 * number for number in range(COUNT)]
     for number in (0, COUNT - 1):
         samples_S, _ = soundfile.read(utterances[number].audio, dtype="int16")
         assert np.array_equal(two.samples[two.offsets[number] : two.offsets[number + 1]], samples_S)
-    assert [done for done, _, _ in told] == list(range(COUNT + 1))
-    assert {total for _, total, _ in told} == {COUNT}
-    assert told[-1][2] == pytest.approx(sum(two.lengths) / RATE / 3600)
+    assert [done for done, _, _ in reported] == list(range(COUNT + 1))
+    assert {total for _, total, _ in reported} == {COUNT}
+    assert reported[-1][2] == pytest.approx(sum(two.lengths) / RATE / 3600)
 
 
-def test_what_is_decoded_is_not_decoded_again(utterances: list[Utterance], tmp_path: Path) -> None:
-    told: list[object] = []
+def test_decoded_speech_is_not_decoded_again(utterances: list[Utterance], tmp_path: Path) -> None:
+    reported: list[tuple[int, int, float]] = []
     first = load_corpus(utterances[:5], tmp_path, RATE)
-    again = load_corpus(utterances[:5], tmp_path, RATE, progress=lambda *at: told.append(at))
-    assert told == []
+    again = load_corpus(utterances[:5], tmp_path, RATE, progress=lambda *at: reported.append(at))
+    assert reported == []
     assert np.array_equal(first.samples, again.samples)
-    load_corpus(utterances[:4], tmp_path, RATE, progress=lambda *at: told.append(at))
-    assert told[-1][:2] == (4, 4)  # type: ignore[index]
+    load_corpus(utterances[:4], tmp_path, RATE, progress=lambda *at: reported.append(at))
+    assert reported[-1][:2] == (4, 4)
 
 
-def test_cleaned_speech_is_kept_apart_from_what_was_heard(tmp_path: Path) -> None:
+def test_denoised_speech_has_its_own_cache(tmp_path: Path) -> None:
     file = trees.sound(tmp_path / "hiss.wav", 1.0, RATE)
-    heard, clean = (
+    noisy, clean = (
         load_corpus([Utterance(file, 1.0, "a")], tmp_path / "cache", RATE, clean=clean)
         for clean in (False, True)
     )
     expected_S = denoise(read_audio(file, RATE), RATE) * INT16_SCALE
     assert np.abs(clean.samples - expected_S).max() <= 0.51
-    assert np.std(clean.samples) < 0.9 * np.std(heard.samples)
+    assert np.std(clean.samples) < 0.9 * np.std(noisy.samples)
     again = load_corpus([Utterance(file, 1.0, "a")], tmp_path / "cache", RATE)
-    assert np.array_equal(again.samples, heard.samples)
+    assert np.array_equal(again.samples, noisy.samples)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_file_that_does_not_decode_is_named_and_leaves_nothing(
+def test_a_file_that_cannot_be_decoded_is_named_and_leaves_nothing(
     utterances: list[Utterance], tmp_path: Path, workers: int
 ) -> None:
     missing = replace(utterances[40], audio=tmp_path / "nowhere.wav")
@@ -94,7 +94,7 @@ def test_a_file_that_does_not_decode_is_named_and_leaves_nothing(
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupt_ends_decoding_at_once_and_cleanly(tmp_path: Path, number: signal.Signals) -> None:
-    # A minute of Opus each takes long enough to be interrupted.
+    # A minute of Opus per file takes long enough to be interrupted.
     sound = trees.sound(tmp_path / "0.opus", 60.0, RATE)
     for index in range(1, 100):
         (tmp_path / f"{index}.opus").symlink_to(sound)
@@ -102,19 +102,19 @@ def test_an_interrupt_ends_decoding_at_once_and_cleanly(tmp_path: Path, number: 
     config = recipe(trees.text(tmp_path / "manifest.jsonl", *map(json.dumps, rows)), 5)
     config = replace(config, data=replace(config.data, dev_manifests=()))
     (tmp_path / "recipe.toml").write_text(to_toml(config), encoding="utf-8")
-    out, said = tmp_path / "run", tmp_path / "said.txt"
+    out, errors = tmp_path / "run", tmp_path / "errors.txt"
     command = [sys.executable, "-c", COMMAND, "train", str(tmp_path / "recipe.toml"), "--out", str(out)]
     command += ["--device", "cpu", "--threads", "2", "--no-tensorboard"]
-    with said.open("w") as stderr:
+    with errors.open("w") as stderr:
         process = subprocess.Popen(command, stderr=stderr, start_new_session=True)
-        give_up = time.monotonic() + 60
-        while time.monotonic() < give_up and not any(
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not any(
             path.stat().st_size for path in (out / "cache").glob("*.partial")
         ):
             time.sleep(0.02)
         others = psutil.Process(process.pid).children(recursive=True)
         assert len(others) >= 2
-        # A terminal's Ctrl-C reaches every process of the group; who ends a service asks its first one.
+        # Ctrl-C in a terminal goes to all processes of the group, SIGTERM to the first process only.
         if number == signal.SIGINT:
             os.killpg(process.pid, number)
         else:
@@ -123,4 +123,4 @@ def test_an_interrupt_ends_decoding_at_once_and_cleanly(tmp_path: Path, number: 
     _, alive = psutil.wait_procs(others, timeout=10)
     assert alive == []
     assert list((out / "cache").iterdir()) == []
-    assert "Traceback" not in said.read_text()
+    assert "Traceback" not in errors.read_text()

@@ -1,4 +1,4 @@
-"""Augmentation: measured for what it claims to do to the sound, and the same for the same seed."""
+"""Test augmentation: its measured effects, and the same result for the same seed."""
 
 from __future__ import annotations
 
@@ -38,31 +38,31 @@ def speech_like(rows: int = 4, seconds: float = 1.0) -> torch.Tensor:
     return torch.randn(rows, int(RATE * seconds), generator=torch.Generator().manual_seed(1)) * 0.05
 
 
-def test_everything_off_leaves_the_sound_alone() -> None:
+def test_without_augmentation_the_audio_is_not_changed() -> None:
     pcm_BS = speech_like()
-    torch.testing.assert_close(augment(OFF).sound(pcm_BS), pcm_BS, atol=1e-5, rtol=0)
+    torch.testing.assert_close(augment(OFF).augment_audio(pcm_BS), pcm_BS, atol=1e-5, rtol=0)
 
 
-def test_the_same_seed_gives_the_same_sound() -> None:
+def test_the_same_seed_gives_the_same_audio() -> None:
     config = AugmentConfig(noise_probability=1.0, room_probability=1.0)
     pcm_BS, noise_N = speech_like(), torch.randn(RATE * 3) * 0.1
-    first, again, other = (augment(config, noise_N, seed).sound(pcm_BS) for seed in (1, 1, 2))
+    first, again, other = (augment(config, noise_N, seed).augment_audio(pcm_BS) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 @pytest.mark.parametrize("recorded", [True, False])
-def test_noise_comes_at_the_drawn_ratio(recorded: bool) -> None:
+def test_noise_has_the_drawn_signal_to_noise_ratio(recorded: bool) -> None:
     config = replace(OFF, noise_probability=1.0, noise_snr_db=(10.0, 10.0))
     pcm_BS = speech_like()
     noise_N = torch.randn(RATE * 2) if recorded else torch.zeros(0)
-    added_BS = augment(config, noise_N).sound(pcm_BS) - pcm_BS
+    added_BS = augment(config, noise_N).augment_audio(pcm_BS) - pcm_BS
     ratio_db = 10 * torch.log10(pcm_BS.square().mean(1) / added_BS.square().mean(1))
     torch.testing.assert_close(ratio_db, torch.full((4,), 10.0), atol=0.1, rtol=0)
 
 
 def test_the_telephone_passes_only_its_band() -> None:
-    pcm_BS = augment(replace(OFF, band_probability=1.0)).sound(speech_like())
+    pcm_BS = augment(replace(OFF, band_probability=1.0)).augment_audio(speech_like())
     power = torch.fft.rfft(pcm_BS).abs().square().mean(0)
     hertz = torch.linspace(0, RATE / 2, len(power))
     inside = power[(hertz > 400) & (hertz < 3300)].mean()
@@ -73,7 +73,7 @@ def test_the_telephone_passes_only_its_band() -> None:
 def test_a_room_keeps_the_direct_sound_first_and_adds_a_tail() -> None:
     click_BS = torch.zeros(1, RATE)
     click_BS[0, 1000] = 0.5
-    wet_BS = augment(replace(OFF, room_probability=1.0)).sound(click_BS)
+    wet_BS = augment(replace(OFF, room_probability=1.0)).augment_audio(click_BS)
     assert wet_BS[0, :1000].abs().max() < 1e-4
     assert wet_BS[0, 1000] == pytest.approx(0.5, abs=0.1)
     early, late = (wet_BS[0, 1001 + at : 2001 + at].square().sum() for at in (0, 8000))
@@ -84,34 +84,34 @@ def test_a_simulated_room_is_convolved_with_the_row() -> None:
     response_KR = torch.zeros(1, 400)
     response_KR[0, 0], response_KR[0, 160] = 1.0, 0.5
     pcm_BS = speech_like()
-    heard_BS = augment(replace(OFF, room_probability=1.0), rooms_KR=response_KR).sound(pcm_BS)
+    augmented_BS = augment(replace(OFF, room_probability=1.0), rooms_KR=response_KR).augment_audio(pcm_BS)
     expected_BS = pcm_BS.clone()
     expected_BS[:, 160:] += 0.5 * pcm_BS[:, :-160]
-    torch.testing.assert_close(heard_BS, expected_BS, atol=1e-5, rtol=0)
+    torch.testing.assert_close(augmented_BS, expected_BS, atol=1e-5, rtol=0)
 
 
-def test_another_row_can_be_heard_behind_each() -> None:
+def test_babble_is_another_row_of_the_batch() -> None:
     pcm_BS = speech_like()
-    added_BS = augment(replace(OFF, babble_probability=1.0)).sound(pcm_BS) - pcm_BS
+    added_BS = augment(replace(OFF, babble_probability=1.0)).augment_audio(pcm_BS) - pcm_BS
     for added_S, other_S in zip(added_BS, pcm_BS.roll(1, dims=0), strict=True):
         factor = added_S.norm() / other_S.norm()
         assert 0.01 < factor < 1.0
         torch.testing.assert_close(added_S, factor * other_S, atol=1e-4, rtol=0)
 
 
-def test_every_row_gets_a_gain_of_its_own_in_the_range_and_is_clipped() -> None:
+def test_each_row_gets_its_own_gain_and_is_clipped() -> None:
     pcm_BS = speech_like(rows=64, seconds=0.1)
-    heard_BS = augment(replace(OFF, level_db=(-24.0, 6.0))).sound(pcm_BS)
-    gain_db = 20 * torch.log10(heard_BS.norm(dim=1) / pcm_BS.norm(dim=1))
+    augmented_BS = augment(replace(OFF, level_db=(-24.0, 6.0))).augment_audio(pcm_BS)
+    gain_db = 20 * torch.log10(augmented_BS.norm(dim=1) / pcm_BS.norm(dim=1))
     assert -24.0 <= gain_db.min() < -18.0
     assert 0.0 < gain_db.max() <= 6.0
-    assert augment(replace(OFF, level_db=(60.0, 60.0))).sound(pcm_BS).abs().max() == 1.0
+    assert augment(replace(OFF, level_db=(60.0, 60.0))).augment_audio(pcm_BS).abs().max() == 1.0
 
 
-def test_a_microphone_tilts_the_spectrum_by_no_more_than_it_may() -> None:
+def test_the_spectral_tilt_stays_within_its_limit() -> None:
     pcm_BS = speech_like(rows=16)
-    heard_BS = augment(replace(OFF, tilt_db=6.0)).sound(pcm_BS)
-    change_db = 20 * torch.log10(torch.fft.rfft(heard_BS).abs() / torch.fft.rfft(pcm_BS).abs())
+    augmented_BS = augment(replace(OFF, tilt_db=6.0)).augment_audio(pcm_BS)
+    change_db = 20 * torch.log10(torch.fft.rfft(augmented_BS).abs() / torch.fft.rfft(pcm_BS).abs())
     tilt_B = change_db[:, -2] - change_db[:, 1]
     assert tilt_B.abs().max() <= 6.0
     assert tilt_B.min() < -1.0 < 1.0 < tilt_B.max()
@@ -119,10 +119,10 @@ def test_a_microphone_tilts_the_spectrum_by_no_more_than_it_may() -> None:
     torch.testing.assert_close(change_db[:, middle], torch.zeros(16), atol=0.05, rtol=0)
 
 
-def test_a_codec_changes_every_row_that_is_drawn_and_keeps_its_length() -> None:
+def test_codecs_change_the_drawn_rows_and_keep_their_length() -> None:
     pcm_BS = speech_like(rows=2)
     config = replace(OFF, codec_probability=1.0)
-    first, again, other = (augment(config, seed=seed).sound(pcm_BS) for seed in (1, 1, 2))
+    first, again, other = (augment(config, seed=seed).augment_audio(pcm_BS) for seed in (1, 1, 2))
     assert first.shape == pcm_BS.shape
     assert (first - pcm_BS).abs().amax(dim=1).min() > 1e-3
     assert torch.equal(first, again)
@@ -132,13 +132,13 @@ def test_a_codec_changes_every_row_that_is_drawn_and_keeps_its_length() -> None:
 def test_speed_changes_length_and_pitch_together() -> None:
     time = torch.arange(RATE) / RATE
     pcm_BS = torch.sin(2 * torch.pi * 1000 * time)[None]
-    faster_BS, lengths_B = augment(replace(OFF, speeds=(1.1,))).speed(pcm_BS, torch.tensor([RATE]))
+    faster_BS, lengths_B = augment(replace(OFF, speeds=(1.1,))).change_speed(pcm_BS, torch.tensor([RATE]))
     assert int(lengths_B) == RATE * 20 // 22
     peak = torch.fft.rfft(faster_BS[0]).abs().argmax() * RATE / faster_BS.shape[1]
     assert float(peak) == pytest.approx(1100, abs=5)
 
 
-def test_masks_hide_about_as_much_as_they_should() -> None:
+def test_masks_cover_the_expected_share() -> None:
     config = AugmentConfig(
         time_masks_per_second=1.0, time_mask_frames=20, frequency_masks=2, frequency_mask_bands=20
     )

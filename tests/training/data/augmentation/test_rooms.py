@@ -1,23 +1,24 @@
-"""Simulated rooms: what they do to a click and to noise, the same for the same seed, kept in a file."""
+"""Test simulated rooms: their impulse responses, reverberation, seeds and cache files."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from streamasr.errors import ConfigError, DataError
+from streamasr.frontend.pcm import Samples
 from streamasr.training.data.augmentation import rooms
 from streamasr.training.data.augmentation.rooms import (
-    LEAD_SAMPLES,
+    ONSET_SAMPLES,
     RoomBank,
     RoomOptions,
     load_rooms,
-    make_rooms,
     reverberate,
+    simulate_rooms,
 )
 
 pytest.importorskip("pyroomacoustics")
@@ -28,17 +29,17 @@ OPTIONS = RoomOptions(rooms=6, rt60_seconds=(0.2, 0.4), max_order=40)
 
 @pytest.fixture(scope="module")
 def bank() -> RoomBank:
-    return make_rooms(OPTIONS, seed=3)
+    return simulate_rooms(OPTIONS, seed=3)
 
 
-def decay_seconds(response_R: NDArray[np.float32]) -> float:
-    """Reverberation time from the decay between -5 and -25 dB of Schroeder's integral, times three."""
-    left_db = 10 * np.log10(np.cumsum(np.square(response_R, dtype=np.float64)[::-1])[::-1])
-    below = [int(np.argmax(left_db <= left_db[0] - drop)) for drop in (5, 25)]
+def decay_seconds(response_R: Samples) -> float:
+    """Return the reverberation time: three times the decay from -5 to -25 dB of Schroeder's integral."""
+    energy_db = 10 * np.log10(np.cumsum(np.square(response_R, dtype=np.float64)[::-1])[::-1])
+    below = [int(np.argmax(energy_db <= energy_db[0] - drop)) for drop in (5, 25)]
     return 3 * (below[1] - below[0]) / RATE
 
 
-def test_a_bank_holds_what_was_asked_for(bank: RoomBank) -> None:
+def test_a_bank_has_the_requested_rooms(bank: RoomBank) -> None:
     assert len(bank) == 6
     for number in range(len(bank)):
         response_R = bank[number]
@@ -53,14 +54,14 @@ def test_the_direct_sound_comes_first(bank: RoomBank) -> None:
     for number in range(len(bank)):
         level_R = np.abs(bank[number])
         onset = int(np.argmax(level_R > 0.5 * level_R.max()))
-        assert abs(onset - LEAD_SAMPLES) <= 1 or bank.distance_m[number] > 2.0
-        assert level_R[LEAD_SAMPLES - 1 : LEAD_SAMPLES + 2].max() > 10 * level_R[0]
+        assert abs(onset - ONSET_SAMPLES) <= 1 or bank.distance_m[number] > 2.0
+        assert level_R[ONSET_SAMPLES - 1 : ONSET_SAMPLES + 2].max() > 10 * level_R[0]
 
 
-def test_a_seed_gives_its_rooms_however_many_are_made(bank: RoomBank) -> None:
-    fewer = make_rooms(replace(OPTIONS, rooms=2), seed=3)
+def test_rooms_depend_on_the_seed_and_not_on_their_number(bank: RoomBank) -> None:
+    fewer = simulate_rooms(replace(OPTIONS, rooms=2), seed=3)
     assert all(np.array_equal(fewer[number], bank[number]) for number in range(2))
-    assert not np.array_equal(make_rooms(replace(OPTIONS, rooms=1), seed=4)[0], bank[0])
+    assert not np.array_equal(simulate_rooms(replace(OPTIONS, rooms=1), seed=4)[0], bank[0])
 
 
 def test_the_bank_as_one_array(bank: RoomBank) -> None:
@@ -80,17 +81,17 @@ def test_drawing_is_seeded(bank: RoomBank) -> None:
 
 def test_the_bank_is_simulated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = replace(OPTIONS, rooms=2)
-    made = load_rooms(options, 1, tmp_path / "cache")
+    bank = load_rooms(options, 1, tmp_path / "cache")
     (file,) = (tmp_path / "cache").iterdir()
-    monkeypatch.setattr(rooms, "make_rooms", lambda *_, **__: pytest.fail("simulated again"))
+    monkeypatch.setattr(rooms, "simulate_rooms", lambda *_, **__: pytest.fail("simulated again"))
     again = load_rooms(options, 1, tmp_path / "cache")
-    assert np.array_equal(made.samples, again.samples)
-    assert np.array_equal(made.offsets, again.offsets)
+    assert np.array_equal(bank.samples, again.samples)
+    assert np.array_equal(bank.offsets, again.offsets)
     monkeypatch.undo()
     load_rooms(options, 2, tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 2
-    file.write_bytes(b"broken")
-    with pytest.raises(DataError, match="delete it and it is made anew"):
+    file.write_bytes(b"damaged")
+    with pytest.raises(DataError, match="delete the file, and it is made again"):
         load_rooms(options, 1, tmp_path / "cache")
 
 
@@ -103,8 +104,8 @@ def test_reverberation_keeps_length_level_and_time(bank: RoomBank) -> None:
     assert np.sqrt(np.mean(wet_S**2)) == pytest.approx(np.sqrt(np.mean(pcm_S**2)), rel=1e-3)
     assert np.abs(wet_S[:4_000]).max() < 1e-5
     assert np.abs(wet_S[6_500:8_000]).max() > 1e-3
-    together = np.correlate(wet_S, pcm_S[4_000:6_000], mode="valid")
-    assert int(np.argmax(together)) - 4_000 == pytest.approx(LEAD_SAMPLES, abs=2)
+    correlation = np.correlate(wet_S, pcm_S[4_000:6_000], mode="valid")
+    assert int(np.argmax(correlation)) - 4_000 == pytest.approx(ONSET_SAMPLES, abs=2)
 
 
 def test_reverberation_is_the_convolution(bank: RoomBank) -> None:
@@ -125,12 +126,12 @@ def test_silence_stays_silence(bank: RoomBank, samples: int) -> None:
     [{"rooms": 0}, {"rt60_seconds": (0.5, 0.2)}, {"height_m": (1.0, 3.0)}, {"width_m": (0.5, 3.0)}],
     ids=str,
 )
-def test_rooms_that_cannot_be_are_refused(change: dict[str, object]) -> None:
+def test_invalid_options_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        replace(OPTIONS, **change)  # type: ignore[arg-type]
+        replace(OPTIONS, **change)
 
 
-def test_ranges_that_admit_no_room_are_refused() -> None:
+def test_ranges_without_possible_rooms_are_refused() -> None:
     hall = replace(OPTIONS, rooms=1, rt60_seconds=(8.0, 9.0))
     with pytest.raises(ConfigError, match="raise max_order"):
-        make_rooms(hall, seed=1)
+        simulate_rooms(hall, seed=1)

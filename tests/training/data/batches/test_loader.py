@@ -1,4 +1,4 @@
-"""Batches: shared out among processes without loss, and resumed anywhere, planned and streamed alike."""
+"""Test batches: each goes to one process, and both planned and streamed ones can be resumed."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def sharded(beep_manifest: Path, tmp_path: Path) -> TrainConfig:
     return replace(recipe(beep_manifest, 6), data=data)
 
 
-def test_ranks_share_the_batches_that_one_process_hears(beep_manifest: Path, tmp_path: Path) -> None:
+def test_ranks_share_the_batches_of_one_process(beep_manifest: Path, tmp_path: Path) -> None:
     config = recipe(beep_manifest, 1)
     config = replace(config, data=replace(config.data, cache=tmp_path / "cache"))
-    opened = speech(config, tmp_path)
-    all_of_them = texts(opened.batches(0, {}), 12)
+    data_of_run = speech(config, tmp_path)
+    expected = texts(data_of_run.batches(0, {}), 12)
     for rank in range(3):
-        opened.group = replace(ALONE, rank=rank, size=3)
-        assert texts(opened.batches(0, {}), 4) == all_of_them[rank::3]
-        assert texts(opened.batches(2, {}), 2) == all_of_them[6 + rank :: 3]
+        data_of_run.group = replace(ALONE, rank=rank, size=3)
+        assert texts(data_of_run.batches(0, {}), 4) == expected[rank::3]
+        assert texts(data_of_run.batches(2, {}), 2) == expected[6 + rank :: 3]
 
 
-def test_batches_say_what_is_padding_and_how_much_was_heard(beep_manifest: Path, tmp_path: Path) -> None:
+def test_batches_report_their_duration_and_padding(beep_manifest: Path, tmp_path: Path) -> None:
     config = replace(recipe(beep_manifest, 1), chunk_weights=(0.0, 1.0, 0.0, 0.0))
     for batch in islice(speech(config, tmp_path).batches(0, {}), 5):
         rows, frames, _ = batch.mel_BTM.shape
@@ -61,13 +61,13 @@ def test_batches_say_what_is_padding_and_how_much_was_heard(beep_manifest: Path,
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_streams_of_shards_resume_where_they_were(sharded: TrainConfig, tmp_path: Path, workers: int) -> None:
+def test_streams_of_shards_can_be_resumed(sharded: TrainConfig, tmp_path: Path, workers: int) -> None:
     config = replace(sharded, data=replace(sharded.data, workers=workers))
-    opened = speech(config, tmp_path)
-    whole = list(islice(opened.batches(0, {}), 9))
+    data_of_run = speech(config, tmp_path)
+    whole = list(islice(data_of_run.batches(0, {}), 9))
     positions = {batch.position.reader: batch.position for batch in whole[:4] if batch.position}
     assert len(positions) == max(1, workers)
-    resumed = list(islice(opened.batches(4, positions), 5))
+    resumed = list(islice(data_of_run.batches(4, positions), 5))
     for one, other in zip(whole[4:], resumed, strict=True):
         assert one.targets.tolist() == other.targets.tolist()
         torch.testing.assert_close(one.mel_BTM, other.mel_BTM)

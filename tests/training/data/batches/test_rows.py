@@ -1,4 +1,4 @@
-"""Rows: every utterance once an epoch, whole, with its transcript, in an order that resumes."""
+"""Test rows: each utterance once per epoch, complete, with its transcript, in an order that can be resumed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LENGTHS = np.random.default_rng(1).integers(100, 2_000, 57)
 PLAN = RowPlan(LENGTHS, row_samples=3_000, max_gap_samples=200, rows_per_batch=4, seed=9)
 
 
-def test_an_epoch_holds_every_utterance_once() -> None:
+def test_an_epoch_has_each_utterance_once() -> None:
     rows = PLAN._epoch(0)
     assert sorted(segment.index for row in rows for segment in row) == list(range(len(LENGTHS)))
 
@@ -34,7 +34,7 @@ def test_the_order_resumes_anywhere_and_epochs_differ() -> None:
     assert PLAN._epoch(0) != PLAN._epoch(1)
 
 
-def test_untranscribed_utterances_have_rows_of_their_own() -> None:
+def test_untranscribed_utterances_have_separate_rows() -> None:
     plan = RowPlan(
         LENGTHS, row_samples=3_000, max_gap_samples=200, rows_per_batch=4, seed=9, untranscribed=20
     )
@@ -44,12 +44,12 @@ def test_untranscribed_utterances_have_rows_of_their_own() -> None:
     assert {False} in kinds
 
 
-def test_a_corpus_smaller_than_a_batch_still_fills_it() -> None:
+def test_a_corpus_smaller_than_a_batch_fills_a_batch() -> None:
     plan = RowPlan(LENGTHS[:2], row_samples=100, max_gap_samples=0, rows_per_batch=8, seed=0)
     assert [len(batch) for batch in islice(plan.batches(), 3)] == [8, 8, 8]
 
 
-def test_a_built_row_holds_the_samples_and_the_joined_transcript() -> None:
+def test_a_row_has_the_samples_and_the_joined_transcript() -> None:
     samples = np.arange(1, 61, dtype=np.int16)
     corpus = AudioCorpus(samples, np.array([0, 20, 60]), ("ab", "c"), ("first", "second"))
     builder = RowBuilder(corpus, [[2, 3], [4]], 1, torch.device("cpu"))
@@ -85,7 +85,7 @@ def test_a_batch_knows_how_many_frames_ctc_needs() -> None:
 BUCKETS = BucketPlan(np.array([100, 10, 12, 50, 11, 9, 500]), batch_samples=100, seed=3)
 
 
-def test_buckets_hold_every_utterance_once_an_epoch_and_like_lengths_together() -> None:
+def test_buckets_have_each_utterance_once_per_epoch_and_similar_lengths_together() -> None:
     batches = [[row[0].index for row in batch] for batch in islice(BUCKETS.batches(), 4)]
     assert sorted(index for batch in batches for index in batch) == list(range(7))
     assert sorted(map(sorted, batches)) == [[0], [1, 2, 4, 5], [3], [6]]
@@ -96,11 +96,11 @@ def test_buckets_are_filled_to_the_limit_padding_included() -> None:
     plan = BucketPlan(lengths, batch_samples=4000, seed=1)
     batches = list(islice(plan.batches(), 60))
     padded = [max(lengths[row[0].index] for row in batch) * len(batch) for batch in batches]
-    spoken = [sum(lengths[row[0].index] for row in batch) for batch in batches]
+    lengths_of_batch = [sum(lengths[row[0].index] for row in batch) for batch in batches]
     assert max(padded) <= 4000
-    assert sum(spoken) / sum(padded) > 0.9
+    assert sum(lengths_of_batch) / sum(padded) > 0.9
 
 
-def test_buckets_begin_anywhere() -> None:
+def test_buckets_can_start_anywhere() -> None:
     whole = list(islice(BUCKETS.batches(), 12))
     assert list(islice(BUCKETS.batches(skip=5), 7)) == whole[5:]

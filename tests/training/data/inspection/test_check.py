@@ -1,4 +1,4 @@
-"""Each thing that ``data check`` finds, in a manifest made to have it; and the figures of a clean one."""
+"""Test each finding of ``data check`` with a manifest that has it, and the statistics of a clean manifest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LETTERS = Tokenizer(TokenList.of_characters("abcdefgh"), text_rules("en"))
 
 
 def manifest(folder: Path, *rows: dict[str, Any] | str, name: str = "manifest.jsonl") -> Path:
-    """A manifest of good rows of one second, changed as ``rows`` say; a string is a line as it is."""
+    """Write a manifest of good rows of one second, with the changes of ``rows``; a string is a line as it is."""
     lines = []
     for number, row in enumerate(rows):
         if isinstance(row, str):
@@ -44,7 +44,7 @@ def found(checked: CheckResult) -> list[tuple[int, str]]:
     return [(finding.line, finding.kind) for finding in checked.findings]
 
 
-def test_a_clean_manifest_gives_figures_only(tmp_path: Path) -> None:
+def test_a_clean_manifest_has_statistics_and_no_findings(tmp_path: Path) -> None:
     path = manifest(tmp_path, {"speaker": "ann"}, {"speaker": "bob", "text": "a"})
     checked = check(path, tokenizer=LETTERS)
     assert checked.findings == []
@@ -58,10 +58,10 @@ def test_a_clean_manifest_gives_figures_only(tmp_path: Path) -> None:
     assert checked.values.level_db == pytest.approx([-26.0, -26.0], abs=0.2)
 
 
-def test_a_transcript_of_which_nothing_is_left_is_empty(tmp_path: Path) -> None:
+def test_a_transcript_without_words_is_empty(tmp_path: Path) -> None:
     checked = check(manifest(tmp_path, {"text": " … "}, {"text": ""}, {}), tokenizer=LETTERS)
     assert found(checked) == [(1, "empty"), (2, "empty")]
-    assert "nothing that is said is left of the transcript '…'" in checked.findings[0].message
+    assert "the transcript '…' is empty after normalisation" in checked.findings[0].message
 
 
 def test_files_that_are_missing_unreadable_or_empty(tmp_path: Path) -> None:
@@ -71,12 +71,12 @@ def test_files_that_are_missing_unreadable_or_empty(tmp_path: Path) -> None:
     checked = check(path)
     assert found(checked) == [(1, "audio"), (2, "audio"), (3, "audio")]
     for finding, words in zip(
-        checked.findings, ("no such file", "not an audio file", "holds no sound"), strict=True
+        checked.findings, ("no such file", "not an audio file", "has no samples"), strict=True
     ):
         assert words in finding.message
 
 
-def test_figures_are_found_without_tokens_too(tmp_path: Path) -> None:
+def test_digits_are_found_without_tokens(tmp_path: Path) -> None:
     path = manifest(tmp_path, {"text": "a 5 % cab"}, {})
     for tokenizer in (None, LETTERS):
         (finding,) = check(path, tokenizer=tokenizer).findings
@@ -84,7 +84,7 @@ def test_figures_are_found_without_tokens_too(tmp_path: Path) -> None:
         assert "['%', '5'] in 'a 5 % cab': write numbers and symbols as they are spoken" in finding.message
 
 
-def test_lines_that_are_no_utterance(tmp_path: Path) -> None:
+def test_lines_that_are_not_utterances(tmp_path: Path) -> None:
     path = manifest(tmp_path, "{not json", "", '{"audio_filepath": "x.wav", "duration": 1}', {})
     checked = check(path)
     assert found(checked) == [(1, "line"), (3, "line")]
@@ -112,7 +112,7 @@ def test_labels_that_ctc_cannot_align(tmp_path: Path) -> None:
     checked = check(path, tokenizer=LETTERS)
     assert found(checked) == [(2, "unalignable"), (3, "unalignable")]
     message = checked.findings[0].message
-    assert message == ("50 labels with 2 repeats need 52 frames, the sound has 50: CTC cannot align it")
+    assert message == ("50 labels with 2 repeats need 52 frames, the audio has 50: CTC cannot align it")
     assert found(check(path, frame_rate=25)) == [(line, "unalignable") for line in (1, 2, 3)]
     assert found(check(path, frame_rate=100)) == []
 
@@ -134,13 +134,13 @@ def test_with_a_frame_less_the_loss_is_infinite(labels: list[int]) -> None:
     assert needed == 1 or np.isinf(loss(needed - 1))
 
 
-def test_what_only_fits_at_its_own_speed_is_a_warning(tmp_path: Path) -> None:
+def test_text_that_fits_only_at_normal_speed_is_a_warning(tmp_path: Path) -> None:
     checked = check(manifest(tmp_path, {"text": "ab" * 24}), fastest=1.1)
     assert found(checked) == [(1, "tight")]
     assert checked.errors == []
 
 
-def test_the_same_audio_twice_also_across_manifests(tmp_path: Path) -> None:
+def test_duplicates_are_found_within_and_across_manifests(tmp_path: Path) -> None:
     first = manifest(tmp_path, {}, {"audio_filepath": "./manifest.jsonl-0.wav"})
     second = manifest(tmp_path, {}, {"audio_filepath": "manifest.jsonl-0.wav"}, name="dev.jsonl")
     checked = check(first, second)
@@ -161,22 +161,22 @@ def test_silent_and_clipped_files_are_warnings(tmp_path: Path) -> None:
     assert checked.errors == []
 
 
-def test_a_manifest_that_cannot_be_read_is_no_finding(tmp_path: Path) -> None:
+def test_a_manifest_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         check(tmp_path / "none.jsonl")
 
 
 @pytest.mark.parametrize("options", [{"frame_rate": 0}, {"fastest": -1}, {"tolerance_s": -0.1}])
-def test_options_that_make_no_sense_are_refused(options: dict[str, float]) -> None:
+def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
-        CheckOptions(**options)  # type: ignore[arg-type]
+        CheckOptions(**options)
 
 
-def test_many_files_are_read_by_several_processes_in_their_order(tmp_path: Path) -> None:
+def test_several_processes_read_files_in_order(tmp_path: Path) -> None:
     paths = [trees.sound(tmp_path / f"{number}.wav", 0.01 * (number + 1)) for number in range(8)]
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     headers = map_in_processes(
-        read_header, paths, workers=2, few=0, progress=lambda done, total: told.append((done, total))
+        read_header, paths, workers=2, few=0, progress=lambda done, total: reported.append((done, total))
     )
     assert [header.frames for header in headers] == [160 * (number + 1) for number in range(8)]
-    assert told == [(number + 1, 8) for number in range(8)]
+    assert reported == [(number + 1, 8) for number in range(8)]

@@ -1,4 +1,4 @@
-"""Shards: packed whole, read once each by whoever reads, resumed anywhere, and honest about what is broken."""
+"""Test shards: packing, sharing among readers, resuming, and reporting damaged ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SUFFIXES = (".wav", ".flac", ".opus", ".mp3")
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Utterances in four formats, at two rates, with their number in letters as transcript."""
+    """Utterances in four formats, at two rates, with their number in letters as the transcript."""
     folder = tmp_path_factory.mktemp("speech")
     rows = []
     for number in range(COUNT):
@@ -48,7 +48,7 @@ ALL = {spelt(number) for number in range(COUNT)}
 
 @pytest.fixture(scope="module")
 def packed(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same in a handful of shards."""
+    """The same utterances in a few shards."""
     out = tmp_path_factory.mktemp("packed") / "shards"
     sharded = write_shards([manifest], out, shard_mb=0.06, workers=1)
     assert len(sharded.shards) >= 5
@@ -63,7 +63,7 @@ def texts(reader: ShardedSpeech, epoch: int = 0, skip: int = 0) -> list[str]:
     return [utterance.text for utterance in reader.utterances(epoch, skip)]
 
 
-def test_a_shard_is_what_webdataset_reads(packed: Path, manifest: Path) -> None:
+def test_webdataset_can_read_a_shard(packed: Path, manifest: Path) -> None:
     import webdataset
 
     samples = list(
@@ -71,15 +71,15 @@ def test_a_shard_is_what_webdataset_reads(packed: Path, manifest: Path) -> None:
     )
     assert samples
     for sample in samples:
-        described = json.loads(sample["json"])
+        metadata = json.loads(sample["json"])
         (suffix,) = {"flac", "opus", "mp3"} & set(sample)
         audio = soundfile.info(io.BytesIO(sample[suffix]))
-        assert (audio.frames, audio.samplerate) == (described["frames"], described["sample_rate"])
-        assert described["text"] in ALL
-        assert described["speaker"] == "ann"
+        assert (audio.frames, audio.samplerate) == (metadata["frames"], metadata["sample_rate"])
+        assert metadata["text"] in ALL
+        assert metadata["speaker"] == "ann"
 
 
-def test_what_is_compressed_is_stored_as_it_was(packed: Path, manifest: Path) -> None:
+def test_compressed_files_are_stored_unchanged(packed: Path, manifest: Path) -> None:
     stored = set()
     for shard in packed.glob("*.tar"):
         with tarfile.open(shard) as tar:
@@ -88,7 +88,7 @@ def test_what_is_compressed_is_stored_as_it_was(packed: Path, manifest: Path) ->
     assert all(files[suffix].read_bytes() in stored for suffix in (".flac", ".opus", ".mp3"))
 
 
-def test_the_index_says_what_the_shards_hold(packed: Path) -> None:
+def test_the_index_lists_the_shards(packed: Path) -> None:
     listed = json.loads((packed / INDEX).read_text())["shards"]
     assert sorted(path.name for path in packed.glob("*.tar")) == [entry["name"] for entry in listed]
     assert sum(entry["utterances"] for entry in listed) == COUNT
@@ -118,19 +118,19 @@ def test_samples_are_those_of_the_files(packed: Path, manifest: Path) -> None:
 
 @pytest.mark.parametrize(("world_size", "workers"), [(1, 1), (2, 1), (2, 2), (3, 7)])
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_readers_share_without_overlap_or_loss(
+def test_readers_share_all_utterances_without_overlap(
     packed: Path, world_size: int, workers: int, epoch: int
 ) -> None:
-    heard = [
+    read = [
         texts(speech(packed, rank=rank, world_size=world_size, worker=worker, workers=workers), epoch)
         for rank in range(world_size)
         for worker in range(workers)
     ]
-    assert Counter(text for part in heard for text in part) == Counter(ALL)
-    assert all(heard)
+    assert Counter(text for part in read for text in part) == Counter(ALL)
+    assert all(read)
 
 
-def test_order_is_a_function_of_seed_and_epoch(packed: Path) -> None:
+def test_the_order_depends_on_seed_and_epoch(packed: Path) -> None:
     orders = [texts(speech(packed, seed=seed), epoch) for seed, epoch in ((1, 0), (1, 0), (1, 1), (2, 0))]
     assert orders[0] == orders[1]
     assert len({tuple(order) for order in orders}) == 3
@@ -139,9 +139,7 @@ def test_order_is_a_function_of_seed_and_epoch(packed: Path) -> None:
     assert Counter(texts(unshuffled)) == Counter(ALL)
 
 
-def test_skipping_goes_on_where_it_stopped_without_decoding(
-    packed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_skipped_utterances_are_not_decoded(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = list(speech(packed).utterances(3))
     decoded: list[str] = []
     decode = ShardedSpeech.decode
@@ -165,11 +163,11 @@ def copy_of(packed: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def garbage(shard: Path) -> None:
+def replaced_by_garbage(shard: Path) -> None:
     shard.write_bytes(b"no tar at all" * 100)
 
 
-def cut_short(shard: Path) -> None:
+def truncated(shard: Path) -> None:
     data = shard.read_bytes()
     shard.write_bytes(data[: len(data) // 2])
 
@@ -182,30 +180,30 @@ def header_overwritten(shard: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ruin", "reason"),
+    ("damage", "reason"),
     [
-        (garbage, "the tar file is broken"),
-        (cut_short, "the tar file is broken"),
+        (replaced_by_garbage, "the tar file is broken"),
+        (truncated, "the tar file is broken"),
         (header_overwritten, "only 2 of"),
     ],
 )
-def test_a_broken_shard_is_named_and_the_rest_is_read(
-    packed: Path, tmp_path: Path, ruin: Callable[[Path], None], reason: str
+def test_a_damaged_shard_is_named_and_the_others_are_read(
+    packed: Path, tmp_path: Path, damage: Callable[[Path], None], reason: str
 ) -> None:
     folder = copy_of(packed, tmp_path)
     shard = folder / "shard-000001.tar"
     lost = set(texts(speech(shard)))
-    ruin(shard)
+    damage(shard)
     reader = speech(folder)
-    heard = set(texts(reader))
-    assert ALL - lost <= heard < ALL
+    read = set(texts(reader))
+    assert ALL - lost <= read < ALL
     assert reader.problem_count == len(reader.problems) == 1
     assert reader.problems[0].shard == str(shard)
     assert reason in reader.problems[0].reason
 
 
-def rewritten(shard: Path, change: dict[str, bytes | None]) -> None:
-    """The shard with the data of some members replaced, by place and suffix as in ``0.json``; ``None`` drops one."""
+def rewrite(shard: Path, change: dict[str, bytes | None]) -> None:
+    """Replace the data of some members, named by position and kind as in ``0.json``; ``None`` removes a member."""
     with tarfile.open(shard) as tar:
         members = [(member.name, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
     places = {name.split(".")[0]: str(number // 2) for number, (name, _) in enumerate(members)}
@@ -220,31 +218,31 @@ def rewritten(shard: Path, change: dict[str, bytes | None]) -> None:
                 tar.addfile(info, io.BytesIO(new))
 
 
-def test_broken_members_are_named_and_left_out(packed: Path, tmp_path: Path) -> None:
+def test_damaged_utterances_are_named_and_left_out(packed: Path, tmp_path: Path) -> None:
     folder = copy_of(packed, tmp_path)
     shard = folder / "shard-000000.tar"
-    rewritten(shard, {"0.audio": b"no sound", "1.json": b"{", "2.audio": None})
+    rewrite(shard, {"0.audio": b"no sound", "1.json": b"{", "2.audio": None})
     reader = speech(folder)
-    heard = list(reader.utterances(0))
-    assert len(heard) == COUNT - 3
+    read = list(reader.utterances(0))
+    assert len(read) == COUNT - 3
     assert sorted(problem.reason.split(":")[0].split(";")[0] for problem in reader.problems) == [
         "audio cannot be decoded",
         "no audio",
         "no usable .json with text, sample_rate and frames",
     ]
     assert {problem.shard for problem in reader.problems} == {str(shard)}
-    positions = [utterance.position for utterance in heard]
+    positions = [utterance.position for utterance in read]
     assert sorted(set(range(COUNT - 2)) - set(positions)) != []
     rest = speech(folder).utterances(0, skip=positions[9] + 1)
-    assert [u.text for u in rest] == [u.text for u in heard[10:]]
+    assert [u.text for u in rest] == [u.text for u in read[10:]]
 
 
-def test_faults_are_all_counted_but_not_all_kept(
+def test_all_problems_are_counted_but_only_some_kept(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(shards_module, "PROBLEMS_NAMED", 2)
     folder = copy_of(packed, tmp_path)
-    rewritten(folder / "shard-000000.tar", {f"{place}.json": b"" for place in range(3)})
+    rewrite(folder / "shard-000000.tar", {f"{place}.json": b"" for place in range(3)})
     reader = speech(folder)
     for epoch in range(2):
         texts(reader, epoch)
@@ -255,13 +253,13 @@ def test_faults_are_all_counted_but_not_all_kept(
 
 
 @pytest.mark.parametrize("what", ["tar", "audio"])
-def test_nothing_usable_at_all_is_an_error(packed: Path, tmp_path: Path, what: str) -> None:
+def test_shards_without_usable_utterances_are_an_error(packed: Path, tmp_path: Path, what: str) -> None:
     folder = copy_of(packed, tmp_path)
     for shard in folder.glob("*.tar"):
         if what == "tar":
             shard.write_bytes(b"broken" * 1000)
         else:
-            rewritten(shard, {f"{place}.audio": b"no sound" for place in range(COUNT)})
+            rewrite(shard, {f"{place}.audio": b"no sound" for place in range(COUNT)})
     with pytest.raises(DataError, match="no usable utterance for reader 0 of 1"):
         texts(speech(folder))
     with pytest.raises(DataError, match="no usable utterance for reader 0 of 1"):
@@ -275,10 +273,10 @@ def test_more_readers_than_utterances_is_an_error(packed: Path) -> None:
 
 
 def test_patterns(packed: Path) -> None:
-    every = find_shards([packed])
-    assert every == sorted(packed.glob("*.tar"))
-    assert find_shards([str(packed / "shard-*.tar")]) == every
-    assert find_shards([f"{packed}/shard-{{000000..000002}}.tar", every[1]]) == every[:3]
+    shards = find_shards([packed])
+    assert shards == sorted(packed.glob("*.tar"))
+    assert find_shards([str(packed / "shard-*.tar")]) == shards
+    assert find_shards([f"{packed}/shard-{{000000..000002}}.tar", shards[1]]) == shards[:3]
     for nothing in (packed / "none", "pipe:cat nothing", f"{packed}/x-*.tar"):
         with pytest.raises(DataError, match="no shards"):
             find_shards([nothing])
@@ -287,19 +285,19 @@ def test_patterns(packed: Path) -> None:
 @pytest.mark.parametrize(
     "options", [{"rank": 2, "world_size": 2}, {"worker": 1}, {"shuffle_utterances": 0}], ids=str
 )
-def test_readers_that_cannot_be_are_refused(packed: Path, options: dict[str, int]) -> None:
+def test_invalid_readers_are_refused(packed: Path, options: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
         speech(packed, **options)
 
 
-def test_a_broken_index_is_refused(packed: Path, tmp_path: Path) -> None:
+def test_a_damaged_index_is_refused(packed: Path, tmp_path: Path) -> None:
     folder = copy_of(packed, tmp_path)
     (folder / INDEX).write_text("[]")
     with pytest.raises(DataError, match="not an index of shards"):
         speech(folder)
 
 
-def test_packing_leaves_nothing_half_done(manifest: Path, tmp_path: Path) -> None:
+def test_packing_is_atomic_and_skips_unreadable_files(manifest: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in manifest.read_text().splitlines()[:3]]
     rows[1]["audio_filepath"] = "none.flac"
     partly = trees.text(manifest.parent / "partly.jsonl", *map(json.dumps, rows))
@@ -322,14 +320,14 @@ def rows_of(reader: ShardedSpeech, count: int, **options: Any) -> list[StreamedR
     )
 
 
-def test_rows_hold_every_utterance_of_an_epoch_once(packed: Path) -> None:
+def test_rows_have_each_utterance_of_an_epoch_once(packed: Path) -> None:
     rows = [row for row in rows_of(speech(packed), 40) if row.epoch == 0]
     assert Counter(text for row in rows for text in row.texts) == Counter(ALL)
     assert [row.number for row in rows] == list(range(len(rows)))
     assert all(len(row.samples_S) <= 2 * RATE for row in rows)
 
 
-def test_rows_place_the_sound_where_they_say(packed: Path) -> None:
+def test_rows_have_the_audio_at_the_stated_positions(packed: Path) -> None:
     sounds = {utterance.text: utterance.samples_S for utterance in speech(packed).utterances(0)}
     for row in rows_of(speech(packed), 5):
         end = 0
@@ -341,7 +339,7 @@ def test_rows_place_the_sound_where_they_say(packed: Path) -> None:
         assert end == len(row.samples_S)
 
 
-def test_more_open_rows_waste_less(packed: Path) -> None:
+def test_more_open_rows_leave_less_room(packed: Path) -> None:
     def filled(open_rows: int) -> float:
         rows = [row for row in rows_of(speech(packed), 40, open_rows=open_rows) if row.epoch == 0]
         return float(np.mean([len(row.samples_S) for row in rows[: -open_rows or None]]))
@@ -350,7 +348,7 @@ def test_more_open_rows_waste_less(packed: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 3, 12])
-def test_rows_go_on_where_they_stopped(packed: Path, at: int) -> None:
+def test_rows_can_be_resumed(packed: Path, at: int) -> None:
     whole = rows_of(speech(packed), 24)
     stopped = whole[at]
     rest = rows_of(speech(packed), 24 - at - 1, epoch=stopped.epoch, skip=stopped.number + 1)
@@ -359,17 +357,17 @@ def test_rows_go_on_where_they_stopped(packed: Path, at: int) -> None:
         assert np.array_equal(one.samples_S, other.samples_S)
 
 
-def test_an_utterance_longer_than_a_row_has_one_of_its_own(packed: Path) -> None:
+def test_an_utterance_longer_than_a_row_has_its_own_row(packed: Path) -> None:
     rows = list(islice(stream_rows(speech(packed), row_samples=100, max_gap_samples=0), COUNT))
     assert {len(row.texts) for row in rows} == {1}
     assert Counter(text for row in rows for text in row.texts) == Counter(ALL)
 
 
-def test_a_broken_utterance_leaves_silence_and_the_other_rows_as_they_were(
+def test_a_damaged_utterance_becomes_silence_and_other_rows_do_not_change(
     packed: Path, tmp_path: Path
 ) -> None:
     folder = copy_of(packed, tmp_path)
-    rewritten(folder / "shard-000000.tar", {"0.audio": b"no sound"})
+    rewrite(folder / "shard-000000.tar", {"0.audio": b"no sound"})
     whole, broken = rows_of(speech(packed), 10), rows_of(speech(folder), 10)
     changed = [(one, other) for one, other in zip(whole, broken, strict=True) if one.texts != other.texts]
     assert len(changed) == 1
@@ -381,6 +379,6 @@ def test_a_broken_utterance_leaves_silence_and_the_other_rows_as_they_were(
 
 
 @pytest.mark.parametrize("options", [{"row_samples": 0}, {"max_gap_samples": -1}, {"open_rows": 0}], ids=str)
-def test_rows_that_cannot_be_are_refused(packed: Path, options: dict[str, int]) -> None:
+def test_invalid_row_options_are_refused(packed: Path, options: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         next(stream_rows(speech(packed), **{"row_samples": RATE, "max_gap_samples": 0, **options}))
