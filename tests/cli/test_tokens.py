@@ -52,7 +52,7 @@ def test_letters_keep_their_separator(tmp_path: Path) -> None:
     [
         (["train", "nowhere.txt"], "nowhere.txt: no such file"),
         (["train", "{text}", "--size", "4000"], "cannot make 4000 pieces"),
-        (["characters", "{marks}", "--language", "zh"], "no character of 'zh'"),
+        (["characters", "{marks}", "--language", "zh"], "no characters of 'zh'"),
         (["characters", "{text}", "--min-count", "0"], "--min-count must be positive, got 0"),
     ],
 )
