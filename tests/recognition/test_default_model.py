@@ -142,8 +142,8 @@ def test_the_graphs_log_probs_are_those_of_exact_arithmetic(
 ) -> None:
     """float64 rounds half a billion times finer than float32, so the whole difference is the graph's own rounding.
 
-    Half of the frames are within 3e-6, 99 % within 2e-5. The largest differences, up to 2e-4, are at improbable tokens
-    (log-probs below -8) of single frames whose position depends on the processor. An error *e* of a log-prob
+    Half of the frames are within 3e-6, 99 % within 2e-5. The largest differences, up to 2e-4, are at improbable
+    tokens (log-probs below -8) of single frames whose position depends on the processor. An error *e* of a log-prob
     changes a probability *p* by *p e*, so probabilities are bounded more tightly.
     """
     exact_encoder = copy.deepcopy(encoder).double()
