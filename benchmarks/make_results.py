@@ -156,8 +156,8 @@ RESULTS: dict[str, Result] = {
         about="CPU time (µs) for a frame of 20 ms, medians of rounds in one process. Log-probs of en-small as "
         "they are (peaky), softened by the exponent 0.6 (flat), and noise. All decoders prune alike, except that "
         "flashlight-text has a beam threshold alone, and no language model in its wheel.",
-        commands=(f"python benchmarks/decoder_speed.py --manifest {DEV} --beams 8 64 --only peers sessions",),
-        minutes=12,
+        commands=(f"python benchmarks/decoder_speed.py --manifest {DEV} --beams 64 --only peers",),
+        minutes=6,
         packages=("pyctcdecode",),
     ),
     "backends": Result(
@@ -274,13 +274,20 @@ def render(content: dict[str, Any]) -> str:
     rows = [f"| {key} | {content[key]} |" for key in ("commit", "model", "machine", "date")]
     parts.append("\n".join(["| | |", "|---|---|", *rows]))
     parts.append("```sh\n" + "\n".join(content["commands"]) + "\n```")
-    for output in content["outputs"]:
-        figures = output["figures"]
-        if figures is not None and "measurements" in figures:
-            parts.append(measured_block(resolve_model(MODEL), [from_mapping(Evaluation, figures)]))
-        elif output["text"]:
-            parts.append(f"```\n{output['text']}\n```")
+    evaluations = evaluations_of(content)
+    if evaluations:
+        parts.append(measured_block(resolve_model(MODEL), evaluations))
+    parts += [f"```\n{output['text']}\n```" for output in content["outputs"] if output["text"]]
     return "\n\n".join(parts) + "\n"
+
+
+def evaluations_of(content: dict[str, Any]) -> list[Evaluation]:
+    """The evaluations of models among a result's outputs."""
+    return [
+        from_mapping(Evaluation, output["figures"])
+        for output in content["outputs"]
+        if "measurements" in (output["figures"] or {})
+    ]
 
 
 def readme_figures() -> str:
@@ -332,7 +339,7 @@ def write(name: str, content: dict[str, Any]) -> None:
     if name == "peers":
         write_readme()
     elif name == MODEL:
-        write_card(resolve_model(MODEL), [from_mapping(Evaluation, content["outputs"][0]["figures"])], MODEL)
+        write_card(resolve_model(MODEL), evaluations_of(content), MODEL)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -342,11 +349,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--data", type=Path, help="folder with the dev sets")
     parser.add_argument("--only", nargs="+", choices=sorted(RESULTS), help="make these results only")
+    parser.add_argument("--render", action="store_true", help="rewrite the pages from their JSON files, and exit")
     parser.add_argument("--list", action="store_true", help="list the results, how long each takes, and exit")
     args = parser.parse_args(arguments)
     if args.list:
         for name, result in RESULTS.items():
             print(f"{name:15} about {result.minutes:3} min  {result.title}")
+        return
+    if args.render:
+        for path in sorted(FOLDER.glob("*.json")):
+            write(path.stem, read(path.stem))
         return
     skipped = []
     for name in args.only or RESULTS:

@@ -10,6 +10,7 @@ from make_results import (
     FIGURES_END,
     MODEL,
     RESULTS,
+    evaluations_of,
     model_digest,
     read,
     readme_figures,
@@ -18,8 +19,6 @@ from make_results import (
 
 from streamasr.recognition import resolve_model
 from streamasr.report.card import measured_block
-from streamasr.report.results import Evaluation
-from streamasr.toml import from_mapping
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "benchmarks" / "results"
@@ -70,5 +69,6 @@ def test_the_readme_quotes_the_results() -> None:
 
 def test_the_model_card_quotes_the_results() -> None:
     folder = resolve_model(MODEL)
-    evaluation = from_mapping(Evaluation, read(MODEL)["outputs"][0]["figures"])
-    assert measured_block(folder, [evaluation]) in (folder / "README.md").read_text(encoding="utf-8")
+    assert measured_block(folder, evaluations_of(read(MODEL))) in (folder / "README.md").read_text(
+        encoding="utf-8"
+    )
