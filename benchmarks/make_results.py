@@ -349,7 +349,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--data", type=Path, help="folder with the dev sets")
     parser.add_argument("--only", nargs="+", choices=sorted(RESULTS), help="make these results only")
-    parser.add_argument("--render", action="store_true", help="rewrite the pages from their JSON files, and exit")
+    parser.add_argument(
+        "--render", action="store_true", help="rewrite the pages from their JSON files, and exit"
+    )
     parser.add_argument("--list", action="store_true", help="list the results, how long each takes, and exit")
     args = parser.parse_args(arguments)
     if args.list:

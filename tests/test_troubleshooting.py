@@ -1,4 +1,4 @@
-"""Check that docs/troubleshooting.md quotes every error code, error class and message of the clients."""
+"""Check that docs/troubleshooting*.md quote every error code, error class and message of the clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from streamasr.errors import StreamasrError
 from streamasr.protocol.codes import ERROR_CODES, WARNING_CODES
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+PAGE = "\n".join(
+    (ROOT / "docs" / name).read_text(encoding="utf-8")
+    for name in ("troubleshooting.md", "troubleshooting-files.md")
+)
 CODES_PAGE = (ROOT / "docs" / "protocol-codes.md").read_text(encoding="utf-8")
 GAP = "…"
 """Stands for a name or a number, in the page and in what this file reads from the sources."""
