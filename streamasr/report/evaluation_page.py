@@ -7,7 +7,7 @@ from html import escape
 
 from streamasr.report import html
 from streamasr.report.analysis import ErrorAnalysis, Frequencies, Group, analyse
-from streamasr.report.results import Evaluation, Measurement, select_measurement
+from streamasr.report.results import Evaluation, Measurement, Unit, select_measurement
 from streamasr.report.svg import Curve, bar_chart, line_chart
 from streamasr.scoring import Interval
 
@@ -26,8 +26,7 @@ def evaluation_page(evaluation: Evaluation) -> str:
 
 def evaluation_sections(evaluation: Evaluation) -> str:
     """Return the sections of a page about an evaluation: the error rates, and the errors on each manifest."""
-    rate = "CER" if evaluation.unit == "character" else "WER"
-    parts = [f"<h2>{rate} by chunk size</h2>", _rates(evaluation)]
+    parts = [f"<h2>{_rate_name(evaluation.unit)} by chunk size</h2>", _rates(evaluation)]
     for manifest in manifests_of(evaluation):
         measured = [m for m in evaluation.measurements if m.manifest == manifest]
         parts.append(_errors(evaluation, select_measurement(measured)))
@@ -49,9 +48,13 @@ def percent(interval: Interval) -> str:
     return f"{interval.value:.1%} ({100 * interval.low:.1f} – {100 * interval.high:.1f})"
 
 
+def _rate_name(unit: Unit) -> str:
+    return "CER" if unit == "character" else "WER"
+
+
 def _rates(evaluation: Evaluation) -> str:
     header = [
-        "",
+        "manifest (utterances)",
         "chunk",
         "decoding",
         "WER (95 % interval)",
@@ -69,11 +72,13 @@ def _rates(evaluation: Evaluation) -> str:
         cost = [f"{m.rtf.value:.3f}", f"{m.cpu:.3f}"]
         name = f"{m.manifest} ({m.utterances})"
         rows.append([name, chunk_name(m.chunk_ms), m.mode, percent(m.wer), percent(m.cer), *counts, *cost])
-    rates = html.card("Rates", html.table(header, rows))
+    rates = html.card("Error rates and computing time", html.table(header, rows))
     if len({m.chunk_ms for m in evaluation.measurements} - {None}) < 2:
         return rates
+    rate = _rate_name(evaluation.unit)
     charts = [
-        html.card(f"{name}, by chunk size", _by_chunk(evaluation, name)) for name in manifests_of(evaluation)
+        html.card(f"{rate} by chunk size, {name}", _by_chunk(evaluation, name))
+        for name in manifests_of(evaluation)
     ]
     return rates + html.grid(2, charts)
 
@@ -84,7 +89,7 @@ def _by_chunk(evaluation: Evaluation, manifest: str) -> str:
         if m.manifest == manifest and m.chunk_ms is not None:
             curves.setdefault(m.mode, []).append((m.chunk_ms, m.headline(evaluation.unit).value))
     drawn = [Curve(mode, tuple(sorted(points))) for mode, points in curves.items()]
-    return line_chart(drawn, x_label="chunk, ms", y_format=lambda y: f"{y:.1%}")
+    return line_chart(drawn, x_label="chunk size in ms", y_format=lambda y: f"{y:.1%}")
 
 
 def _errors(evaluation: Evaluation, measured: Measurement) -> str:
@@ -93,7 +98,7 @@ def _errors(evaluation: Evaluation, measured: Measurement) -> str:
     where = f"{measured.manifest}, {chunk_name(measured.chunk_ms)}, {measured.mode}"
     edits = found.edits
     figures = [
-        (f"{edits.rate:.1%}", "CER" if found.unit == "character" else "WER"),
+        (f"{edits.rate:.1%}", _rate_name(found.unit)),
         (f"{edits.substitutions:,}", "substitutions"),
         (f"{edits.insertions:,}", "insertions"),
         (f"{edits.deletions:,}", "deletions"),
@@ -106,16 +111,16 @@ def _errors(evaluation: Evaluation, measured: Measurement) -> str:
         html.card("Most frequent substitutions", _frequencies(found.substitutions)),
         html.card("Most frequent insertions", _frequencies(found.insertions)),
         html.card("Most frequent deletions", _frequencies(found.deletions)),
-        html.card("Characters confused", _frequencies(found.confusions)),
-        html.card(f"By length, in {unit}", _groups(found.by_length)),
+        html.card("Confused characters", _frequencies(found.confusions)),
+        html.card(f"By length, in {unit}", _groups(found.by_length, unit)),
     ]
     if found.by_speaker:
         more = len(found.by_speaker) - SPEAKERS
         rest = f'<p class="none">and {more} speakers with lower rates</p>' if more > 0 else ""
-        cards.append(html.card("By speaker", _groups(found.by_speaker[:SPEAKERS]) + rest))
+        cards.append(html.card("By speaker", _groups(found.by_speaker[:SPEAKERS], unit) + rest))
     return (
         f"<h2>Errors: {escape(where)}</h2>{html.tiles(figures)}{html.grid(3, cards)}"
-        f"<h3 style='margin-top:16px'>Worst utterances</h3>{_worst(found)}"
+        f"<h3 style='margin-top:16px'>Worst utterances</h3>{html.MARKS}{_worst(found)}"
     )
 
 
@@ -123,13 +128,13 @@ def _frequencies(tally: Frequencies) -> str:
     return bar_chart([(name, float(count), f"{count:,}") for name, count in tally])
 
 
-def _groups(groups: Sequence[Group]) -> str:
-    return bar_chart(
-        [
-            (g.name, g.edits.rate, f"{g.edits.rate:.1%} of {g.edits.length:,} in {g.utterances:,}")
-            for g in groups
-        ]
-    )
+def _groups(groups: Sequence[Group], unit: str) -> str:
+    rows = []
+    for group in groups:
+        edits = group.edits
+        label = f"{edits.rate:.1%} of {edits.length:,} {unit}, {group.utterances:,} utt."
+        rows.append((group.name, edits.rate, label))
+    return bar_chart(rows)
 
 
 def _worst(found: ErrorAnalysis) -> str:
@@ -139,7 +144,8 @@ def _worst(found: ErrorAnalysis) -> str:
         html.pair(
             answer.reference,
             answer.hypothesis,
-            f"{edits.errors} errors in {edits.length} · {answer.seconds:.1f} s · {answer.audio}"
+            f"{edits.errors} {'error' if edits.errors == 1 else 'errors'} in {edits.length} {found.unit}s"
+            f" · {answer.seconds:.1f} s · {answer.audio}"
             + (f" · speaker {answer.speaker}" if answer.speaker else ""),
             found.unit,
         )

@@ -12,6 +12,9 @@ from streamasr.scoring import align
 
 Row = Sequence[str]
 
+MARKS = '<p class="lead">Words or characters struck out were not recognised; those in red are wrong.</p>'
+"""Explanation of the marks that :func:`pair` makes."""
+
 
 def document(title: str, body: str) -> str:
     """Return a complete page that loads nothing from elsewhere and follows the system's light or dark theme."""

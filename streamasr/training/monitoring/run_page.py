@@ -65,7 +65,7 @@ def run_page(events: Sequence[Event], evaluation: Evaluation | None = None) -> s
             "<h2>Dev sets during training (greedy decoding, averaged weights)</h2>",
             html.grid(2, _dev_curves(dev, frame_ms)),
         ]
-        parts += ["<h2>Sample utterances over time</h2>", html.grid(2, _samples(dev, unit))]
+        parts += ["<h2>Sample utterances over time</h2>", html.MARKS, html.grid(2, _samples(dev, unit))]
     if evaluation is not None:
         parts.append(evaluation_sections(evaluation))
     if started is not None and started.recipe:
@@ -172,7 +172,7 @@ def _samples(dev: Sequence[DevReport], unit: Unit) -> list[str]:
         shown = sorted({0, len(reports) // 2, len(reports) - 1})
         body = []
         for number, (reference, _) in enumerate(reports[-1].samples):
-            body.append(f'<div class="pair"><div>{escape(reference)}</div></div>')
+            body.append(f'<div class="pair"><div>{escape(reference)}</div><small>reference</small></div>')
             for report in (reports[i] for i in shown):
                 if number < len(report.samples):
                     body.append(

@@ -75,7 +75,7 @@ class TerminalView:
             TextColumn("left"),
             console=self._console,
         )
-        self._task = self._progress.add_task("training", total=None)
+        self._task = self._progress.add_task("training", total=None, visible=False)
         self._run: RunStarted | None = None
         self._step: StepReport | None = None
         self._dev: dict[tuple[str, int], list[DevReport]] = {}
@@ -105,7 +105,7 @@ class TerminalView:
             case RunStarted():
                 self._run = event
                 self._progress.update(
-                    self._task, description=event.name, total=event.steps, completed=event.step
+                    self._task, description=event.name, total=event.steps, completed=event.step, visible=True
                 )
             case StepReport():
                 self._step = event
