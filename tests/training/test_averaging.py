@@ -1,4 +1,4 @@
-"""Averaging: the arithmetic, the head's temperature, and files that do not fit together."""
+"""Test averaging of weights: the arithmetic, the temperature of the head, and models that do not fit together."""
 
 from __future__ import annotations
 
