@@ -6,18 +6,19 @@ Results equal those of the daemon for the same samples. Shape suffix: S samples.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamasr.errors import AudioError
-from streamasr.frontend.pcm import Samples
+from streamasr.errors import AudioError, ConfigError, ProtocolError
+from streamasr.frontend.pcm import MAX_FLOAT_LEVEL, Samples
 from streamasr.frontend.resample import Resampler
 from streamasr.media.reader import read_audio
 from streamasr.protocol.messages import Final, HotwordSpec, Partial, ServerMessage, Start
+from streamasr.protocol.serialisation import encode, parse_client_message
 from streamasr.recognition.batch import LogProbs
 from streamasr.recognition.captions import Captioner
 from streamasr.recognition.chunking import Chunk
@@ -57,13 +58,23 @@ def options(
         hotwords: words and phrases to favour, with the model's own boost.
         words: whether results have word times and confidences.
         written: write capitals and digits instead of spelled-out words (English).
+
+    Raises:
+        ProtocolError: a value is of the wrong type or beyond the limits of docs/protocol.md.
     """
-    return Start(
+    if isinstance(hotwords, str):
+        raise ProtocolError(f"start.hotwords: expected a list of strings, got the string {hotwords!r}")
+    start = Start(
         latency_ms=latency_ms,
         hotwords=tuple(HotwordSpec(text=hotword) for hotword in hotwords),
         words=words,
         format="written" if written else "plain",
     )
+    try:
+        parse_client_message(encode(start))  # makes the checks of the daemon
+    except TypeError as error:
+        raise ProtocolError(f"start: {error}") from None
+    return start
 
 
 def transcribe(
@@ -79,7 +90,8 @@ def transcribe(
 
     Raises:
         DataError: the file does not exist or is not audio.
-        AudioError: the samples have another shape, or are not finite.
+        AudioError: the samples have another shape, type or scale, or are not finite.
+        ConfigError: ``sample_rate`` is not positive.
         ProtocolError: the model does not support an option.
     """
     (transcript,) = transcribe_batch(model, [audio], sample_rate=sample_rate, start=start)
@@ -99,7 +111,9 @@ def transcribe_batch(
     Returns transcripts in the order of the input, equal to those of :func:`transcribe`; for the other
     arguments and errors see there. Memory holds the samples of ``slots`` recordings at a time.
     """
-    session = resolve_options(start or options(), model)
+    if slots < 1:
+        raise ConfigError(f"slots must be 1 or more, got {slots}")
+    session = resolve_options(replace(start or options(), partials=False), model)
     recordings = (_samples(recording, sample_rate, model.sample_rate) for recording in audio)
     done: dict[int, Transcript] = {}
     for stream in stream_many(
@@ -119,6 +133,7 @@ class Stream:
         start: from :func:`options`.
 
     Raises:
+        ConfigError: ``sample_rate`` is not positive.
         ProtocolError: the model does not support an option.
     """
 
@@ -126,25 +141,35 @@ class Stream:
         self, model: LoadedModel, *, sample_rate: int | None = None, start: Start | None = None
     ) -> None:
         self._session = LocalSession(model, start or options())
-        self._resampler = Resampler(sample_rate or model.sample_rate, model.sample_rate)
+        self._resampler = _resampler(sample_rate, model.sample_rate)
+        self._stopped = False
 
     def feed(self, samples_S: NDArray[np.floating[Any]]) -> list[StreamEvent]:
         """Add mono samples [S] in -1..1, any number of them; return the results that they complete.
 
         Raises:
-            AudioError: the samples have another shape, or are not finite.
+            AudioError: the samples have another shape, type or scale, or are not finite.
+            ProtocolError: after :meth:`stop`, like the other methods.
         """
+        self._refuse_after_stop("samples")
         return _results(self._session.feed(self._resampler.feed(_checked(samples_S))))
 
     def finalize(self) -> list[StreamEvent]:
         """Finish the current utterance, for example after push-to-talk; the stream continues afterwards."""
+        self._refuse_after_stop("finalize")
         rest = self._session.feed(self._resampler.flush())
         return _results([*rest, *self._session.finalize()])
 
     def stop(self) -> list[StreamEvent]:
         """Finish the stream; return its last results."""
+        self._refuse_after_stop("stop")
+        self._stopped = True
         rest = self._session.feed(self._resampler.flush())
         return _results([*rest, *self._session.stop()])
+
+    def _refuse_after_stop(self, what: str) -> None:
+        if self._stopped:
+            raise ProtocolError(f"{what} came after stop; use a new Stream", code="out_of_order")
 
 
 class _Finals:
@@ -162,8 +187,14 @@ class _Finals:
 def _samples(audio: Audio, sample_rate: int | None, model_rate: int) -> Samples:
     if isinstance(audio, str | Path):
         return read_audio(Path(audio), model_rate)
-    resampler = Resampler(sample_rate or model_rate, model_rate)
+    resampler = _resampler(sample_rate, model_rate)
     return np.concatenate((resampler.feed(_checked(audio)), resampler.flush()))
+
+
+def _resampler(sample_rate: int | None, model_rate: int) -> Resampler:
+    if sample_rate is not None and sample_rate <= 0:
+        raise ConfigError(f"sample_rate must be a positive number of Hz, got {sample_rate}")
+    return Resampler(sample_rate or model_rate, model_rate)
 
 
 def _checked(samples_S: NDArray[np.floating[Any]]) -> Samples:
@@ -175,7 +206,12 @@ def _checked(samples_S: NDArray[np.floating[Any]]) -> Samples:
         )
     if not np.isfinite(samples).all():
         raise AudioError(f"sample {int(np.flatnonzero(~np.isfinite(samples))[0])} is not finite")
-    return samples.astype(np.float32)
+    level = float(np.abs(samples).max(initial=0.0))
+    if level > MAX_FLOAT_LEVEL:
+        raise AudioError(
+            f"a sample has the level {level:g}, full scale is 1; divide 16-bit integers by 32768"
+        )
+    return samples.astype(np.float32).clip(-1.0, 1.0)
 
 
 def _results(messages: Iterable[ServerMessage]) -> list[StreamEvent]:

@@ -1,4 +1,4 @@
-"""The tiny model of the recognition tests."""
+"""Provide the tiny model of the recognition tests."""
 
 from tests.recognition.conftest import model
 

@@ -1,4 +1,4 @@
-"""The engine with its thread: order, isolation of failures, finalize, draining. No test waits on time."""
+"""The engine with its thread keeps order, isolates failures, finalizes and drains. No test sleeps."""
 
 import io
 import threading
@@ -71,7 +71,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Gate]:
     gate.open.set()
 
 
-def test_the_socket_path_says_what_the_local_one_says(engine: Engine, model: LoadedModel) -> None:
+def test_the_engine_sends_the_messages_of_a_local_session(engine: Engine, model: LoadedModel) -> None:
     samples = noise(4.0, seed=1)
     inbox = Inbox()
     session = engine.open(Start(), inbox)
@@ -86,7 +86,7 @@ def test_the_socket_path_says_what_the_local_one_says(engine: Engine, model: Loa
     assert engine.stats().sessions == 0
 
 
-def test_strangers_change_no_word(engine: Engine, model: LoadedModel) -> None:
+def test_other_sessions_change_no_word(engine: Engine, model: LoadedModel) -> None:
     takes = [noise(2.0 + seed, seed) for seed in range(4)]
     inboxes = [Inbox() for _ in takes]
     sessions = [engine.open(Start(latency_ms=80 * 2 ** (i % 2)), inbox) for i, inbox in enumerate(inboxes)]
@@ -128,7 +128,7 @@ def test_finalize_answers_after_the_final_and_audio_time_goes_on(engine: Engine,
     assert Finalized(id="x") in expected
 
 
-def test_the_resamplers_tail_is_recognised_before_finalized(engine: Engine) -> None:
+def test_the_resamplers_last_samples_are_recognised_before_finalized(engine: Engine) -> None:
     inbox = Inbox()
     session = engine.open(Start(sample_rate=48_000), inbox)
     session.feed(s16(noise(3.0, seed=5)))
@@ -137,7 +137,7 @@ def test_the_resamplers_tail_is_recognised_before_finalized(engine: Engine) -> N
     assert inbox.wait_for("done") == Done(audio_ms=1_000)
 
 
-def test_numbers_and_times_never_run_backwards(engine: Engine) -> None:
+def test_utterance_numbers_and_times_never_decrease(engine: Engine) -> None:
     inbox = Inbox()
     session = engine.open(Start(latency_ms=80), inbox)
     for seed in range(3):
@@ -215,7 +215,7 @@ def test_a_failing_decoder_or_sink_fails_its_session_alone(
     assert engine.drain(timeout_s=30)
 
 
-def test_log_probs_that_are_no_numbers_fail_their_session_alone(
+def test_nan_log_probs_fail_their_session_alone(
     engine: Engine, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = noise(1.0, seed=1)
@@ -327,7 +327,7 @@ def test_sessions_beyond_the_limit_are_refused_until_one_leaves(engine: Engine) 
     engine.open(Start(), Inbox())
 
 
-def test_a_session_that_leaves_in_mid_step_hears_no_more_and_its_slot_is_clean(
+def test_a_session_that_leaves_during_a_step_gets_no_message_and_its_slot_is_clean(
     engine: Engine, gate: _Gate, model: LoadedModel
 ) -> None:
     gone, next_one = Inbox(), Inbox()
@@ -347,7 +347,7 @@ def test_a_session_that_leaves_in_mid_step_hears_no_more_and_its_slot_is_clean(
     assert next_one.messages == messages_of(model, samples)
 
 
-def test_congestion_is_told_and_relieved_and_no_sample_lost(
+def test_congestion_is_reported_and_relieved_without_losing_a_sample(
     engine: Engine, gate: _Gate, model: LoadedModel
 ) -> None:
     hop_ms = 320 // model.encoder.hops_per_chunk
@@ -368,7 +368,7 @@ def test_congestion_is_told_and_relieved_and_no_sample_lost(
     assert inbox.wait_for("done") == Done(audio_ms=1_080 + hop_ms)
 
 
-def test_draining_finishes_open_utterances_and_admits_nobody(engine: Engine, model: LoadedModel) -> None:
+def test_draining_finishes_open_utterances_and_admits_no_session(engine: Engine, model: LoadedModel) -> None:
     samples = noise(1.7, seed=8)
     inboxes = [Inbox(), Inbox()]
     sessions = [engine.open(Start(), inbox) for inbox in inboxes]
@@ -389,7 +389,7 @@ def test_draining_gives_up_when_its_time_is_over(engine: Engine, gate: _Gate) ->
     assert not engine.drain(timeout_s=0.01)
 
 
-def test_closing_tells_who_is_left(model: LoadedModel) -> None:
+def test_closing_sends_an_error_to_open_sessions(model: LoadedModel) -> None:
     inbox = Inbox()
     engine = Engine(model, CONFIG)
     engine.open(Start(), inbox)
@@ -463,7 +463,7 @@ def test_speech_in_another_encoding_brings_one_warning(engine: Engine, clip: Sam
     assert "start stated pcm_s16le samples, but they look like big-endian 16-bit" in warning.message
 
 
-def test_a_float_error_says_what_the_bytes_look_like(engine: Engine, clip: Samples) -> None:
+def test_a_float_error_names_the_likely_encoding(engine: Engine, clip: Samples) -> None:
     session = engine.open(Start(encoding="pcm_f32le"), Inbox())
     with pytest.raises(AudioError) as caught:
         session.feed(s16(clip)[32_000:48_000])
@@ -520,7 +520,7 @@ def test_unusable_hotwords_are_named_and_the_old_ones_stay(engine: Engine, model
     assert inbox.text() == final_text(messages_of(model, samples, started_with)) != plain
 
 
-def test_stereo_mulaw_at_44100_goes_all_the_way(engine: Engine, model: LoadedModel) -> None:
+def test_stereo_mulaw_at_44100_is_decoded_mixed_and_resampled(engine: Engine, model: LoadedModel) -> None:
     data = bytes(range(256)) * 1_000
     inbox = Inbox()
     session = engine.open(Start(sample_rate=44_100, encoding="mulaw", channels=2), inbox)

@@ -1,4 +1,4 @@
-"""Admission, turns, marks of the backlog, heartbeat: all without a thread or a wait."""
+"""The scheduler admits sessions, bounds their backlog and picks batches; tested without threads or waiting."""
 
 from dataclasses import replace
 from typing import Any
@@ -61,7 +61,7 @@ def _names(batch: list[ChunkJob]) -> list[str]:
     return [job.queued.id for job in batch]
 
 
-def test_one_session_too_many_is_told_when_to_come_back(scheduler: Scheduler) -> None:
+def test_a_refused_session_gets_the_time_to_try_again(scheduler: Scheduler) -> None:
     sessions = [_admit(scheduler, str(i)) for i in range(4)]
     assert sorted(session.slot for session in sessions) == [0, 1, 2, 3]
     with pytest.raises(OverloadedError, match="all 4 sessions are taken; try again in 750 ms") as caught:
@@ -101,7 +101,7 @@ def test_a_batch_has_one_chunk_size(scheduler: Scheduler) -> None:
     assert _names(_batch(scheduler)) == ["b"]
 
 
-def test_a_file_at_full_speed_does_not_starve_live_sessions(scheduler: Scheduler) -> None:
+def test_a_file_faster_than_real_time_does_not_starve_live_sessions(scheduler: Scheduler) -> None:
     for name in ("file1", "file2"):
         scheduler.append(_admit(scheduler, name), _ms(9 * CHUNK))
     live = _admit(scheduler, "live")
@@ -156,7 +156,7 @@ def test_marks_are_bounded_but_stop_always_fits(scheduler: Scheduler) -> None:
     assert session.queue.waiting_marks == 4
 
 
-def test_a_full_session_can_still_be_stopped_with_its_resamplers_rest(scheduler: Scheduler) -> None:
+def test_a_full_session_can_still_be_stopped_with_its_resamplers_last_samples(scheduler: Scheduler) -> None:
     session = _admit(scheduler, "a")
     scheduler.append(session, _ms(1_000))
     scheduler.mark(session, StopMark(), _ms(7))
@@ -167,7 +167,7 @@ def test_a_full_session_can_still_be_stopped_with_its_resamplers_rest(scheduler:
     assert taken[-1].end == StopMark()
 
 
-def test_a_released_session_takes_nothing_and_gets_no_turn(scheduler: Scheduler) -> None:
+def test_a_released_session_queues_nothing_and_is_not_scheduled(scheduler: Scheduler) -> None:
     session = _admit(scheduler, "a")
     scheduler.append(session, _ms(3 * CHUNK))
     (job,) = _batch(scheduler)
@@ -179,14 +179,14 @@ def test_a_released_session_takes_nothing_and_gets_no_turn(scheduler: Scheduler)
     assert scheduler.next_batch() is None
 
 
-def test_the_heart_beats_when_the_worker_asks_for_work(scheduler: Scheduler, clock: _Clock) -> None:
+def test_asking_for_work_is_a_heartbeat(scheduler: Scheduler, clock: _Clock) -> None:
     scheduler.append(_admit(scheduler, "a"), _ms(CHUNK))
     clock.now = 42.0
     _batch(scheduler)
     assert scheduler.last_heartbeat == 42.0
 
 
-def test_the_heart_beats_while_there_is_no_work() -> None:
+def test_an_idle_worker_has_heartbeats() -> None:
     turns: list[int] = []
 
     def clock() -> float:
@@ -227,6 +227,6 @@ def test_statistics_add_up(scheduler: Scheduler, clock: _Clock) -> None:
         ({"threads": -1}, "^threads must be 0 \\(automatic\\) or more"),
     ],
 )
-def test_limits_that_make_no_sense_are_refused(change: dict[str, Any], words: str) -> None:
+def test_invalid_limits_are_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         replace(EngineConfig(), **change)

@@ -1,4 +1,4 @@
-"""The laws of streaming: however audio is cut and whoever shares the batch, the answer is the same."""
+"""Streaming laws: the result depends neither on how audio is split nor on the other streams of the batch."""
 
 from collections.abc import Callable
 
@@ -65,33 +65,33 @@ chunk_sizes = st.integers(0, 2)
 
 @given(samples=utterance, cuts=cuts, size=chunk_sizes)
 @settings(deadline=None, max_examples=40)
-def test_streamed_log_probs_are_the_whole_utterances(
+def test_streamed_log_probs_equal_those_of_the_whole_utterance(
     model: LoadedModel, samples: Samples, cuts: list[float], size: int
 ) -> None:
     chunk_frames = model.encoder.chunk_frames[size]
     queue = model.chunk_queue(chunk_frames)
     step = BatchStep(model, 1)
-    heard: list[LogProbs] = []
+    streamed: list[LogProbs] = []
     for part in _split(samples, cuts):
         queue.append(part)
         while queue.ready:
-            heard.extend(step.run([(0, queue.take())])[0])
+            streamed.extend(step.run([(0, queue.take())])[0])
     queue.mark(StopMark())
     while queue.ready:
-        heard.extend(step.run([(0, queue.take())])[0])
-    assert _same(heard, _offline(model, samples, chunk_frames))
+        streamed.extend(step.run([(0, queue.take())])[0])
+    assert _same(streamed, _offline(model, samples, chunk_frames))
 
 
 @given(takes=st.lists(utterance, min_size=1, max_size=7), size=chunk_sizes, data=st.data())
 @settings(deadline=None, max_examples=30)
-def test_batch_mates_that_join_and_leave_change_nothing(
+def test_streams_that_join_and_leave_change_nothing(
     model: LoadedModel, takes: list[Samples], size: int, data: st.DataObject
 ) -> None:
     chunk_frames = model.encoder.chunk_frames[size]
     step = BatchStep(model, SLOTS)
     waiting = [(i, _chunks(model, samples, chunk_frames)) for i, samples in enumerate(takes)]
     running: dict[int, tuple[int, list[Chunk]]] = {}
-    heard: dict[int, list[LogProbs]] = {i: [] for i in range(len(takes))}
+    streamed: dict[int, list[LogProbs]] = {i: [] for i in range(len(takes))}
     while waiting or running:
         for slot in range(SLOTS):
             if slot not in running and waiting and (not running or data.draw(st.booleans(), "joins")):
@@ -99,11 +99,11 @@ def test_batch_mates_that_join_and_leave_change_nothing(
         stepping = [s for s in running if data.draw(st.booleans(), "steps")] or [next(iter(running))]
         work = [(slot, running[slot][1].pop(0)) for slot in data.draw(st.permutations(stepping))]
         for (slot, _), log_probs in zip(work, step.run(work)[0], strict=True):
-            heard[running[slot][0]].append(log_probs)
+            streamed[running[slot][0]].append(log_probs)
             if not running[slot][1]:
                 del running[slot]
     for index, samples in enumerate(takes):
-        assert _same(heard[index], _offline(model, samples, chunk_frames))
+        assert _same(streamed[index], _offline(model, samples, chunk_frames))
 
 
 @given(samples=utterance, cuts=cuts, latency_ms=st.sampled_from([80, 160, 320]))

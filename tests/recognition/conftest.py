@@ -1,4 +1,4 @@
-"""The tiny model, once a run: moving on by whole chunks, and by halves with look-ahead behind them."""
+"""Provide the tiny model, once with whole chunks as hops and once with half chunks and look-ahead."""
 
 import pytest
 

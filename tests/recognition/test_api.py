@@ -1,4 +1,4 @@
-"""The in-process API: files, arrays, streams and batches give the same text, and mistakes are named."""
+"""In the in-process API files, arrays, streams and batches give the same text, and errors name the mistake."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ import soundfile
 
 import streamasr
 from streamasr import Stream, Transcript, options, transcribe, transcribe_batch
-from streamasr.errors import AudioError, DataError, ProtocolError
+from streamasr.errors import AudioError, ConfigError, DataError, ProtocolError
 from streamasr.protocol.messages import Final, Partial
 from streamasr.recognition import LoadedModel
 from tests.recognition.tiny import noise
@@ -83,8 +83,38 @@ def test_mistakes_are_named(model: LoadedModel, tmp_path: Path) -> None:
         Stream(model).feed(np.zeros((5, 2), dtype=np.float32))
     with pytest.raises(AudioError, match="sample 3 is not finite"):
         transcribe(model, np.array([0, 0, 0, np.nan], dtype=np.float32))
+    with pytest.raises(AudioError, match="level 20000, full scale is 1; divide 16-bit integers by 32768"):
+        transcribe(model, np.full(5, 20_000.0))
+    with pytest.raises(ConfigError, match="sample_rate must be a positive number of Hz, got 0"):
+        Stream(model, sample_rate=0)
+    with pytest.raises(ConfigError, match="slots must be 1 or more, got 0"):
+        transcribe_batch(model, [], slots=0)
+    with pytest.raises(ProtocolError, match=r"start\.latency_ms: expected 20 to 10000, got 5"):
+        options(latency_ms=5)
+    with pytest.raises(ProtocolError, match=r"start\.latency_ms: expected int, got str"):
+        options(latency_ms="640")  # type: ignore[arg-type]
+    with pytest.raises(ProtocolError, match="start: Object of type int64 is not JSON serializable"):
+        options(latency_ms=np.int64(640))  # type: ignore[arg-type]
+    with pytest.raises(ProtocolError, match=r"start\.hotwords: expected a list of strings, got the string"):
+        options(hotwords="quilter")
     with pytest.raises(ProtocolError, match="hotwords"):
         transcribe(model, np.zeros(5, dtype=np.float32), start=options(hotwords=["?"]))
+
+
+def test_a_stopped_stream_refuses_more(model: LoadedModel) -> None:
+    stream = Stream(model)
+    assert stream.stop() == []
+    with pytest.raises(ProtocolError, match="samples came after stop; use a new Stream"):
+        stream.feed(np.zeros(5, dtype=np.float32))
+    with pytest.raises(ProtocolError, match="finalize came after stop"):
+        stream.finalize()
+    with pytest.raises(ProtocolError, match="stop came after stop"):
+        stream.stop()
+
+
+def test_samples_beyond_full_scale_are_clipped(model: LoadedModel) -> None:
+    samples_S = 4 * noise(3.0, seed=5)
+    assert transcribe(model, samples_S) == transcribe(model, samples_S.clip(-1, 1))
 
 
 def test_silence_has_no_text(model: LoadedModel) -> None:

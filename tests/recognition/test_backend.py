@@ -1,4 +1,4 @@
-"""Which backend a model folder gets, and that sessions hear the same from both."""
+"""Choose the backend of a model folder; both backends give the same text."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_auto_takes_the_graph_where_there_is_one(
         load_model(plain, "cpu", "onnxruntime")
 
 
-def test_sessions_hear_the_same_from_both(folder: Path) -> None:
+def test_both_backends_give_the_same_text(folder: Path) -> None:
     models = [load_model(folder, "cpu", backend) for backend in ("torch", "onnxruntime")]
     for seed in range(3):
         texts = [final_text(messages_of(model, noise(4.0, seed=seed))) for model in models]

@@ -1,4 +1,4 @@
-"""The batched step: a stream's log-probs are its own, whatever runs beside it or ran in its slot before."""
+"""A stream's log-probs depend neither on its neighbours in the batch nor on the former stream of its slot."""
 
 import time
 
@@ -38,7 +38,7 @@ def test_streamed_equals_the_whole_utterance(model: LoadedModel) -> None:
     assert np.abs(streamed - whole[0].numpy()).max() <= TOLERANCE
 
 
-def test_look_ahead_is_heard_and_heard_again() -> None:
+def test_look_ahead_is_computed_and_computed_again() -> None:
     """What the queue and the batch make of samples, against the encoder on the whole utterance's mel frames."""
     model, samples = tiny_model(hops_per_chunk=2), noise(1.23)
     queue = model.chunk_queue(8)
@@ -67,13 +67,13 @@ def test_rows_with_and_without_look_ahead_share_a_step() -> None:
     long, short = noise(0.8, seed=1), noise(0.25, seed=2)
 
     def alone(samples: Samples) -> LogProbs:
-        (heard,) = stream_many(model, [samples], 8, _Parts)
-        return np.concatenate(heard.sink.parts)
+        (result,) = stream_many(model, [samples], 8, _Parts)
+        return np.concatenate(result.sink.parts)
 
     together = stream_many(model, [long, short], 8, _Parts)
-    heard = {h.index: np.concatenate(h.sink.parts) for h in together}
-    assert np.abs(heard[0] - alone(long)).max() <= TOLERANCE
-    assert np.abs(heard[1] - alone(short)).max() <= TOLERANCE
+    streamed = {result.index: np.concatenate(result.sink.parts) for result in together}
+    assert np.abs(streamed[0] - alone(long)).max() <= TOLERANCE
+    assert np.abs(streamed[1] - alone(short)).max() <= TOLERANCE
 
 
 class _Parts:
@@ -84,7 +84,7 @@ class _Parts:
         self.parts.append(log_probs_TV)
 
 
-def test_strangers_and_their_lengths_change_nothing(model: LoadedModel) -> None:
+def test_other_streams_and_their_lengths_change_nothing(model: LoadedModel) -> None:
     mine = np.split(noise(0.8, seed=1), 5)
     alone = _run_alone(BatchStep(model, 3), 0, mine)
     step = BatchStep(model, 3)
@@ -101,7 +101,7 @@ def test_strangers_and_their_lengths_change_nothing(model: LoadedModel) -> None:
     assert np.abs(np.concatenate(together) - alone).max() <= TOLERANCE
 
 
-def test_a_reused_slot_equals_a_fresh_one(model: LoadedModel) -> None:
+def test_a_reused_slot_equals_a_new_one(model: LoadedModel) -> None:
     chunks = np.split(noise(0.64, seed=3), 4)
     step = BatchStep(model, 2)
     _run_alone(step, 1, np.split(noise(0.96, seed=4), 6))
@@ -133,9 +133,9 @@ def test_without_a_clock_every_duration_is_zero(model: LoadedModel) -> None:
 
 @pytest.mark.parametrize(("samples", "frames"), [(1, 1), (319, 1), (320, 1), (321, 2)])
 def test_the_last_frame_is_completed_with_silence(model: LoadedModel, samples: int, frames: int) -> None:
-    heard = noise(0.1)[:samples]
-    (short,), _ = BatchStep(model, 1).run([(0, _chunk(heard, starts_stream=True, end=True))])
-    padded = np.pad(heard, (0, frames * FRAME - samples))
+    samples_S = noise(0.1)[:samples]
+    (short,), _ = BatchStep(model, 1).run([(0, _chunk(samples_S, starts_stream=True, end=True))])
+    padded = np.pad(samples_S, (0, frames * FRAME - samples))
     (whole,), _ = BatchStep(model, 1).run([(0, _chunk(padded, starts_stream=True))])
     assert len(short) == frames
     assert np.array_equal(short, whole)

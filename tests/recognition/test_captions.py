@@ -1,4 +1,4 @@
-"""Decoder events to messages: numbering, audio time, what a session asked to see."""
+"""Decoder events become messages with numbers, times in the session's audio, and the requested parts."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,8 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamasr.decoding import hypothesis as heard
-from streamasr.decoding.hypothesis import Hotword
+from streamasr.decoding.hypothesis import (
+    Final,
+    Hotword,
+    Hypothesis,
+    Partial,
+    SpeechStarted,
+    UtteranceEvent,
+    Word,
+)
 from streamasr.decoding.utterance import UtteranceOptions
 from streamasr.protocol import messages
 from streamasr.protocol.messages import Start
@@ -25,24 +32,24 @@ class _ScriptedDecoder:
     """Gives prepared events, one tuple a step; remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.script: list[tuple[heard.UtteranceEvent, ...]] = []
-        self.last_words: list[tuple[heard.UtteranceEvent, ...]] = []
-        self.begun: list[UtteranceOptions] = []
+        self.script: list[tuple[UtteranceEvent, ...]] = []
+        self.flushed: list[tuple[UtteranceEvent, ...]] = []
+        self.initial_options: list[UtteranceOptions] = []
         self.hotwords: list[tuple[Hotword, ...]] = []
 
     def initial_state(self, options: UtteranceOptions) -> str:
-        self.begun.append(options)
+        self.initial_options.append(options)
         return "state"
 
     def configure(self, state: str, hotwords: tuple[Hotword, ...]) -> str:
         self.hotwords.append(hotwords)
         return state
 
-    def step(self, state: str, log_probs_TV: Any) -> tuple[str, tuple[heard.UtteranceEvent, ...]]:
+    def step(self, state: str, log_probs_TV: Any) -> tuple[str, tuple[UtteranceEvent, ...]]:
         return state, self.script.pop(0) if len(log_probs_TV) else ()
 
-    def flush(self, state: str) -> tuple[str, tuple[heard.UtteranceEvent, ...]]:
-        return state, self.last_words.pop(0)
+    def flush(self, state: str) -> tuple[str, tuple[UtteranceEvent, ...]]:
+        return state, self.flushed.pop(0)
 
 
 @pytest.fixture
@@ -61,8 +68,8 @@ def _chunk(
     return Chunk(np.zeros(FRAME, dtype=np.float32), end_frame * FRAME, False, hotwords, end)
 
 
-def _reading(*words: tuple[str, int, int]) -> heard.Hypothesis:
-    return heard.Hypothesis(tuple(heard.Word(text, start, end, 0.87654) for text, start, end in words), -1.0)
+def _hypothesis(*words: tuple[str, int, int]) -> Hypothesis:
+    return Hypothesis(tuple(Word(text, start, end, 0.87654) for text, start, end in words), -1.0)
 
 
 LOG_PROBS = np.zeros((1, 9), dtype=np.float32)
@@ -72,8 +79,8 @@ NO_FRAMES = np.zeros((0, 9), dtype=np.float32)
 def test_times_are_the_sessions_audio_less_the_models_delay(
     model: LoadedModel, decoder: _ScriptedDecoder
 ) -> None:
-    reading = _reading(("ab", 10, 20), ("cd", 21, 30))
-    decoder.script = [(heard.SpeechStarted(10), heard.Partial(0, reading, 1))]
+    hypothesis = _hypothesis(("ab", 10, 20), ("cd", 21, 30))
+    decoder.script = [(SpeechStarted(10), Partial(0, hypothesis, 1))]
     started, partial = _captioner(model, decoder).accept(_chunk(40), LOG_PROBS)
     assert started == messages.SpeechStarted(at_ms=190)
     assert partial == messages.Partial(
@@ -89,32 +96,32 @@ def test_times_are_the_sessions_audio_less_the_models_delay(
     )
 
 
-def test_times_stay_inside_the_audio_heard(model: LoadedModel, decoder: _ScriptedDecoder) -> None:
-    decoder.script = [(heard.Final(0, _reading(("ab", 0, 99)), ()),)]
+def test_times_stay_inside_the_audio_so_far(model: LoadedModel, decoder: _ScriptedDecoder) -> None:
+    decoder.script = [(Final(0, _hypothesis(("ab", 0, 99)), ()),)]
     (final,) = _captioner(model, decoder).accept(_chunk(10), LOG_PROBS)
     assert isinstance(final, messages.Final)
     assert (final.start_ms, final.end_ms) == (0, 200)
 
 
-def test_finalize_flushes_answers_and_starts_afresh_where_it_was(
+def test_finalize_flushes_answers_and_starts_a_new_stream(
     model: LoadedModel, decoder: _ScriptedDecoder
 ) -> None:
     captioner = _captioner(model, decoder)
-    decoder.script = [(), (heard.Final(0, _reading(("cd", 0, 5)), ()),)]
-    decoder.last_words = [(heard.Final(0, _reading(("ab", 2, 8)), ()),)]
+    decoder.script = [(), (Final(0, _hypothesis(("cd", 0, 5)), ()),)]
+    decoder.flushed = [(Final(0, _hypothesis(("ab", 2, 8)), ()),)]
     first = captioner.accept(_chunk(10, end=FinalizeMark("me")), LOG_PROBS)
     assert [message.type for message in first] == ["final", "finalized"]
     assert first[-1] == messages.Finalized(id="me")
-    assert len(decoder.begun) == 2
+    assert len(decoder.initial_options) == 2
     (second,) = captioner.accept(_chunk(20), LOG_PROBS)
     assert isinstance(second, messages.Final)
     assert (second.utterance, second.start_ms, second.end_ms) == (1, 200, 290)
 
 
-def test_stop_says_how_much_audio_there_was(model: LoadedModel, decoder: _ScriptedDecoder) -> None:
-    decoder.last_words = [()]
-    told = _captioner(model, decoder).accept(_chunk(33, end=StopMark()), NO_FRAMES)
-    assert told == [messages.Done(audio_ms=660)]
+def test_stop_reports_the_length_of_the_audio(model: LoadedModel, decoder: _ScriptedDecoder) -> None:
+    decoder.flushed = [()]
+    emitted = _captioner(model, decoder).accept(_chunk(33, end=StopMark()), NO_FRAMES)
+    assert emitted == [messages.Done(audio_ms=660)]
 
 
 def test_new_hotwords_reach_the_decoder_and_outlive_a_finalize(
@@ -123,25 +130,25 @@ def test_new_hotwords_reach_the_decoder_and_outlive_a_finalize(
     words = (Hotword("abc", 3.0),)
     captioner = _captioner(model, decoder)
     decoder.script = [()]
-    decoder.last_words = [()]
+    decoder.flushed = [()]
     captioner.accept(_chunk(4, hotwords=words, end=FinalizeMark("")), LOG_PROBS)
     assert decoder.hotwords == [words]
-    assert decoder.begun[-1].hotwords == words
+    assert decoder.initial_options[-1].hotwords == words
 
 
-def test_word_times_are_left_out_where_not_wanted(model: LoadedModel, decoder: _ScriptedDecoder) -> None:
-    other = _reading(("ax", 10, 20))
-    decoder.script = [(heard.Final(0, _reading(("ab", 10, 20)), (other,)),)]
+def test_word_times_can_be_switched_off(model: LoadedModel, decoder: _ScriptedDecoder) -> None:
+    other = _hypothesis(("ax", 10, 20))
+    decoder.script = [(Final(0, _hypothesis(("ab", 10, 20)), (other,)),)]
     (final,) = _captioner(model, decoder, Start(words=False, alternatives=2)).accept(_chunk(40), LOG_PROBS)
     assert isinstance(final, messages.Final)
     assert (final.text, final.words, final.start_ms, final.end_ms) == ("ab", (), 190, 390)
     assert final.alternatives == (messages.Alternative(text="ax", confidence=0.877),)
 
 
-def test_a_partial_taken_back_is_empty_and_stands_at_the_present(
+def test_a_retracted_partial_is_empty_and_ends_with_the_audio_so_far(
     model: LoadedModel, decoder: _ScriptedDecoder
 ) -> None:
-    decoder.script = [(heard.Partial(0, _reading(), 0),)]
+    decoder.script = [(Partial(0, _hypothesis(), 0),)]
     (partial,) = _captioner(model, decoder).accept(_chunk(25), LOG_PROBS)
     assert partial == messages.Partial(utterance=0, committed="", tail="", start_ms=500, end_ms=500)
 
@@ -149,8 +156,8 @@ def test_a_partial_taken_back_is_empty_and_stands_at_the_present(
 def test_words_of_scripts_without_spaces_are_written_without_them(
     model: LoadedModel, decoder: _ScriptedDecoder
 ) -> None:
-    reading = _reading(("今", 0, 4), ("天", 4, 8), ("ok", 9, 11), ("吗", 12, 15))
-    decoder.script = [(heard.Partial(0, reading, 2), heard.Final(0, reading, ()))]
+    hypothesis = _hypothesis(("今", 0, 4), ("天", 4, 8), ("ok", 9, 11), ("吗", 12, 15))
+    decoder.script = [(Partial(0, hypothesis, 2), Final(0, hypothesis, ()))]
     partial, final = _captioner(model, decoder).accept(_chunk(20), np.zeros((20, 9)))
     assert isinstance(partial, messages.Partial)
     assert (partial.committed, partial.tail) == ("今天", "ok 吗")
@@ -162,13 +169,16 @@ def test_words_of_scripts_without_spaces_are_written_without_them(
 def test_written_finals_have_digits_capitals_and_distinct_alternatives(
     model: LoadedModel, decoder: _ScriptedDecoder
 ) -> None:
-    said = _reading(("twenty", 0, 8), ("five", 10, 18), ("i", 20, 28))
-    same, other = _reading(("twenty", 0, 8), ("five", 10, 18), ("i", 21, 28)), _reading(("twenty", 0, 8))
+    spoken = _hypothesis(("twenty", 0, 8), ("five", 10, 18), ("i", 20, 28))
+    same, other = (
+        _hypothesis(("twenty", 0, 8), ("five", 10, 18), ("i", 21, 28)),
+        _hypothesis(("twenty", 0, 8)),
+    )
     decoder.script = [
-        (heard.Partial(0, said, 1),),
-        (heard.Final(0, said, (same, other, other), ends_sentence=False),),
-        (heard.Final(1, _reading(("he", 40, 48)), ()),),
-        (heard.Final(2, _reading(("he", 50, 58)), ()),),
+        (Partial(0, spoken, 1),),
+        (Final(0, spoken, (same, other, other), ends_sentence=False),),
+        (Final(1, _hypothesis(("he", 40, 48)), ()),),
+        (Final(2, _hypothesis(("he", 50, 58)), ()),),
     ]
     captioner = _captioner(model, decoder, Start(format="written", alternatives=4))
     ((partial,), (final,), (second,), (third,)) = (captioner.accept(_chunk(60), LOG_PROBS) for _ in range(4))

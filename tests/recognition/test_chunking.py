@@ -1,4 +1,4 @@
-"""Samples and marks in, chunks out: the same whatever the split and whenever they are taken."""
+"""Chunks depend neither on how the samples were split nor on when the chunks are taken."""
 
 import numpy as np
 import pytest
@@ -29,8 +29,8 @@ def _drain(queue: ChunkQueue) -> list[Chunk]:
 
 
 def _plain(chunk: Chunk) -> tuple[object, ...]:
-    heard = chunk.samples_S.tolist(), chunk.end_sample, chunk.starts_stream, chunk.hotwords, chunk.end
-    return (*heard, chunk.lookahead_S.tolist())
+    fields = chunk.samples_S.tolist(), chunk.end_sample, chunk.starts_stream, chunk.hotwords, chunk.end
+    return (*fields, chunk.lookahead_S.tolist())
 
 
 def test_a_chunk_is_ready_when_whole() -> None:
@@ -44,7 +44,7 @@ def test_a_chunk_is_ready_when_whole() -> None:
     assert queue.waiting == 1
 
 
-def test_finalize_cuts_a_short_chunk_and_the_next_one_is_fresh() -> None:
+def test_finalize_cuts_a_short_chunk_and_the_next_one_starts_a_stream() -> None:
     queue = ChunkQueue(CHUNK)
     queue.append(_ramp(13))
     queue.mark(FinalizeMark("f"))
@@ -63,7 +63,7 @@ def test_finalize_cuts_a_short_chunk_and_the_next_one_is_fresh() -> None:
     )
 
 
-def test_an_end_behind_a_whole_chunk_goes_with_it_and_without_audio_gives_an_empty_chunk() -> None:
+def test_an_end_after_a_whole_chunk_belongs_to_it_and_without_audio_gives_an_empty_chunk() -> None:
     queue = ChunkQueue(CHUNK)
     queue.append(_ramp(CHUNK))
     queue.mark(FinalizeMark("1"))
@@ -96,7 +96,7 @@ def test_hotwords_outlast_a_finalize_at_the_same_place() -> None:
     assert after.hotwords == WORD
 
 
-def test_a_stream_moves_on_by_hops_and_looks_ahead() -> None:
+def test_a_stream_advances_by_hops_and_looks_ahead() -> None:
     queue = ChunkQueue(CHUNK, 4)
     queue.append(_ramp(17))
     first, second = _drain(queue)
@@ -164,8 +164,8 @@ def test_the_reader_keeps_every_sample_through_flushes(model: LoadedModel, rate:
     second = bytes([200, 100] * rate)
     counts = []
     for _ in range(2):
-        heard = [reader.feed(second[: rate // 2 * 2]), reader.feed(second[rate // 2 * 2 :]), reader.flush()]
-        counts.append(sum(len(part) for part in heard))
+        parts = [reader.feed(second[: rate // 2 * 2]), reader.feed(second[rate // 2 * 2 :]), reader.flush()]
+        counts.append(sum(len(part) for part in parts))
     assert counts == [model.sample_rate, model.sample_rate]
 
 

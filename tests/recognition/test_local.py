@@ -1,4 +1,4 @@
-"""Recognition without a thread: blocks, files, many at a time, all the same."""
+"""Blocks, files and many utterances at a time give the same messages in this process."""
 
 import time
 from pathlib import Path
@@ -26,7 +26,7 @@ class _Messages:
         self.messages.extend(self.captioner.accept(chunk, log_probs_TV))
 
 
-def test_blocks_of_any_size_say_the_same(model: LoadedModel) -> None:
+def test_blocks_of_any_size_give_the_same_messages(model: LoadedModel) -> None:
     samples = noise(4.0, seed=1)
     whole = messages_of(model, samples)
     assert final_text(whole)
@@ -34,13 +34,13 @@ def test_blocks_of_any_size_say_the_same(model: LoadedModel) -> None:
     assert list(transcribe_blocks(model, np.array_split(samples, 37))) == whole
 
 
-def test_a_file_says_what_its_samples_say(model: LoadedModel, tmp_path: Path) -> None:
+def test_a_file_gives_the_messages_of_its_samples(model: LoadedModel, tmp_path: Path) -> None:
     samples = noise(2.0, seed=2)
     soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="PCM_16")
     assert list(transcribe_file(model, tmp_path / "a.wav")) == messages_of(model, samples)
 
 
-def test_many_at_a_time_say_what_each_says_alone(model: LoadedModel) -> None:
+def test_many_at_a_time_give_the_text_of_each_alone(model: LoadedModel) -> None:
     utterances = [noise(0.3 + 0.7 * seed, seed) for seed in range(5)]
     options = resolve_options(Start(latency_ms=160), model)
     together = stream_many(
@@ -51,23 +51,23 @@ def test_many_at_a_time_say_what_each_says_alone(model: LoadedModel) -> None:
         slots=2,
         clock=time.perf_counter,
     )
-    heard = {h.index: (final_text(h.sink.messages), h.seconds) for h in together}
-    assert sorted(heard) == list(range(5))
+    streamed = {result.index: (final_text(result.sink.messages), result.seconds) for result in together}
+    assert sorted(streamed) == list(range(5))
     for index, samples in enumerate(utterances):
-        assert heard[index][0] == final_text(messages_of(model, samples, Start(latency_ms=160)))
-        assert heard[index][1] > 0
+        assert streamed[index][0] == final_text(messages_of(model, samples, Start(latency_ms=160)))
+        assert streamed[index][1] > 0
 
 
-def test_after_finalize_the_stream_is_as_new(model: LoadedModel) -> None:
+def test_finalize_starts_a_new_stream(model: LoadedModel) -> None:
     first, second = noise(1.1, seed=3), noise(1.7, seed=4)
     session = LocalSession(model)
-    told = [*session.feed(first), *session.finalize("x")]
-    assert told[-1] == Finalized(id="x")
-    assert final_text(told) == final_text(messages_of(model, first))
+    first_messages = [*session.feed(first), *session.finalize("x")]
+    assert first_messages[-1] == Finalized(id="x")
+    assert final_text(first_messages) == final_text(messages_of(model, first))
     rest = [*session.feed(second), *session.stop()]
     assert final_text(rest) == final_text(messages_of(model, second))
     assert rest[-1] == Done(audio_ms=2_800)
 
 
-def test_no_audio_is_done_at_once(model: LoadedModel) -> None:
+def test_without_audio_done_is_the_only_message(model: LoadedModel) -> None:
     assert messages_of(model, np.zeros(0, dtype=np.float32)) == [Done(audio_ms=0)]

@@ -1,4 +1,4 @@
-"""Model folders: loading, and saying what is missing."""
+"""Model folders load, and errors name what is missing."""
 
 import importlib.resources
 from pathlib import Path

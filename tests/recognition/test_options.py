@@ -1,4 +1,4 @@
-"""What a start message may ask for."""
+"""A start message's options are checked and completed."""
 
 from dataclasses import replace
 
@@ -33,12 +33,12 @@ def test_latency_takes_the_largest_chunk_that_is_not_longer_or_the_smallest(
         ),
     ],
 )
-def test_what_cannot_be_served_is_refused_by_name(model: LoadedModel, start: Start, words: str) -> None:
+def test_unsupported_options_are_refused_by_name(model: LoadedModel, start: Start, words: str) -> None:
     with pytest.raises(ProtocolError, match=words):
         resolve_options(start, model)
 
 
-def test_the_models_own_rules_hold_where_nothing_is_asked(model: LoadedModel) -> None:
+def test_the_models_settings_are_the_defaults(model: LoadedModel) -> None:
     asked = Start(
         endpointing=EndpointingSpec(max_utterance_ms=1_500), alternatives=3, partials=False, words=False
     )
@@ -54,7 +54,7 @@ def test_a_hotword_without_boost_has_the_models_weight(model: LoadedModel) -> No
     assert boosted.boost == 2.0
 
 
-def test_what_is_shown_is_the_sessions_choice(model: LoadedModel) -> None:
+def test_a_session_chooses_its_stability_settings(model: LoadedModel) -> None:
     assert resolve_options(Start(), model).decoding.stability == model.config.stability
     stability = resolve_options(Start(stability=StabilitySpec(hold_words=1)), model).decoding.stability
     assert (stability.commit_margin, stability.hold_words) == (model.config.stability.commit_margin, 1)

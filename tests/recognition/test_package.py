@@ -1,4 +1,4 @@
-"""The package's public names, and what importing its light modules costs."""
+"""The package has its public names, and its light modules import no torch."""
 
 import subprocess
 import sys

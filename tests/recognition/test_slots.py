@@ -1,4 +1,4 @@
-"""Slots: rows go out and back in place, and a slot begun again is as new."""
+"""Slots keep states in place, and a reset slot holds the initial state."""
 
 from typing import NamedTuple
 
@@ -30,13 +30,13 @@ def test_a_reset_slot_holds_the_initial_state_and_others_stay() -> None:
     assert torch.equal(state.cache_BTD[1], torch.ones(2, 3))
 
 
-def test_rows_keep_the_order_that_was_asked_for() -> None:
+def test_gathered_rows_have_the_requested_order() -> None:
     slots = SlotStates(_initial(), 4)
     slots.write([3, 0, 2], _State(torch.tensor([30, 0, 20]), torch.zeros(3, 2, 3)))
     assert slots.gather([2, 3, 0]).count_B.tolist() == [20, 30, 0]
 
 
-def test_what_was_gathered_is_a_copy() -> None:
+def test_gathered_states_are_copies() -> None:
     slots = SlotStates(_initial(), 1)
     slots.reset(0)
     state = slots.gather([0])

@@ -1,4 +1,4 @@
-"""A tiny model with random weights: quick, and as particular about its state as a real one."""
+"""Make tiny models with random weights, which are quick and depend on their state as real ones do."""
 
 import queue
 from pathlib import Path
