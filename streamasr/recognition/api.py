@@ -73,7 +73,7 @@ def options(
     try:
         parse_client_message(encode(start))  # makes the checks of the daemon
     except TypeError as error:
-        raise ProtocolError(f"start: {error}") from None
+        raise ProtocolError(f"start: options must be plain Python numbers and strings: {error}") from None
     return start
 
 
