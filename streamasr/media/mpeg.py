@@ -1,4 +1,4 @@
-"""Count the MPEG audio frames of a file, and write the Xing frame that it lacks.
+"""Parse MPEG audio frames, count those of a file, and write the Xing frame that it lacks.
 
 libsndfile takes the length of an MP3 file from its Xing frame (https://www.codeproject.com/Articles/8295). Without
 one it guesses the length from the first frame's bit rate, and reads no further than that: with a variable bit rate
@@ -94,6 +94,12 @@ def count_frames(data: mmap.mmap | bytes, *, only_without_xing: bool = False) ->
     cut = cut or (position < size < position + 4 and data[position] == 0xFF)
     cut = cut or (stated is not None and frames < stated)
     return FrameCount(start, frames, header.samples, header.sample_rate, stated, cut, first_header)
+
+
+def frame_bytes(word: bytes) -> int:
+    """Return the length in bytes of the layer III frame that ``word`` begins; 0 if it is not such a header."""
+    header = _parse(word)
+    return 0 if header is None else header.size
 
 
 def stated_bytes(data: mmap.mmap | bytes) -> tuple[int, int, int] | None:

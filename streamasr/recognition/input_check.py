@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from streamasr.errors import AudioError
-from streamasr.frontend.containers import HEAD_BYTES, detect_container, wave_format
 from streamasr.frontend.mixups import BLOCK_BYTES, Reading, likely_encoding
+from streamasr.media.signatures import HEAD_BYTES, detect_container, wave_format
 from streamasr.recognition.options import SessionOptions
 
 _WINDOW_BLOCKS = 64

@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass
 
 from streamasr.frontend.pcm import Encoding
+from streamasr.media.mpeg import frame_bytes
 
 HEAD_BYTES = 8_192
 """How many of the first bytes are worth looking at: three of the longest MPEG frames fit."""
@@ -17,13 +18,6 @@ _WAVE_ENCODINGS: dict[tuple[int, int], Encoding] = {
     (7, 8): "mulaw",
 }
 """A WAV file's format tag and bits per sample to the encoding that has the same samples."""
-
-_MPEG_BITRATES = {
-    3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
-"""kbit/s of layer III by the version's bits; MPEG 2 and 2.5 share a column (ISO 11172-3 and 13818-3)."""
-_MPEG_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +92,11 @@ def _is_mp3(head: bytes) -> bool:
     at, first = 0, b""
     for _ in range(3):
         header = head[at : at + 4]
-        length = _mp3_frame_bytes(header)
+        length = frame_bytes(header)
         if not length or (first and (header[1] != first[1] or header[2] & 0x0C != first[2] & 0x0C)):
             return False
         first, at = first or header, at + length
     return True
-
-
-def _mp3_frame_bytes(header: bytes) -> int:
-    """The length of the frame that ``header`` begins; 0 if it is no header of layer III."""
-    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
-        return 0
-    version, bitrate, rate = (header[1] >> 3) & 3, header[2] >> 4, (header[2] >> 2) & 3
-    if version == 1 or bitrate in (0, 15) or rate == 3:
-        return 0
-    kbits = _MPEG_BITRATES[3 if version == 3 else 2][bitrate]
-    samples_per_bit = 144 if version == 3 else 72
-    return samples_per_bit * 1_000 * kbits // _MPEG_RATES[version][rate] + ((header[2] >> 1) & 1)
 
 
 def _is_adts(head: bytes) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from streamasr.frontend.containers import HEAD_BYTES, WaveFormat, detect_container, wave_format
+from streamasr.media.signatures import HEAD_BYTES, WaveFormat, detect_container, wave_format
 
 CLIP = next((Path(__file__).parents[1] / "data" / "librispeech").glob("*.flac"))
 SPEECH, RATE = soundfile.read(CLIP, dtype="float32", frames=32_000)
