@@ -140,6 +140,14 @@ class Encoder(nn.Module, ABC, Generic[S]):
             groups.setdefault(place, ParameterGroup(*place, {})).parameters[name] = parameter
         return list(groups.values())
 
+    def translate_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return pretrained ``weights`` under this encoder's names; families whose original names differ override it.
+
+        Raises:
+            ModelError: weights in the original layout are incomplete.
+        """
+        return weights
+
     @abstractmethod
     def initial_state(self, batch: int) -> S:
         """See :class:`StreamingEncoder`."""

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from streamasr.acoustic.attention import attention
 from streamasr.acoustic.base import Encoded, Encoder, StepOutput
+from streamasr.acoustic.openai_whisper import from_openai, is_openai_layout
 from streamasr.acoustic.rolling import cached_mask, newest, streaming_mask
 from streamasr.config import MERGE_FACTOR, WhisperEncoderConfig
 
@@ -153,6 +154,10 @@ class WhisperEncoder(Encoder[WhisperState]):
             config.position_period_frames, config.position_wavelength_frames, config.dim
         )
         self.register_buffer("positions_PD", table_PD, persistent=False)
+
+    def translate_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """See :class:`~streamasr.acoustic.base.Encoder`: OpenAI's weights get this encoder's names."""
+        return from_openai(weights, self.config.layers) if is_openai_layout(weights) else weights
 
     def initial_state(self, batch: int) -> WhisperState:
         """The state of ``batch`` new streams; see the Protocol."""

@@ -1,4 +1,4 @@
-"""Load encoder weights to start from: OpenAI's Whisper weights, or those of a model folder.
+"""Load encoder weights to start from: those of a model folder, or of the family's original release.
 
 The head of a model folder is copied token by token, so training can continue with other tokens or another order. A
 temperature at which the head was exported is undone.
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from streamasr.acoustic import AnyEncoder
@@ -18,14 +17,6 @@ from streamasr.decoding.loading import TOKENS_FILE
 from streamasr.decoding.tokens import TokenList
 from streamasr.errors import ModelError
 from streamasr.training.temperature import multiply_head, read_temperature
-
-_BLOCK_NAMES = {
-    "attn_ln": "attention_norm",
-    "attn.out": "out",
-    "mlp_ln": "mlp_norm",
-    "mlp.0": "mlp_in",
-    "mlp.2": "mlp_out",
-}
 
 
 def load_pretrained(encoder: AnyEncoder, path: Path, tokens: TokenList | None = None) -> list[str]:
@@ -50,9 +41,11 @@ def load_pretrained(encoder: AnyEncoder, path: Path, tokens: TokenList | None = 
     except safetensors.SafetensorError as error:
         raise ModelError(f"{path}: not a readable safetensors file: {error}") from None
     weights = multiply_head({name: tensor.float() for name, tensor in stored.items()}, temperature)
-    if any(name.startswith("encoder.blocks.") for name in weights):
-        weights = _from_openai(weights, encoder.config.layers)
-    elif tokens is not None and (path.parent / TOKENS_FILE).is_file():
+    try:
+        weights = encoder.translate_weights(weights)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+    if tokens is not None and (path.parent / TOKENS_FILE).is_file():
         _remap_head(weights, encoder, TokenList.load(path.parent / TOKENS_FILE), tokens)
     try:
         fit = encoder.load_state_dict(weights, strict=False)
@@ -75,27 +68,3 @@ def _remap_head(weights: dict[str, Tensor], encoder: AnyEncoder, old: TokenList,
             rows = encoder.state_dict()[name].cpu().clone()
             rows[to] = weights[name][source]
             weights[name] = rows
-
-
-def _from_openai(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
-    ours = {
-        f"{name}.{kind}": weights[f"encoder.{name}.{kind}"]
-        for name in ("conv1", "conv2")
-        for kind in ("weight", "bias")
-    }
-    for layer in range(layers):
-        theirs = f"encoder.blocks.{layer}"
-        for old, new in _BLOCK_NAMES.items():
-            for kind in ("weight", "bias"):
-                ours[f"blocks.{layer}.{new}.{kind}"] = weights[f"{theirs}.{old}.{kind}"]
-        query, key, value = (f"{theirs}.attn.{part}" for part in ("query", "key", "value"))
-        ours[f"blocks.{layer}.qkv.weight"] = torch.cat(
-            [weights[f"{part}.weight"] for part in (query, key, value)]
-        )
-        no_key_bias = torch.zeros_like(weights[f"{query}.bias"])
-        ours[f"blocks.{layer}.qkv.bias"] = torch.cat(
-            [weights[f"{query}.bias"], no_key_bias, weights[f"{value}.bias"]]
-        )
-    for kind in ("weight", "bias"):
-        ours[f"final_norm.{kind}"] = weights[f"encoder.ln_post.{kind}"]
-    return ours

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from torch import Tensor
 from streamasr.acoustic.rolling import streaming_mask
 from streamasr.acoustic.whisper import WhisperEncoder, WhisperState, periodic_positions
 from streamasr.config import WhisperEncoderConfig
+from streamasr.errors import ModelError
 from streamasr.training.pretrained import load_pretrained
 
 CONFIG = WhisperEncoderConfig(dim=32, heads=4, layers=2, left_context_frames=24)
@@ -219,7 +222,6 @@ def test_the_mask_shows_the_chunk_and_the_left_context_only() -> None:
 
 def test_whispers_weights_give_whispers_answer(tmp_path: Path) -> None:
     """Full context, against the published arithmetic, the sound delayed by the one frame that causality costs."""
-    import safetensors.torch
 
     torch.manual_seed(5)
     dim, heads, frames = CONFIG.dim, CONFIG.heads, 60
@@ -234,6 +236,16 @@ def test_whispers_weights_give_whispers_answer(tmp_path: Path) -> None:
     expected_BTD = whisper_encoder(weights, delayed_BTM, heads, CONFIG.layers, encoder.positions_PD)
     hidden_BTD = encoder.encode(mel_BTM, torch.tensor([frames]), None).hidden_BTD
     torch.testing.assert_close(hidden_BTD, expected_BTD, atol=1e-4, rtol=0)
+
+
+def test_whisper_weights_with_fewer_layers_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "whisper.safetensors"
+    safetensors.torch.save_file(whisper_weights(CONFIG.dim, CONFIG.layers - 1), path)
+    missing = re.escape(
+        f"{path}: these Whisper weights do not have encoder.blocks.{CONFIG.layers - 1}.attn_ln"
+    )
+    with pytest.raises(ModelError, match=missing):
+        load_pretrained(WhisperEncoder(CONFIG, VOCAB), path)
 
 
 def whisper_weights(dim: int, layers: int) -> dict[str, Tensor]:
