@@ -22,6 +22,7 @@ from streamasr.engine.session import MessageSink, Session
 from streamasr.engine.stats import EngineStats
 from streamasr.errors import EngineError, OverloadedError, StreamasrError
 from streamasr.protocol.messages import Error, Start
+from streamasr.protocol.model_info import ModelInfo
 from streamasr.recognition.batch import BatchStep, LogProbs
 from streamasr.recognition.model import LoadedModel
 from streamasr.recognition.options import resolve_options
@@ -83,6 +84,11 @@ class Engine:
             )
             self._sessions[queued.id] = session
             return session
+
+    @property
+    def info(self) -> ModelInfo:
+        """The name and language of the model."""
+        return ModelInfo(name=self.model.config.name, language=self.model.config.language)
 
     @property
     def last_heartbeat(self) -> float:

@@ -1,7 +1,4 @@
-"""Run the server's side of one session without I/O: received messages become events, events become text to send.
-
-The connection checks the order of messages and their limits. It does not look into the audio.
-"""
+"""Check the order of one session's events and their limits, on the server's side and without I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from dataclasses import dataclass
 from streamasr.errors import ProtocolError
 from streamasr.protocol.limits import DEFAULT_LIMITS, Limits
 from streamasr.protocol.messages import ClientMessage, ServerMessage
-from streamasr.protocol.serialisation import encode, parse_client_message, refuse_text_as_audio
+from streamasr.protocol.serialisation import check_client_message
 from streamasr.protocol.states import TRANSITIONS, State, allowed_inputs
 
 
@@ -35,10 +32,10 @@ _HINTS = {
 
 
 class ServerConnection:
-    """Checks one client's messages against the state table.
+    """Checks one client's events against the state table. It does not look into the audio.
 
-    After a :class:`~streamasr.errors.ProtocolError` the state is unchanged. The caller then passes an ``error``
-    message to :meth:`send`, which closes the session.
+    After a :class:`~streamasr.errors.ProtocolError` the state is unchanged. The caller then sends an ``error``
+    message and passes it to :meth:`note_sent`, which closes the session.
 
     Args:
         limits: the limits to enforce.
@@ -53,39 +50,34 @@ class ServerConnection:
         """The session's state."""
         return self._state
 
-    def receive_text(self, text: str) -> ClientMessage | None:
-        """Parse a text message. Return ``None`` if the session is draining and the message must be ignored.
+    def accept(self, event: ClientEvent) -> bool:
+        """Accept a client's event. Return false if the session is draining and the event must be ignored.
 
         Raises:
-            ProtocolError: the message is invalid, or not allowed in the current state.
+            ProtocolError: the event is beyond a limit, or not allowed in the current state.
         """
-        message = parse_client_message(text, self._limits)
-        return message if self._advance(message.type) else None
-
-    def receive_binary(self, data: bytes) -> Audio | None:
-        """Accept a binary message. Return ``None`` if the session is draining and the audio must be ignored.
-
-        Raises:
-            ProtocolError: the message is too long, is text, or is not allowed in the current state.
-        """
-        if len(data) > self._limits.audio_bytes:
-            raise ProtocolError(
-                f"a binary message may have at most {self._limits.audio_bytes} bytes, this one has {len(data)}",
-                code="message_too_big",
-            )
-        refuse_text_as_audio(data)
-        return Audio(data) if self._advance("audio") else None
+        if isinstance(event, Audio):
+            self._check_audio(event.data)
+            return self._advance("audio")
+        check_client_message(event, self._limits)
+        return self._advance(event.type)
 
     def drain(self) -> None:
         """Ignore the client's messages from now on, because the server is shutting down."""
         self._advance("drain")
 
-    def send(self, message: ServerMessage) -> str:
-        """Return the text to send for ``message``. After ``done`` or ``error`` the session is closed."""
+    def note_sent(self, message: ServerMessage) -> None:
+        """Follow the state table for a message that is sent. After ``done`` or ``error`` the session is closed."""
         assert self._state is not State.CLOSED, f"{message.type} after the session's last message"
         if message.type in ("done", "error"):
             self._advance(message.type)
-        return encode(message)
+
+    def _check_audio(self, data: bytes) -> None:
+        if len(data) > self._limits.audio_bytes:
+            raise ProtocolError(
+                f"a binary message may have at most {self._limits.audio_bytes} bytes, this one has {len(data)}",
+                code="message_too_big",
+            )
 
     def _advance(self, name: str) -> bool:
         """Follow the state table. Return false if the input must be ignored."""

@@ -60,9 +60,23 @@ def parse_client_message(text: str, limits: Limits = DEFAULT_LIMITS) -> ClientMe
             code="message_too_big",
         )
     name, values = _parse_object(text)
-    message = _build(_message_class(CLIENT_MESSAGES, name), name, values)
-    _check(message, limits)
-    return typing.cast(ClientMessage, message)
+    message = typing.cast(ClientMessage, _build(_message_class(CLIENT_MESSAGES, name), name, values))
+    check_client_message(message, limits)
+    return message
+
+
+def check_client_message(message: ClientMessage, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Check the values of a message against the limits.
+
+    Raises:
+        ProtocolError: a value is beyond a limit. The message names the field and what is allowed.
+    """
+    if isinstance(message, Start):
+        _check_start(message, limits)
+    elif isinstance(message, Configure):
+        _check_hotwords("configure", message.hotwords, limits)
+    elif isinstance(message, Finalize):
+        _check_text("finalize.id", message.id, limits.finalize_id_chars)
 
 
 def refuse_text_as_audio(data: bytes) -> None:
@@ -165,15 +179,6 @@ def _refuse_constant(name: str) -> NoReturn:
 def _refuse(message: str) -> NoReturn:
     valid = message.encode("utf-8", "replace").decode()
     raise ProtocolError(valid if len(valid) <= _ERROR_CHARS else valid[: _ERROR_CHARS - 1] + "…") from None
-
-
-def _check(message: object, limits: Limits) -> None:
-    if isinstance(message, Start):
-        _check_start(message, limits)
-    elif isinstance(message, Configure):
-        _check_hotwords("configure", message.hotwords, limits)
-    elif isinstance(message, Finalize):
-        _check_text("finalize.id", message.id, limits.finalize_id_chars)
 
 
 def _check_start(start: Start, limits: Limits) -> None:

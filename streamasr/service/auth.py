@@ -9,11 +9,13 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 _BROWSER_PREFIX = "b1"
 _NONCE_BYTES = 9
+_OPENAI_KEY = "openai-insecure-api-key."
+"""Begins the subprotocol in which OpenAI's clients in browsers send their key."""
 
 
 class TokenAuth:
@@ -68,6 +70,31 @@ def bearer_token(header: str | None) -> str | None:
     """Return the token of an ``Authorization: Bearer …`` header."""
     scheme, _, token = (header or "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def presented_token(headers: Mapping[str, str], query: Mapping[str, Sequence[str]]) -> str | None:
+    """Return the token that a request presents in any of the places where clients put one.
+
+    These are ``Authorization`` with ``Bearer`` or ``Token``, the header ``api-key``, the query's ``token``, and the
+    websocket subprotocols of clients in browsers, which can set no header: ``token, TOKEN``, ``bearer, TOKEN`` and
+    ``openai-insecure-api-key.TOKEN``.
+
+    Args:
+        headers: by name in lower case.
+        query: values by name.
+    """
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() in ("bearer", "token") and token.strip():
+        return token.strip()
+    if headers.get("api-key"):
+        return headers["api-key"]
+    if query.get("token"):
+        return query["token"][0]
+    offered = [part.strip() for part in headers.get("sec-websocket-protocol", "").split(",")]
+    if len(offered) > 1 and offered[0].lower() in ("token", "bearer"):
+        return offered[1]
+    keys = [part.removeprefix(_OPENAI_KEY) for part in offered if part.startswith(_OPENAI_KEY)]
+    return keys[0] if keys else None
 
 
 def origin_allowed(

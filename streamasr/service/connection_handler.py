@@ -1,4 +1,4 @@
-"""Handle one client's websocket from handshake to close: protocol, engine session, outbox and timeouts.
+"""Handle one client's connection from its opening to close: dialect, engine session, outbox and timeouts.
 
 The handler runs on the event loop and never waits for the engine there. It logs neither audio nor text.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 
-from websockets.asyncio.server import ServerConnection as Socket
-from websockets.exceptions import ConnectionClosed
-
+from streamasr.dialects.base import Frame, Incoming, Reply
+from streamasr.dialects.conversation import Conversation
 from streamasr.errors import OverloadedError, ProtocolError, StreamasrError
-from streamasr.protocol.codes import CLOSE_GOING_AWAY, CLOSE_NORMAL, close_code
-from streamasr.protocol.connection import Audio, ClientEvent, ServerConnection
+from streamasr.protocol.codes import CLOSE_GOING_AWAY
+from streamasr.protocol.connection import Audio
 from streamasr.protocol.messages import (
     Configure,
     Done,
@@ -32,7 +33,8 @@ from streamasr.service.config import ServerConfig
 from streamasr.service.interfaces import EngineInterface, SessionInterface
 from streamasr.service.metrics import Metrics
 from streamasr.service.outbox import Outbox
-from streamasr.service.session_metrics import SessionMetrics
+from streamasr.service.session_metrics import SessionMetrics, frame_size
+from streamasr.service.transport import DisconnectedError, Transport
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,9 @@ class ConnectionHandler:
     """Runs one connection until either side closes it. A failure here does not affect other clients.
 
     Args:
-        socket: an open websocket.
+        transport: an open connection.
+        conversation: translates its frames.
+        dialect: the dialect's name, for metrics.
         config: the daemon's settings.
         engine: opens the session.
         auth: checks the token of ``start``.
@@ -51,22 +55,24 @@ class ConnectionHandler:
 
     def __init__(
         self,
-        socket: Socket,
+        transport: Transport,
+        conversation: Conversation,
         *,
+        dialect: str,
         config: ServerConfig,
         engine: EngineInterface,
         auth: TokenAuth,
         metrics: Metrics,
         authorized: bool,
     ) -> None:
-        self._socket = socket
+        self._transport = transport
+        self._conversation = conversation
         self._config = config
         self._engine = engine
         self._auth = auth
-        self._session_metrics = SessionMetrics(metrics, _peer(socket))
+        self._session_metrics = SessionMetrics(metrics, dialect, transport.peer)
         self._authorized = authorized
         self._loop = asyncio.get_running_loop()
-        self._protocol = ServerConnection(config.limits)
         self._outbox = Outbox(config.outbox_messages)
         self._resumed = asyncio.Event()
         self._session: SessionInterface | None = None
@@ -79,7 +85,7 @@ class ConnectionHandler:
         reader = asyncio.create_task(self._read())
         try:
             await self._write()
-        except ConnectionClosed:
+        except DisconnectedError:
             pass
         finally:
             reader.cancel()
@@ -91,12 +97,12 @@ class ConnectionHandler:
     def drain(self) -> None:
         """Finish the session because the daemon is shutting down, or refuse to open one."""
         self._draining = True
-        if self._protocol.state is State.AWAITING_START:
+        if self._conversation.state is State.AWAITING_START:
             text = "the server is shutting down; connect again later"
             retry_after_ms = self._config.engine.retry_after_ms
             self._fail(OverloadedError(text, code="shutting_down", retry_after_ms=retry_after_ms))
-        elif self._protocol.state is State.STREAMING and self._session is not None:
-            self._protocol.drain()
+        elif self._conversation.state is State.STREAMING and self._session is not None:
+            self._conversation.drain()
             self._warn("shutting_down", "the server is shutting down; the last finals follow")
             self._session.stop()
 
@@ -107,7 +113,7 @@ class ConnectionHandler:
         """
         try:
             await self._receive()
-        except ConnectionClosed:
+        except DisconnectedError:
             self._outbox.close()
             return
         except StreamasrError as error:
@@ -116,32 +122,30 @@ class ConnectionHandler:
             fields = {"session": self._session_metrics.session}
             logger.exception("conversation_failed", extra={"fields": fields})
             self._fail(StreamasrError("internal server error; open a new session to continue"))
-        try:
-            async for _ in self._socket:
-                pass
-        except ConnectionClosed:
-            pass
+        with suppress(DisconnectedError):
+            while True:
+                await self._transport.receive()
         self._outbox.close()
 
     async def _receive(self) -> None:
         start_by = self._loop.time() + self._config.start_timeout_s
+        await self._act_on(self._conversation.opened())
         while True:
             try:
                 async with asyncio.timeout_at(self._deadline(start_by)):
-                    data = await self._socket.recv()
+                    frame = await self._transport.receive()
             except TimeoutError:
                 raise self._timeout_error() from None
-            self._session_metrics.message_received(data)
-            if isinstance(data, str):
-                received: ClientEvent | None = self._protocol.receive_text(data)
-            else:
-                received = self._protocol.receive_binary(data)
-            if received is not None:
-                self._dispatch(received)
-                await self._wait_while_congested()
+            self._session_metrics.message_received(frame)
+            await self._act_on(self._conversation.receive(frame))
+
+    async def _act_on(self, incoming: Iterable[Incoming]) -> None:
+        for item in incoming:
+            self._dispatch(item)
+            await self._wait_while_congested()
 
     def _deadline(self, start_by: float) -> float | None:
-        match self._protocol.state:
+        match self._conversation.state:
             case State.AWAITING_START:
                 return start_by
             case State.STREAMING:
@@ -150,7 +154,7 @@ class ConnectionHandler:
                 return None
 
     def _timeout_error(self) -> ProtocolError:
-        if self._protocol.state is State.AWAITING_START:
+        if self._conversation.state is State.AWAITING_START:
             return ProtocolError(
                 f"no start message within {self._config.start_timeout_s:g} s; send it right after connecting",
                 code="start_timeout",
@@ -160,7 +164,10 @@ class ConnectionHandler:
             code="idle_timeout",
         )
 
-    def _dispatch(self, received: ClientEvent) -> None:
+    def _dispatch(self, received: Incoming) -> None:
+        if isinstance(received, Reply):
+            self._deliver(received, time.monotonic())
+            return
         if isinstance(received, Start):
             self._open(received)
             return
@@ -218,7 +225,7 @@ class ConnectionHandler:
     def _resume_from_thread(self) -> None:
         self._loop.call_soon_threadsafe(self._resumed.set)
 
-    def _deliver(self, message: ServerMessage, emitted_at: float) -> None:
+    def _deliver(self, message: ServerMessage | Reply, emitted_at: float) -> None:
         if isinstance(message, Done) and self._ending_with is not None:
             self._fail_with(self._ending_with)
         elif isinstance(message, (Done, Error)):
@@ -250,27 +257,30 @@ class ConnectionHandler:
         """Send the outbox's messages up to the last one, then close the socket."""
         while (queued := await self._outbox.get()) is not None:
             message = queued.message
-            text = self._protocol.send(message).encode()
-            if not await self._send(text):
-                return
-            self._session_metrics.message_sent(message, len(text), queued.emitted_at)
+            size = 0
+            for frame in self._conversation.send(message):
+                if not await self._send(frame):
+                    return
+                size += frame_size(frame)
+            self._session_metrics.message_sent(message, size, queued.emitted_at)
             if isinstance(message, Error):
                 self._session_metrics.outcome = message.code
-                await self._socket.close(close_code(message.code), message.code)
+                await self._transport.close(self._conversation.close_code(message), message.code)
                 return
             if isinstance(message, Done):
                 self._session_metrics.outcome = "drained" if self._draining else "done"
-                await self._socket.close(CLOSE_GOING_AWAY if self._draining else CLOSE_NORMAL)
+                code = self._conversation.close_code(message)
+                await self._transport.close(CLOSE_GOING_AWAY if self._draining else code)
                 return
 
-    async def _send(self, text: bytes) -> bool:
+    async def _send(self, frame: Frame) -> bool:
         try:
             async with asyncio.timeout(self._config.slow_reader_s):
-                await self._socket.send(text, text=True)
+                await self._transport.send(frame)
         except TimeoutError:
             # A close frame would not get through either: the data before it has not been read.
             self._session_metrics.outcome = "slow_reader"
-            self._socket.transport.abort()
+            self._transport.abort()
             return False
         return True
 
@@ -279,8 +289,3 @@ def _error_message(error: StreamasrError) -> Error:
     return Error(
         code=error.code, message=error.message, fault=error.fault, retry_after_ms=error.retry_after_ms
     )
-
-
-def _peer(socket: Socket) -> str:
-    address = socket.remote_address
-    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)

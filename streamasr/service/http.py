@@ -13,9 +13,12 @@ from urllib.parse import parse_qs, urlsplit
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
+from streamasr.dialects.base import LiveDialect, Refusal
+from streamasr.dialects.base import Request as DialectRequest
+from streamasr.protocol.model_info import ModelInfo
 from streamasr.service import metrics as exposition
 from streamasr.service.assets import SECURITY_HEADERS, Asset
-from streamasr.service.auth import TokenAuth, bearer_token, origin_allowed
+from streamasr.service.auth import TokenAuth, bearer_token, origin_allowed, presented_token
 from streamasr.service.config import ServerConfig
 from streamasr.service.interfaces import EngineInterface
 from streamasr.service.logs import log_event
@@ -35,6 +38,7 @@ class HttpHandler:
         engine: reports its health and counters.
         metrics: served at ``/metrics``.
         assets: request path to file of the captions page.
+        streams: request path of a websocket to its dialect; ``None`` for the native protocol.
         connections: returns the number of open websockets.
         draining: returns whether the daemon is shutting down.
     """
@@ -47,6 +51,7 @@ class HttpHandler:
         engine: EngineInterface,
         metrics: Metrics,
         assets: Mapping[str, Asset],
+        streams: Mapping[str, LiveDialect | None],
         connections: Callable[[], int],
         draining: Callable[[], bool],
     ) -> None:
@@ -55,27 +60,38 @@ class HttpHandler:
         self._engine = engine
         self._metrics = metrics
         self._assets = assets
+        self._streams = streams
         self._connections = connections
         self._draining = draining
 
     def respond(self, request: Request) -> Response | None:
         """Return the response to ``request``; ``None`` if it may be upgraded to a websocket."""
         path = urlsplit(request.path).path
-        if path == STREAM_PATH:
-            return self._check_upgrade(request)
+        if path in self._streams:
+            return self._check_upgrade(path, request)
         if path == TOKEN_PATH:
             return self._mint_token(request)
         if request.method not in ("GET", "HEAD"):
-            return _text_response(405, f"{request.method} is not allowed here; use GET\n", Allow="GET, HEAD")
+            return text_response(405, f"{request.method} is not allowed here; use GET\n", Allow="GET, HEAD")
         response = self._route(path, request)
         if request.method == "HEAD":
             response.body = b""
         return response
 
     def presented_token(self, request: Request) -> str | None:
-        """Return the token of the ``Authorization`` header or of the query, if any."""
-        query = parse_qs(urlsplit(request.path).query)
-        return bearer_token(request.headers.get("Authorization")) or query.get("token", [None])[0]
+        """Return the token that a request presents in a header or in its query, if any."""
+        return presented_token(headers_of(request), parse_qs(urlsplit(request.path).query))
+
+    def refused(self, refusal: Refusal, dialect: LiveDialect | None = None) -> Response:
+        """Count a refusal, and return the response in the shape of ``dialect``."""
+        self._metrics.refused.labels(refusal.code).inc()
+        if dialect is None:
+            named = {name.replace("-", "_"): value for name, value in refusal.headers.items()}
+            return text_response(refusal.status, f"{refusal.message}\n", **named)
+        answer = dialect.refuse(refusal)
+        return _response(
+            answer.status, answer.body, answer.content_type, {**refusal.headers, **answer.headers}
+        )
 
     def healthy(self) -> bool:
         """Whether the engine's worker is running and has sent a heartbeat within ``stalled_s``."""
@@ -93,7 +109,7 @@ class HttpHandler:
             return _response(200, self._metrics.exposition(), exposition.CONTENT_TYPE)
         if path in self._assets:
             return _asset_response(self._assets[path], request)
-        return _text_response(
+        return text_response(
             404, f"nothing at {path}; the stream is at {STREAM_PATH} and the captions page at /\n"
         )
 
@@ -116,40 +132,40 @@ class HttpHandler:
             },
         )
 
-    def _check_upgrade(self, request: Request) -> Response | None:
-        retry_s = math.ceil(self._config.engine.retry_after_ms / MS_PER_SECOND)
+    def _check_upgrade(self, path: str, request: Request) -> Response | None:
         if request.headers.get("Upgrade", "").lower() != "websocket":
-            return _text_response(
-                426, f"{STREAM_PATH} accepts only websocket connections\n", Upgrade="websocket"
-            )
+            return text_response(426, f"{path} accepts only websocket connections\n", Upgrade="websocket")
+        dialect = self._streams[path]
+        refusal = self._refusal(request, dialect)
+        return None if refusal is None else self.refused(refusal, dialect)
+
+    def _refusal(self, request: Request, dialect: LiveDialect | None) -> Refusal | None:
+        retry = {"Retry-After": str(math.ceil(self._config.engine.retry_after_ms / MS_PER_SECOND))}
         if self._draining():
-            text = "the server is shutting down; connect again later\n"
-            return self._refuse("shutting_down", _text_response(503, text, Retry_After=str(retry_s)))
+            text = "the server is shutting down; connect again later"
+            return Refusal(status=503, code="shutting_down", message=text, headers=retry)
         if self._connections() >= self._config.max_connections:
-            text = "too many connections; connect again later\n"
-            return self._refuse("overloaded", _text_response(503, text, Retry_After=str(retry_s)))
+            text = "too many connections; connect again later"
+            return Refusal(status=503, code="overloaded", message=text, headers=retry)
         origin, host = request.headers.get("Origin"), request.headers.get("Host")
         if not origin_allowed(origin, host, self._config.allowed_origins, token_required=self._auth.required):
             log_event("origin_refused", level=logging.WARNING, origin=origin, host=host)
             text = (
                 f"origin {origin} may not connect to host {host}; to allow its pages, add it to allowed_origins, "
-                "or set a token and let the reverse proxy pass the Host header on with its port\n"
+                "or set a token and let the reverse proxy pass the Host header on with its port"
             )
-            return self._refuse("bad_origin", _text_response(403, text))
+            return Refusal(status=403, code="bad_origin", message=text)
         token = self.presented_token(request)
-        if token is not None and not self._auth.accepts(token, time.time()):
-            return self._refuse("unauthorized", _unauthorized_response())
+        # The native protocol's token may also come in `start`.
+        if (token is not None or dialect is not None) and not self._auth.accepts(token, time.time()):
+            return UNAUTHORIZED
         return None
-
-    def _refuse(self, code: str, response: Response) -> Response:
-        self._metrics.refused.labels(code).inc()
-        return response
 
     def _mint_token(self, request: Request) -> Response:
         if request.method != "POST":
-            return _text_response(405, "use POST, with an empty body\n", Allow="POST")
+            return text_response(405, "use POST, with an empty body\n", Allow="POST")
         if not self._auth.required:
-            return _text_response(404, "this server has no token, so clients need none\n")
+            return text_response(404, "this server has no token, so clients need none\n")
         if not self._auth.is_master(bearer_token(request.headers.get("Authorization"))):
             return _unauthorized_response()
         token, expiry = self._auth.mint(time.time(), self._config.browser_token_ttl_s)
@@ -163,19 +179,44 @@ def _asset_response(asset: Asset, request: Request) -> Response:
     return _response(200, asset.body, asset.content_type, headers)
 
 
-def _unauthorized_response() -> Response:
-    text = (
-        "missing or invalid token; send it as `Authorization: Bearer TOKEN`, as `?token=TOKEN` "
-        "or as `token` in the start message\n"
+def headers_of(request: Request) -> dict[str, str]:
+    """Return a request's headers by their names in lower case."""
+    return {name.lower(): value for name, value in request.headers.raw_items()}
+
+
+def dialect_request(request: Request, model: ModelInfo) -> DialectRequest:
+    """Return the parts of a request that dialects read."""
+    parts = urlsplit(request.path)
+    query = parse_qs(parts.query, keep_blank_values=True)
+    return DialectRequest(
+        path=parts.path,
+        values={name: tuple(values) for name, values in query.items()},
+        headers=headers_of(request),
+        model=model,
     )
-    return _text_response(401, text, WWW_Authenticate="Bearer")
+
+
+UNAUTHORIZED = Refusal(
+    status=401,
+    code="unauthorized",
+    message=(
+        "missing or invalid token; send it as `Authorization: Bearer TOKEN`, as `?token=TOKEN` "
+        "or as `token` in the start message"
+    ),
+    headers={"WWW-Authenticate": "Bearer"},
+)
+
+
+def _unauthorized_response() -> Response:
+    return text_response(401, UNAUTHORIZED.message + "\n", WWW_Authenticate="Bearer")
 
 
 def _json_response(status: int, value: object) -> Response:
     return _response(status, json.dumps(value).encode() + b"\n", "application/json")
 
 
-def _text_response(status: int, text: str, **headers: str) -> Response:
+def text_response(status: int, text: str, **headers: str) -> Response:
+    """Return a response of plain text."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return _response(status, text.encode("utf-8", "replace"), "text/plain; charset=utf-8", named)
 

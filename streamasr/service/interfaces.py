@@ -10,6 +10,7 @@ from typing import Protocol
 
 from streamasr.engine.stats import EngineStats
 from streamasr.protocol.messages import HotwordSpec, Ready, ServerMessage, Start
+from streamasr.protocol.model_info import ModelInfo
 
 
 class SessionInterface(Protocol):
@@ -49,6 +50,10 @@ class SessionInterface(Protocol):
 
 class EngineInterface(Protocol):
     """Sessions that share one worker thread, which calls their sinks."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """The name and language of the model."""
 
     @property
     def last_heartbeat(self) -> float:

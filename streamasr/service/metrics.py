@@ -41,6 +41,15 @@ class Metrics:
         self.pauses = self._counter(
             "streamasr_backpressure_pauses", "Times that reading from a client was paused"
         )
+        self.dialect_sessions = self._counter(
+            "streamasr_dialect_sessions", "Sessions opened, by dialect", "dialect"
+        )
+        self.dialect_audio = self._counter(
+            "streamasr_dialect_audio_seconds", "Audio received, by dialect", "dialect"
+        )
+        self.dialect_errors = self._counter(
+            "streamasr_dialect_errors", "Connections that ended with an error, by dialect", "dialect", "code"
+        )
         self.delivery = self._histogram(
             "streamasr_delivery_seconds", "From the engine emitting a message to sending it", "type"
         )

@@ -6,13 +6,14 @@ import asyncio
 from collections import deque
 from typing import NamedTuple
 
+from streamasr.dialects.base import Reply
 from streamasr.protocol.messages import Final, Partial, ServerMessage
 
 
 class QueuedMessage(NamedTuple):
     """A message and the time at which it was emitted, in seconds of the monotonic clock."""
 
-    message: ServerMessage
+    message: ServerMessage | Reply
     emitted_at: float
 
 
@@ -35,7 +36,7 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, message: ServerMessage, emitted_at: float) -> bool:
+    def put(self, message: ServerMessage | Reply, emitted_at: float) -> bool:
         """Queue ``message``. Return false, and queue nothing, if the queue is full.
 
         A closed outbox ignores the message and returns true.
@@ -50,7 +51,9 @@ class Outbox:
         self._changed.set()
         return True
 
-    def put_last(self, message: ServerMessage, emitted_at: float, *, drop_waiting: bool = False) -> None:
+    def put_last(
+        self, message: ServerMessage | Reply, emitted_at: float, *, drop_waiting: bool = False
+    ) -> None:
         """Queue ``message`` regardless of the limit, then close the outbox.
 
         ``drop_waiting`` discards the messages that are queued before it.
@@ -76,7 +79,7 @@ class Outbox:
             await self._changed.wait()
         return self._waiting.popleft()
 
-    def _supersedes_last(self, message: ServerMessage) -> bool:
+    def _supersedes_last(self, message: ServerMessage | Reply) -> bool:
         if not self._waiting or not isinstance(message, (Partial, Final)):
             return False
         last = self._waiting[-1].message

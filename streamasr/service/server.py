@@ -7,18 +7,30 @@ import errno
 import socket
 import ssl
 import time
+from collections.abc import Iterable
+from typing import Any, cast
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
 
+from streamasr.dialects.base import Dialect, LiveDialect, RefusedError, Translation
+from streamasr.dialects.conversation import Conversation
+from streamasr.dialects.native import NativeTranslation
+from streamasr.dialects.registry import load_dialects
 from streamasr.errors import ConfigError
 from streamasr.service.assets import load_assets
 from streamasr.service.auth import TokenAuth
 from streamasr.service.config import ServerConfig
 from streamasr.service.connection_handler import ConnectionHandler
-from streamasr.service.http import STREAM_PATH, HttpHandler
+from streamasr.service.http import STREAM_PATH, HttpHandler, dialect_request
 from streamasr.service.interfaces import EngineInterface
 from streamasr.service.logs import log_event
 from streamasr.service.metrics import Metrics
+from streamasr.service.port import HeadReader
+from streamasr.service.transport import WebsocketTransport
 
 _HARD_SIZE_FACTOR = 4
 """A message up to this many times the limit gets an error message; the websocket layer rejects longer ones."""
@@ -32,15 +44,26 @@ class CaptionServer:
     Args:
         config: the daemon's settings.
         engine: opens the sessions.
+        dialects: the protocols that are served besides the native one; by default, all that there are.
     """
 
-    def __init__(self, config: ServerConfig, engine: EngineInterface) -> None:
+    def __init__(
+        self, config: ServerConfig, engine: EngineInterface, dialects: Iterable[Dialect] | None = None
+    ) -> None:
         self._config = config
         self._engine = engine
         self._auth = TokenAuth(config.token)
         self._handlers: set[ConnectionHandler] = set()
         self._draining = False
         self._server: Server | None = None
+        self._waiting: set[HeadReader] = set()
+        served = load_dialects() if dialects is None else tuple(dialects)
+        self._streams: dict[str, LiveDialect | None] = {STREAM_PATH: None}
+        self._streams |= {path: d for d in served if isinstance(d, LiveDialect) for path in d.paths}
+        self._subprotocols = [
+            name for dialect in self._streams.values() if dialect for name in dialect.subprotocols
+        ]
+        self._translations: WeakKeyDictionary[ServerConnection, Translation] = WeakKeyDictionary()
         self._idle = asyncio.Event()
         self._idle.set()
         self.metrics = Metrics(engine.stats)
@@ -51,10 +74,14 @@ class CaptionServer:
             engine=engine,
             metrics=self.metrics,
             assets=load_assets(),
+            streams=self._streams,
             connections=lambda: len(self._handlers),
             draining=lambda: self._draining,
         )
         """Answers plain HTTP requests."""
+        from streamasr.service.web import WebApp, WebServer  # here, so that help texts need no HTTP server
+
+        self._web = WebServer(WebApp(self.http, {}))
 
     async def start(self, listener: socket.socket) -> None:
         """Accept connections from now on. The server closes ``listener``.
@@ -66,7 +93,11 @@ class CaptionServer:
             self._handle,
             sock=listener,
             ssl=_tls(self._config),
-            process_request=lambda _, request: self.http.respond(request),
+            create_connection=cast(type[ServerConnection], self._head_reader),
+            process_request=self._process_request,
+            select_subprotocol=lambda _, offered: next(
+                filter(self._subprotocols.__contains__, offered), None
+            ),
             server_header="streamasr",
             compression=None,  # speech samples hardly deflate, and each client's window would cost memory
             open_timeout=self._config.start_timeout_s,
@@ -125,13 +156,40 @@ class CaptionServer:
         """Close the port, and the remaining connections with code 1001."""
         if self._server is not None:
             self._server.close()
+            for reader in list(self._waiting):
+                reader.abort()
+            await self._web.close()
             await self._server.wait_closed()
+
+    def _head_reader(self, protocol: ServerProtocol, server: Server, **options: Any) -> HeadReader:
+        return HeadReader(
+            websocket=lambda: ServerConnection(protocol, server, **options),
+            http=self._web.protocol,
+            waiting=self._waiting,
+            timeout_s=self._config.start_timeout_s,
+            protocol=protocol,
+        )
+
+    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        response = self.http.respond(request)
+        dialect = self._streams.get(urlsplit(request.path).path)
+        if response is not None or dialect is None:
+            return response
+        try:
+            self._translations[connection] = dialect.open(dialect_request(request, self._engine.info))
+        except RefusedError as error:
+            return self.http.refused(error.refusal, dialect)
+        return None
 
     async def _handle(self, connection: ServerConnection) -> None:
         assert connection.request is not None, "the handshake is done"
         token = self.http.presented_token(connection.request)
+        dialect = self._streams[urlsplit(connection.request.path).path]
+        translation = self._translations.pop(connection, None) or NativeTranslation(self._config.limits)
         handler = ConnectionHandler(
-            connection,
+            WebsocketTransport(connection),
+            Conversation(translation, self._config.limits),
+            dialect="native" if dialect is None else dialect.name,
             config=self._config,
             engine=self._engine,
             auth=self._auth,

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from typing import cast
 
+from streamasr.dialects.base import Frame, Reply
 from streamasr.frontend.pcm import Encoding, frame_bytes
 from streamasr.protocol.messages import Done, Finalize, Finalized, Ready, ServerMessage, Start, Stop
 from streamasr.service.logs import log_event
@@ -24,11 +25,13 @@ class SessionMetrics:
 
     Args:
         metrics: the daemon's metrics.
+        dialect: the dialect's name.
         peer: the client's address, for the log.
     """
 
-    def __init__(self, metrics: Metrics, peer: str) -> None:
+    def __init__(self, metrics: Metrics, dialect: str, peer: str) -> None:
         self._metrics = metrics
+        self._dialect = dialect
         self._peer = peer
         self._bytes_per_second = 1
         self._audio_bytes = 0
@@ -47,26 +50,30 @@ class SessionMetrics:
         frame = frame_bytes(cast(Encoding, start.encoding), start.channels)
         self._bytes_per_second = frame * start.sample_rate
         self._opened_at = time.monotonic()
+        self._metrics.dialect_sessions.labels(self._dialect).inc()
         log_event(
             "session_opened",
             session=self.session,
             peer=self._peer,
+            dialect=self._dialect,
             sample_rate=start.sample_rate,
             encoding=start.encoding,
             latency_ms=ready.latency_ms,
         )
 
-    def message_received(self, data: str | bytes) -> None:
-        """Count an incoming websocket message."""
-        size, kind = (len(data), "audio") if isinstance(data, bytes) else (len(data.encode()), "text")
-        self._count("in", kind, size)
+    def message_received(self, frame: Frame) -> None:
+        """Count an incoming message."""
+        self._count("in", "audio" if isinstance(frame, bytes) else "text", frame_size(frame))
 
-    def message_sent(self, message: ServerMessage, size: int, emitted_at: float) -> None:
+    def message_sent(self, message: ServerMessage | Reply, size: int, emitted_at: float) -> None:
         """Count an outgoing message of ``size`` bytes and observe its delays.
 
         ``emitted_at`` is the time of the monotonic clock when the message was emitted, in seconds.
         """
         now = time.monotonic()
+        if isinstance(message, Reply):
+            self._count("out", "reply", size)
+            return
         self._count("out", message.type, size)
         self._metrics.delivery.labels(message.type).observe(now - emitted_at)
         request = _REQUEST_ANSWERED_BY.get(type(message))
@@ -76,6 +83,7 @@ class SessionMetrics:
     def audio_received(self, size: int) -> None:
         """Count ``size`` bytes of audio that the session accepted."""
         self._audio_bytes += size
+        self._metrics.dialect_audio.labels(self._dialect).inc(size / self._bytes_per_second)
 
     def request_received(self, request: str) -> None:
         """Remember when the client sent ``finalize`` or ``stop``, to measure the time to its answer."""
@@ -97,6 +105,8 @@ class SessionMetrics:
             self._metrics.refused.labels(self.outcome).inc()
         elif failed:
             self._metrics.errors.labels(self.outcome).inc()
+        if failed:
+            self._metrics.dialect_errors.labels(self._dialect, self.outcome).inc()
         log_event(
             "session_closed" if self.session else "connection_closed",
             session=self.session,
@@ -111,3 +121,8 @@ class SessionMetrics:
     def _count(self, direction: str, kind: str, size: int) -> None:
         self._metrics.messages.labels(direction, kind).inc()
         self._metrics.bytes.labels(direction).inc(size)
+
+
+def frame_size(frame: Frame) -> int:
+    """Return the size of a frame in bytes."""
+    return len(frame) if isinstance(frame, bytes) else len(frame.encode("utf-8", "surrogatepass"))

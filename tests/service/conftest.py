@@ -1,6 +1,6 @@
 """Run a server with a fake engine on a free port, and connect clients to it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from streamasr.dialects.base import Dialect
 from streamasr.protocol.messages import ClientMessage, ServerMessage, Start
 from streamasr.protocol.serialisation import encode, parse_server_message
 from streamasr.service.config import ServerConfig
@@ -73,10 +74,12 @@ async def launch() -> AsyncIterator[Launch]:
     async with AsyncExitStack() as clients:
         servers = []
 
-        async def start(engine: FakeEngine | None = None, **settings: Any) -> Harness:
+        async def start(
+            engine: FakeEngine | None = None, dialects: Iterable[Dialect] | None = None, **settings: Any
+        ) -> Harness:
             engine = engine or FakeEngine()
             server_config = ServerConfig(**{"port": 0, **settings})
-            server = CaptionServer(server_config, engine)
+            server = CaptionServer(server_config, engine, dialects)
             await server.start(open_listener(server_config))
             servers.append(server)
             return Harness(server, engine, clients)

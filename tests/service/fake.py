@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from streamasr.engine.stats import Counters, EngineStats
 from streamasr.errors import AudioError, OverloadedError
 from streamasr.protocol.messages import Done, Finalized, HotwordSpec, Ready, ServerMessage, Start
+from streamasr.protocol.model_info import ModelInfo
 
 Sink = Callable[[ServerMessage], None]
 
@@ -74,6 +75,7 @@ class FakeEngine:
         self.last_heartbeat = time.monotonic()
         self.alive = True
         self.closed = False
+        self.info = ModelInfo(name="fake", language="en")
 
     @property
     def open_sessions(self) -> list[FakeSession]:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from streamasr.dialects.base import Reply
 from streamasr.protocol.messages import Done, Error, Final, Finalized, Partial, ServerMessage, SpeechStarted
 from streamasr.service.outbox import Outbox
 
@@ -16,7 +17,7 @@ def final(utterance: int) -> Final:
     return Final(utterance=utterance, text="x", confidence=1, start_ms=0, end_ms=0)
 
 
-async def drained(outbox: Outbox) -> list[ServerMessage]:
+async def drained(outbox: Outbox) -> list[ServerMessage | Reply]:
     outbox.close()
     messages = []
     while (queued := await outbox.get()) is not None:

@@ -1,8 +1,10 @@
 """Test listening addresses and TLS."""
 
+import asyncio
 import shutil
 import ssl
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,9 @@ async def test_tls(launch: Launch, certificate: Path) -> None:
     async with connect(harness.server.stream_url, proxy=None, ssl=trust) as client:
         await client.send(encode(Start()))
         assert "ready" in str(await client.recv())
+    url = f"{harness.server.page_url}health"
+    response = await asyncio.to_thread(urllib.request.urlopen, url, context=trust)
+    assert response.status == 200
 
 
 async def test_a_bad_certificate_is_reported(tmp_path: Path) -> None:

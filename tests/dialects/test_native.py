@@ -1,9 +1,12 @@
-"""Test that the connection accepts messages in the order of the state table."""
+"""Test that a native conversation accepts messages in the order of the state table."""
 
 import pytest
 
+from streamasr.dialects.base import Frame, Incoming
+from streamasr.dialects.conversation import Conversation
+from streamasr.dialects.native import NativeTranslation
 from streamasr.errors import ProtocolError
-from streamasr.protocol.connection import Audio, ServerConnection
+from streamasr.protocol.connection import Audio
 from streamasr.protocol.limits import Limits
 from streamasr.protocol.messages import Done, Error, KeepAlive, Start, Stop
 from streamasr.protocol.states import CLIENT_INPUTS, TRANSITIONS, State, allowed_inputs, diagram
@@ -18,12 +21,23 @@ TEXTS = {
 ERROR = Error(code="internal", message="m", fault="server")
 
 
+class ServerConnection(Conversation):
+    """A conversation in the native protocol, of which every frame is one event and every message one text."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        limits = limits or Limits()
+        super().__init__(NativeTranslation(limits), limits)
+
+    def one(self, frame: Frame) -> Incoming | None:
+        return next(iter(self.receive(frame)), None)
+
+
 def connection_in(state: State) -> ServerConnection:
     connection = ServerConnection()
     if state is not State.AWAITING_START:
-        connection.receive_text(TEXTS["start"])
+        connection.one(TEXTS["start"])
     if state is State.STOPPING:
-        connection.receive_text(TEXTS["stop"])
+        connection.one(TEXTS["stop"])
     if state is State.DRAINING:
         connection.drain()
     if state is State.CLOSED:
@@ -33,7 +47,7 @@ def connection_in(state: State) -> ServerConnection:
 
 
 def receive(connection: ServerConnection, name: str) -> object:
-    return connection.receive_binary(b"\0\0") if name == "audio" else connection.receive_text(TEXTS[name])
+    return connection.one(b"\0\0") if name == "audio" else connection.one(TEXTS[name])
 
 
 @pytest.mark.parametrize("state", State)
@@ -66,11 +80,11 @@ def test_common_mistakes_have_clear_messages(state: State, name: str, hint: str)
 
 def test_messages_become_events() -> None:
     connection = ServerConnection()
-    assert connection.receive_text(TEXTS["keepalive"]) == KeepAlive()
-    assert connection.receive_text(TEXTS["start"]) == Start()
-    assert connection.receive_binary(b"ab") == Audio(b"ab")
-    assert connection.receive_text(TEXTS["stop"]) == Stop()
-    assert connection.send(Done(audio_ms=7)) == '{"type":"done","audio_ms":7}'
+    assert connection.one(TEXTS["keepalive"]) == KeepAlive()
+    assert connection.one(TEXTS["start"]) == Start()
+    assert connection.one(b"ab") == Audio(b"ab")
+    assert connection.one(TEXTS["stop"]) == Stop()
+    assert list(connection.send(Done(audio_ms=7))) == ['{"type":"done","audio_ms":7}']
     assert connection.state is State.CLOSED
 
 
@@ -83,10 +97,10 @@ def test_a_draining_session_ignores_its_client() -> None:
 
 def test_a_long_binary_message_is_refused() -> None:
     connection = ServerConnection(Limits(audio_bytes=2_000))
-    connection.receive_text(TEXTS["start"])
-    connection.receive_binary(bytes(2_000))
+    connection.one(TEXTS["start"])
+    connection.one(bytes(2_000))
     with pytest.raises(ProtocolError, match="may have at most 2000 bytes, this one has 2001") as caught:
-        connection.receive_binary(bytes(2_001))
+        connection.one(bytes(2_001))
     assert caught.value.code == "message_too_big"
 
 
@@ -136,9 +150,9 @@ def test_allowed_inputs_are_client_inputs() -> None:
 )
 def test_requests_of_other_protocols_are_refused_with_the_right_ones(sent: str | bytes) -> None:
     connection = ServerConnection()
-    connection.receive_text('{"type":"start"}')
+    connection.one('{"type":"start"}')
     with pytest.raises(ProtocolError) as caught:
-        connection.receive_text(sent) if isinstance(sent, str) else connection.receive_binary(sent)
+        connection.one(sent)
     assert caught.value.code == "bad_message"
     assert '{"type":"start"}' in caught.value.message
     assert '{"type":"stop"}' in caught.value.message
@@ -147,5 +161,5 @@ def test_requests_of_other_protocols_are_refused_with_the_right_ones(sent: str |
 @pytest.mark.parametrize("data", [b"{}}}", b"{\0}", b"{ab}", b'["eof"]', b'{"eof":1}' * 200, b""])
 def test_audio_that_resembles_text_is_audio(data: bytes) -> None:
     connection = ServerConnection()
-    connection.receive_text('{"type":"start"}')
-    assert connection.receive_binary(data) == Audio(data)
+    connection.one('{"type":"start"}')
+    assert connection.one(data) == Audio(data)

@@ -1,0 +1,1 @@
+"""Translate other vendors' protocols to native messages and back, without I/O."""

@@ -1,0 +1,143 @@
+"""Define what a dialect is: another vendor's protocol, translated to native messages and back.
+
+A dialect has no sockets, threads or clocks, and does not know the engine. The service reads and writes the frames,
+and runs a native session behind every dialect, so that limits, tokens, batching and metrics are those of the native
+protocol.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from streamasr.protocol.codes import CLOSE_NORMAL, close_code
+from streamasr.protocol.connection import ClientEvent
+from streamasr.protocol.messages import Done, Error, ServerMessage
+from streamasr.protocol.model_info import ModelInfo
+
+Frame = str | bytes
+"""One websocket message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A frame that the dialect answers by itself. It is sent after the messages that the engine emitted before."""
+
+    frame: Frame
+
+
+Incoming = ClientEvent | Reply
+"""What a client's frame becomes: native events for the session, and replies for the client."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The parts of an HTTP request, or of a websocket's handshake, that dialects read."""
+
+    path: str
+    values: Mapping[str, tuple[str, ...]]
+    """The values of the query, and of a form's fields, by name."""
+    headers: Mapping[str, str]
+    """By name in lower case."""
+    model: ModelInfo
+
+    def value(self, name: str, default: str = "") -> str:
+        """Return the last value of ``name``."""
+        return self.values.get(name, (default,))[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An HTTP response."""
+
+    body: bytes
+    content_type: str = "application/json"
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why the service does not serve a request. A dialect turns it into an answer of its own shape."""
+
+    status: int
+    """The HTTP status."""
+    code: str
+    """A code of the native protocol, such as ``unauthorized``."""
+    message: str
+    """A sentence for people."""
+    param: str | None = None
+    """The parameter that is wrong, if one is."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers that the answer must have, such as ``Retry-After``."""
+
+
+class RefusedError(Exception):
+    """A dialect does not accept a request.
+
+    Args:
+        message: what was wrong and what would be right.
+        status: the HTTP status.
+        code: a code of the native protocol.
+        param: the parameter that is wrong, if one is.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 400, code: str = "bad_message", param: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.refusal = Refusal(status=status, code=code, message=message, param=param)
+
+
+class Dialect(ABC):
+    """A protocol of other vendors' clients. Instances have no state."""
+
+    name: ClassVar[str]
+    """The value of the label ``dialect`` in metrics."""
+
+    @abstractmethod
+    def refuse(self, refusal: Refusal) -> Answer:
+        """Return the HTTP response of a refused request."""
+
+
+class Translation(ABC):
+    """One live connection in a dialect. All methods return at once."""
+
+    def opened(self) -> Iterable[Incoming]:
+        """Return what follows from the handshake alone."""
+        return ()
+
+    @abstractmethod
+    def receive(self, frame: Frame) -> Iterable[Incoming]:
+        """Translate a frame of the client.
+
+        Raises:
+            ProtocolError: the frame is invalid. The session ends with an error, after its last finals.
+        """
+
+    @abstractmethod
+    def send(self, message: ServerMessage) -> Iterable[Frame]:
+        """Translate a message for the client. ``done`` and ``error`` are last: the websocket closes after them."""
+
+    def close_code(self, last: Done | Error) -> int:
+        """Return the websocket's close code after ``last``."""
+        return CLOSE_NORMAL if isinstance(last, Done) else close_code(last.code)
+
+
+class LiveDialect(Dialect):
+    """A protocol for live audio over a websocket."""
+
+    paths: ClassVar[tuple[str, ...]]
+    """The paths of its websocket."""
+    subprotocols: ClassVar[tuple[str, ...]] = ()
+    """Websocket subprotocols that its clients offer; the first one that a client offers is confirmed."""
+
+    @abstractmethod
+    def open(self, request: Request) -> Translation:
+        """Return the translation for a new connection.
+
+        Raises:
+            RefusedError: the handshake asks for something that is not supported; it is answered with HTTP.
+        """

@@ -1,0 +1,33 @@
+"""Speak the native protocol itself, as the first dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from streamasr.dialects.base import Frame, Incoming, Translation
+from streamasr.protocol.connection import Audio
+from streamasr.protocol.limits import Limits
+from streamasr.protocol.messages import ServerMessage
+from streamasr.protocol.serialisation import encode, parse_client_message, refuse_text_as_audio
+
+
+class NativeTranslation(Translation):
+    """JSON as ``docs/protocol.md`` describes it.
+
+    Args:
+        limits: the limits of a text message.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    def receive(self, frame: Frame) -> Iterable[Incoming]:
+        """Parse one message."""
+        if isinstance(frame, str):
+            return (parse_client_message(frame, self._limits),)
+        refuse_text_as_audio(frame)
+        return (Audio(frame),)
+
+    def send(self, message: ServerMessage) -> Iterable[Frame]:
+        """Return one JSON text."""
+        return (encode(message),)

@@ -1,0 +1,84 @@
+"""Share one port between websockets and HTTP: read the head of each connection's first request, then hand it on.
+
+A request to upgrade goes to the ``websockets`` package, every other one to uvicorn. ``docs/architecture.md`` gives
+the reasons.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import cast
+
+from websockets.asyncio.server import ServerConnection
+from websockets.server import ServerProtocol
+
+HEAD_BYTES = 65_536
+"""Longest head of a request that is searched for an upgrade; the HTTP server refuses a longer one."""
+_END = re.compile(rb"\r?\n\r?\n")
+_UPGRADE = re.compile(
+    rb"\n[Uu][Pp][Gg][Rr][Aa][Dd][Ee][ \t]*:[ \t]*[^\r\n]*[Ww][Ee][Bb][Ss][Oo][Cc][Kk][Ee][Tt]"
+)
+
+
+class HeadReader(asyncio.Protocol):
+    """Waits for the head of a connection's first request and passes the connection to the protocol that serves it.
+
+    Args:
+        websocket: makes the protocol for a websocket.
+        http: makes the protocol for HTTP.
+        waiting: the readers that wait for a head; this one adds itself.
+        timeout_s: longest wait for the head.
+        protocol: the websocket's sans-I/O protocol, which the websockets package reads from its connections.
+    """
+
+    def __init__(
+        self,
+        *,
+        websocket: Callable[[], ServerConnection],
+        http: Callable[[], asyncio.Protocol],
+        waiting: set[HeadReader],
+        timeout_s: float,
+        protocol: ServerProtocol,
+    ) -> None:
+        self.protocol = protocol
+        self._websocket = websocket
+        self._http = http
+        self._waiting = waiting
+        self._timeout_s = timeout_s
+        self._head = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the head, but not for ever."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._timer = asyncio.get_running_loop().call_later(self._timeout_s, self._transport.abort)
+        self._waiting.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Add to the head; when it is complete, choose the protocol."""
+        self._head += data
+        if end := _END.search(self._head):
+            upgrade = _UPGRADE.search(self._head, 0, end.start())
+            self._hand_on(self._http if upgrade is None else self._websocket)
+        elif len(self._head) > HEAD_BYTES or not self._head[:1].isalpha():
+            self._hand_on(self._http)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Forget a client that left before its request."""
+        self._forget()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._transport.abort()
+
+    def _hand_on(self, factory: Callable[[], asyncio.Protocol]) -> None:
+        self._forget()
+        protocol = factory()
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        protocol.data_received(self._head)
+
+    def _forget(self) -> None:
+        self._timer.cancel()
+        self._waiting.discard(self)

@@ -1,0 +1,146 @@
+"""Carry frames between the daemon and one client, over a websocket or within the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from streamasr.dialects.base import Frame
+
+
+class DisconnectedError(Exception):
+    """The other side is gone, or the connection was closed."""
+
+
+class Transport(Protocol):
+    """One open connection. Every method but ``abort`` may raise :class:`DisconnectedError`."""
+
+    @property
+    def peer(self) -> str:
+        """The client's address, for the log."""
+
+    async def receive(self) -> Frame:
+        """Wait for the client's next frame."""
+
+    async def send(self, frame: Frame) -> None:
+        """Send a frame; waits while the client does not read."""
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Close the connection after what was sent."""
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+
+
+class WebsocketTransport:
+    """A websocket.
+
+    Args:
+        socket: the open websocket.
+    """
+
+    def __init__(self, socket: ServerConnection) -> None:
+        self._socket = socket
+        address = socket.remote_address
+        self.peer = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)
+        """See :class:`Transport`."""
+
+    async def receive(self) -> Frame:
+        """See :class:`Transport`."""
+        try:
+            return await self._socket.recv()
+        except ConnectionClosed as error:
+            raise DisconnectedError from error
+
+    async def send(self, frame: Frame) -> None:
+        """See :class:`Transport`."""
+        try:
+            if isinstance(frame, str):
+                await self._socket.send(frame.encode(), text=True)
+            else:
+                await self._socket.send(frame)
+        except ConnectionClosed as error:
+            raise DisconnectedError from error
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """See :class:`Transport`."""
+        await self._socket.close(code, reason)
+
+    def abort(self) -> None:
+        """See :class:`Transport`."""
+        self._socket.transport.abort()
+
+
+class LocalTransport:
+    """A connection within the process, bounded in both directions. The client uses ``feed``, ``fetch`` and ``abort``.
+
+    Args:
+        peer: the client's address, for the log.
+        depth: frames that may wait in each direction.
+    """
+
+    def __init__(self, peer: str, depth: int = 4) -> None:
+        self.peer = peer
+        """See :class:`Transport`."""
+        self._depth = depth
+        self._to_server: deque[Frame] = deque()
+        self._to_client: deque[Frame] = deque()
+        self._closed = False
+        self._changed = asyncio.Event()
+
+    async def feed(self, frame: Frame) -> None:
+        """Send a frame to the server; waits while the server does not read.
+
+        Raises:
+            DisconnectedError: the connection is closed.
+        """
+        await self._put(self._to_server, frame)
+
+    async def fetch(self) -> Frame:
+        """Wait for the server's next frame.
+
+        Raises:
+            DisconnectedError: the connection is closed, and all frames have been fetched.
+        """
+        return await self._get(self._to_client)
+
+    async def receive(self) -> Frame:
+        """See :class:`Transport`."""
+        return await self._get(self._to_server)
+
+    async def send(self, frame: Frame) -> None:
+        """See :class:`Transport`."""
+        await self._put(self._to_client, frame)
+
+    async def close(self, code: int, reason: str = "") -> None:  # noqa: ARG002
+        """See :class:`Transport`."""
+        self.abort()
+
+    def abort(self) -> None:
+        """See :class:`Transport`."""
+        self._closed = True
+        self._changed.set()
+
+    async def _put(self, queue: deque[Frame], frame: Frame) -> None:
+        await self._until(lambda: len(queue) < self._depth or self._closed)
+        if self._closed:
+            raise DisconnectedError
+        queue.append(frame)
+        self._changed.set()
+
+    async def _get(self, queue: deque[Frame]) -> Frame:
+        await self._until(lambda: bool(queue) or self._closed)
+        if not queue:
+            raise DisconnectedError
+        self._changed.set()
+        return queue.popleft()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()

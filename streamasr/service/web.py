@@ -1,0 +1,105 @@
+"""Serve HTTP requests with uvicorn on connections that :mod:`streamasr.service.port` hands over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import uvicorn
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response as HttpResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+from websockets.datastructures import Headers
+from websockets.http11 import Request
+
+from streamasr.service.http import HttpHandler, text_response
+
+_STOP_TIMEOUT_S = 1.0
+"""Longest wait for the last responses when the server closes."""
+
+Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
+
+
+class WebServer:
+    """Runs an application on single connections. Each connection serves one request, so none waits for a second.
+
+    Args:
+        app: the ASGI application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._config = uvicorn.Config(
+            app,
+            http=H11Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            headers=[("Server", "streamasr"), ("Connection", "close")],
+        )
+        self._config.load()
+        self._state = ServerState()
+        self._state.default_headers = self._config.encoded_headers
+
+    def protocol(self) -> asyncio.Protocol:
+        """Return the protocol for one connection."""
+        return H11Protocol(config=self._config, server_state=self._state, app_state={})
+
+    async def close(self) -> None:
+        """End the open connections, those in the middle of a response after at most a second."""
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        tasks = set(self._state.tasks)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_STOP_TIMEOUT_S)
+            for task in late:
+                task.cancel()
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+
+
+class WebApp:
+    """Answers HTTP requests: those of dialects by path, all others with the daemon's own pages.
+
+    Args:
+        pages: answers requests that have no body.
+        handlers: method and path to handler; a path that ends with ``*`` also serves the paths that begin with it.
+    """
+
+    def __init__(self, pages: HttpHandler, handlers: dict[tuple[str, str], Handler]) -> None:
+        self._pages = pages
+        self._handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        handler = self._handler(scope["method"], scope["path"])
+        if handler is not None:
+            response = await handler(HttpRequest(scope, receive))
+        else:
+            response = self._page(scope)
+        await response(scope, receive, send)
+
+    def _handler(self, method: str, path: str) -> Handler | None:
+        exact = self._handlers.get((method, path))
+        if exact is not None:
+            return exact
+        for (allowed, pattern), handler in self._handlers.items():
+            if method == allowed and pattern.endswith("*") and path.startswith(pattern[:-1]):
+                return handler
+        return None
+
+    def _page(self, scope: Scope) -> HttpResponse:
+        target = scope["raw_path"].decode("latin-1")
+        if scope["query_string"]:
+            target += "?" + scope["query_string"].decode("latin-1")
+        headers = Headers(
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
+        )
+        response = self._pages.respond(Request(target, headers, scope["method"]))
+        if response is None:  # an upgrade in a form that was not recognised as one
+            response = text_response(400, "not a valid websocket handshake\n")
+        named = {name: value for name, value in response.headers.raw_items() if name != "Connection"}
+        return HttpResponse(response.body, response.status_code, named)
