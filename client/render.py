@@ -17,6 +17,7 @@ from rich.text import Text
 from streamasr.protocol.messages import Done, Final, Partial, Ready, Warning
 from streamasr.text import join_words
 from streamasr_client.audio import SILENCE_DBFS
+from streamasr_client.hotwords import describe_readings
 from streamasr_client.live import AudioLost, ConnectionStatus, LiveEvent
 
 METER_CELLS = 16
@@ -52,7 +53,8 @@ def update(state: CaptionState, event: LiveEvent) -> CaptionState:
         case Final():
             return dataclasses.replace(state, committed="", tail="")
         case Ready():
-            return dataclasses.replace(state, model=event.model, latency_ms=event.latency_ms)
+            notice = describe_readings(event.hotwords) or state.notice
+            return dataclasses.replace(state, model=event.model, latency_ms=event.latency_ms, notice=notice)
         case ConnectionStatus(state="waiting"):
             notice = f"{event.message}; next try in {event.retry_ms / 1000:.1f} s"
             return dataclasses.replace(state, connection="waiting", notice=notice)

@@ -17,9 +17,10 @@ from typing import Protocol
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
-from streamasr.protocol.messages import Final, Partial, Start, Warning
+from streamasr.protocol.messages import Final, Partial, Ready, Start, Warning
 from streamasr_client.audio import AudioSource, level_dbfs
 from streamasr_client.channels import label_final, label_text
+from streamasr_client.hotwords import describe_readings
 from streamasr_client.live import AudioLost, ConnectionStatus, LiveEvent, LiveStream
 from streamasr_client.render import CaptionState, lost_notice, overrun_notice, render, update
 from streamasr_client.split import SplitFile
@@ -67,6 +68,8 @@ class PlainView:
                 self._print_notice(f"{event.message}; next try in {event.retry_ms / 1000:.1f} s")
             case Warning():
                 self._print_notice(event.message)
+            case Ready() if text := describe_readings(event.hotwords):
+                self._print_notice(text)
             case AudioLost():
                 self._print_notice(lost_notice(event))
 

@@ -11,16 +11,19 @@ import math
 from collections.abc import Callable
 from contextlib import aclosing
 
-from streamasr.protocol.messages import Done, Final, Start
+from streamasr.protocol.messages import Done, Final, Start, Warning
 from streamasr.units import MS_PER_SECOND
 from streamasr_client.audio import SoundFile
 from streamasr_client.connection import AUDIO_TOLERANCE_MS, Backoff, Session, open_session
 from streamasr_client.errors import ConnectionFailed, DaemonError
+from streamasr_client.hotwords import describe_readings
 
 TRIES = 5
 """Attempts per file, if the daemon has no free session or stops in the middle."""
 BLOCK_MS = 500
 """Length of the blocks that are sent."""
+_SHUTTING_DOWN = "shutting_down"
+"""The warning after which the file is sent again, so that the user needs no notice."""
 
 
 async def transcribe_file(
@@ -31,6 +34,7 @@ async def transcribe_file(
     tries: int = TRIES,
     backoff: Backoff | None = None,
     on_progress: Callable[[int], None] | None = None,
+    on_notice: Callable[[str], None] = lambda _: None,
 ) -> list[Final]:
     """Send a file and return its finals.
 
@@ -41,6 +45,7 @@ async def transcribe_file(
         tries: attempts in all. Each one sends the whole file; only temporary failures are retried.
         backoff: the waiting times between attempts.
         on_progress: called with the milliseconds of audio sent so far.
+        on_notice: called with sentences for the user: the daemon's warnings, and how hotwords were read.
 
     Raises:
         DaemonError: the daemon refused the session permanently, or in every attempt.
@@ -57,7 +62,7 @@ async def transcribe_file(
     )
     for tries_left in reversed(range(tries)):
         try:
-            return await _attempt(url, start, file, on_progress)
+            return await _attempt(url, start, file, on_progress, on_notice)
         except DaemonError as error:
             if not tries_left or not error.may_retry:
                 raise
@@ -71,11 +76,17 @@ async def transcribe_file(
 
 
 async def _attempt(
-    url: str, start: Start, file: SoundFile, on_progress: Callable[[int], None] | None
+    url: str,
+    start: Start,
+    file: SoundFile,
+    on_progress: Callable[[int], None] | None,
+    on_notice: Callable[[str], None],
 ) -> list[Final]:
     async with open_session(url, start, ping_timeout_s=None) as session:
+        if text := describe_readings(session.ready.hotwords):
+            on_notice(text)
         sender = asyncio.create_task(_send(session, file, on_progress))
-        receiver = asyncio.create_task(_receive(session))
+        receiver = asyncio.create_task(_receive(session, on_notice))
         try:
             await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
             sent_ms = sender.result() if sender.done() else math.inf
@@ -108,12 +119,14 @@ async def _send(session: Session, file: SoundFile, on_progress: Callable[[int], 
     return file.format.bytes_to_ms(sent)
 
 
-async def _receive(session: Session) -> tuple[list[Final], int]:
+async def _receive(session: Session, on_notice: Callable[[str], None]) -> tuple[list[Final], int]:
     """Return the finals and ``done.audio_ms``."""
     finals, recognised_ms = [], 0
     async for message in session.messages():
         if isinstance(message, Final):
             finals.append(message)
+        elif isinstance(message, Warning) and message.code != _SHUTTING_DOWN:
+            on_notice(message.message)
         elif isinstance(message, Done):
             recognised_ms = message.audio_ms
     return finals, recognised_ms

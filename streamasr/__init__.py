@@ -9,10 +9,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamasr.recognition.api import Stream, Transcript, options, transcribe, transcribe_batch
+    from streamasr.recognition.api import (
+        Stream,
+        Transcript,
+        options,
+        read_hotwords,
+        transcribe,
+        transcribe_batch,
+    )
     from streamasr.recognition.model import load_model
 
-__all__ = ["Stream", "Transcript", "load_model", "options", "transcribe", "transcribe_batch"]
+__all__ = ["Stream", "Transcript", "load_model", "options", "read_hotwords", "transcribe", "transcribe_batch"]
 
 __version__ = "0.1.0"
 

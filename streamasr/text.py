@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'"})
+_UNDECOMPOSED = str.maketrans(
+    {"ß": "ss", "ẞ": "ss", "æ": "ae", "Æ": "ae", "œ": "oe", "Œ": "oe", "ø": "o", "Ø": "o", "ł": "l", "Ł": "l"}
+    | {"đ": "d", "Đ": "d", "ð": "d", "Ð": "d", "þ": "th", "Þ": "th", "ħ": "h", "Ħ": "h", "ı": "i"}
+)
+"""Latin letters that Unicode does not decompose into a letter of English and an accent."""
 _NOT_ENGLISH = re.compile(r"[^a-z' ]+")
 _QUOTES = re.compile(r"(?<![a-z])'(?![a-z])|''+")
 _LOOSE_QUOTES = re.compile(r"(?<!\w)'|'(?!\w)|''+")
@@ -30,11 +35,11 @@ _SPOKEN_SYMBOLS = frozenset("%&@#+=°")
 def normalise_english(text: str) -> str:
     """Return lower-case words of ``a–z`` and ``'`` with one space between.
 
-    Accents are dropped (``café`` is ``cafe``), every kind of apostrophe becomes ``'`` and stays where it
-    touches a letter (``'tis``, ``boys'``); anything else, also digits, separates words. Numbers are not
-    spelled out: a reference should contain them as spoken.
+    Accents are dropped (``café`` is ``cafe``, ``Søren`` is ``soren``), every kind of apostrophe becomes ``'`` and
+    stays where it touches a letter (``'tis``, ``boys'``); anything else, also digits, separates words. Numbers are
+    not spelled out: a reference should contain them as spoken.
     """
-    text = text.translate(_APOSTROPHES)
+    text = text.translate(_APOSTROPHES).translate(_UNDECOMPOSED)
     decomposed = unicodedata.normalize("NFKD", text)
     text = "".join(c for c in decomposed if not unicodedata.combining(c)).lower()
     text = _NOT_ENGLISH.sub(" ", text)
@@ -50,13 +55,14 @@ def normalise_chinese(text: str) -> str:
     return _NOT_CHINESE.sub("", unicodedata.normalize("NFKC", text).lower())
 
 
-def normalise_letters(text: str) -> str:
-    """Return lower-case words of any script's letters and marks, and of ``'`` inside words, one space between.
+def normalise_letters(text: str, *, keep_case: bool = False) -> str:
+    """Return words of any script's letters and marks, and of ``'`` inside words, with one space between.
 
-    Compatibility forms are folded and accents stay (NFKC). Anything else, also digits, separates words.
+    They are in lower case unless ``keep_case`` is true. Compatibility forms are folded and accents stay (NFKC).
+    Anything else, also digits, separates words.
     """
-    text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).lower()
-    text = unicodedata.normalize("NFC", text)
+    text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES))
+    text = unicodedata.normalize("NFC", text if keep_case else text.lower())
     text = "".join(c if c == "'" or unicodedata.category(c)[0] in "LM" else " " for c in text)
     return " ".join(_LOOSE_QUOTES.sub(" ", text).split())
 

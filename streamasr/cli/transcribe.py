@@ -21,10 +21,11 @@ from streamasr.config import BACKENDS, Backend
 from streamasr.errors import ConfigError, StreamasrError
 from streamasr.media.channels import channel_label
 from streamasr.media.inputs import STDIN, AudioInput, stored
-from streamasr.protocol.messages import Final, Partial, Start
+from streamasr.protocol.messages import Final, Partial, Start, Warning
 from streamasr_client.audio import SoundFile
 from streamasr_client.channels import WRITERS, Transcript, channels_to_json
 from streamasr_client.connection import DEFAULT_URL
+from streamasr_client.hotwords import describe_readings
 from streamasr_client.subtitles import to_json, to_srt, to_text, to_vtt
 from streamasr_client.transcription import transcribe_file
 
@@ -38,8 +39,8 @@ DEFAULT_MODEL = "en-small"
 SUFFIXES = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
 """Suffixes of the output files, by format."""
 
-Recogniser = Callable[[SoundFile, Callable[[int], None]], list[Final]]
-"""Takes a file and a callback for progress in milliseconds, and returns the finals."""
+Recogniser = Callable[[SoundFile, Callable[[int], None], Callable[[str], None]], list[Final]]
+"""Takes a file, a callback for progress in milliseconds and one for notices, and returns the finals."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         else _daemon_recogniser(args.url, start)
     )
     failed = 0
+    shown: set[str] = set()
     with _progress() as progress:
         for source in sources:
             bar = progress.add_task(source.name, total=None)
@@ -111,6 +113,9 @@ def run(args: argparse.Namespace) -> int:
                 warnings.append(error.message if named else f"{source.name}: {error.message}")
             progress.remove_task(bar)
             for warning in dict.fromkeys(warnings):
+                if warning in shown:
+                    continue
+                shown.add(warning)
                 progress.console.print(warning, markup=False, highlight=False, soft_wrap=True)
     return 1 if failed else 0
 
@@ -139,7 +144,8 @@ def _transcribe(
                 stated_ms = file.duration_ms
                 total_ms = None if stated_ms is None else done_ms + stated_ms * (len(numbers) + 1)
                 try:
-                    finals = recognise(file, functools.partial(_advance, bar, done_ms, total_ms))
+                    on_progress = functools.partial(_advance, bar, done_ms, total_ms)
+                    finals = recognise(file, on_progress, warnings.append)
                 finally:
                     warnings.extend(file.warnings)
                 label = channel_label(number or 0, file.channels) if each else ""
@@ -217,26 +223,36 @@ def _advance(bar: _Bar, before_ms: int, total_ms: int | None, ms: int) -> None:
 
 
 def _daemon_recogniser(url: str, start: Start) -> Recogniser:
-    def recognise(file: SoundFile, on_progress: Callable[[int], None]) -> list[Final]:
-        return asyncio.run(transcribe_file(url, start, file, on_progress=on_progress))
+    def recognise(
+        file: SoundFile, on_progress: Callable[[int], None], on_notice: Callable[[str], None]
+    ) -> list[Final]:
+        return asyncio.run(transcribe_file(url, start, file, on_progress=on_progress, on_notice=on_notice))
 
     return recognise
 
 
 def _local_recogniser(model_name: str | None, start: Start, backend: Backend) -> Recogniser:
     # Imported here: loading torch takes seconds, and clients of a daemon do not need it.
+    from streamasr.recognition.hotwords import read_hotwords
     from streamasr.recognition.local import transcribe_blocks
     from streamasr.recognition.model import load_model
 
     model = load_model(model_name or DEFAULT_MODEL, backend=backend)
+    readings = read_hotwords(start.hotwords, model).readings
 
-    def recognise(file: SoundFile, on_progress: Callable[[int], None]) -> list[Final]:
+    def recognise(
+        file: SoundFile, on_progress: Callable[[int], None], on_notice: Callable[[str], None]
+    ) -> list[Final]:
         finals = []
+        if text := describe_readings(readings):
+            on_notice(text)
         for message in transcribe_blocks(model, file.samples(model.sample_rate), start):
             if isinstance(message, (Partial, Final)):
                 on_progress(message.end_ms)
             if isinstance(message, Final):
                 finals.append(message)
+            if isinstance(message, Warning):
+                on_notice(message.message)
         return finals
 
     return recognise

@@ -145,6 +145,11 @@ class TokenList:
         spaced = "".join(f" {self.pieces[i]}" if self.starts_word[i] else self.pieces[i] for i in ids)
         return join_words(spaced.split())
 
+    def can_spell(self, text: str) -> bool:
+        """Whether the model can write ``text`` in its case, and it has a letter or digit."""
+        words = self._words(text)
+        return any(map(str.isalnum, text)) and all(self._spell_word(word)[1] is None for word in words)
+
     def spell(self, text: str) -> str:
         """Return ``text`` as this model can write it: one space between words, in another case if needed.
 

@@ -21,9 +21,10 @@ from streamasr.engine.schedule import ChunkJob, Scheduler
 from streamasr.engine.session import MessageSink, Session
 from streamasr.engine.stats import EngineStats
 from streamasr.errors import EngineError, OverloadedError, StreamasrError
-from streamasr.protocol.messages import Error, Start
+from streamasr.protocol.messages import Error, Start, Warning
 from streamasr.protocol.model_info import ModelInfo
 from streamasr.recognition.batch import BatchStep, LogProbs
+from streamasr.recognition.hotwords import unused_notice
 from streamasr.recognition.model import LoadedModel
 from streamasr.recognition.options import resolve_options
 
@@ -62,7 +63,8 @@ class Engine:
 
         Args:
             start: the client's options. Its token is ignored.
-            sink: receives the session's messages, in order, on the worker thread; all but ``session.ready``.
+            sink: receives the session's messages but ``session.ready``, in order: a warning about unusable hotwords
+                before this method returns, everything else on the worker thread.
             resume: called on the worker thread when a congested session may be fed again.
 
         Raises:
@@ -83,7 +85,9 @@ class Engine:
                 leave=self._leave,
             )
             self._sessions[queued.id] = session
-            return session
+        if (notice := unused_notice(options.hotwords)) is not None:
+            session.emit(Warning(code="bad_hotwords", message=notice))
+        return session
 
     @property
     def info(self) -> ModelInfo:

@@ -13,8 +13,9 @@ from streamasr.errors import ProtocolError
 from streamasr.protocol.messages import HotwordSpec, Ready, ServerMessage, Warning
 from streamasr.recognition.captions import Captioner
 from streamasr.recognition.chunking import FinalizeMark, HotwordsMark, StopMark
+from streamasr.recognition.hotwords import read_hotwords
 from streamasr.recognition.model import LoadedModel
-from streamasr.recognition.options import SessionOptions, resolve_hotwords, unusable_hotwords
+from streamasr.recognition.options import SessionOptions
 from streamasr.recognition.pcm_reader import PcmReader
 
 MessageSink = Callable[[ServerMessage], None]
@@ -59,6 +60,7 @@ class Session:
             latency_ms=model.chunk_ms(options.chunk_frames),
             hop_ms=model.chunk_ms(options.chunk_frames // model.encoder.hops_per_chunk),
             model=model.config.name,
+            hotwords=options.hotwords.readings,
         )
         """The first message for the client."""
 
@@ -123,15 +125,14 @@ class Session:
             ProtocolError: after :meth:`stop`.
             OverloadedError: too many requests are waiting.
         """
-        specs = tuple(hotwords)
-        unusable = unusable_hotwords(specs, self._model)
+        read = read_hotwords(hotwords, self._model)
         with self._input_lock:
             self._refuse_after_stop("configure")
-            if unusable:
-                text = f"the hotwords stay as they were; {'; '.join(unusable)}"
+            if read.problems:
+                text = f"the hotwords stay as they were; {read.summary}"
                 self.emit(Warning(code="bad_hotwords", message=text))
                 return
-            self._scheduler.mark(self._queued, HotwordsMark(resolve_hotwords(specs, self._model)))
+            self._scheduler.mark(self._queued, HotwordsMark(read.hotwords))
 
     def stop(self) -> None:
         """End the audio; the last finals and ``done`` follow. Stopping twice is allowed."""

@@ -1,4 +1,4 @@
-"""Convert spoken-form words to written form by rules (inverse text normalisation), one module per language.
+"""Convert between spoken and written form by rules (inverse text normalisation and back), one module per language.
 
 To add a language, write a class with the methods of :class:`Formatter` and add a line to ``FORMATTERS``.
 """
@@ -33,6 +33,9 @@ class Formatter(Protocol):
 
     def stable_count(self, words: Sequence[str]) -> int:
         """Return how many of ``words`` have a written form that no later words can change."""
+
+    def read(self, text: str) -> str:
+        """Return written ``text`` with words for digits, abbreviations and symbols; its letters stay as they are."""
 
 
 FORMATTERS = {"en": "english"}

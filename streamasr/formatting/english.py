@@ -13,6 +13,7 @@ from itertools import groupby
 from text_to_num import find_numbers
 
 from streamasr.formatting import WrittenWord
+from streamasr.formatting.english_reading import read_english
 
 _SCALES = "hundred thousand million billion trillion"
 _NUMBERS = f"""
@@ -87,6 +88,10 @@ class EnglishFormatter:
         if begins_sentence and pieces:
             pieces[0] = WrittenWord(_capital(pieces[0].text), pieces[0].num_words)
         return pieces
+
+    def read(self, text: str) -> str:
+        """Return ``text`` as it is spoken; see :func:`streamasr.formatting.english_reading.read_english`."""
+        return read_english(text)
 
     def stable_count(self, words: Sequence[str]) -> int:
         """Count all words but the run of number words at the end."""

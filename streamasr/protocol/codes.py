@@ -54,7 +54,7 @@ ERROR_CODES: dict[str, ErrorCode] = {
 
 WARNING_CODES: dict[str, str] = {
     "suspicious_audio": "the audio does not look like what `start` stated; see the message",
-    "bad_hotwords": "`configure` had unusable hotwords; those from before stay in use",
+    "bad_hotwords": "unusable hotwords: `start` goes on without them, `configure` changes nothing",
     "backlog": "recognition is behind the audio; the server stops reading until it has caught up",
     "shutting_down": "the server is shutting down; finals and `done` follow for audio already read",
 }

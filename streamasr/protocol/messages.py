@@ -107,11 +107,19 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HotwordReading:
+    """How the server reads a hotword: in the spelling of its model. ``None`` means that it cannot be used."""
+
+    text: str
+    read_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
     """The session is open, and the client may send audio.
 
     ``latency_ms`` is the audio of one step (the chunk), ``hop_ms`` the audio from one step to the next. ``None``
-    means that it equals ``latency_ms``.
+    means that it equals ``latency_ms``. ``hotwords`` has the reading of each hotword of ``start``, in their order.
     """
 
     type: ClassVar[str] = "ready"
@@ -120,6 +128,7 @@ class Ready:
     latency_ms: int
     hop_ms: int | None = None
     model: str
+    hotwords: tuple[HotwordReading, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

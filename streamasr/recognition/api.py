@@ -5,6 +5,7 @@ Results equal those of the daemon for the same samples. Shape suffix: S samples.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,14 +18,16 @@ from streamasr.errors import AudioError, ConfigError, ProtocolError
 from streamasr.frontend.pcm import MAX_FLOAT_LEVEL, Samples
 from streamasr.frontend.resample import Resampler
 from streamasr.media.reader import read_audio
-from streamasr.protocol.messages import Final, HotwordSpec, Partial, ServerMessage, Start
+from streamasr.protocol.messages import Final, HotwordReading, HotwordSpec, Partial, ServerMessage, Start
 from streamasr.protocol.serialisation import encode, parse_client_message
 from streamasr.recognition.batch import LogProbs
 from streamasr.recognition.captions import Captioner
 from streamasr.recognition.chunking import Chunk
+from streamasr.recognition.hotwords import read_hotwords as _read_hotwords
+from streamasr.recognition.hotwords import unused_notice
 from streamasr.recognition.local import LocalSession
 from streamasr.recognition.model import LoadedModel
-from streamasr.recognition.options import resolve_options
+from streamasr.recognition.options import SessionOptions, resolve_options
 from streamasr.recognition.streaming import stream_many
 from streamasr.text import join_words
 
@@ -55,7 +58,8 @@ def options(
 
     Args:
         latency_ms: audio per step; the largest chunk of the model that is not longer is used.
-        hotwords: words and phrases to favour, with the model's own boost.
+        hotwords: words and phrases to favour, with the model's own boost, in any spelling; :func:`read_hotwords`
+            returns how a model reads them. Those that it cannot use cause a ``UserWarning`` later.
         words: whether results have word times and confidences.
         written: write capitals and digits instead of spelled-out words (English).
 
@@ -77,6 +81,15 @@ def options(
     return start
 
 
+def read_hotwords(model: LoadedModel, hotwords: Iterable[str]) -> tuple[HotwordReading, ...]:
+    """Return how the model reads each of ``hotwords``; ``read_as`` is ``None`` for those that it cannot use.
+
+    Raises:
+        ProtocolError: a value is of the wrong type or beyond the limits of docs/protocol.md.
+    """
+    return _read_hotwords(options(hotwords=hotwords).hotwords, model).readings
+
+
 def transcribe(
     model: LoadedModel, audio: Audio, *, sample_rate: int | None = None, start: Start | None = None
 ) -> Transcript:
@@ -94,7 +107,8 @@ def transcribe(
         ConfigError: ``sample_rate`` is not positive.
         ProtocolError: the model does not support an option.
     """
-    (transcript,) = transcribe_batch(model, [audio], sample_rate=sample_rate, start=start)
+    session = _session_options(model, start)
+    (transcript,) = _transcribe(model, [audio], sample_rate, session, slots=1)
     return transcript
 
 
@@ -113,7 +127,22 @@ def transcribe_batch(
     """
     if slots < 1:
         raise ConfigError(f"slots must be 1 or more, got {slots}")
+    return _transcribe(model, audio, sample_rate, _session_options(model, start), slots)
+
+
+def _session_options(model: LoadedModel, start: Start | None) -> SessionOptions:
     session = resolve_options(replace(start or options(), partials=False), model)
+    _warn_of_unused_hotwords(session, stacklevel=4)
+    return session
+
+
+def _transcribe(
+    model: LoadedModel,
+    audio: Iterable[Audio],
+    sample_rate: int | None,
+    session: SessionOptions,
+    slots: int,
+) -> list[Transcript]:
     recordings = (_samples(recording, sample_rate, model.sample_rate) for recording in audio)
     done: dict[int, Transcript] = {}
     for stream in stream_many(
@@ -141,6 +170,7 @@ class Stream:
         self, model: LoadedModel, *, sample_rate: int | None = None, start: Start | None = None
     ) -> None:
         self._session = LocalSession(model, start or options())
+        _warn_of_unused_hotwords(self._session.options, stacklevel=3)
         self._resampler = _resampler(sample_rate, model.sample_rate)
         self._stopped = False
 
@@ -212,6 +242,11 @@ def _checked(samples_S: NDArray[np.floating[Any]]) -> Samples:
             f"a sample has the level {level:g}, full scale is 1; divide 16-bit integers by 32768"
         )
     return samples.astype(np.float32).clip(-1.0, 1.0)
+
+
+def _warn_of_unused_hotwords(session: SessionOptions, stacklevel: int) -> None:
+    if (notice := unused_notice(session.hotwords)) is not None:
+        warnings.warn(notice, stacklevel=stacklevel)
 
 
 def _results(messages: Iterable[ServerMessage]) -> list[StreamEvent]:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from streamasr.frontend.pcm import Samples
 from streamasr.media.reader import open_file
-from streamasr.protocol.messages import ServerMessage, Start
+from streamasr.protocol.messages import ServerMessage, Start, Warning
 from streamasr.recognition.batch import BatchStep
 from streamasr.recognition.captions import Captioner
 from streamasr.recognition.chunking import FinalizeMark, StopMark
+from streamasr.recognition.hotwords import unused_notice
 from streamasr.recognition.model import LoadedModel
 from streamasr.recognition.options import resolve_options
 
@@ -30,10 +31,13 @@ class LocalSession:
     """
 
     def __init__(self, model: LoadedModel, start: Start | None = None) -> None:
-        options = resolve_options(start or Start(), model)
+        self.options = options = resolve_options(start or Start(), model)
+        """The session's options."""
         self._step = BatchStep(model, slots=1)
         self._captioner = Captioner(model, options)
         self._queue = model.chunk_queue(options.chunk_frames)
+        notice = unused_notice(options.hotwords)
+        self._opening = [] if notice is None else [Warning(code="bad_hotwords", message=notice)]
 
     def feed(self, samples_S: Samples) -> list[ServerMessage]:
         """Recognise more samples, as far as they complete chunks."""
@@ -51,7 +55,8 @@ class LocalSession:
         return self._run()
 
     def _run(self) -> list[ServerMessage]:
-        emitted: list[ServerMessage] = []
+        emitted: list[ServerMessage] = [*self._opening]
+        self._opening.clear()
         while self._queue.ready:
             chunk = self._queue.take()
             (log_probs_TV,), _ = self._step.run([(0, chunk)])

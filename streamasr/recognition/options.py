@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 from streamasr.config import EndpointConfig, StabilityConfig
-from streamasr.decoding.hypothesis import Hotword
 from streamasr.decoding.utterance import UtteranceOptions
 from streamasr.errors import ConfigError, ProtocolError
 from streamasr.formatting import Formatter, formatter_for
 from streamasr.frontend.pcm import CHANNELS, ENCODINGS, Encoding
 from streamasr.protocol.limits import DEFAULT_LIMITS
-from streamasr.protocol.messages import EndpointingSpec, HotwordSpec, StabilitySpec, Start
+from streamasr.protocol.messages import EndpointingSpec, StabilitySpec, Start
+from streamasr.recognition.hotwords import ReadHotwords, read_hotwords
 from streamasr.recognition.model import LoadedModel
 from streamasr.toml import in_table
 
@@ -34,11 +33,15 @@ class SessionOptions:
     """Whether messages contain word times."""
     formatter: Formatter | None = None
     """The rules for the written form of words; ``None`` for words as spoken."""
+    hotwords: ReadHotwords
+    """How the hotwords were read; the usable ones are also part of ``decoding``."""
     decoding: UtteranceOptions
 
 
 def resolve_options(start: Start, model: LoadedModel) -> SessionOptions:
     """Check ``start``, and use the model's own settings where it sets none.
+
+    Hotwords that the model cannot spell are left out; ``hotwords.problems`` names them.
 
     Raises:
         ProtocolError: a value is not supported; the message says which ones are.
@@ -51,6 +54,7 @@ def resolve_options(start: Start, model: LoadedModel) -> SessionOptions:
         raise ProtocolError(
             f"start.sample_rate: expected {DEFAULT_LIMITS.sample_rate} Hz, got {start.sample_rate}"
         )
+    read = read_hotwords(start.hotwords, model)
     return SessionOptions(
         sample_rate=start.sample_rate,
         encoding=start.encoding,
@@ -58,40 +62,15 @@ def resolve_options(start: Start, model: LoadedModel) -> SessionOptions:
         chunk_frames=model.chunk_frames_for(start.latency_ms),
         words=start.words,
         formatter=_formatter(start.format, model.config.language),
+        hotwords=read,
         decoding=UtteranceOptions(
-            hotwords=resolve_hotwords(start.hotwords, model),
+            hotwords=read.hotwords,
             endpointing=_override(start.endpointing, model.config.endpointing, "endpointing"),
             stability=_override(start.stability, model.config.stability, "stability"),
             alternatives=start.alternatives,
             partials=start.partials,
         ),
     )
-
-
-def resolve_hotwords(specs: Iterable[HotwordSpec], model: LoadedModel) -> tuple[Hotword, ...]:
-    """Return the hotwords, with the model's own weight for those without a boost.
-
-    Raises:
-        ProtocolError: the model's tokens cannot spell a hotword.
-    """
-    weight = model.config.decoder.hotword_weight
-    hotwords = tuple(Hotword(spec.text, weight if spec.boost is None else spec.boost) for spec in specs)
-    try:
-        model.decoder.initial_state(replace(model.decoder.default_options(), hotwords=hotwords))
-    except ConfigError as error:
-        raise ProtocolError(f"hotwords: {error.message}") from None
-    return hotwords
-
-
-def unusable_hotwords(specs: Iterable[HotwordSpec], model: LoadedModel) -> list[str]:
-    """Return why the model cannot use each of the hotwords that it cannot use; empty if it can use all."""
-    problems = []
-    for spec in specs:
-        try:
-            resolve_hotwords([spec], model)
-        except ProtocolError as error:
-            problems.append(error.message.removeprefix("hotwords: "))
-    return problems
 
 
 def _formatter(text_format: str, language: str) -> Formatter | None:

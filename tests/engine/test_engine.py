@@ -16,7 +16,16 @@ from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.engine import Engine, EngineConfig
 from streamasr.errors import AudioError, OverloadedError, ProtocolError
 from streamasr.frontend.pcm import Samples, decode_pcm
-from streamasr.protocol.messages import Done, Error, Final, Finalized, HotwordSpec, Start, Warning
+from streamasr.protocol.messages import (
+    Done,
+    Error,
+    Final,
+    Finalized,
+    HotwordReading,
+    HotwordSpec,
+    Start,
+    Warning,
+)
 from streamasr.recognition.batch import BatchStep, LogProbs
 from streamasr.recognition.captions import Captioner
 from streamasr.recognition.local import LocalSession
@@ -408,8 +417,6 @@ def test_bad_requests_are_refused_at_once_and_leave_the_session_as_it_was(
     session = engine.open(Start(), inbox)
     with pytest.raises(AudioError, match="an Ogg stream"):
         engine.open(Start(), Inbox()).feed(b"OggS and more")
-    with pytest.raises(ProtocolError, match="no token for 'x'"):
-        engine.open(Start(hotwords=(HotwordSpec(text="xyz"),)), Inbox())
     with pytest.raises(ProtocolError, match="encoding"):
         engine.open(Start(encoding="mp3"), Inbox())
     gate.shut()
@@ -499,6 +506,26 @@ def test_hotwords_can_change_while_it_runs(engine: Engine, model: LoadedModel) -
     started_with = Start(latency_ms=80, hotwords=(hotword,))
     assert inbox.text() == final_text(messages_of(model, samples, started_with))
     assert inbox.text() != plain
+
+
+def test_a_session_starts_without_its_unusable_hotwords(engine: Engine, model: LoadedModel) -> None:
+    samples = noise(3.0, seed=1)
+    plain = final_text(messages_of(model, samples, Start(latency_ms=80)))
+    hotword = HotwordSpec(text=max(plain.replace(" ", ""), key=plain.count), boost=20.0)
+    inbox = Inbox()
+    session = engine.open(Start(latency_ms=80, hotwords=(HotwordSpec(text="xyz"), hotword)), inbox)
+    assert session.ready.hotwords == (
+        HotwordReading(text="xyz"),
+        HotwordReading(text=hotword.text, read_as=hotword.text),
+    )
+    session.feed(s16(samples))
+    session.stop()
+    inbox.wait_for("done")
+    first = inbox.messages[0]
+    assert isinstance(first, Warning)
+    assert (first.code, "'xyz'" in first.message) == ("bad_hotwords", True)
+    started_with = Start(latency_ms=80, hotwords=(hotword,))
+    assert inbox.text() == final_text(messages_of(model, samples, started_with)) != plain
 
 
 def test_unusable_hotwords_are_named_and_the_old_ones_stay(engine: Engine, model: LoadedModel) -> None:

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 import streamasr
-from streamasr import Stream, Transcript, options, transcribe, transcribe_batch
+from streamasr import Stream, Transcript, options, read_hotwords, transcribe, transcribe_batch
 from streamasr.errors import AudioError, ConfigError, DataError, ProtocolError
 from streamasr.protocol.messages import Final, Partial
 from streamasr.recognition import LoadedModel
@@ -99,8 +99,18 @@ def test_mistakes_are_named(model: LoadedModel, tmp_path: Path) -> None:
         options(latency_ms=np.int64(640))  # type: ignore[arg-type]
     with pytest.raises(ProtocolError, match=r"start\.hotwords: expected a list of strings, got the string"):
         options(hotwords="quilter")
-    with pytest.raises(ProtocolError, match="hotwords"):
-        transcribe(model, np.zeros(5, dtype=np.float32), start=options(hotwords=["?"]))
+
+
+def test_hotwords_that_cannot_be_used_are_named(model: LoadedModel) -> None:
+    start = options(hotwords=["?", "Bad"])
+    samples = np.zeros(5, dtype=np.float32)
+    with pytest.warns(UserWarning, match=r"these hotwords are not used: '\?' has no letter") as caught:
+        transcribe(model, samples, start=start)
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="not used: '\\?'") as caught:
+        Stream(model, start=start)
+    assert caught[0].filename == __file__
+    assert [reading.read_as for reading in read_hotwords(model, ["?", "Bad"])] == [None, "bad"]
 
 
 def test_a_stopped_stream_refuses_more(model: LoadedModel) -> None:

@@ -7,7 +7,7 @@ import pytest
 from streamasr.errors import ProtocolError
 from streamasr.protocol.messages import EndpointingSpec, HotwordSpec, StabilitySpec, Start
 from streamasr.recognition.model import LoadedModel
-from streamasr.recognition.options import resolve_hotwords, resolve_options
+from streamasr.recognition.options import resolve_options
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,6 @@ def test_latency_takes_the_largest_chunk_that_is_not_longer_or_the_smallest(
         (Start(encoding="opus"), "start.encoding: expected one of pcm_s16le.*got 'opus'"),
         (Start(channels=3), "start.channels: expected 1 or 2, got 3"),
         (Start(sample_rate=4_000), "start.sample_rate: expected 8000 to 48000 Hz, got 4000"),
-        (Start(hotwords=(HotwordSpec(text="xyz"),)), "hotwords: .*no token for 'x'"),
         (Start(endpointing=EndpointingSpec(silence_ms=0)), "^start.endpointing.silence_ms must be positive"),
         (
             Start(stability=StabilitySpec(hold_words=-1)),
@@ -49,9 +48,16 @@ def test_the_models_settings_are_the_defaults(model: LoadedModel) -> None:
 
 
 def test_a_hotword_without_boost_has_the_models_weight(model: LoadedModel) -> None:
-    plain, boosted = resolve_hotwords([HotwordSpec(text="bad"), HotwordSpec(text="cab", boost=2.0)], model)
+    start = Start(hotwords=(HotwordSpec(text="bad"), HotwordSpec(text="cab", boost=2.0)))
+    plain, boosted = resolve_options(start, model).decoding.hotwords
     assert plain.boost == model.config.decoder.hotword_weight
     assert boosted.boost == 2.0
+
+
+def test_unusable_hotwords_are_left_out_by_name(model: LoadedModel) -> None:
+    options = resolve_options(Start(hotwords=(HotwordSpec(text="xyz"), HotwordSpec(text="bad"))), model)
+    assert [hotword.text for hotword in options.decoding.hotwords] == ["bad"]
+    assert options.hotwords.problems == ("'xyz': this model has no token for 'x'",)
 
 
 def test_a_session_chooses_its_stability_settings(model: LoadedModel) -> None:
