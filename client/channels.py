@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from streamasr.protocol.messages import Final
-from streamasr_client.subtitles import DEFAULT_LIMITS, VTT_HEADER, Cue, CueLimits, cues, srt_cue, vtt_cue
+from streamasr_client.cues import DEFAULT_LIMITS, Cue, CueLimits, cues
+from streamasr_client.subtitles import VTT_HEADER, srt_cue, vtt_cue
 
 SEPARATOR = ": "
 
@@ -41,8 +42,8 @@ def merge(transcripts: Iterable[Transcript]) -> list[tuple[str, Final]]:
     return sorted(labelled, key=lambda item: (item[1].start_ms, item[1].end_ms))
 
 
-def channels_to_text(transcripts: Iterable[Transcript]) -> str:
-    """Return one utterance a line."""
+def channels_to_text(transcripts: Iterable[Transcript], _limits: CueLimits = DEFAULT_LIMITS) -> str:
+    """Return one utterance a line, without the limits of cues."""
     return "".join(f"{label_text(label, final.text)}\n" for label, final in merge(transcripts) if final.text)
 
 
@@ -64,7 +65,7 @@ def channels_to_vtt(transcripts: Iterable[Transcript], limits: CueLimits = DEFAU
     return VTT_HEADER + "".join(map(vtt_cue, _cues(transcripts, limits)))
 
 
-WRITERS: dict[str, Callable[[Sequence[Transcript]], str]] = {
+WRITERS: dict[str, Callable[[Sequence[Transcript], CueLimits], str]] = {
     "text": channels_to_text,
     "srt": channels_to_srt,
     "vtt": channels_to_vtt,

@@ -7,12 +7,14 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from streamasr.errors import ConfigError
 from streamasr.protocol.messages import Final
+from streamasr_client.cues import DEFAULT_LIMITS, CueLimits
 from streamasr_client.subtitles import SubtitleFile
 
 FORMATS = ("srt", "vtt", "txt")
@@ -24,29 +26,36 @@ class SavedCaptions:
     """Writes finals to a file. If that fails, it reports so once, and later finals are not saved.
 
     Args:
-        path: a file, which is replaced; or a pipe or a device, to which captions are appended.
-        append: never change what was written, as for a pipe.
+        path: a file; or a pipe or a device, to which captions are appended. What a file contains is replaced by the
+            first final, or when the context ends without an error, so that a wrong input costs no old captions.
+        limits: the limits of subtitle cues.
+        channels_apart: finals come from several channels; never change what was written, and let cues overlap.
 
     Raises:
         ConfigError: the file cannot be written, or its name has no known ending; the message begins with ``--save``.
     """
 
-    def __init__(self, path: Path, *, append: bool = False) -> None:
+    def __init__(
+        self, path: Path, limits: CueLimits = DEFAULT_LIMITS, *, channels_apart: bool = False
+    ) -> None:
         self._path = path
+        self._limits = limits
+        self._channels_apart = channels_apart
         self.failed = False
         own = _OWN_DESCRIPTOR.fullmatch(str(path))
-        file_format = path.suffix.removeprefix(".").lower()
-        is_file = own is None and (not path.exists() or path.is_file() or path.is_dir())
-        if file_format not in FORMATS:
-            if is_file:
+        self._format = path.suffix.removeprefix(".").lower()
+        self._is_file = own is None and (not path.exists() or path.is_file() or path.is_dir())
+        if self._format not in FORMATS:
+            if self._is_file:
                 endings = ", ".join(f".{ending}" for ending in FORMATS)
                 raise ConfigError(f"--save {path}: the name must end in one of {endings}")
-            file_format = "txt"
+            self._format = "txt"
+        self._subtitles: SubtitleFile | None = None
         try:
             self._file = _open(path, own)
             try:
-                self._subtitles = SubtitleFile(self._file, file_format, append=append or not is_file)
-                self._file.flush()
+                if not self._is_file:
+                    self._begin()
             except OSError:
                 self._close()
                 raise
@@ -59,10 +68,17 @@ class SavedCaptions:
 
     def add(self, final: Final) -> str | None:
         """Save an utterance. Return a sentence if that failed for the first time."""
+        return self._try(lambda: (self._subtitles or self._begin()).add(final))
+
+    def finish(self) -> str | None:
+        """Replace what the file contained, if no final did. Return a sentence as :meth:`add`."""
+        return None if self._subtitles else self._try(self._begin)
+
+    def _try(self, write: Callable[[], object]) -> str | None:
         if self.failed:
             return None
         try:
-            self._subtitles.add(final)
+            write()
         except OSError as error:
             self.failed = True
             self._close()
@@ -70,12 +86,27 @@ class SavedCaptions:
             return f"--save {self._path}: captions are no longer saved: {reason}"
         return None
 
+    def _begin(self) -> SubtitleFile:
+        if self._is_file:
+            self._file.truncate(0)
+        self._subtitles = SubtitleFile(
+            self._file,
+            self._format,
+            self._limits,
+            append=self._channels_apart or not self._is_file,
+            overlapping=self._channels_apart,
+        )
+        self._file.flush()
+        return self._subtitles
+
     def __enter__(self) -> SavedCaptions:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None:
+            self.finish()
         self._close()
 
     def _close(self) -> None:
@@ -92,4 +123,4 @@ def _open(path: Path, own: re.Match[str] | None) -> IO[str]:
         if not stat.S_ISREG(path.stat().st_mode):
             # Without O_NONBLOCK, a pipe would wait for a reader here, and later for a slow one.
             return os.fdopen(os.open(path, os.O_WRONLY | os.O_NONBLOCK), "w", encoding="utf-8")
-    return path.open("w", encoding="utf-8")
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666), "w", encoding="utf-8")

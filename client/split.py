@@ -96,6 +96,10 @@ class SplitFile:
         self._stopped = True
         self._reader.interrupt()
 
+    def close(self) -> None:
+        """Close the file. :meth:`play` closes it itself at its end."""
+        self._reader.close()
+
     def _blocks(self) -> Generator[list[bytes], None, None]:
         size = ms_to_samples(BLOCK_MS, self._format.sample_rate)
         for samples in self._reader.channel_blocks(self._format.sample_rate):

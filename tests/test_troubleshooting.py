@@ -18,8 +18,7 @@ from streamasr.protocol.codes import ERROR_CODES, WARNING_CODES
 
 ROOT = Path(__file__).parents[1]
 PAGE = "\n".join(
-    (ROOT / "docs" / name).read_text(encoding="utf-8")
-    for name in ("troubleshooting.md", "troubleshooting-files.md")
+    path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("troubleshooting*.md"))
 )
 CODES_PAGE = (ROOT / "docs" / "protocol-codes.md").read_text(encoding="utf-8")
 GAP = "…"

@@ -8,10 +8,10 @@ const FORMATS = {
   vtt: [toVtt, "text/vtt"],
 };
 
-/** Download the finals as a file; `format` is "txt", "srt" or "vtt". */
-export function download(finals, format, now = new Date()) {
+/** Download the finals as a file; `format` is "txt", "srt" or "vtt", and `limits` are those of `cues.js`. */
+export function download(finals, format, limits, now = new Date()) {
   const [write, type] = FORMATS[format];
-  const url = URL.createObjectURL(new Blob([write(finals)], { type: `${type};charset=utf-8` }));
+  const url = URL.createObjectURL(new Blob([write(finals, limits)], { type: `${type};charset=utf-8` }));
   const link = document.createElement("a");
   link.href = url;
   link.download = `captions-${now.toISOString().slice(0, 16).replace("T", "-").replace(":", "")}.${format}`;

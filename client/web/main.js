@@ -7,7 +7,7 @@ import { LevelMeter } from "./level-meter.js";
 import { LiveStream } from "./live.js";
 import { listMicrophones, Microphone } from "./microphone.js";
 import { parseHotwords, streamUrl } from "./protocol.js";
-import { loadSettings, loadToken, saveSettings, saveToken } from "./settings.js";
+import { cueLimits, loadSettings, loadToken, saveSettings, saveToken } from "./settings.js";
 import { joinWords } from "./words.js";
 
 const SILENT_DB = -70;
@@ -251,11 +251,18 @@ async function fillDevices() {
   if (select.selectedIndex < 0) select.value = "";
 }
 
+const NUMBERS = [
+  ["line-chars", "lineChars"],
+  ["lines", "lines"],
+  ["cue-seconds", "cueSeconds"],
+];
+
 function openSettings() {
   fillDevices();
   element("latency").value = settings.latencyMs;
   element("auto-level").checked = settings.autoLevel;
   element("hotwords").value = settings.hotwords;
+  for (const [id, name] of NUMBERS) element(id).value = settings[name];
   element("settings").showModal();
 }
 
@@ -265,6 +272,7 @@ element("settings").addEventListener("close", () => {
   settings.latencyMs = Number(element("latency").value);
   settings.autoLevel = element("auto-level").checked;
   settings.hotwords = element("hotwords").value;
+  for (const [id, name] of NUMBERS) if (element(id).checkValidity()) settings[name] = element(id).valueAsNumber;
   saveSettings(settings);
   if (settings.hotwords !== before) recording?.stream?.configure(parseHotwords(settings.hotwords));
 });
@@ -322,7 +330,7 @@ element("open-settings").addEventListener("click", openSettings);
 element("open-help").addEventListener("click", () => element("help").showModal());
 element("clear").addEventListener("click", clear);
 for (const button of document.querySelectorAll("[data-download]")) {
-  button.addEventListener("click", () => download(finals, button.dataset.download));
+  button.addEventListener("click", () => download(finals, button.dataset.download, cueLimits(settings)));
 }
 addEventListener("beforeunload", (event) => {
   if (recording) event.preventDefault();

@@ -1,10 +1,22 @@
 // Stores the settings in the browser, and the token until the tab is closed.
 
+import { LIMITS } from "./cues.js";
+
 const KEY = "streamasr.settings";
 const TOKEN_KEY = "streamasr.token";
 
 // automatic gain control changes the audio: it helps with quiet microphones only
-const DEFAULTS = { device: "", autoLevel: false, latencyMs: 640, hotwords: "", fontStep: 2, theme: "auto" };
+const DEFAULTS = {
+  device: "",
+  autoLevel: false,
+  latencyMs: 640,
+  hotwords: "",
+  lineChars: LIMITS.lineChars,
+  lines: LIMITS.lines,
+  cueSeconds: LIMITS.cueMs / 1000,
+  fontStep: 2,
+  theme: "auto",
+};
 
 /** Load the stored settings, with defaults for the others. Storage may be disabled. */
 export function loadSettings() {
@@ -21,6 +33,11 @@ export function saveSettings(settings) {
   } catch {
     // storage is disabled: the settings last until the page is closed
   }
+}
+
+/** The limits of downloaded subtitles, for `cues.js`. */
+export function cueLimits({ lineChars, lines, cueSeconds }) {
+  return { ...LIMITS, lineChars, lines, cueMs: Math.round(cueSeconds * 1000) };
 }
 
 /** Take the token from `#token=…` and remove it from the address bar, or load the tab's stored token. */

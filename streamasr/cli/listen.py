@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from streamasr.cli.audio_flags import CHANNEL_OF, add_audio_flags, audio_input
+from streamasr.cli.cue_flags import add_cue_flags, cue_limits
 from streamasr.cli.format_flag import add_written_flag
 from streamasr.cli.hotword import add_hotword_flag
 from streamasr.errors import ConfigError
@@ -51,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_audio_flags(parser)
     add_hotword_flag(parser)
     add_written_flag(parser)
+    add_cue_flags(parser)
     parser.add_argument(
         "--save",
         type=Path,
@@ -71,16 +73,28 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.file is None and (args.channels != "mix" or args.rate is not None):
         raise ConfigError("--channels and --rate are for --file; a microphone is recorded as one channel")
-    source = audio_input(args, args.file) if args.file is not None else None
-    save = SavedCaptions(args.save, append=args.channels == "each") if args.save else None
-    with save or contextlib.nullcontext():
-        if source is None:
-            complete = _show(args.url, start, Microphone(args.device), save, (out, err))
+    limits = cue_limits(args)
+    with contextlib.ExitStack() as opened:
+        # The source comes first: if it cannot be used, the file of --save stays as it was.
+        source: Microphone | PacedFile | SplitFile
+        if args.file is None:
+            source = Microphone(args.device)
         elif args.channels == "each":
-            complete = _show_channels(args.url, start, SplitFile(source), save, (out, err))
+            source = opened.enter_context(contextlib.closing(SplitFile(audio_input(args, args.file))))
         else:
-            played = PacedFile(source, channel=CHANNEL_OF[args.channels])
-            complete = _show(args.url, start, played, save, (out, err))
+            channel = CHANNEL_OF[args.channels]
+            source = PacedFile(audio_input(args, args.file), channel=channel)
+            opened.enter_context(source.file)
+        save = None
+        if args.save:
+            save = SavedCaptions(args.save, limits, channels_apart=args.channels == "each")
+            opened.enter_context(save)
+        if isinstance(source, SplitFile):
+            complete = _show_channels(args.url, start, source, save, (out, err))
+        else:
+            complete = _show(args.url, start, source, save, (out, err))
+        if save and (problem := save.finish()):
+            _print_warnings([problem], err)
     return 0 if complete and not (save and save.failed) else 1
 
 

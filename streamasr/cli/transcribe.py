@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from streamasr.cli.audio_flags import CHANNEL_OF, Channels, add_audio_flags, audio_input
+from streamasr.cli.cue_flags import add_cue_flags, cue_limits
 from streamasr.cli.format_flag import add_written_flag
 from streamasr.cli.hotword import add_hotword_flag
 from streamasr.cli.output import write_stdout
@@ -25,6 +26,7 @@ from streamasr.protocol.messages import Final, Partial, Start, Warning
 from streamasr_client.audio import SoundFile
 from streamasr_client.channels import WRITERS, Transcript, channels_to_json
 from streamasr_client.connection import DEFAULT_URL
+from streamasr_client.cues import CueLimits
 from streamasr_client.hotwords import describe_readings
 from streamasr_client.subtitles import to_json, to_srt, to_text, to_vtt
 from streamasr_client.transcription import transcribe_file
@@ -78,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_audio_flags(parser)
     add_hotword_flag(parser)
     add_written_flag(parser)
+    add_cue_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
     Returns 1 if one could not be read, or was incomplete; else 0.
     """
     sources = [audio_input(args, text) for text in args.files]
+    limits = cue_limits(args)
     _check(args, sources)
     start = Start(
         latency_ms=args.latency_ms, hotwords=tuple(args.hotword), token=args.token, format=args.text_format
@@ -106,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
                     source, args.channels, recognise, _Bar(progress, bar), warnings
                 )
                 failed += incomplete
-                _write(args, source, transcripts)
+                _write(args, source, transcripts, limits)
             except StreamasrError as error:
                 failed += 1
                 named = error.message.startswith(source.name)
@@ -258,19 +262,26 @@ def _local_recogniser(model_name: str | None, start: Start, backend: Backend) ->
     return recognise
 
 
-def _write(args: argparse.Namespace, source: AudioInput, transcripts: Sequence[Transcript]) -> None:
+def _write(
+    args: argparse.Namespace, source: AudioInput, transcripts: Sequence[Transcript], limits: CueLimits
+) -> None:
     several = len(args.files) > 1
     if args.channels == "each":
         if args.format == "json":
             text = channels_to_json(transcripts, file=source.name)
         else:
-            text = WRITERS[args.format](transcripts)
+            text = WRITERS[args.format](transcripts, limits)
     else:
         finals = transcripts[0].finals
-        if args.format == "json":
-            text = to_json(finals, file=source.name)
-        else:
-            text = {"text": to_text, "srt": to_srt, "vtt": to_vtt}[args.format](finals)
+        match args.format:
+            case "json":
+                text = to_json(finals, file=source.name)
+            case "srt":
+                text = to_srt(finals, limits)
+            case "vtt":
+                text = to_vtt(finals, limits)
+            case _:
+                text = to_text(finals)
     if args.output is None:
         heading = f"== {source.name} ==\n" if several and args.format == "text" else ""
         write_stdout(heading + text)

@@ -15,6 +15,7 @@ from websockets.asyncio.server import ServerConnection
 from streamasr.protocol.messages import Done, Error, Final, Partial, Ready, ServerMessage, WordTiming
 from streamasr.protocol.serialisation import encode
 from streamasr.text import join_words
+from streamasr_client.cues import CueLimits
 from streamasr_client.subtitles import to_srt, to_text, to_vtt
 from tests.browser.conftest import FakeDaemon, Script
 from tests.browser.devtools import Page
@@ -199,16 +200,19 @@ async def test_download(
 
 
 async def test_subtitles_equal_those_of_the_python_client(page: Page, daemon: FakeDaemon) -> None:
-    """Compare both implementations on random utterances, with and without word times."""
+    """Compare both implementations on random utterances, with and without word times, and with other limits."""
     random = np.random.default_rng(7)
     finals, at = [], 0
     for number in range(40):
         words = []
         for _ in range(random.integers(1, 40)):
-            start_ms = at + int(random.choice([20, 60, 400, 900]))
-            at = start_ms + int(random.integers(80, 900))
+            start_ms = at + int(random.choice([0, 20, 60, 400, 900]))
+            at = start_ms + int(random.choice([0, 80, 300, 900, 9_000], p=[0.1, 0.3, 0.3, 0.29, 0.01]))
             length = int(random.choice([1, 3, 5, 8, 13, 50], p=[0.2, 0.3, 0.3, 0.1, 0.09, 0.01]))
             word = "é" + "x" * length if number % 4 else chr(0x4E00 + length)
+            word += str(
+                random.choice(["", " ", "\n--> \x85", "<&>", "\U0001f642"], p=[0.8, 0.05, 0.05, 0.05, 0.05])
+            )
             words.append(WordTiming(word=word, start_ms=start_ms, end_ms=at, confidence=0.5))
         finals.append(
             Final(
@@ -223,9 +227,34 @@ async def test_subtitles_equal_those_of_the_python_client(page: Page, daemon: Fa
     daemon.scripts = [session_script()]
     await page.goto(daemon.url)
     wire = f"[{','.join(encode(each) for each in finals)}]"
-    for name, convert in (("toSrt", to_srt), ("toVtt", to_vtt), ("toText", to_text)):
-        theirs = await page.evaluate(f"import('/subtitles.js').then((m) => m.{name}({wire}))")
-        assert theirs == convert(finals)
+    assert await page.evaluate(f"import('/subtitles.js').then((m) => m.toText({wire}))") == to_text(finals)
+    for chars, lines, ms in ((42, 2, 7_000), (20, 1, 2_000), (12, 4, 60_000), (80, 3, 500)):
+        limits = f"{{...c.LIMITS, lineChars: {chars}, lines: {lines}, cueMs: {ms}}}"
+        for name, convert in (("toSrt", to_srt), ("toVtt", to_vtt)):
+            theirs = await page.evaluate(
+                "Promise.all([import('/subtitles.js'), import('/cues.js')])"
+                f".then(([m, c]) => m.{name}({wire}, {limits}))"
+            )
+            assert theirs == convert(finals, CueLimits(line_chars=chars, lines=lines, cue_ms=ms))
+
+
+async def test_the_size_of_subtitles_is_a_setting(page: Page, daemon: FakeDaemon) -> None:
+    daemon.scripts = [session_script()]
+    await page.goto(daemon.url)
+    await page.press("s")
+    await page.wait_for("document.getElementById('settings').open")
+    assert await page.evaluate("document.getElementById('line-chars').value") == "42"
+    await page.evaluate(
+        "document.getElementById('line-chars').value = '20';"
+        "document.getElementById('lines').value = '1';"
+        "document.getElementById('cue-seconds').value = '2.5';"
+        "document.querySelector('#settings .primary').click()"
+    )
+    await page.goto(daemon.url)
+    limits = await page.evaluate(
+        "import('/settings.js').then((m) => Object.values(m.cueLimits(m.loadSettings())))"
+    )
+    assert limits[:3] == [20, 1, 2_500]
 
 
 async def test_a_lost_connection_is_shown_and_reopened(page: Page, daemon: FakeDaemon) -> None:

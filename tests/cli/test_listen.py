@@ -65,6 +65,34 @@ def test_wrong_flags_are_refused(
     assert calls == []
 
 
+def test_a_wrong_input_leaves_the_saved_captions(calls: list[SimpleNamespace], tmp_path: Path) -> None:
+    save = tmp_path / "old.srt"
+    save.write_text("old captions\n")
+    for flags in (
+        ["--file", "gone.wav"],
+        ["--file", "gone.wav", "--channels", "each"],
+        ["--file", str(CLIP), "--channels", "right"],
+        ["--file", str(CLIP), "--max-lines", "0"],
+    ):
+        assert main(["listen", *flags, "--save", str(save)]) == 1
+        assert save.read_text() == "old captions\n"
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--max-line-chars", "0"], "--max-line-chars: expected 1 to 1000, got 0"),
+        (["--max-cue-seconds", "0.1"], "--max-cue-seconds: expected 0.5 to 600, got 0.1"),
+    ],
+)
+def test_limits_of_subtitles_are_checked(
+    calls: list[SimpleNamespace], capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    assert main(["listen", "--file", str(CLIP), *flags]) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_microphones_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     device = {"name": "Headset [USB]", "max_input_channels": 1, "default_samplerate": 48_000.0}
     portaudio = SimpleNamespace(default=SimpleNamespace(device=(0, 0)), query_devices=lambda: [device])

@@ -57,6 +57,20 @@ def test_output_is_a_file_for_one_and_a_folder_for_several(tmp_path: Path) -> No
     assert {path.name for path in (tmp_path / "c").iterdir()} == {f"{ONE.stem}.vtt", f"{TWO.stem}.vtt"}
 
 
+def test_subtitles_have_the_size_of_the_flags(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def transcribe(url: str, start: Start, file: SoundFile, **options: Any) -> list[Final]:
+        return [Final(utterance=0, text="good morning all", confidence=1.0, start_ms=0, end_ms=3_400)]
+
+    monkeypatch.setattr(command, "transcribe_file", transcribe)
+    flags = ["--max-line-chars", "7", "--max-lines", "2", "--max-cue-seconds", "2.5"]
+    assert main(["transcribe", str(ONE), "--format", "srt", *flags]) == 0
+    assert capsys.readouterr().out == (
+        "1\n00:00:00,000 --> 00:00:01,000\ngood\n\n2\n00:00:01,000 --> 00:00:03,400\nmorning\nall\n\n"
+    )
+
+
 def test_one_failure_does_not_stop_the_others(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     gone = tmp_path / "gone.wav"
     assert main(["transcribe", str(gone), str(TWO), str(ONE), "--token", "wrong"]) == 1

@@ -74,3 +74,25 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(ConfigError, match=r"--save .*a\.srt: cannot be written: Permission denied"):
         SavedCaptions(tmp_path / "a.srt")
+
+
+def test_old_captions_stay_until_there_are_new_ones(tmp_path: Path) -> None:
+    path = tmp_path / "a.srt"
+    path.write_text("old captions, longer than the new ones, which replace them\n")
+    with pytest.raises(RuntimeError), SavedCaptions(path):
+        raise RuntimeError("the daemon refused the session")
+    assert path.read_text().startswith("old captions")
+    with SavedCaptions(path) as save:
+        assert save.add(final(0)) is None
+        assert path.read_text() == "1\n00:00:00,000 --> 00:00:01,000\nhello\n\n"
+    with SavedCaptions(path):
+        pass
+    assert path.read_text() == "", "nothing was said"
+
+
+def test_channels_apart_may_overlap(tmp_path: Path) -> None:
+    path = tmp_path / "a.srt"
+    with SavedCaptions(path, channels_apart=True) as save:
+        save.add(final(0, "left: yes"))
+        save.add(final(0, "right: no"))
+    assert path.read_text().count("00:00:00,000 --> 00:00:00,400") == 2

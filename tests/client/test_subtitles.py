@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import io
 import itertools
 import json
 from typing import Any
 
+import pysubs2
 import pytest
+import webvtt
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamasr.errors import ConfigError
 from streamasr.protocol.messages import Final, WordTiming
-from streamasr_client.subtitles import (
-    Cue,
-    CueLimits,
-    SubtitleFile,
-    cues,
-    to_json,
-    to_srt,
-    to_text,
-    to_vtt,
-)
+from streamasr_client.cues import Cue, CueLimits, cues
+from streamasr_client.subtitles import SubtitleFile, to_json, to_srt, to_text, to_vtt
 from tests.client.scripted import MakeFinal
 
 
@@ -148,6 +144,150 @@ def test_every_cue_keeps_the_limits_and_no_word_is_lost(drawn: list[tuple[int, i
         assert alone or max(map(len, cue.lines)) <= 42
         assert alone or cue.end_ms - cue.start_ms <= 7_000
     assert all(before.end_ms <= after.start_ms for before, after in itertools.pairwise(found))
+
+
+def test_two_utterances_that_begin_in_the_same_millisecond_are_both_shown() -> None:
+    found = cues([timed_final(("yes", 500, 500)), timed_final(("no", 500, 500), utterance=1)])
+    assert found == [Cue(500, 600, ("yes",)), Cue(600, 1_600, ("no",))]
+
+
+def test_lines_and_durations_can_be_limited(final: MakeFinal) -> None:
+    text = "it was followed by remorse i tried to drive it away"
+    words = text.split()
+    one_line = cues([final(text)], CueLimits(line_chars=12, lines=1))
+    assert [cue.lines for cue in one_line] == [
+        ("it was",),
+        ("followed",),
+        ("by remorse",),
+        ("i tried",),
+        ("to drive",),
+        ("it away",),
+    ]
+    (three_lines,) = cues([final(text)], CueLimits(line_chars=20, lines=3))
+    assert three_lines.lines == ("it was followed", "by remorse i tried", "to drive it away")
+    short = cues([final(text)], CueLimits(cue_ms=900))
+    assert [word for cue in short for line in cue.lines for word in line.split()] == words
+    assert max(cue.end_ms - cue.start_ms for cue in short) <= 900
+
+
+def test_a_word_longer_than_a_cue_may_last_is_shown_from_its_start() -> None:
+    assert cues([timed_final(("hm", 1_000, 12_000))]) == [Cue(1_000, 8_000, ("hm",))]
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"line_chars": 0}, "--max-line-chars: expected 1 to 1000, got 0"),
+        ({"lines": 11}, "--max-lines: expected 1 to 10, got 11"),
+        ({"cue_ms": 400}, "--max-cue-seconds: expected 0.5 to 600, got 0.4"),
+    ],
+)
+def test_limits_out_of_range_are_refused(limits: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        CueLimits(**limits)
+    assert refused.value.message == message
+
+
+CHARACTERS = st.one_of(
+    st.sampled_from("ab é今気<>&-\n\r\t\0\x0b\x1c\x85\u2028\ufeff\U0001f642"),
+    # pysubs2 takes a last line of digits for the number of a next cue, and a backslash for its own line break
+    st.characters(codec="utf-8", exclude_categories=["Nd"], exclude_characters="\\"),
+)
+TEXT = st.text(CHARACTERS, max_size=8)
+SPOKEN = st.one_of(TEXT, st.sampled_from(["-->", "<b>", "&amp;", "word", "a -->", "NOTE", "WEBVTT", "STYLE"]))
+LIMITS = st.builds(
+    CueLimits,
+    line_chars=st.integers(1, 60),
+    lines=st.integers(1, 4),
+    cue_ms=st.integers(500, 9_000),
+)
+
+
+@st.composite
+def random_finals(draw: st.DrawFn) -> list[Final]:
+    """Utterances in order of time; many begin together, last no time or have no words."""
+    finals: list[Final] = []
+    at = 0
+    for number in range(draw(st.integers(0, 5))):
+        at += draw(st.sampled_from([0, 0, 1, 40, 3_000]))
+        texts = draw(st.lists(SPOKEN, max_size=8))
+        words, begin = [], at
+        for text in texts:
+            end = at + draw(st.sampled_from([0, 0, 1, 20, 300, 9_000]))
+            words.append(WordTiming(word=text, start_ms=at, end_ms=end, confidence=0.5))
+            at = draw(st.sampled_from([at, end]))
+        finals.append(
+            Final(
+                utterance=number,
+                text=" ".join(texts),
+                confidence=0.5,
+                start_ms=begin,
+                end_ms=max([at, *(word.end_ms for word in words)]),
+                words=tuple(words) if draw(st.booleans()) else (),
+            )
+        )
+    return finals
+
+
+@given(random_finals(), LIMITS)
+def test_cues_of_random_finals_are_in_order_and_never_empty(finals: list[Final], limits: CueLimits) -> None:
+    found = cues(finals, limits)
+    for cue in found:
+        assert 0 < cue.end_ms - cue.start_ms <= limits.cue_ms
+        assert 1 <= len(cue.lines) <= limits.lines
+        assert all(line.strip() for line in cue.lines)
+    assert all(before.end_ms <= after.start_ms for before, after in itertools.pairwise(found))
+
+
+def in_ms(time: webvtt.models.Timestamp) -> int:
+    return ((time.hours * 60 + time.minutes) * 60 + time.seconds) * 1_000 + time.milliseconds
+
+
+def parsed_cues(found: list[Cue]) -> list[tuple[int, int, list[str]]]:
+    return [(cue.start_ms, cue.end_ms, list(cue.lines)) for cue in found]
+
+
+@given(random_finals(), LIMITS)
+def test_webvtt_of_random_finals_is_read_by_a_strict_parser(finals: list[Final], limits: CueLimits) -> None:
+    written = to_vtt(finals, limits)
+    captions = webvtt.from_string(written).captions
+    assert [
+        (in_ms(caption.start_time), in_ms(caption.end_time), [html.unescape(line) for line in caption.lines])
+        for caption in captions
+    ] == parsed_cues(cues(finals, limits))
+
+
+@given(random_finals(), LIMITS)
+def test_srt_of_random_finals_is_read_by_a_strict_parser(finals: list[Final], limits: CueLimits) -> None:
+    written = to_srt(finals, limits)
+    read = pysubs2.SSAFile.from_string(written, format_="srt", keep_html_tags=True)
+    assert [(event.start, event.end, event.text.split("\\N")) for event in read] == parsed_cues(
+        cues(finals, limits)
+    )
+
+
+@given(random_finals(), LIMITS, st.sampled_from(["srt", "vtt"]))
+def test_a_file_of_random_finals_is_complete_after_every_final(
+    finals: list[Final], limits: CueLimits, form: str
+) -> None:
+    whole = {"srt": to_srt, "vtt": to_vtt}[form]
+    buffer = io.StringIO()
+    file = SubtitleFile(buffer, form, limits)
+    for count, each in enumerate(finals, start=1):
+        file.add(each)
+        assert buffer.getvalue() == whole(finals[:count], limits)
+
+
+@given(random_finals(), LIMITS)
+def test_a_pipe_of_random_finals_has_cues_in_order(finals: list[Final], limits: CueLimits) -> None:
+    buffer = io.StringIO()
+    file = SubtitleFile(buffer, "srt", limits, append=True)
+    for each in finals:
+        file.add(each)
+    read = list(pysubs2.SSAFile.from_string(buffer.getvalue(), format_="srt"))
+    assert len(read) == len(cues(finals, limits))
+    assert all(event.start < event.end for event in read)
+    assert all(before.end <= after.start for before, after in itertools.pairwise(read))
 
 
 @pytest.mark.parametrize(("form", "whole"), [("srt", to_srt), ("vtt", to_vtt), ("txt", to_text)])
