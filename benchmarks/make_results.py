@@ -303,8 +303,8 @@ def readme_figures() -> str:
         f"| CPU seconds per second of audio | {ours[0].cpu:.2f} | {theirs[0]['rtf']['value']:.2f} |",
     ]
     about = (
-        "WER (word error rate) is measured on speakers who are not in the training data. Both recognisers got the "
-        f"same files on the same machine: {content['machine'].split(' (')[0]}."
+        "WER (word error rate) is measured on speakers who are not in the training data. Both recognisers were given "
+        f"the same files on the same machine: {content['machine'].split(' (')[0]}."
     )
     return "\n".join(
         [

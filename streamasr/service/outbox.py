@@ -1,4 +1,4 @@
-"""Queue messages for one client: bounded, with newer partials replacing older ones, and without losing finals."""
+"""Queue messages for one client: bounded, with newer partials replacing older ones."""
 
 from __future__ import annotations
 
