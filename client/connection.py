@@ -31,6 +31,8 @@ CLOSE_TIMEOUT_S = 5.0
 """Longest wait for the daemon's side of the closing handshake."""
 PING_TIMEOUT_S = 20.0
 """A connection is closed if the daemon does not answer a ping for this long."""
+KEEPALIVE_MS = 5_000
+"""How often ``keepalive`` is sent while there is no audio to send."""
 AUDIO_TOLERANCE_MS = 100
 """Largest difference, caused by rounding, between the audio sent and ``done.audio_ms``."""
 AUDIO_MESSAGE_BYTES = 16_384

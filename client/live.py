@@ -13,12 +13,22 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from streamasr.protocol.messages import Done, Final, Partial, ServerMessage, SpeechStarted, Start, WordTiming
+from streamasr.protocol.messages import (
+    Done,
+    Final,
+    KeepAlive,
+    Partial,
+    ServerMessage,
+    SpeechStarted,
+    Start,
+    WordTiming,
+)
 from streamasr.units import MS_PER_SECOND
 from streamasr_client.audio import AudioSource
 from streamasr_client.connection import (
     AUDIO_MESSAGE_BYTES,
     AUDIO_TOLERANCE_MS,
+    KEEPALIVE_MS,
     Backoff,
     Session,
     open_session,
@@ -95,6 +105,7 @@ class LiveStream:
         source: the audio.
         backoff: the waiting times between attempts.
         replay_ms: most audio buffered for a reconnect, in milliseconds.
+        keepalive_ms: how often a session without new audio is kept open.
         on_audio: called with every block from the source, for example for a level meter.
     """
 
@@ -106,6 +117,7 @@ class LiveStream:
         *,
         backoff: Backoff | None = None,
         replay_ms: int = REPLAY_MS,
+        keepalive_ms: int = KEEPALIVE_MS,
         on_audio: Callable[[bytes], None] | None = None,
     ) -> None:
         self._url = url
@@ -118,6 +130,7 @@ class LiveStream:
             encoding=self._format.encoding,
         )
         self._backoff = backoff or Backoff()
+        self._keepalive_s = keepalive_ms / MS_PER_SECOND
         self._on_audio = on_audio
         self._buffer = ReplayBuffer(self._format.ms_to_bytes(replay_ms))
         self._audio_added = asyncio.Event()
@@ -262,7 +275,17 @@ class LiveStream:
                 return
             else:
                 self._audio_added.clear()
-                await self._audio_added.wait()
+                await self._wait_for_audio(session)
+
+    async def _wait_for_audio(self, session: Session) -> None:
+        """Wait for audio or the end of the source, and keep the session open meanwhile."""
+        while not self._audio_added.is_set():
+            try:
+                async with asyncio.timeout(self._keepalive_s):
+                    await self._audio_added.wait()
+            except TimeoutError:
+                with contextlib.suppress(ConnectionFailed):
+                    await session.send(KeepAlive())
 
     def _rebase(self, message: ServerMessage) -> ServerMessage:
         """Return ``message`` with its times and utterance number relative to the whole stream."""

@@ -42,6 +42,8 @@ class CaptionState:
     notice: str = ""
     """A warning, or the reason why there is no connection."""
     overruns: int = 0
+    microphone: str = ""
+    """A problem of the microphone."""
     level_dbfs: float = SILENCE_DBFS
 
 
@@ -87,6 +89,8 @@ def render(state: CaptionState) -> RenderableType:
     lines: list[RenderableType] = [caption(state.committed, state.tail)]
     if state.overruns:
         lines.append(Text(overrun_notice(state.overruns), style="yellow"))
+    if state.microphone:
+        lines.append(Text(state.microphone, style="yellow"))
     if state.notice:
         lines.append(Text(state.notice, style="yellow"))
     lines.append(_status_line(state))

@@ -51,6 +51,10 @@ class View(Protocol):
         """Show that ``blocks`` audio blocks have been lost so far."""
         ...
 
+    def show_microphone(self, problem: str) -> None:
+        """Show a problem of the microphone; an empty one ended."""
+        ...
+
 
 class PlainView:
     """Prints finals on ``out``, one per line, and notices on ``err``."""
@@ -79,6 +83,10 @@ class PlainView:
     def show_overrun(self, blocks: int) -> None:
         """See :class:`View`."""
         self._print_notice(overrun_notice(blocks))
+
+    def show_microphone(self, problem: str) -> None:
+        """See :class:`View`."""
+        self._print_notice(problem or "the microphone records again")
 
     def _print_notice(self, text: str) -> None:
         self._err.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -115,6 +123,10 @@ class TerminalView:
         """See :class:`View`."""
         self._draw(dataclasses.replace(self._state, overruns=blocks))
 
+    def show_microphone(self, problem: str) -> None:
+        """See :class:`View`."""
+        self._draw(dataclasses.replace(self._state, microphone=problem))
+
     def _draw(self, state: CaptionState) -> None:
         self._state = state
         self._live.update(render(state))
@@ -142,6 +154,10 @@ class LabelledView:
     def show_overrun(self, blocks: int) -> None:
         """See :class:`View`."""
         self._view.show_overrun(blocks)
+
+    def show_microphone(self, problem: str) -> None:
+        """See :class:`View`."""
+        self._view.show_microphone(problem)
 
 
 class _Part:

@@ -6,15 +6,16 @@ The socket's flow control sets the pace: sending waits while its buffers are ful
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
 from contextlib import aclosing
 
-from streamasr.protocol.messages import Done, Final, Start, Warning
+from streamasr.protocol.messages import Done, Final, KeepAlive, Start, Warning
 from streamasr.units import MS_PER_SECOND
 from streamasr_client.audio import SoundFile
-from streamasr_client.connection import AUDIO_TOLERANCE_MS, Backoff, Session, open_session
+from streamasr_client.connection import AUDIO_TOLERANCE_MS, KEEPALIVE_MS, Backoff, Session, open_session
 from streamasr_client.errors import ConnectionFailed, DaemonError
 from streamasr_client.hotwords import describe_readings
 
@@ -106,6 +107,7 @@ async def _attempt(
 async def _send(session: Session, file: SoundFile, on_progress: Callable[[int], None] | None) -> float:
     """Send the file and ``stop``; return the duration of what was sent, in milliseconds."""
     sent = 0
+    keeping_alive = asyncio.create_task(_keep_alive(session))  # a pipe or a URL may pause
     try:
         async with aclosing(file.blocks_from_thread(BLOCK_MS)) as blocks:
             async for block in blocks:
@@ -113,10 +115,20 @@ async def _send(session: Session, file: SoundFile, on_progress: Callable[[int], 
                 sent += len(block)
                 if on_progress is not None:
                     on_progress(file.format.bytes_to_ms(sent))
+        keeping_alive.cancel()
         await session.stop()
     except ConnectionFailed:
         return math.inf  # the receiver fails, too, and knows the reason
+    finally:
+        keeping_alive.cancel()
     return file.format.bytes_to_ms(sent)
+
+
+async def _keep_alive(session: Session) -> None:
+    with contextlib.suppress(ConnectionFailed):
+        while True:
+            await asyncio.sleep(KEEPALIVE_MS / MS_PER_SECOND)
+            await session.send(KeepAlive())
 
 
 async def _receive(session: Session, on_notice: Callable[[str], None]) -> tuple[list[Final], int]:

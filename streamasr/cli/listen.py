@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", default=DEFAULT_URL, help="the daemon's websocket (default: %(default)s)")
     parser.add_argument("--token", metavar="TOKEN", help="the daemon's token, if it requires one")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--device", metavar="DEVICE", help="microphone: its number or a part of its name")
+    source.add_argument("--device", metavar="DEVICE", help="microphone: its number, its name or a part of it")
     source.add_argument(
         "--file",
         metavar="FILE",
@@ -105,6 +105,8 @@ def _show(
     microphone = source if isinstance(source, Microphone) else None
     try:
         with open_view(*consoles) as view:
+            if microphone:
+                microphone.on_problem = view.show_microphone
             asyncio.run(
                 show_captions(
                     url,

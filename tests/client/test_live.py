@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import aclosing
 from typing import Any
 
@@ -66,6 +67,28 @@ async def test_one_session(daemon: ScriptedDaemon, final: MakeFinal) -> None:
     assert daemon.connections[0].start["sample_rate"] == 16_000
     assert daemon.connections[0].audio == SECOND
     assert block_sizes == [32_000]
+
+
+async def test_a_pause_of_the_source_keeps_the_session_open(daemon: ScriptedDaemon, final: MakeFinal) -> None:
+    source = ListSource(SECOND)
+    kept: list[Any] = []
+
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.receive_audio(32_000)
+        kept.extend([json.loads(await connection.socket.recv()) for _ in range(3)])
+        source.give(SECOND)
+        source.stop()
+        message: Any = None
+        while message != {"type": "stop"}:
+            received = await connection.socket.recv()
+            message = None if isinstance(received, bytes) else json.loads(received)
+        await connection.send(final("hello"), Done(audio_ms=2_000))
+
+    daemon.scripts = [script]
+    events = await collect(stream(daemon, source, keepalive_ms=20))
+    assert kept == [{"type": "keepalive"}] * 3
+    assert events[-1] == Done(audio_ms=2_000)
 
 
 async def test_times_numbers_and_audio_continue_after_a_reconnect(

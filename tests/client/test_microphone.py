@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import io
 import sys
 import threading
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from rich.console import Console
 
+from streamasr.protocol.messages import Start
 from streamasr_client.errors import MicrophoneError
-from streamasr_client.microphone import Microphone, choose_device, list_devices, load_portaudio
+from streamasr_client.microphone import (
+    STALL_MS,
+    Device,
+    Microphone,
+    choose_device,
+    list_devices,
+    load_portaudio,
+)
+from streamasr_client.terminal import PlainView, show_captions
+from tests.client.scripted import MakeFinal, ScriptedConnection, ScriptedDaemon
+
+BLOCK = b"\x01" * 1_600
 
 DEVICES = [
     {"name": "HDMI out", "max_input_channels": 0, "default_samplerate": 48_000.0},
@@ -27,32 +43,56 @@ class FakePortAudio:
 
     PortAudioError = type("PortAudioError", (Exception,), {})
 
-    def __init__(self, *, rates: tuple[int, ...] = (16_000,), openable: bool = True) -> None:
+    def __init__(
+        self, *, rates: tuple[int, ...] = (16_000,), channels: tuple[int, ...] = (1, 2), openable: bool = True
+    ) -> None:
         self.default = SimpleNamespace(device=(1, 0))
+        self.devices = DEVICES
         self.streams: list[Any] = []
+        self.rescans = 0
+        self.openable = openable
         self._rates = rates
-        self._openable = openable
+        self._channels = channels
 
     def query_devices(self) -> list[dict[str, Any]]:
-        return DEVICES
+        return self.devices
 
-    def check_input_settings(self, *, samplerate: int, **settings: Any) -> None:
-        if samplerate not in self._rates:
+    def check_input_settings(self, *, samplerate: int, channels: int, **settings: Any) -> None:
+        if samplerate not in self._rates or channels not in self._channels:
             raise self.PortAudioError("Invalid sample rate")
 
     def RawInputStream(self, **settings: Any) -> Any:
-        if not self._openable:
+        if not self.openable:
             raise self.PortAudioError("Device unavailable")
+        assert all(stream.closed for stream in self.streams), "two microphones are open"
         stream = SimpleNamespace(settings=settings, closed=False, started=threading.Event())
         stream.start = stream.started.set
         stream.close = lambda: setattr(stream, "closed", True)
         self.streams.append(stream)
         return stream
 
+    def _terminate(self) -> None:
+        assert all(stream.closed for stream in self.streams)
+
+    def _initialize(self) -> None:
+        self.rescans += 1
+
 
 def capture(stream: Any, *blocks: bytes, overflow: bool = False) -> None:
     for block in blocks:
         stream.settings["callback"](block, len(block) // 2, None, SimpleNamespace(input_overflow=overflow))
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Wait until ``condition()`` is true."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - the microphone has no event for it
+            await asyncio.sleep(0.005)
+
+
+async def read_into(blocks: list[bytes], microphone: Microphone) -> None:
+    async for block in microphone:
+        blocks.append(block)
 
 
 def test_devices_are_listed_and_chosen() -> None:
@@ -107,6 +147,57 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, failure: Ex
 def test_the_devices_own_rate_is_the_fallback() -> None:
     assert Microphone(portaudio=FakePortAudio()).format.sample_rate == 16_000
     assert Microphone("head", portaudio=FakePortAudio(rates=(44_100,))).format.sample_rate == 44_100
+    assert Microphone("head", portaudio=FakePortAudio(rates=(8_000,))).format.sample_rate == 8_000
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels"), [(96_000, 1), (192_000, 1), (16_000, 2), (96_000, 2), (44_100, 2)]
+)
+async def test_other_rates_and_stereo_are_converted(rate: int, channels: int) -> None:
+    portaudio = FakePortAudio(rates=(rate,), channels=(channels,))
+    microphone = Microphone(portaudio=portaudio)
+    sent_rate = microphone.format.sample_rate
+    assert sent_rate == (rate if rate <= 48_000 else 16_000)
+    blocks: list[bytes] = []
+    reading = asyncio.create_task(read_into(blocks, microphone))
+    await eventually(lambda: portaudio.streams)
+    (stream,) = portaudio.streams
+    assert stream.settings["samplerate"] == rate
+    assert stream.settings["channels"] == channels
+    tone_S = 0.5 * np.sin(np.arange(rate) * (2 * np.pi * 440 / rate))
+    both_SC = np.stack([tone_S, tone_S][:channels], axis=1)
+    pcm = np.round(both_SC * 32_767).astype("<i2").tobytes()
+    size = stream.settings["blocksize"] * channels * 2
+    capture(stream, *(pcm[begin : begin + size] for begin in range(0, len(pcm), size)))
+    microphone.stop()
+    await reading
+    sent_S = np.frombuffer(b"".join(blocks), "<i2") / 32_768
+    assert abs(len(sent_S) - sent_rate) <= 1
+    expected_S = 0.5 * np.sin(np.arange(len(sent_S)) * (2 * np.pi * 440 / sent_rate))
+    assert sent_S[500:-500] == pytest.approx(expected_S[500:-500], abs=3e-3)
+
+
+def test_an_exact_name_wins_over_a_part_of_another() -> None:
+    devices = [Device(number, name, 1, 16_000, False) for number, name in enumerate(["Webcam 2", "Webcam"])]
+    assert choose_device(devices, "webcam").index == 1
+    assert choose_device(devices, "0").index == 0
+    with pytest.raises(MicrophoneError, match="'cam' matches several devices"):
+        choose_device(devices, "cam")
+    for nothing in ("", " ", "²"):
+        with pytest.raises(MicrophoneError, match="no recording device matches"):
+            choose_device(devices, nothing)
+
+
+@pytest.mark.parametrize("wanted", ["usb audio", "USB"])
+def test_of_two_devices_with_one_name_the_number_is_asked_for(wanted: str) -> None:
+    devices = [Device(number, "USB Audio", 1, 16_000, False) for number in (3, 5)]
+    with pytest.raises(MicrophoneError) as refused:
+        choose_device(devices, wanted)
+    assert refused.value.message == (
+        "2 devices are named 'USB Audio'; choose one by its number:\n"
+        "    3  USB Audio  (1 ch, 16000 Hz)\n    5  USB Audio  (1 ch, 16000 Hz)"
+    )
+    assert choose_device(devices, "5").index == 5
 
 
 async def test_blocks_arrive_in_order_until_stop() -> None:
@@ -141,15 +232,138 @@ async def test_lost_blocks_are_counted() -> None:
     assert [block async for block in blocks] == [b"bb"]
 
 
-async def test_a_disconnected_device_raises_an_error() -> None:
+@pytest.mark.parametrize("how", ["the callback just stops", "the stream ends"])
+async def test_a_device_that_was_unplugged_is_taken_up_again(how: str) -> None:
     portaudio = FakePortAudio()
-    blocks = aiter(Microphone(portaudio=portaudio))
-    waiting = asyncio.ensure_future(anext(blocks))
-    await asyncio.sleep(0)
-    portaudio.streams[0].settings["finished_callback"]()
-    with pytest.raises(MicrophoneError, match="'Built-in Microphone' stopped recording"):
-        await waiting
+    microphone = Microphone("built-in", portaudio=portaudio, stall_ms=150, retry_ms=20)
+    problems: list[str] = []
+    microphone.on_problem = problems.append
+    blocks: list[bytes] = []
+    reading = asyncio.create_task(read_into(blocks, microphone))
+    await eventually(lambda: portaudio.streams)
+    loop = asyncio.get_running_loop()
+    capture(portaudio.streams[0], BLOCK)
+    await eventually(lambda: blocks)
+    began = loop.time()
+    portaudio.devices = [DEVICES[0]]
+    if how == "the stream ends":
+        portaudio.streams[0].settings["finished_callback"]()
+    await eventually(lambda: problems)
+    assert problems == ["the device 'Built-in Microphone' stopped recording; was it unplugged?"]
+    await eventually(lambda: portaudio.rescans >= 2)
     assert portaudio.streams[0].closed
+    portaudio.devices = [DEVICES[0], DEVICES[3], DEVICES[1]]  # back, with another number
+    await eventually(lambda: len(portaudio.streams) == 2)
+    assert portaudio.streams[1].settings["device"] == 2
+    capture(portaudio.streams[1], BLOCK)
+    await eventually(lambda: problems[-1] == "")
+    gap_ms = (loop.time() - began) * 1_000
+    microphone.stop()
+    await reading
+    assert (blocks[0], blocks[-1]) == (BLOCK, BLOCK)
+    silence = b"".join(blocks[1:-1])
+    assert silence == bytes(len(silence))
+    assert -50 <= gap_ms - len(silence) / 32 < 400, "times include the gap, in whole blocks"
+    assert all(stream.closed for stream in portaudio.streams)
+
+
+async def test_words_are_kept_while_the_microphone_is_gone(daemon: ScriptedDaemon, final: MakeFinal) -> None:
+    portaudio = FakePortAudio()
+    microphone = Microphone(portaudio=portaudio, stall_ms=100, retry_ms=20)
+    out = Console(file=io.StringIO())
+    err = Console(file=io.StringIO(), width=200)
+    view = PlainView(out, err)
+    microphone.on_problem = view.show_microphone
+
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.receive_audio(len(BLOCK))
+        portaudio.openable = False
+        portaudio.streams[0].settings["finished_callback"]()
+        await connection.receive_audio(10 * len(BLOCK))  # silence
+        await connection.send(final("before the cable came off"))
+        portaudio.openable = True
+        while connection.audio.count(b"\x01") < 2 * len(BLOCK):
+            await connection.receive_audio(len(connection.audio) + 1)
+        microphone.stop()
+        await connection.finish(final("and after", utterance=1, start_ms=2_000))
+
+    daemon.scripts = [script]
+    showing = asyncio.create_task(show_captions(daemon.url, Start(), microphone, view))
+    await eventually(lambda: portaudio.streams)
+    capture(portaudio.streams[0], BLOCK)
+    await eventually(lambda: len(portaudio.streams) == 2)
+    capture(portaudio.streams[1], BLOCK)
+    await showing
+    assert isinstance(out.file, io.StringIO)
+    assert isinstance(err.file, io.StringIO)
+    assert out.file.getvalue() == "before the cable came off\nand after\n"
+    assert err.file.getvalue().splitlines() == [
+        "the device 'Built-in Microphone' stopped recording; was it unplugged?",
+        "the microphone records again",
+    ]
+
+
+def test_a_stopped_device_is_reported_within_two_seconds() -> None:
+    assert STALL_MS < 2_000
+
+
+async def test_a_slow_device_is_given_time_to_start() -> None:
+    portaudio = FakePortAudio()
+    microphone = Microphone(portaudio=portaudio, stall_ms=20)
+    problems: list[str] = []
+    microphone.on_problem = problems.append
+    first = asyncio.ensure_future(anext(aiter(microphone)))
+    await eventually(lambda: portaudio.streams)
+    await asyncio.sleep(0.2)
+    capture(portaudio.streams[0], BLOCK)
+    assert await first == BLOCK
+    assert problems == []
+
+
+async def test_zeros_for_five_seconds_are_reported() -> None:
+    portaudio = FakePortAudio()
+    microphone = Microphone(portaudio=portaudio)
+    problems: list[str] = []
+    microphone.on_problem = problems.append
+    blocks: list[bytes] = []
+    reading = asyncio.create_task(read_into(blocks, microphone))
+    await eventually(lambda: portaudio.streams)
+    for total, expected in ((99, []), (100, ["no signal"]), (150, ["no signal"])):
+        capture(portaudio.streams[0], *[bytes(1_600)] * (total - len(blocks)))
+        await eventually(lambda: len(blocks) == total)  # noqa: B023 - called in this round only
+        assert [problem[:9] for problem in problems] == expected
+    assert problems == ["no signal from 'Built-in Microphone': muted, or no permission to record"]
+    capture(portaudio.streams[0], b"\x00\x01" * 800)
+    await eventually(lambda: problems[-1] == "")
+    microphone.stop()
+    await reading
+
+
+async def test_fifty_recordings_open_one_microphone_each(daemon: ScriptedDaemon, final: MakeFinal) -> None:
+    portaudio = FakePortAudio()
+
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.finish(final("again"))
+
+    daemon.scripts = [script] * 50
+    for number in range(50):
+        out = Console(file=io.StringIO())
+        microphone = Microphone(portaudio=portaudio)
+        showing = asyncio.create_task(
+            show_captions(daemon.url, Start(), microphone, PlainView(out, Console(file=io.StringIO())))
+        )
+        await eventually(lambda: len(portaudio.streams) == number + 1)  # noqa: B023 - called in this round only
+        capture(portaudio.streams[-1], BLOCK, BLOCK)
+        if number % 2:
+            await eventually(lambda: len(daemon.connections) == number + 1)  # noqa: B023 - as above
+        microphone.stop()  # every other time, the connection is not open yet
+        await showing
+        assert isinstance(out.file, io.StringIO)
+        assert out.file.getvalue() == "again\n"
+        assert daemon.connections[number].audio == BLOCK + BLOCK
+    assert all(stream.closed for stream in portaudio.streams)
 
 
 async def test_a_device_in_use_raises_an_error() -> None:

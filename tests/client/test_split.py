@@ -48,6 +48,8 @@ def test_labels_are_shown_before_captions() -> None:
 
         def show_overrun(self, blocks: int) -> None: ...
 
+        def show_microphone(self, problem: str) -> None: ...
+
     view = LabelledView(Recorder(), "right")
     word = WordTiming(word="yes", start_ms=0, end_ms=300, confidence=1.0)
     view.show(Partial(utterance=0, committed="", tail="yes", start_ms=0, end_ms=300))
