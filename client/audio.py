@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +16,13 @@ from streamasr.frontend.pcm import Samples
 from streamasr.media.channels import check_channel
 from streamasr.media.inputs import AudioInput
 from streamasr.media.reader import AudioReader
-from streamasr.protocol.limits import DEFAULT_LIMITS
-from streamasr.units import ms_to_samples, samples_to_ms
-
-Encoding = Literal["pcm_s16le", "pcm_f32le"]
+from streamasr.protocol.audio import (
+    AudioFormat,
+    Encoding,
+    encode_blocks,
+    wire_format,
+)
+from streamasr.units import samples_to_ms
 
 Block = TypeVar("Block")
 
@@ -28,32 +30,6 @@ BLOCK_MS = 50
 """Default length of a block of audio."""
 SILENCE_DBFS = -90.0
 """The lowest level reported, that of digital silence."""
-
-PREFERRED_RATE = 16_000
-"""Sample rate of most models, in Hz. Audio at a rate that the protocol does not take is resampled to it."""
-
-
-@dataclass(frozen=True, slots=True)
-class AudioFormat:
-    """The format of a source's audio, as sent in the ``start`` message."""
-
-    sample_rate: int
-    """Hz."""
-    channels: int = 1
-    encoding: Encoding = "pcm_s16le"
-
-    @property
-    def frame_bytes(self) -> int:
-        """Size of a frame, that is one sample of every channel, in bytes."""
-        return self.channels * (2 if self.encoding == "pcm_s16le" else 4)
-
-    def bytes_to_ms(self, size: int) -> int:
-        """Return the duration of ``size`` bytes of audio, in milliseconds."""
-        return samples_to_ms(size // self.frame_bytes, self.sample_rate)
-
-    def ms_to_bytes(self, ms: float) -> int:
-        """Return the size of ``ms`` milliseconds of audio in bytes, as a whole number of frames."""
-        return ms_to_samples(ms, self.sample_rate) * self.frame_bytes
 
 
 class AudioSource(Protocol):
@@ -128,16 +104,7 @@ class SoundFile:
         Raises:
             DataError: as :meth:`samples`.
         """
-        size = self.format.ms_to_bytes(block_ms)
-        held = bytearray()
-        for samples_S in self.samples(self.format.sample_rate):
-            held += encode_pcm(samples_S, self.format.encoding)
-            whole = len(held) // size * size
-            for begin in range(0, whole, size):
-                yield bytes(held[begin : begin + size])
-            del held[:whole]
-        if held:
-            yield bytes(held)
+        yield from encode_blocks(self.samples(self.format.sample_rate), self.format, block_ms)
 
     async def blocks_from_thread(self, block_ms: int = BLOCK_MS) -> AsyncGenerator[bytes, None]:
         """Yield the same blocks as :meth:`blocks`; the event loop runs while a source has to be waited for."""
@@ -180,22 +147,6 @@ async def in_thread(
             yield block
     finally:
         blocks.close()
-
-
-def wire_format(reader: AudioReader, *, mixed: bool) -> AudioFormat:
-    """Return the format in which one channel of an input, or all of them mixed, is sent without loss."""
-    as_is = reader.sample_rate in DEFAULT_LIMITS.sample_rate
-    exact = reader.sixteen_bits and (reader.channels == 1 or not mixed)
-    encoding: Encoding = "pcm_s16le" if exact and as_is else "pcm_f32le"
-    return AudioFormat(reader.sample_rate if as_is else PREFERRED_RATE, 1, encoding)
-
-
-def encode_pcm(samples_S: Samples, encoding: Encoding) -> bytes:
-    """Return the bytes of samples in −1..1."""
-    if encoding == "pcm_s16le":
-        integers_S = np.round(samples_S * np.float32(32_768)).clip(-32_768, 32_767)
-        return bytes(integers_S.astype("<i2").tobytes())
-    return samples_S.astype("<f4").tobytes()
 
 
 class PacedFile:

@@ -7,9 +7,9 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from streamasr.cues import DEFAULT_LIMITS, Cue, CueLimits, cues
 from streamasr.protocol.messages import Final
-from streamasr_client.cues import DEFAULT_LIMITS, Cue, CueLimits, cues
-from streamasr_client.subtitles import VTT_HEADER, srt_cue, vtt_cue
+from streamasr.subtitles import VTT_HEADER, srt_cue, vtt_cue
 
 SEPARATOR = ": "
 
@@ -48,7 +48,7 @@ def channels_to_text(transcripts: Iterable[Transcript], _limits: CueLimits = DEF
 
 
 def channels_to_json(transcripts: Sequence[Transcript], **extra: object) -> str:
-    """Return a line of JSON as :func:`~streamasr_client.subtitles.to_json`, with ``channel`` in each utterance."""
+    """Return a line of JSON as :func:`~streamasr.subtitles.to_json`, with ``channel`` in each utterance."""
     labelled = merge(transcripts)
     text = " ".join(final.text for _, final in labelled if final.text)
     utterances = [{"channel": label, **dataclasses.asdict(final)} for label, final in labelled]

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from streamasr.protocol.audio import PREFERRED_RATE, AudioFormat
 from streamasr.units import MS_PER_SECOND
-from streamasr_client.audio import BLOCK_MS, PREFERRED_RATE, AudioFormat
+from streamasr_client.audio import BLOCK_MS
 from streamasr_client.capture import CaptureFormat, CaptureStream, Converter, supported_format
 from streamasr_client.errors import MicrophoneError
 

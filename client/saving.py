@@ -12,10 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from streamasr.cues import DEFAULT_LIMITS, CueLimits
 from streamasr.errors import ConfigError
 from streamasr.protocol.messages import Final
-from streamasr_client.cues import DEFAULT_LIMITS, CueLimits
-from streamasr_client.subtitles import SubtitleFile
+from streamasr.subtitles import SubtitleFile
 
 FORMATS = ("srt", "vtt", "txt")
 """The formats, by the endings of the file's name. A pipe or a device may have any name, and then gets ``txt``."""

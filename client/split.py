@@ -8,8 +8,9 @@ from contextlib import aclosing
 
 from streamasr.media.channels import channel_label
 from streamasr.media.inputs import AudioInput
+from streamasr.protocol.audio import AudioFormat, encode_pcm, wire_format
 from streamasr.units import ms_to_samples
-from streamasr_client.audio import BLOCK_MS, AudioFormat, encode_pcm, in_thread, wire_format
+from streamasr_client.audio import BLOCK_MS, in_thread
 
 QUEUED_BLOCKS = 100
 """Blocks of one channel that wait for its stream: five seconds."""

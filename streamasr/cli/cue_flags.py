@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 
+from streamasr.cues import DEFAULT_LIMITS, CueLimits
 from streamasr.units import MS_PER_SECOND
-from streamasr_client.cues import DEFAULT_LIMITS, CueLimits
 
 
 def add_cue_flags(parser: argparse.ArgumentParser) -> None:

@@ -19,16 +19,16 @@ from streamasr.cli.format_flag import add_written_flag
 from streamasr.cli.hotword import add_hotword_flag
 from streamasr.cli.output import write_stdout
 from streamasr.config import BACKENDS, Backend
+from streamasr.cues import CueLimits
 from streamasr.errors import ConfigError, StreamasrError
 from streamasr.media.channels import channel_label
 from streamasr.media.inputs import STDIN, AudioInput, stored
 from streamasr.protocol.messages import Final, Partial, Start, Warning
+from streamasr.subtitles import to_json, to_srt, to_text, to_vtt
 from streamasr_client.audio import SoundFile
 from streamasr_client.channels import WRITERS, Transcript, channels_to_json
 from streamasr_client.connection import DEFAULT_URL
-from streamasr_client.cues import CueLimits
 from streamasr_client.hotwords import describe_readings
-from streamasr_client.subtitles import to_json, to_srt, to_text, to_vtt
 from streamasr_client.transcription import transcribe_file
 
 EXAMPLE = """streamasr transcribe interview.flac

@@ -36,6 +36,10 @@ Incoming = ClientEvent | Reply
 class Request:
     """The parts of an HTTP request, or of a websocket's handshake, that dialects read."""
 
+    id: str
+    """Unique among all requests."""
+    received_at: str
+    """The time, as in ISO 8601."""
     path: str
     values: Mapping[str, tuple[str, ...]]
     """The values of the query, and of a form's fields, by name."""
@@ -82,13 +86,27 @@ class RefusedError(Exception):
         status: the HTTP status.
         code: a code of the native protocol.
         param: the parameter that is wrong, if one is.
+        headers: headers that the answer must have.
     """
 
     def __init__(
-        self, message: str, *, status: int = 400, code: str = "bad_message", param: str | None = None
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        code: str = "bad_message",
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.refusal = Refusal(status=status, code=code, message=message, param=param)
+        self.refusal = Refusal(status=status, code=code, message=message, param=param, headers=headers or {})
+
+    @classmethod
+    def of(cls, refusal: Refusal) -> RefusedError:
+        """Return the error for a refusal."""
+        error = cls(refusal.message)
+        error.refusal = refusal
+        return error
 
 
 class Dialect(ABC):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from streamasr.dialects.base import Dialect
+from streamasr.dialects.openai_rest import ModelsDialect, TranscribeDialect, TranscriptionsDialect
 
 
 def load_dialects() -> tuple[Dialect, ...]:
     """Return an instance of every dialect."""
-    return ()
+    return (TranscriptionsDialect(), ModelsDialect(), TranscribeDialect())

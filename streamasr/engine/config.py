@@ -28,6 +28,8 @@ class EngineConfig:
     """More waiting audio than this is an error: the caller has ignored ``congested``."""
     max_waiting_marks: int = 256
     """Waiting ``finalize`` and ``configure`` messages per session; more are refused."""
+    bulk_wait_ms: int = 1_000
+    """A chunk of an uploaded file waits at most this long behind live sessions."""
     retry_after_ms: int = 2_000
     """Time after which a refused client should try again."""
     threads: int = 0
@@ -43,6 +45,7 @@ class EngineConfig:
             "max_batch",
             "low_backlog_ms",
             "max_waiting_marks",
+            "bulk_wait_ms",
             "retry_after_ms",
             "heartbeat_interval_s",
         ):

@@ -58,7 +58,14 @@ class Engine:
     ) -> None:
         self.close()
 
-    def open(self, start: Start, sink: MessageSink, resume: Callable[[], None] = lambda: None) -> Session:
+    def open(
+        self,
+        start: Start,
+        sink: MessageSink,
+        resume: Callable[[], None] = lambda: None,
+        *,
+        bulk: bool = False,
+    ) -> Session:
         """Open a session.
 
         Args:
@@ -66,6 +73,7 @@ class Engine:
             sink: receives the session's messages but ``session.ready``, in order: a warning about unusable hotwords
                 before this method returns, everything else on the worker thread.
             resume: called on the worker thread when a congested session may be fed again.
+            bulk: whether the audio is an uploaded file, which gives way to live sessions.
 
         Raises:
             ProtocolError: the model does not support an option; the message says what it supports.
@@ -74,7 +82,7 @@ class Engine:
         options = resolve_options(start, self.model)
         with self._admission_lock:
             queue = self.model.chunk_queue(options.chunk_frames)
-            queued = self._scheduler.admit(uuid.uuid4().hex, options.chunk_frames, queue)
+            queued = self._scheduler.admit(uuid.uuid4().hex, options.chunk_frames, queue, bulk=bulk)
             session = Session(
                 model=self.model,
                 options=options,

@@ -17,7 +17,7 @@ from streamasr.errors import OverloadedError
 from streamasr.frontend.pcm import Samples
 from streamasr.recognition.batch import StepTimes
 from streamasr.recognition.chunking import Chunk, ChunkQueue, EndMark, HotwordsMark, StopMark
-from streamasr.units import ms_to_samples, samples_to_ms
+from streamasr.units import MS_PER_SECOND, ms_to_samples, samples_to_ms
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +28,8 @@ class QueuedSession:
     slot: int
     chunk_frames: int
     queue: ChunkQueue
+    bulk: bool = False
+    """Whether it is an uploaded file, which gives way to live sessions."""
     congested: bool = False
     """Whether the waiting audio has exceeded ``high_backlog_ms`` and not yet dropped to ``low_backlog_ms``."""
     stepping: bool = False
@@ -48,8 +50,10 @@ class ChunkJob(NamedTuple):
 class Scheduler:
     """Queues of all sessions, scheduled first come, first served. Every method may be called from any thread.
 
-    After a step, a session with another ready chunk goes to the end of the line. A file that arrives faster than real
-    time therefore only takes the places in a batch that live sessions leave free.
+    After a step, a session with another ready chunk goes to the end of the line. Bulk sessions, which are uploaded
+    files, give way to live ones: their chunks run when no live chunk waits, and while live sessions are open one at a
+    time, so that a live chunk waits for at most one of them. A bulk chunk that has waited for ``bulk_wait_ms`` joins
+    the next step, so that uploads go on under any load.
 
     Args:
         config: limits.
@@ -76,8 +80,10 @@ class Scheduler:
         self.last_heartbeat = clock()
         """Clock time when the worker last asked for work."""
 
-    def admit(self, session_id: str, chunk_frames: int, queue: ChunkQueue) -> QueuedSession:
-        """Add a session with a slot of its own and ``queue`` for its audio.
+    def admit(
+        self, session_id: str, chunk_frames: int, queue: ChunkQueue, *, bulk: bool = False
+    ) -> QueuedSession:
+        """Add a session with a slot of its own and ``queue`` for its audio. Live sessions precede ``bulk`` ones.
 
         Raises:
             OverloadedError: all slots are taken, or the engine is stopping.
@@ -98,7 +104,7 @@ class Scheduler:
                     retry_after_ms=self._config.retry_after_ms,
                 )
             self._counters.sessions_opened += 1
-            session = QueuedSession(session_id, self._free_slots.pop(), chunk_frames, queue)
+            session = QueuedSession(session_id, self._free_slots.pop(), chunk_frames, queue, bulk)
             self._sessions[session_id] = session
             return session
 
@@ -242,13 +248,23 @@ class Scheduler:
             self._condition.notify_all()
 
     def _take_batch(self) -> list[ChunkJob]:
-        oldest = next(iter(self._ready.values()))
-        sessions = [
-            session for session in self._ready.values() if session.chunk_frames == oldest.chunk_frames
-        ]
+        waiting = self._next_in_line()
+        sessions = [session for session in waiting if session.chunk_frames == waiting[0].chunk_frames]
         batch = []
         for session in sessions[: self._config.max_batch]:
             del self._ready[session.id]
             session.stepping = True
             batch.append(ChunkJob(session, session.queue.take(), session.ready_since))
         return batch
+
+    def _next_in_line(self) -> list[QueuedSession]:
+        """The sessions with a ready chunk that may take part in the next step, the most urgent one first."""
+        live = [session for session in self._ready.values() if not session.bulk]
+        bulk = [session for session in self._ready.values() if session.bulk]
+        if not bulk:
+            return live
+        if not live:
+            alone = all(session.bulk for session in self._sessions.values())
+            return bulk if alone else bulk[:1]
+        overdue = self._clock() - bulk[0].ready_since >= self._config.bulk_wait_ms / MS_PER_SECOND
+        return [bulk[0], *live] if overdue else live

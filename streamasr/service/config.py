@@ -68,6 +68,10 @@ class ServerConfig:
     max_connections: int = field(
         default=256, metadata=_help("open sockets, with or without a session; one more gets HTTP 503")
     )
+    max_uploads: int = field(default=8, metadata=_help("uploads at the same time; one more gets HTTP 503"))
+    max_upload_bytes: int = field(
+        default=1_073_741_824, metadata=_help("largest uploaded file; it is stored in TMPDIR meanwhile")
+    )
     start_timeout_s: float = field(
         default=10.0, metadata=_help("longest wait for the handshake, and again for `start`")
     )
@@ -102,7 +106,7 @@ class ServerConfig:
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
-            if f.name.endswith(("_s", "_messages", "_bytes", "_connections")) and value <= 0:
+            if f.name.endswith(("_s", "_messages", "_bytes", "_connections", "_uploads")) and value <= 0:
                 raise ConfigError(f"{f.name} must be positive, got {value}")
         if not 0 <= self.port <= 65_535:
             raise ConfigError(f"port must be 0 to 65535, got {self.port}")

@@ -51,6 +51,8 @@ class ConnectionHandler:
         auth: checks the token of ``start``.
         metrics: the daemon's metrics.
         authorized: whether the handshake had a valid token, or no token is required.
+        bulk: whether the audio is an uploaded file. Its session gives way to live ones, and is finished, not cut
+            short, when the daemon shuts down.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class ConnectionHandler:
         auth: TokenAuth,
         metrics: Metrics,
         authorized: bool,
+        bulk: bool = False,
     ) -> None:
         self._transport = transport
         self._conversation = conversation
@@ -72,6 +75,7 @@ class ConnectionHandler:
         self._auth = auth
         self._session_metrics = SessionMetrics(metrics, dialect, transport.peer)
         self._authorized = authorized
+        self._bulk = bulk
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(config.outbox_messages)
         self._resumed = asyncio.Event()
@@ -96,6 +100,8 @@ class ConnectionHandler:
 
     def drain(self) -> None:
         """Finish the session because the daemon is shutting down, or refuse to open one."""
+        if self._bulk:
+            return
         self._draining = True
         if self._conversation.state is State.AWAITING_START:
             text = "the server is shutting down; connect again later"
@@ -194,7 +200,9 @@ class ConnectionHandler:
                 "as `Authorization: Bearer TOKEN` or as `?token=TOKEN`",
                 code="unauthorized",
             )
-        self._session = self._engine.open(start, self._deliver_from_thread, self._resume_from_thread)
+        self._session = self._engine.open(
+            start, self._deliver_from_thread, self._resume_from_thread, bulk=self._bulk
+        )
         self._session_metrics.session_opened(start, self._session.ready)
         self._outbox.put(self._session.ready, time.monotonic())
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
 import http
 import json
 import logging
 import math
 import time
+import uuid
 from collections.abc import Callable, Mapping
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from streamasr.dialects.base import LiveDialect, Refusal
+from streamasr.dialects.base import Dialect, LiveDialect, Refusal
 from streamasr.dialects.base import Request as DialectRequest
 from streamasr.protocol.model_info import ModelInfo
 from streamasr.service import metrics as exposition
@@ -82,7 +84,12 @@ class HttpHandler:
         """Return the token that a request presents in a header or in its query, if any."""
         return presented_token(headers_of(request), parse_qs(urlsplit(request.path).query))
 
-    def refused(self, refusal: Refusal, dialect: LiveDialect | None = None) -> Response:
+    def later(self, code: str, message: str) -> Refusal:
+        """Return a refusal after which the client should try again."""
+        seconds = math.ceil(self._config.engine.retry_after_ms / MS_PER_SECOND)
+        return Refusal(status=503, code=code, message=message, headers={"Retry-After": str(seconds)})
+
+    def refused(self, refusal: Refusal, dialect: Dialect | None = None) -> Response:
         """Count a refusal, and return the response in the shape of ``dialect``."""
         self._metrics.refused.labels(refusal.code).inc()
         if dialect is None:
@@ -136,17 +143,15 @@ class HttpHandler:
         if request.headers.get("Upgrade", "").lower() != "websocket":
             return text_response(426, f"{path} accepts only websocket connections\n", Upgrade="websocket")
         dialect = self._streams[path]
-        refusal = self._refusal(request, dialect)
+        refusal = self.check(request, dialect)
         return None if refusal is None else self.refused(refusal, dialect)
 
-    def _refusal(self, request: Request, dialect: LiveDialect | None) -> Refusal | None:
-        retry = {"Retry-After": str(math.ceil(self._config.engine.retry_after_ms / MS_PER_SECOND))}
+    def check(self, request: Request, dialect: Dialect | None) -> Refusal | None:
+        """Return why a request for a session is refused; ``None`` if it is not."""
         if self._draining():
-            text = "the server is shutting down; connect again later"
-            return Refusal(status=503, code="shutting_down", message=text, headers=retry)
+            return self.later("shutting_down", "the server is shutting down; connect again later")
         if self._connections() >= self._config.max_connections:
-            text = "too many connections; connect again later"
-            return Refusal(status=503, code="overloaded", message=text, headers=retry)
+            return self.later("overloaded", "too many connections; connect again later")
         origin, host = request.headers.get("Origin"), request.headers.get("Host")
         if not origin_allowed(origin, host, self._config.allowed_origins, token_required=self._auth.required):
             log_event("origin_refused", level=logging.WARNING, origin=origin, host=host)
@@ -184,13 +189,17 @@ def headers_of(request: Request) -> dict[str, str]:
     return {name.lower(): value for name, value in request.headers.raw_items()}
 
 
-def dialect_request(request: Request, model: ModelInfo) -> DialectRequest:
-    """Return the parts of a request that dialects read."""
+def dialect_request(
+    request: Request, model: ModelInfo, form: Mapping[str, tuple[str, ...]] | None = None
+) -> DialectRequest:
+    """Return the parts of a request that dialects read; the fields of ``form`` replace those of the query."""
     parts = urlsplit(request.path)
     query = parse_qs(parts.query, keep_blank_values=True)
     return DialectRequest(
-        path=parts.path,
-        values={name: tuple(values) for name, values in query.items()},
+        id=str(uuid.uuid4()),
+        received_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+        path=unquote(parts.path),
+        values={name: tuple(values) for name, values in query.items()} | dict(form or {}),
         headers=headers_of(request),
         model=model,
     )

@@ -64,9 +64,14 @@ class EngineInterface(Protocol):
         """Whether the worker thread is running."""
 
     def open(
-        self, start: Start, sink: Callable[[ServerMessage], None], resume: Callable[[], None] = ...
+        self,
+        start: Start,
+        sink: Callable[[ServerMessage], None],
+        resume: Callable[[], None] = ...,
+        *,
+        bulk: bool = ...,
     ) -> SessionInterface:
-        """Open a session. Raises ``OverloadedError`` or ``ProtocolError``."""
+        """Open a session; ``bulk`` ones give way to live ones. Raises ``OverloadedError`` or ``ProtocolError``."""
 
     def stats(self) -> EngineStats:
         """Return the engine's counters."""

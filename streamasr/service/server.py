@@ -7,7 +7,8 @@ import errno
 import socket
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -30,7 +31,7 @@ from streamasr.service.interfaces import EngineInterface
 from streamasr.service.logs import log_event
 from streamasr.service.metrics import Metrics
 from streamasr.service.port import HeadReader
-from streamasr.service.transport import WebsocketTransport
+from streamasr.service.transport import LocalTransport, WebsocketTransport
 
 _HARD_SIZE_FACTOR = 4
 """A message up to this many times the limit gets an error message; the websocket layer rejects longer ones."""
@@ -64,6 +65,7 @@ class CaptionServer:
             name for dialect in self._streams.values() if dialect for name in dialect.subprotocols
         ]
         self._translations: WeakKeyDictionary[ServerConnection, Translation] = WeakKeyDictionary()
+        self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self.metrics = Metrics(engine.stats)
@@ -79,9 +81,14 @@ class CaptionServer:
             draining=lambda: self._draining,
         )
         """Answers plain HTTP requests."""
-        from streamasr.service.web import WebApp, WebServer  # here, so that help texts need no HTTP server
+        # Here, so that help texts need no HTTP server.
+        from streamasr.service.uploads import Uploads
+        from streamasr.service.web import WebApp, WebServer
 
-        self._web = WebServer(WebApp(self.http, {}))
+        self._uploads = Uploads(
+            config=config, engine=engine, pages=self.http, run=self._run_upload, working=self._working
+        )
+        self._web = WebServer(WebApp(self.http, self._uploads.apps(served)))
 
     async def start(self, listener: socket.socket) -> None:
         """Accept connections from now on. The server closes ``listener``.
@@ -158,6 +165,7 @@ class CaptionServer:
             self._server.close()
             for reader in list(self._waiting):
                 reader.abort()
+            self._uploads.close()
             await self._web.close()
             await self._server.wait_closed()
 
@@ -197,16 +205,40 @@ class CaptionServer:
             authorized=not self._auth.required or self._auth.accepts(token, time.time()),
         )
         self._handlers.add(handler)
-        self._idle.clear()
         self.metrics.connections.inc()
         try:
-            if self._draining:
-                handler.drain()
-            await handler.run()
+            with self._working():
+                if self._draining:
+                    handler.drain()
+                await handler.run()
         finally:
             self.metrics.connections.dec()
             self._handlers.discard(handler)
-            if not self._handlers:
+
+    async def _run_upload(self, transport: LocalTransport, conversation: Conversation, dialect: str) -> None:
+        handler = ConnectionHandler(
+            transport,
+            conversation,
+            dialect=dialect,
+            config=self._config,
+            engine=self._engine,
+            auth=self._auth,
+            metrics=self.metrics,
+            authorized=True,
+            bulk=True,
+        )
+        await handler.run()
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Count as busy, so that draining waits."""
+        self._busy += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            if not self._busy:
                 self._idle.set()
 
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 
 import uvicorn
-from starlette.requests import Request as HttpRequest
 from starlette.responses import Response as HttpResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 from websockets.datastructures import Headers
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 
 from streamasr.service.http import HttpHandler, text_response
 
 _STOP_TIMEOUT_S = 1.0
 """Longest wait for the last responses when the server closes."""
-
-Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
 class WebServer:
@@ -66,40 +63,43 @@ class WebApp:
 
     Args:
         pages: answers requests that have no body.
-        handlers: method and path to handler; a path that ends with ``*`` also serves the paths that begin with it.
+        apps: method and path to application; a path that ends with ``*`` also serves the paths that begin with it.
     """
 
-    def __init__(self, pages: HttpHandler, handlers: dict[tuple[str, str], Handler]) -> None:
+    def __init__(self, pages: HttpHandler, apps: Mapping[tuple[str, str], ASGIApp]) -> None:
         self._pages = pages
-        self._handlers = handlers
+        self._apps = apps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        handler = self._handler(scope["method"], scope["path"])
-        if handler is not None:
-            response = await handler(HttpRequest(scope, receive))
-        else:
-            response = self._page(scope)
-        await response(scope, receive, send)
+        app = self._app(scope["method"], scope["path"])
+        await (app or self._page)(scope, receive, send)
 
-    def _handler(self, method: str, path: str) -> Handler | None:
-        exact = self._handlers.get((method, path))
+    def _app(self, method: str, path: str) -> ASGIApp | None:
+        exact = self._apps.get((method, path))
         if exact is not None:
             return exact
-        for (allowed, pattern), handler in self._handlers.items():
+        for (allowed, pattern), app in self._apps.items():
             if method == allowed and pattern.endswith("*") and path.startswith(pattern[:-1]):
-                return handler
+                return app
         return None
 
-    def _page(self, scope: Scope) -> HttpResponse:
-        target = scope["raw_path"].decode("latin-1")
-        if scope["query_string"]:
-            target += "?" + scope["query_string"].decode("latin-1")
-        headers = Headers(
-            (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
-        )
-        response = self._pages.respond(Request(target, headers, scope["method"]))
-        if response is None:  # an upgrade in a form that was not recognised as one
-            response = text_response(400, "not a valid websocket handshake\n")
-        named = {name: value for name, value in response.headers.raw_items() if name != "Connection"}
-        return HttpResponse(response.body, response.status_code, named)
+    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # ``None`` is an upgrade in a form that was not recognised as one.
+        response = self._pages.respond(request_of(scope)) or text_response(400, "not a valid handshake\n")
+        await to_asgi(response)(scope, receive, send)
+
+
+def request_of(scope: Scope) -> Request:
+    """Return a request in the form in which websocket handshakes come."""
+    target = scope["raw_path"].decode("latin-1")
+    if scope["query_string"]:
+        target += "?" + scope["query_string"].decode("latin-1")
+    headers = Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+    return Request(target, headers, scope["method"])
+
+
+def to_asgi(response: Response) -> HttpResponse:
+    """Return a response to a handshake as one to a plain request."""
+    named = {name: value for name, value in response.headers.raw_items() if name != "Connection"}
+    return HttpResponse(response.body, response.status_code, named)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from websockets.asyncio.server import ServerConnection
 
+from streamasr.cues import CueLimits
 from streamasr.protocol.messages import Done, Error, Final, Partial, Ready, ServerMessage, WordTiming
 from streamasr.protocol.serialisation import encode
+from streamasr.subtitles import to_srt, to_text, to_vtt
 from streamasr.text import join_words
-from streamasr_client.cues import CueLimits
-from streamasr_client.subtitles import to_srt, to_text, to_vtt
 from tests.browser.conftest import FakeDaemon, Script
 from tests.browser.devtools import Page
 

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from streamasr.protocol.audio import AudioFormat
 from streamasr.protocol.messages import Done, Final, Ready, ServerMessage
 from streamasr.protocol.serialisation import encode
-from streamasr_client.audio import AudioFormat
 
 
 class ScriptedConnection:

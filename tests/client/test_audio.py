@@ -11,7 +11,8 @@ import pytest
 import soundfile
 
 from streamasr.errors import DataError
-from streamasr_client.audio import SILENCE_DBFS, AudioFormat, PacedFile, SoundFile, level_dbfs
+from streamasr.protocol.audio import AudioFormat
+from streamasr_client.audio import SILENCE_DBFS, PacedFile, SoundFile, level_dbfs
 
 
 def write(path: Path, samples: npt.NDArray[Any], rate: int = 16_000, subtype: str = "PCM_16") -> Path:

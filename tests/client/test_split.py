@@ -9,8 +9,8 @@ import numpy as np
 import soundfile
 
 from streamasr.media.inputs import AudioInput
+from streamasr.protocol.audio import AudioFormat
 from streamasr.protocol.messages import Final, Partial, WordTiming
-from streamasr_client.audio import AudioFormat
 from streamasr_client.live import LiveEvent
 from streamasr_client.split import SplitFile
 from streamasr_client.terminal import LabelledView

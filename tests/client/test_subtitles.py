@@ -14,10 +14,10 @@ import webvtt
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamasr.cues import Cue, CueLimits, cues
 from streamasr.errors import ConfigError
 from streamasr.protocol.messages import Final, WordTiming
-from streamasr_client.cues import Cue, CueLimits, cues
-from streamasr_client.subtitles import SubtitleFile, to_json, to_srt, to_text, to_vtt
+from streamasr.subtitles import SubtitleFile, to_json, to_srt, to_text, to_vtt
 from tests.client.scripted import MakeFinal
 
 

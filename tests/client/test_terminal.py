@@ -10,10 +10,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from streamasr.protocol.audio import AudioFormat
 from streamasr.protocol.messages import Partial, Start, Warning
-from streamasr_client.audio import AudioFormat, PacedFile
+from streamasr.subtitles import SubtitleFile, to_srt
+from streamasr_client.audio import PacedFile
 from streamasr_client.live import AudioLost, ConnectionStatus
-from streamasr_client.subtitles import SubtitleFile, to_srt
 from streamasr_client.terminal import PlainView, TerminalView, open_view, show_captions, stop_on_interrupt
 from tests.client.scripted import ListSource, MakeFinal, ScriptedConnection, ScriptedDaemon
 

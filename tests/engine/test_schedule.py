@@ -230,3 +230,40 @@ def test_statistics_add_up(scheduler: Scheduler, clock: _Clock) -> None:
 def test_invalid_limits_are_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         replace(EngineConfig(), **change)
+
+
+def _admit_bulk(scheduler: Scheduler, name: str) -> QueuedSession:
+    return scheduler.admit(name, 8, ChunkQueue(CHUNK), bulk=True)
+
+
+def test_live_sessions_precede_uploads(scheduler: Scheduler, clock: _Clock) -> None:
+    upload, live = _admit_bulk(scheduler, "upload"), _admit(scheduler, "live")
+    scheduler.append(upload, _ms(5 * CHUNK))
+    scheduler.append(live, _ms(2 * CHUNK))
+    taken = []
+    for _ in range(4):
+        batch = _batch(scheduler)
+        taken.append(_names(batch))
+        for job in batch:
+            scheduler.finish(job)
+    assert taken == [["live"], ["live"], ["upload"], ["upload"]]
+
+
+def test_one_upload_at_a_time_while_live_sessions_are_open(scheduler: Scheduler) -> None:
+    uploads = [_admit_bulk(scheduler, name) for name in "ab"]
+    live = _admit(scheduler, "live")
+    for upload in uploads:
+        scheduler.append(upload, _ms(2 * CHUNK))
+    first = _batch(scheduler)
+    assert _names(first) == ["a"]
+    scheduler.finish(first[0])
+    scheduler.release(live)
+    assert _names(_batch(scheduler)) == ["b", "a"]
+
+
+def test_an_upload_goes_on_under_any_load(scheduler: Scheduler, clock: _Clock) -> None:
+    upload, live = _admit_bulk(scheduler, "upload"), _admit(scheduler, "live")
+    scheduler.append(upload, _ms(2 * CHUNK))
+    scheduler.append(live, _ms(2 * CHUNK))
+    clock.now = CONFIG.bulk_wait_ms / 1_000
+    assert _names(_batch(scheduler)) == ["upload", "live"]

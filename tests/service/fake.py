@@ -25,6 +25,7 @@ class FakeSession:
         self.hotwords: tuple[HotwordSpec, ...] = ()
         self.congested = False
         self.backlog_ms = 0
+        self.bulk = False
         self.stopped = False
         self.aborted = False
         self.last_words: tuple[ServerMessage, ...] = ()
@@ -81,11 +82,14 @@ class FakeEngine:
     def open_sessions(self) -> list[FakeSession]:
         return [s for s in self.sessions if not (s.aborted or s.stopped)]
 
-    def open(self, start: Start, sink: Sink, resume: Callable[[], None] = lambda: None) -> FakeSession:
+    def open(
+        self, start: Start, sink: Sink, resume: Callable[[], None] = lambda: None, *, bulk: bool = False
+    ) -> FakeSession:
         if len(self.open_sessions) >= self.max_sessions:
             raise OverloadedError("all sessions are taken", retry_after_ms=1_500)
         session = FakeSession(f"fake-{len(self.sessions)}", start, sink, resume)
         session.congested = self.congested
+        session.bulk = bulk
         self.sessions.append(session)
         return session
 

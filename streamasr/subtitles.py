@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import IO
 
+from streamasr.cues import DEFAULT_LIMITS, Cue, CueLimits, cues
 from streamasr.protocol.messages import Final
 from streamasr.units import MS_PER_SECOND
-from streamasr_client.cues import DEFAULT_LIMITS, Cue, CueLimits, cues
 
 
 def to_srt(finals: Iterable[Final], limits: CueLimits = DEFAULT_LIMITS) -> str:

@@ -1,0 +1,418 @@
+"""Serve whole recordings over HTTP: store the body, decode it, and run a native session behind live ones."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.responses import Response as HttpResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from websockets.http11 import Request
+
+from streamasr.dialects.base import Answer, Dialect, RefusedError
+from streamasr.dialects.conversation import Conversation
+from streamasr.dialects.native import NativeTranslation
+from streamasr.dialects.upload import PageDialect, Upload, UploadDialect
+from streamasr.errors import DataError
+from streamasr.media.reader import AudioReader, open_file
+from streamasr.protocol.audio import encode_blocks, wire_format
+from streamasr.protocol.messages import Done, Error, ServerMessage, Stop, Warning
+from streamasr.protocol.serialisation import encode, parse_server_message
+from streamasr.service.config import ServerConfig
+from streamasr.service.http import HttpHandler, dialect_request
+from streamasr.service.interfaces import EngineInterface
+from streamasr.service.transport import DisconnectedError, LocalTransport
+from streamasr.service.web import request_of, to_asgi
+from streamasr.units import MS_PER_SECOND, ceil_div
+
+BLOCK_MS = 500
+"""Length of the blocks of audio that are fed to the session."""
+_DISCARD_S = 10.0
+"""Longest time to read the rest of a refused body. A client that still writes would not read the answer."""
+_FORM_FIELDS = 100
+_FIELD_BYTES = 65_536
+"""Most fields of a form, and the longest value of one."""
+_STATUS = {
+    "bad_audio": 400,
+    "bad_message": 400,
+    "message_too_big": 413,
+    "overloaded": 503,
+    "shutting_down": 503,
+}
+"""Error code of a session to the HTTP status; other codes are errors of the server."""
+
+Run = Callable[[LocalTransport, Conversation, str], Awaitable[None]]
+"""Runs a connection handler for an upload: its transport, its conversation and the dialect's name."""
+
+
+class _ClientGoneError(Exception):
+    """The client closed the connection before it had the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    """An uploaded file."""
+
+    file: IO[bytes]
+    name: str
+    form: dict[str, tuple[str, ...]]
+    """The other fields of the form."""
+
+
+class Uploads:
+    """Serves the recordings and documents of dialects.
+
+    Args:
+        config: the daemon's settings.
+        engine: describes the model.
+        pages: checks requests, and counts and shapes refusals.
+        run: runs the session of an upload.
+        working: returns a context in which the daemon counts as busy.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: ServerConfig,
+        engine: EngineInterface,
+        pages: HttpHandler,
+        run: Run,
+        working: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self._pages = pages
+        self._run = run
+        self._working = working
+        self._open: set[asyncio.Task[Any]] = set()
+        self._closing = False
+
+    def apps(self, dialects: Iterable[Dialect]) -> dict[tuple[str, str], ASGIApp]:
+        """Return the applications of the dialects by method and path."""
+        apps: dict[tuple[str, str], ASGIApp] = {}
+        for dialect in dialects:
+            if isinstance(dialect, UploadDialect):
+                apps |= {("POST", path): _Bound(self._serve, dialect) for path in dialect.paths}
+            elif isinstance(dialect, PageDialect):
+                app = _Bound(self._serve_page, dialect)
+                apps |= {("GET", dialect.prefix): app, ("GET", f"{dialect.prefix}/*"): app}
+        return apps
+
+    def close(self) -> None:
+        """Answer the open uploads with 503."""
+        self._closing = True
+        for task in list(self._open):
+            task.cancel()
+
+    async def _serve_page(self, dialect: PageDialect, scope: Scope, receive: Receive, send: Send) -> None:
+        request = request_of(scope)
+        refusal = self._pages.check(request, dialect)
+        if refusal is None:
+            try:
+                answer = dialect.page(dialect_request(request, self._engine.info))
+                await _http(answer)(scope, receive, send)
+                return
+            except RefusedError as error:
+                refusal = error.refusal
+        await to_asgi(self._pages.refused(refusal, dialect))(scope, receive, send)
+
+    async def _serve(self, dialect: UploadDialect, scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        body = _Body(receive, scope, self._config)
+        try:
+            with self._working():
+                await self._answer(dialect, scope, body, send)
+        except RefusedError as error:
+            await body.discard()
+            await to_asgi(self._pages.refused(error.refusal, dialect))(scope, receive, send)
+        except _ClientGoneError:
+            pass
+        except asyncio.CancelledError:
+            if not self._closing:
+                raise
+            refusal = self._pages.later("shutting_down", "the server is shutting down; upload again later")
+            await to_asgi(self._pages.refused(refusal, dialect))(scope, receive, send)
+        finally:
+            self._open.discard(task)
+
+    async def _answer(self, dialect: UploadDialect, scope: Scope, body: _Body, send: Send) -> None:
+        request = request_of(scope)
+        refusal = self._pages.check(request, dialect)
+        if refusal is None and len(self._open) > self._config.max_uploads:
+            text = f"{self._config.max_uploads} uploads are being recognised already; try again later"
+            refusal = self._pages.later("overloaded", text)
+        if refusal is not None:
+            raise RefusedError.of(refusal)
+        if not dialect.file_fields:
+            dialect.open(dialect_request(request, self._engine.info))  # before the body is read
+        async with self._recording(dialect, request, body) as recording:
+            upload = dialect.open(dialect_request(request, self._engine.info, recording.form))
+            client = scope.get("client")
+            peer = f"{client[0]}:{client[1]}" if client else "local"
+            messages = self._recognise(dialect, upload, recording, peer)
+            working = asyncio.ensure_future(_reply(upload, messages, scope, body.receive, send))
+            leaving = asyncio.ensure_future(body.disconnected())
+            try:
+                await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+                if not working.done():
+                    raise _ClientGoneError
+                working.result()
+            finally:
+                working.cancel()
+                leaving.cancel()
+                await asyncio.gather(working, leaving, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _recording(
+        self, dialect: UploadDialect, request: Request, body: _Body
+    ) -> AsyncIterator[_Recording]:
+        """Store the recording in a file without a name, which vanishes when it is closed."""
+        try:
+            if dialect.file_fields:
+                async with _form_recording(dialect, request, body) as recording:
+                    yield recording
+                return
+            with tempfile.TemporaryFile() as file:
+                async for part in body.parts():
+                    await asyncio.to_thread(file.write, part)
+                yield _Recording(file, "audio", {})
+        except OSError as error:
+            text = f"the upload cannot be stored: {error.strerror or error}"
+            raise RefusedError(text, status=507, code="internal") from None
+
+    async def _recognise(
+        self, dialect: UploadDialect, upload: Upload, recording: _Recording, peer: str
+    ) -> AsyncGenerator[ServerMessage, None]:
+        """Yield the messages of the session, up to ``done``.
+
+        Raises:
+            RefusedError: the file cannot be read, or the session failed.
+        """
+        recording.file.flush()
+        # By the process's number, because a child such as ffmpeg reads it, too.
+        path = Path(f"/proc/{os.getpid()}/fd/{recording.file.fileno()}")
+        try:
+            reader = await asyncio.to_thread(open_file, path, name=recording.name, raw=upload.raw)
+        except DataError as error:
+            raise RefusedError(error.message, code="bad_data", param="file") from None
+        transport = LocalTransport(peer)
+        conversation = Conversation(NativeTranslation(self._config.limits), self._config.limits)
+        with reader:
+            running = asyncio.ensure_future(self._run(transport, conversation, dialect.name))
+            feeding = asyncio.ensure_future(_feed(transport, upload, reader))
+            try:
+                while True:
+                    message = parse_server_message(str(await transport.fetch()))
+                    if isinstance(message, Error):
+                        raise _failed(message)
+                    if isinstance(message, Done):
+                        for text in reader.warnings:
+                            yield Warning(code="suspicious_audio", message=text)
+                    yield message
+                    if isinstance(message, Done):
+                        return
+            except DisconnectedError:
+                failure = feeding.exception() if feeding.done() and not feeding.cancelled() else None
+                if isinstance(failure, DataError):
+                    raise RefusedError(failure.message, code="bad_data", param="file") from None
+                text = "internal server error; upload again"
+                raise RefusedError(text, status=500, code="internal") from failure
+            finally:
+                transport.abort()
+                feeding.cancel()
+                await asyncio.gather(running, feeding, return_exceptions=True)
+
+
+class _Bound:
+    """A method that serves one dialect, as an application."""
+
+    def __init__(
+        self, serve: Callable[[Any, Scope, Receive, Send], Awaitable[None]], dialect: Dialect
+    ) -> None:
+        self._serve = serve
+        self._dialect = dialect
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._serve(self._dialect, scope, receive, send)
+
+
+class _Body:
+    """A request's body, with limits on its size and on pauses."""
+
+    def __init__(self, receive: Receive, scope: Scope, config: ServerConfig) -> None:
+        self.receive = receive
+        self._limit = config.max_upload_bytes
+        self._timeout_s = config.idle_timeout_s
+        self._size = 0
+        self._complete = False
+        self.headers = Headers(scope=scope)
+
+    async def parts(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body as it arrives.
+
+        Raises:
+            RefusedError: it is too large, or it does not arrive.
+        """
+        stated = self.headers.get("content-length", "0")
+        if stated.isdecimal() and int(stated) > self._limit:
+            raise self._too_large()
+        while not self._complete:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    message = await self.receive()
+            except TimeoutError:
+                text = f"no data of the upload for {self._timeout_s:g} s"
+                raise RefusedError(text, status=408, code="idle_timeout") from None
+            if message["type"] == "http.disconnect":
+                raise _ClientGoneError
+            part = message.get("body", b"")
+            self._complete = not message.get("more_body", False)
+            self._size += len(part)
+            if self._size > self._limit:
+                raise self._too_large()
+            yield part
+
+    async def discard(self) -> None:
+        """Read the rest of the body, so that the client reads the answer, unless it waits for leave to send it."""
+        if self.headers.get("expect", "").lower() == "100-continue" and not self._size:
+            return
+        try:
+            async with asyncio.timeout(_DISCARD_S):
+                while not self._complete:
+                    message = await self.receive()
+                    self._complete = not message.get("more_body", False)
+        except TimeoutError:
+            pass
+
+    async def disconnected(self) -> None:
+        """Wait until the client is gone."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+    def _too_large(self) -> RefusedError:
+        text = f"an upload may have at most {self._limit} bytes"
+        return RefusedError(text, status=413, code="message_too_big", param="file")
+
+
+@asynccontextmanager
+async def _form_recording(dialect: UploadDialect, request: Request, body: _Body) -> AsyncIterator[_Recording]:
+    fields = " or ".join(repr(name) for name in dialect.file_fields)
+    kind = request.headers.get("Content-Type", "")
+    if not kind.lower().startswith("multipart/form-data"):
+        got = f"got {kind}" if kind else "got no Content-Type"
+        text = f"expected multipart/form-data with the recording in the field {fields}, {got}"
+        raise RefusedError(text, status=415)
+    parser = MultiPartParser(
+        body.headers, body.parts(), max_files=1, max_fields=_FORM_FIELDS, max_part_size=_FIELD_BYTES
+    )
+    try:
+        items = (await parser.parse()).multi_items()
+    except MultiPartException as error:
+        raise RefusedError(f"the form cannot be read: {error.message}") from None
+    files = [(name, value) for name, value in items if isinstance(value, UploadFile)]
+    try:
+        form: dict[str, tuple[str, ...]] = {}
+        for name, value in items:
+            if isinstance(value, str):
+                form[name] = (*form.get(name, ()), value)
+        for name, file in files:
+            if name in dialect.file_fields:
+                yield _Recording(file.file, file.filename or "audio", form)
+                return
+        text = f"the form has no file in the field {fields}"
+        raise RefusedError(text, param=dialect.file_fields[0])
+    finally:
+        for _, file in files:
+            file.file.close()
+
+
+async def _feed(transport: LocalTransport, upload: Upload, reader: AudioReader) -> None:
+    """Send the session's messages and the file's audio; close the connection if the file cannot be read."""
+    audio = wire_format(reader, mixed=True)
+    start = dataclasses.replace(
+        upload.start, sample_rate=audio.sample_rate, encoding=audio.encoding, channels=audio.channels
+    )
+    blocks = iter(encode_blocks(reader.mono_blocks(audio.sample_rate), audio, BLOCK_MS))
+    try:
+        await transport.feed(encode(start))
+        while (block := await _in_thread(lambda: next(blocks, None))) is not None:
+            await transport.feed(block)
+        await transport.feed(encode(Stop()))
+    except DisconnectedError:
+        pass
+    except DataError:
+        transport.abort()
+        raise
+
+
+async def _in_thread(read: Callable[[], bytes | None]) -> bytes | None:
+    """Return what ``read`` returns in a thread. A cancelled caller waits for it, because it uses an open file."""
+    reading = asyncio.ensure_future(asyncio.to_thread(read))
+    try:
+        return await asyncio.shield(reading)
+    except asyncio.CancelledError:
+        await asyncio.gather(reading, return_exceptions=True)
+        raise
+
+
+async def _reply(
+    upload: Upload,
+    messages: AsyncGenerator[ServerMessage, None],
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Send the answer: at the end, or, if it is streamed, from the session's first message on."""
+    async with aclosing(messages):
+        if upload.stream_type is None:
+            async for message in messages:
+                for _ in upload.send(message):
+                    pass
+            await _http(upload.answer())(scope, receive, send)
+            return
+        await _stream(upload, upload.stream_type, messages, send)
+
+
+async def _stream(
+    upload: Upload, content_type: str, messages: AsyncGenerator[ServerMessage, None], send: Send
+) -> None:
+    first = await anext(messages)  # an error before it still gets a status of its own
+    headers = [(b"content-type", content_type.encode()), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def pass_on(parts: Iterable[bytes]) -> None:
+        for part in parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+
+    try:
+        await pass_on(upload.send(first))
+        async for message in messages:
+            await pass_on(upload.send(message))
+    except RefusedError as error:
+        await pass_on(upload.fail(error.refusal))
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _http(answer: Answer) -> HttpResponse:
+    headers = {"Content-Type": answer.content_type, "Cache-Control": "no-store", **answer.headers}
+    return HttpResponse(answer.body, answer.status, headers)
+
+
+def _failed(error: Error) -> RefusedError:
+    """Return the session's error as an answer."""
+    headers = {}
+    if error.retry_after_ms is not None:
+        headers["Retry-After"] = str(ceil_div(error.retry_after_ms, MS_PER_SECOND))
+    status = _STATUS.get(error.code, 500)
+    return RefusedError(error.message, status=status, code=error.code, headers=headers)
