@@ -93,7 +93,7 @@ class Transcription(Upload):
                 self._warnings.append(message.message)
             case Done():
                 self._audio_ms = message.audio_ms
-                yield _event({"type": "transcript.text.done", "text": self._text(), "usage": self._usage()})
+                yield _event({"type": "transcript.text.done", "text": self._text()})
 
     def fail(self, refusal: Refusal) -> Iterable[bytes]:
         """See :class:`~streamasr.dialects.upload.Upload`."""

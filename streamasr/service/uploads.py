@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager, aclosing
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import Response as HttpResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from websockets.http11 import Request
 
 from streamasr.dialects.base import Answer, Dialect, RefusedError
@@ -31,16 +27,12 @@ from streamasr.service.config import ServerConfig
 from streamasr.service.http import HttpHandler, dialect_request
 from streamasr.service.interfaces import EngineInterface
 from streamasr.service.transport import DisconnectedError, LocalTransport
+from streamasr.service.upload_body import Body, ClientGoneError, Recording, store
 from streamasr.service.web import request_of, to_asgi
 from streamasr.units import MS_PER_SECOND, ceil_div
 
 BLOCK_MS = 500
 """Length of the blocks of audio that are fed to the session."""
-_DISCARD_S = 10.0
-"""Longest time to read the rest of a refused body. A client that still writes would not read the answer."""
-_FORM_FIELDS = 100
-_FIELD_BYTES = 65_536
-"""Most fields of a form, and the longest value of one."""
 _STATUS = {
     "bad_audio": 400,
     "bad_message": 400,
@@ -52,20 +44,6 @@ _STATUS = {
 
 Run = Callable[[LocalTransport, Conversation, str], Awaitable[None]]
 """Runs a connection handler for an upload: its transport, its conversation and the dialect's name."""
-
-
-class _ClientGoneError(Exception):
-    """The client closed the connection before it had the answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Recording:
-    """An uploaded file."""
-
-    file: IO[bytes]
-    name: str
-    form: dict[str, tuple[str, ...]]
-    """The other fields of the form."""
 
 
 class Uploads:
@@ -128,35 +106,39 @@ class Uploads:
     async def _serve(self, dialect: UploadDialect, scope: Scope, receive: Receive, send: Send) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._open.add(task)
-        body = _Body(receive, scope, self._config)
+        request = request_of(scope)
+        body = Body(receive, scope, self._config)
+        response = _Response(send)
         try:
+            refusal = self._pages.check(request, dialect)
+            if refusal is None and len(self._open) >= self._config.max_uploads:
+                text = f"{self._config.max_uploads} uploads are being recognised already; try again later"
+                refusal = self._pages.later("overloaded", text)
+            if refusal is not None:
+                raise RefusedError.of(refusal)
+            self._open.add(task)
             with self._working():
-                await self._answer(dialect, scope, body, send)
+                await self._answer(dialect, request, scope, body, response.send)
         except RefusedError as error:
             await body.discard()
             await to_asgi(self._pages.refused(error.refusal, dialect))(scope, receive, send)
-        except _ClientGoneError:
+        except ClientGoneError:
             pass
         except asyncio.CancelledError:
             if not self._closing:
                 raise
             refusal = self._pages.later("shutting_down", "the server is shutting down; upload again later")
-            await to_asgi(self._pages.refused(refusal, dialect))(scope, receive, send)
+            if not response.started:
+                await to_asgi(self._pages.refused(refusal, dialect))(scope, receive, send)
         finally:
             self._open.discard(task)
 
-    async def _answer(self, dialect: UploadDialect, scope: Scope, body: _Body, send: Send) -> None:
-        request = request_of(scope)
-        refusal = self._pages.check(request, dialect)
-        if refusal is None and len(self._open) > self._config.max_uploads:
-            text = f"{self._config.max_uploads} uploads are being recognised already; try again later"
-            refusal = self._pages.later("overloaded", text)
-        if refusal is not None:
-            raise RefusedError.of(refusal)
+    async def _answer(
+        self, dialect: UploadDialect, request: Request, scope: Scope, body: Body, send: Send
+    ) -> None:
         if not dialect.file_fields:
             dialect.open(dialect_request(request, self._engine.info))  # before the body is read
-        async with self._recording(dialect, request, body) as recording:
+        async with store(dialect.file_fields, body) as recording:
             upload = dialect.open(dialect_request(request, self._engine.info, recording.form))
             client = scope.get("client")
             peer = f"{client[0]}:{client[1]}" if client else "local"
@@ -166,33 +148,15 @@ class Uploads:
             try:
                 await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
                 if not working.done():
-                    raise _ClientGoneError
+                    raise ClientGoneError
                 working.result()
             finally:
                 working.cancel()
                 leaving.cancel()
                 await asyncio.gather(working, leaving, return_exceptions=True)
 
-    @asynccontextmanager
-    async def _recording(
-        self, dialect: UploadDialect, request: Request, body: _Body
-    ) -> AsyncIterator[_Recording]:
-        """Store the recording in a file without a name, which vanishes when it is closed."""
-        try:
-            if dialect.file_fields:
-                async with _form_recording(dialect, request, body) as recording:
-                    yield recording
-                return
-            with tempfile.TemporaryFile() as file:
-                async for part in body.parts():
-                    await asyncio.to_thread(file.write, part)
-                yield _Recording(file, "audio", {})
-        except OSError as error:
-            text = f"the upload cannot be stored: {error.strerror or error}"
-            raise RefusedError(text, status=507, code="internal") from None
-
     async def _recognise(
-        self, dialect: UploadDialect, upload: Upload, recording: _Recording, peer: str
+        self, dialect: UploadDialect, upload: Upload, recording: Recording, peer: str
     ) -> AsyncGenerator[ServerMessage, None]:
         """Yield the messages of the session, up to ``done``.
 
@@ -234,6 +198,18 @@ class Uploads:
                 await asyncio.gather(running, feeding, return_exceptions=True)
 
 
+class _Response:
+    """A response, of which it is known whether it has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        self.started = True
+        await self._send(message)
+
+
 class _Bound:
     """A method that serves one dialect, as an application."""
 
@@ -245,96 +221,6 @@ class _Bound:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._serve(self._dialect, scope, receive, send)
-
-
-class _Body:
-    """A request's body, with limits on its size and on pauses."""
-
-    def __init__(self, receive: Receive, scope: Scope, config: ServerConfig) -> None:
-        self.receive = receive
-        self._limit = config.max_upload_bytes
-        self._timeout_s = config.idle_timeout_s
-        self._size = 0
-        self._complete = False
-        self.headers = Headers(scope=scope)
-
-    async def parts(self) -> AsyncGenerator[bytes, None]:
-        """Yield the body as it arrives.
-
-        Raises:
-            RefusedError: it is too large, or it does not arrive.
-        """
-        stated = self.headers.get("content-length", "0")
-        if stated.isdecimal() and int(stated) > self._limit:
-            raise self._too_large()
-        while not self._complete:
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    message = await self.receive()
-            except TimeoutError:
-                text = f"no data of the upload for {self._timeout_s:g} s"
-                raise RefusedError(text, status=408, code="idle_timeout") from None
-            if message["type"] == "http.disconnect":
-                raise _ClientGoneError
-            part = message.get("body", b"")
-            self._complete = not message.get("more_body", False)
-            self._size += len(part)
-            if self._size > self._limit:
-                raise self._too_large()
-            yield part
-
-    async def discard(self) -> None:
-        """Read the rest of the body, so that the client reads the answer, unless it waits for leave to send it."""
-        if self.headers.get("expect", "").lower() == "100-continue" and not self._size:
-            return
-        try:
-            async with asyncio.timeout(_DISCARD_S):
-                while not self._complete:
-                    message = await self.receive()
-                    self._complete = not message.get("more_body", False)
-        except TimeoutError:
-            pass
-
-    async def disconnected(self) -> None:
-        """Wait until the client is gone."""
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-
-    def _too_large(self) -> RefusedError:
-        text = f"an upload may have at most {self._limit} bytes"
-        return RefusedError(text, status=413, code="message_too_big", param="file")
-
-
-@asynccontextmanager
-async def _form_recording(dialect: UploadDialect, request: Request, body: _Body) -> AsyncIterator[_Recording]:
-    fields = " or ".join(repr(name) for name in dialect.file_fields)
-    kind = request.headers.get("Content-Type", "")
-    if not kind.lower().startswith("multipart/form-data"):
-        got = f"got {kind}" if kind else "got no Content-Type"
-        text = f"expected multipart/form-data with the recording in the field {fields}, {got}"
-        raise RefusedError(text, status=415)
-    parser = MultiPartParser(
-        body.headers, body.parts(), max_files=1, max_fields=_FORM_FIELDS, max_part_size=_FIELD_BYTES
-    )
-    try:
-        items = (await parser.parse()).multi_items()
-    except MultiPartException as error:
-        raise RefusedError(f"the form cannot be read: {error.message}") from None
-    files = [(name, value) for name, value in items if isinstance(value, UploadFile)]
-    try:
-        form: dict[str, tuple[str, ...]] = {}
-        for name, value in items:
-            if isinstance(value, str):
-                form[name] = (*form.get(name, ()), value)
-        for name, file in files:
-            if name in dialect.file_fields:
-                yield _Recording(file.file, file.filename or "audio", form)
-                return
-        text = f"the form has no file in the field {fields}"
-        raise RefusedError(text, param=dialect.file_fields[0])
-    finally:
-        for _, file in files:
-            file.file.close()
 
 
 async def _feed(transport: LocalTransport, upload: Upload, reader: AudioReader) -> None:

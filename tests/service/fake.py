@@ -76,6 +76,8 @@ class FakeEngine:
         self.last_heartbeat = time.monotonic()
         self.alive = True
         self.closed = False
+        self.last_words: tuple[ServerMessage, ...] = ()
+        """The ``last_words`` of sessions that are opened from now on."""
         self.info = ModelInfo(name="fake", language="en")
 
     @property
@@ -90,6 +92,7 @@ class FakeEngine:
         session = FakeSession(f"fake-{len(self.sessions)}", start, sink, resume)
         session.congested = self.congested
         session.bulk = bulk
+        session.last_words = self.last_words
         self.sessions.append(session)
         return session
 
