@@ -1,8 +1,8 @@
 """Cut finished utterances into subtitle cues.
 
 By default, a cue has at most two lines of 42 characters and is shown for at most seven seconds, the usual limits of
-broadcast subtitles. Cues break between words, preferably at pauses. ``web/cues.js`` implements the same algorithm; a
-test compares the two.
+broadcast subtitles. Cues break between words, preferably at pauses. ``client/web/cues.js`` implements the same
+algorithm; a test compares the two.
 """
 
 from __future__ import annotations
