@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from streamasr.frontend.resample import Resampler
+from streamasr.protocol.audio import PREFERRED_RATE, encode_pcm
 from streamasr.protocol.limits import DEFAULT_LIMITS
 from streamasr.units import ms_to_samples
-from streamasr_client.audio import BLOCK_MS, PREFERRED_RATE, encode_pcm
+from streamasr_client.audio import BLOCK_MS
 
 COMMON_RATES = (48_000, 44_100, 32_000, 22_050, 8_000, 96_000, 88_200, 192_000)
 """Rates in Hz that are tried if a device records neither at :data:`PREFERRED_RATE` nor at its default rate."""
