@@ -281,9 +281,16 @@ class DecoderConfig:
     """A word begins this long before the first frame of its first token, as CTC spikes are late in a sound …"""
     word_trail_ms: int = 0
     """… and ends this long after the last frame of its last token, or where the next word begins."""
+    min_utterance_confidence: float = 0.0
+    """Words are shown once their mean confidence has reached this, and an utterance that ends below it is dropped as
+    noise, unless words were committed. 0 shows everything; useful with calibrated confidences only."""
 
     def __post_init__(self) -> None:
         _check_positive(self, "beam_width", "max_path_tokens", "lm_cache_entries")
+        if not 0 <= self.min_utterance_confidence < 1:
+            raise ConfigError(
+                f"min_utterance_confidence must be from 0 to below 1, got {self.min_utterance_confidence}"
+            )
         for name in ("word_lead_ms", "word_trail_ms"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
@@ -356,6 +363,9 @@ class ModelConfig:
     language: str = "en"
     sample_delay: int = 0
     """Delay of the encoder frames behind the audio, in samples; word times are corrected by it."""
+    end_silence_ms: int = 0
+    """Digital silence behind a stream's end, for recordings that end with their last word: the encoder then sees
+    what follows it. Only with the front end of family ``whisper``."""
     frontend: AnyFrontendConfig = field(default_factory=FrontendConfig)
     encoder: EncoderConfig = field(default_factory=WhisperEncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
@@ -365,6 +375,13 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_compatible(self.frontend, self.encoder)
+        if self.end_silence_ms < 0:
+            raise ConfigError(f"end_silence_ms must not be negative, got {self.end_silence_ms}")
+        if self.end_silence_ms and not isinstance(self.frontend, FrontendConfig):
+            raise ConfigError(
+                f"end_silence_ms must be 0 for frontend.family {self.frontend.family!r}, "
+                f"got {self.end_silence_ms}"
+            )
 
 
 def check_compatible(frontend: AnyFrontendConfig, encoder: EncoderConfig) -> None:

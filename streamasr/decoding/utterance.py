@@ -32,7 +32,8 @@ from streamasr.decoding.stability import words_to_show
 UtteranceOutcome = tuple["UtteranceState", tuple[UtteranceEvent, ...]]
 """A session's state after a step, and the events of the step."""
 COMMIT_INTERVAL_FRAMES = 8
-"""Stable words are committed at every eighth frame of an utterance, wherever its chunks end."""
+"""Stable words are committed, and the evidence of speech is checked, at every eighth frame of an utterance, wherever
+its chunks end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,8 @@ class UtteranceState:
     """Frame of the stream at which the utterance began."""
     committed: tuple[Word, ...] = ()
     """Words that never change again."""
+    confirmed: bool = True
+    """Whether there was enough evidence of speech (``DecoderConfig.min_utterance_confidence``) to show words."""
     speech_started: bool = False
     """Whether the utterance's ``SpeechStarted`` has been emitted."""
     last_partial: tuple[str, int] = ("", 0)
@@ -131,7 +134,9 @@ class UtteranceDecoder:
         options = options or self.default_options()
         rules = endpoint_rules(options.endpointing, self.frame_ms)
         beam = self.beams.initial_state(options.hotwords)
-        return UtteranceState(options, rules, beam, utterance=0, start_frame=0)
+        return UtteranceState(
+            options, rules, beam, utterance=0, start_frame=0, confirmed=not self._min_confidence
+        )
 
     def configure(self, state: UtteranceState, hotwords: Iterable[Hotword]) -> UtteranceState:
         """Replace the hotwords of a session from the next frame on; words not yet committed are rescored.
@@ -174,7 +179,7 @@ class UtteranceDecoder:
         while unfinished:
             results = self.beams.step_batch(
                 [sessions[at].state.beam for at in unfinished],
-                [log_probs[at] for at in unfinished],
+                [log_probs[at][: _next_check(sessions[at])] for at in unfinished],
                 [sessions[at].next_frame for at in unfinished],
                 [sessions[at].state.rules for at in unfinished],
                 [_commit_margin(sessions[at].state.options.stability) for at in unfinished],
@@ -187,7 +192,7 @@ class UtteranceDecoder:
         return [self._outcome(session) for session in sessions]
 
     def flush(self, state: UtteranceState) -> UtteranceOutcome:
-        """End the current utterance: emit its final, if it has words, and return the next one's state."""
+        """End the current utterance: emit its final, if it has likely words, and return the next one's state."""
         events: list[UtteranceEvent] = []
         state = self._finish(state, events, end_of_sentence=True)
         return state, tuple(events)
@@ -195,10 +200,10 @@ class UtteranceDecoder:
     def _apply(self, session: _SessionStep, result: BatchResult) -> None:
         """Update ``session`` after the last decoded frame: its events, its committed words, its utterance."""
         session.next_frame = result.next_frame
-        state = replace(session.state, beam=result.state)
-        if result.state.speech_start is not None and not state.speech_started:
-            start = result.state.speech_start - self.beams.hypothesis_builder.lead_frames
-            state = self._start_speech(state, start, session.events)
+        state = self._confirm(replace(session.state, beam=result.state))
+        if state.confirmed and result.state.speech_start is not None and not state.speech_started:
+            session.events.append(SpeechStarted(self._speech_start(state)))
+            state = replace(state, speech_started=True)
         match result.decision:
             case EndpointDecision.END:
                 state = self._finish(state, session.events, end_of_sentence=True)
@@ -207,7 +212,7 @@ class UtteranceDecoder:
             case EndpointDecision.RESET:
                 state = self._discard(state, session.events)
             case _:
-                if result.committed:
+                if state.confirmed and result.state.committed_words > len(state.committed):
                     words = self._best_hypothesis(state).words[: result.state.committed_words]
                     state = replace(state, committed=words)
         session.state = state
@@ -218,11 +223,24 @@ class UtteranceDecoder:
             state = self._emit_partial(state, session.events)
         return state, tuple(session.events)
 
-    def _start_speech(
-        self, state: UtteranceState, start_frame: int, events: list[UtteranceEvent]
-    ) -> UtteranceState:
-        events.append(SpeechStarted(max(start_frame, state.start_frame)))
-        return replace(state, speech_started=True)
+    @property
+    def _min_confidence(self) -> float:
+        return self.beams.config.min_utterance_confidence
+
+    def _confirm(self, state: UtteranceState) -> UtteranceState:
+        """Confirm the utterance if its words, with or without the last one, which may be open, are likely enough."""
+        checked = (state.frame - state.start_frame) % COMMIT_INTERVAL_FRAMES == 0
+        if state.confirmed or not checked or state.beam.speech_start is None:
+            return state
+        words = self._best_hypothesis(state).words
+        likely = max(Hypothesis(words, 0.0).confidence, Hypothesis(words[:-1], 0.0).confidence)
+        return replace(state, confirmed=likely >= self._min_confidence)
+
+    def _speech_start(self, state: UtteranceState, words: Sequence[Word] = ()) -> int:
+        """Return the frame at which the best beam first had a word, or at which the first of ``words`` begins."""
+        start = state.beam.speech_start
+        first = words[0].start_frame if start is None else start - self.beams.hypothesis_builder.lead_frames
+        return max(first, state.start_frame)
 
     def _best_hypothesis(self, state: UtteranceState) -> Hypothesis:
         """The best hypothesis so far, with the committed words as they were when they were committed."""
@@ -230,6 +248,8 @@ class UtteranceDecoder:
         return _with_committed(hypothesis, state)
 
     def _emit_partial(self, state: UtteranceState, events: list[UtteranceEvent]) -> UtteranceState:
+        if not state.confirmed:
+            return state
         hypothesis = self._best_hypothesis(state)
         count = words_to_show(len(hypothesis.words), len(state.committed), state.options.stability)
         hypothesis = replace(hypothesis, words=hypothesis.words[:count])
@@ -246,10 +266,10 @@ class UtteranceDecoder:
             state.beam, final=True, count=max(1, state.options.alternatives), end_of_sentence=end_of_sentence
         )
         best = _with_committed(best, state)
-        if not best.words:
+        if not best.words or (not state.committed and best.confidence < self._min_confidence):
             return self._discard(state, events)
         if not state.speech_started:
-            state = self._start_speech(state, best.words[0].start_frame, events)
+            events.append(SpeechStarted(self._speech_start(state, best.words)))
         alternatives = tuple(other for other in others if other.words)
         events.append(Final(state.utterance, best, alternatives, end_of_sentence))
         previous_words = () if end_of_sentence else [word.text for word in best.words]
@@ -265,7 +285,23 @@ class UtteranceDecoder:
         self, state: UtteranceState, utterance: int, previous_words: Iterable[str] = ()
     ) -> UtteranceState:
         beam = self.beams.initial_state(state.beam.hotwords, frame=state.frame, previous_words=previous_words)
-        return UtteranceState(state.options, state.rules, beam, utterance, start_frame=state.frame)
+        return UtteranceState(
+            state.options,
+            state.rules,
+            beam,
+            utterance,
+            start_frame=state.frame,
+            confirmed=not self._min_confidence,
+        )
+
+
+def _next_check(session: _SessionStep) -> int | None:
+    """The row before which the search stops to check the evidence of speech; ``None`` once it is confirmed."""
+    state = session.state
+    if state.confirmed:
+        return None
+    done = (state.frame - state.start_frame) % COMMIT_INTERVAL_FRAMES
+    return session.next_frame + COMMIT_INTERVAL_FRAMES - done
 
 
 def _commit_margin(stability: StabilityConfig) -> float:

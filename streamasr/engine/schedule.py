@@ -179,7 +179,7 @@ class Scheduler:
     def finish(self, job: ChunkJob) -> bool:
         """Note that a chunk's messages have been sent; true if that ended its session's congestion."""
         with self._condition:
-            self._counters.audio_seconds += len(job.chunk.samples_S) / self._sample_rate
+            self._counters.audio_seconds += job.chunk.audio_samples / self._sample_rate
             self._counters.chunk_lag_s.observe(self._clock() - job.ready_since)
             session = job.queued
             session.stepping = False

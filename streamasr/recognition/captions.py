@@ -45,6 +45,8 @@ class Captioner:
         """The sample of the session at which the stream starts."""
         self._end_sample = 0
         """Samples of the session up to the end of the newest chunk."""
+        self._last_end_ms = 0
+        """End of the last final."""
         self._first_utterance = 0
         """Number of the stream's first utterance."""
         self._next_utterance = 0
@@ -113,21 +115,24 @@ class Captioner:
 
     def _partial(self, event: Partial) -> messages.Partial:
         words, committed = self._formatter.format(event.hypothesis.words, event.committed_words)
-        start_ms, end_ms = self._span_ms(words)
+        spans = self._spans_ms(words)
+        start_ms, end_ms = self._span_ms(spans)
         return messages.Partial(
             utterance=self._first_utterance + event.utterance,
             committed=join_words(word.text for word in words[:committed]),
             tail=join_words(word.text for word in words[committed:]),
             start_ms=start_ms,
             end_ms=end_ms,
-            words=self._word_timings(words),
+            words=self._word_timings(words, spans),
         )
 
     def _final(self, event: Final) -> messages.Final:
         utterance = self._first_utterance + event.utterance
         self._next_utterance = utterance + 1
-        start_ms, end_ms = self._span_ms(event.hypothesis.words)
         words = self._written_words(event.hypothesis)
+        spans = self._spans_ms(words)
+        start_ms, end_ms = self._span_ms(spans)
+        self._last_end_ms = end_ms
         text = join_words(word.text for word in words)
         alternatives: dict[str, float] = {}
         for alternative in event.alternatives:
@@ -141,7 +146,7 @@ class Captioner:
             confidence=round(event.hypothesis.confidence, 3),
             start_ms=start_ms,
             end_ms=end_ms,
-            words=self._word_timings(words),
+            words=self._word_timings(words, spans),
             alternatives=tuple(
                 messages.Alternative(text=alternative_text, confidence=round(confidence, 3))
                 for alternative_text, confidence in alternatives.items()
@@ -152,25 +157,44 @@ class Captioner:
         words, _ = self._formatter.format(hypothesis.words, len(hypothesis.words))
         return words
 
-    def _word_timings(self, words: tuple[Word, ...]) -> tuple[messages.WordTiming, ...]:
+    def _word_timings(
+        self, words: Sequence[Word], spans: Sequence[tuple[int, int]]
+    ) -> tuple[messages.WordTiming, ...]:
         if not self._options.words:
             return ()
         return tuple(
             messages.WordTiming(
-                word=word.text,
-                start_ms=self._ms(word.start_frame),
-                end_ms=self._ms(word.end_frame),
-                confidence=round(word.confidence, 3),
+                word=word.text, start_ms=start_ms, end_ms=end_ms, confidence=round(word.confidence, 3)
             )
-            for word in words
+            for word, (start_ms, end_ms) in zip(words, spans, strict=True)
         )
 
-    def _span_ms(self, words: tuple[Word, ...]) -> tuple[int, int]:
-        """Return the first word's start and the last word's end; the end of the audio so far if there is no word."""
-        if not words:
+    def _spans_ms(self, words: Sequence[Word]) -> list[tuple[int, int]]:
+        """Return the start and the end of each word, in milliseconds.
+
+        Each is at least 1 ms long and ends before the next one begins, and at the end of the audio at the latest:
+        words recognised in the silence behind a stream's end share its last milliseconds. The first one begins after
+        the last final, if there are as many milliseconds as words since then.
+        """
+        spans: list[tuple[int, int]] = []
+        earliest = self._last_end_ms
+        for word in words:
+            start_ms = max(self._ms(word.start_frame), earliest)
+            earliest = max(self._ms(word.end_frame), start_ms + 1)
+            spans.append((start_ms, earliest))
+        latest = samples_to_ms(self._end_sample, self._model.sample_rate)
+        for at in reversed(range(len(spans))):
+            end_ms = min(spans[at][1], latest)
+            latest = min(spans[at][0], end_ms - 1)
+            spans[at] = latest, end_ms
+        return spans
+
+    def _span_ms(self, spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        """Return the first word's start and the last word's end; the end of the audio so far where there is no word."""
+        if not spans:
             now_ms = samples_to_ms(self._end_sample, self._model.sample_rate)
             return now_ms, now_ms
-        return self._ms(words[0].start_frame), self._ms(words[-1].end_frame)
+        return spans[0][0], spans[-1][1]
 
     def _ms(self, frame: int) -> int:
         sample = self._stream_start + frame * self._model.frame_samples - self._model.config.sample_delay

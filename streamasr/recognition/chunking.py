@@ -58,6 +58,13 @@ class Chunk:
     """Zeros before the first sample of a stream; 0 in later chunks."""
     right_padding_samples: int = 0
     """Samples that the front end adds after the last one of a stream; 0 in earlier chunks."""
+    silence_samples: int = 0
+    """How many of its samples are silence behind the stream's end."""
+
+    @property
+    def audio_samples(self) -> int:
+        """Samples of the session's audio by which the stream moves on."""
+        return len(self.samples_S) - self.silence_samples
 
     @property
     def padded_samples(self) -> int:
@@ -85,8 +92,8 @@ class ChunkQueue:
         chunk_samples: length of a chunk in samples, look-ahead included.
         hop_samples: samples by which a stream advances per chunk; the rest is look-ahead. By default the whole chunk.
         left_padding_samples: padding before a stream's first sample; its first chunk has so many samples less.
-        right_padding_samples: padding after a stream's last sample. If it does not fit into the last chunk with
-            samples, a chunk without samples follows.
+        right_padding_samples: padding after a stream's last sample, unless the stream is empty. What does not fit into
+            the last chunk with samples goes into further chunks. With look-ahead, the padding is samples of silence.
     """
 
     def __init__(
@@ -139,8 +146,14 @@ class ChunkQueue:
         end_index = self._next_end()
         limit = self._received if end_index is None else self._marks[end_index][0]
         left_padding, waiting = self._left_padding, limit - self._taken
-        whole = waiting >= self._chunk_samples - left_padding
-        stop = self._taken + (self._hop_samples - left_padding if whole else waiting)
+        tail = 0
+        if end_index is not None and (waiting or not self._starts_stream):
+            tail = self._right_padding_samples - self._right_padding_taken
+        whole = waiting + tail >= self._chunk_samples - left_padding
+        length = self._hop_samples - left_padding if whole else waiting + tail
+        stop = self._taken + min(length, waiting)
+        right_padding = self._taken + length - stop
+        ends = end_index is not None and length == waiting + tail
         # New hotwords apply from the chunk with the first sample after them, whenever that chunk is taken.
         hotwords = None
         while (
@@ -148,18 +161,28 @@ class ChunkQueue:
         ):
             hotwords = mark.hotwords
             self._marks.popleft()
-        samples_S, right_padding, end = self._cut(stop - self._taken), 0, None
-        if end_index is not None and stop == limit:
-            right_padding = min(
-                self._right_padding_samples - self._right_padding_taken,
-                self._chunk_samples - left_padding - len(samples_S),
-            )
-            self._right_padding_taken += right_padding
-            if self._right_padding_taken == self._right_padding_samples:
-                end, self._right_padding_taken = self._pop_end(stop), 0
-        lookahead_S = self._peek(self._chunk_samples - self._hop_samples) if whole else _NO_SAMPLES
+        samples_S, end, lookahead_S = self._cut(stop - self._taken), None, _NO_SAMPLES
+        self._right_padding_taken += right_padding
+        if ends:
+            end, self._right_padding_taken = self._pop_end(stop), 0
+        silence = 0
+        if lookahead := self._chunk_samples - self._hop_samples:
+            # Rows with and without look-ahead move on together: the silence becomes samples.
+            silence, right_padding = right_padding, 0
+            samples_S = np.pad(samples_S, (0, silence))
+        if whole:
+            lookahead_S = self._peek(min(lookahead, limit - stop))
+            lookahead_S = np.pad(lookahead_S, (0, lookahead - len(lookahead_S)))
         chunk = Chunk(
-            samples_S, stop, self._starts_stream, hotwords, end, lookahead_S, left_padding, right_padding
+            samples_S,
+            stop,
+            self._starts_stream,
+            hotwords,
+            end,
+            lookahead_S,
+            left_padding,
+            right_padding,
+            silence,
         )
         self._starts_stream = end is not None
         return chunk

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from streamasr.frontend.build import build_frontend
 from streamasr.recognition.backend import GRAPH_FILE, WEIGHTS_FILE, load_step_encoder
 from streamasr.recognition.chunking import ChunkQueue
 from streamasr.toml import load_toml
+from streamasr.units import MS_PER_SECOND
 
 CONFIG_FILE = "config.toml"
 CARD_FILE = "README.md"
@@ -56,7 +57,9 @@ class LoadedModel:
     @cached_property
     def framing(self) -> Framing:
         """How samples become mel frames and encoder frames."""
-        return framing_of(self.config.frontend, self.config.encoder)
+        framing = framing_of(self.config.frontend, self.config.encoder)
+        silence = self.config.end_silence_ms * framing.sample_rate // MS_PER_SECOND
+        return replace(framing, right_padding_samples=framing.right_padding_samples + silence)
 
     @property
     def frame_samples(self) -> int:

@@ -74,12 +74,12 @@ def stream_many(
         start = clock()
         chunks = [(slot, utterance.queue.take()) for slot, utterance in running.items()]
         log_probs, _ = step.run(chunks)
-        per_sample_s = (clock() - start) / max(1, sum(len(chunk.samples_S) for _, chunk in chunks))
+        per_sample_s = (clock() - start) / max(1, sum(chunk.audio_samples for _, chunk in chunks))
         for (slot, chunk), log_probs_TV in zip(chunks, log_probs, strict=True):
             utterance = running[slot]
             start = clock()
             utterance.sink.accept(chunk, log_probs_TV)
-            utterance.seconds += clock() - start + per_sample_s * len(chunk.samples_S)
+            utterance.seconds += clock() - start + per_sample_s * chunk.audio_samples
             if chunk.end is not None:
                 del running[slot]
                 yield StreamedUtteranceResult(utterance.index, utterance.sink, utterance.seconds)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamasr.config import EndpointConfig
+from streamasr.config import DecoderConfig, EndpointConfig
 from streamasr.decoding.beam import LogProbs
 from streamasr.decoding.hypothesis import Final, Hotword, Partial, SpeechStarted, UtteranceEvent
 from streamasr.decoding.tokens import TokenList
@@ -287,3 +287,65 @@ def test_hotwords_beat_more_probable_words_in_pieces_and_characters(
     _, boosted = decode(log_probs, options, decoder=decoder)
     assert [final.hypothesis.text for final in finals(without)] == [text]
     assert finals(boosted)[0].hypothesis.text == text.replace("jebra", "zebra").replace("上京", "北京")
+
+
+def gated(min_confidence: float) -> UtteranceDecoder:
+    config = DecoderConfig(min_utterance_confidence=min_confidence)
+    return utterance_decoder(config)
+
+
+def mixed_utterances() -> NDArray[np.float32]:
+    """Two clear utterances with noise and silence between them."""
+    rng = np.random.default_rng(3)
+    first, _ = utterances("the old man left", seed=1)
+    second, _ = utterances("she rang the bell", seed=2)
+    return np.concatenate([first, noise(80, rng), silence(300, rng), second]).astype(np.float32)
+
+
+def test_noise_is_words_without_the_gate_and_nothing_with_it() -> None:
+    log_probs = mixed_utterances()
+    _, open_events = decode(log_probs)
+    _, events = decode(log_probs, decoder=gated(0.5))
+    clear = ["the old man left", "she rang the bell"]
+    assert [f.hypothesis.text for f in finals(events)] == clear
+    assert [f.utterance for f in finals(events)] == [0, 1]
+    assert len(finals(open_events)) > 2
+    assert sum(isinstance(event, SpeechStarted) for event in events) == 2
+
+
+def test_the_gate_changes_no_final_that_it_lets_through() -> None:
+    log_probs, _ = utterances("the old man left", "she rang the bell")
+    _, expected = decode(log_probs)
+    _, events = decode(log_probs, decoder=gated(0.5))
+    assert finals(events) == finals(expected)
+    assert [e for e in events if isinstance(e, SpeechStarted)] == [
+        e for e in expected if isinstance(e, SpeechStarted)
+    ]
+
+
+@pytest.mark.parametrize("min_confidence", [0.2, 0.5, 0.9])
+def test_the_gates_decisions_do_not_depend_on_chunks(min_confidence: float) -> None:
+    log_probs, decoder = mixed_utterances(), gated(min_confidence)
+    options = UtteranceOptions(partials=False)
+    _, expected = decode(log_probs, options, decoder=decoder, chunk=len(log_probs))
+    for chunk in (1, 7, 16, 50):
+        assert decode(log_probs, options, decoder=decoder, chunk=chunk)[1] == expected
+
+
+def test_partials_wait_for_the_gate_and_committed_words_stay() -> None:
+    log_probs = mixed_utterances()
+    _, events = decode(log_probs, decoder=gated(0.5), chunk=8)
+    started: set[int] = set()
+    utterance = 0
+    committed: tuple[str, ...] = ()
+    for event in events:
+        if isinstance(event, SpeechStarted):
+            started.add(utterance)
+        elif isinstance(event, Partial):
+            assert event.utterance in started
+            words = tuple(word.text for word in event.hypothesis.words[: event.committed_words])
+            assert words[: len(committed)] == committed
+            committed = words
+        else:
+            assert tuple(word.text for word in event.hypothesis.words)[: len(committed)] == committed
+            utterance, committed = utterance + 1, ()

@@ -1,6 +1,7 @@
 """Streaming laws: the result depends neither on how audio is split nor on the other streams of the batch."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,8 +22,16 @@ TOLERANCE = 1e-4
 SLOTS = 3
 
 
+def _with_silence(hops_per_chunk: int, end_silence_ms: int) -> LoadedModel:
+    model = tiny_model(hops_per_chunk=hops_per_chunk)
+    return replace(model, config=replace(model.config, end_silence_ms=end_silence_ms))
+
+
 FAMILIES: dict[str, Callable[[], LoadedModel]] = {
     "whisper": tiny_model,
+    "whisper, silence at the end": lambda: _with_silence(1, 130),
+    "whisper, look-ahead, silence at the end": lambda: _with_silence(2, 130),
+    "whisper, look-ahead, long silence at the end": lambda: _with_silence(2, 410),
     "fastconformer": lambda: tiny_fastconformer("current"),
     "fastconformer, legacy": lambda: tiny_fastconformer("legacy"),
 }

@@ -112,6 +112,28 @@ def test_a_stream_advances_by_hops_and_looks_ahead() -> None:
     )
 
 
+def test_silence_behind_the_end_is_cut_like_samples() -> None:
+    queue = ChunkQueue(CHUNK, 5, right_padding_samples=12)
+    queue.append(_ramp(7))
+    queue.mark(FinalizeMark("f"))
+    queue.append(_ramp(2, 7))
+    queue.mark(StopMark())
+    first, second, third, *after = _drain(queue)
+    assert (first.samples_S.tolist(), first.lookahead_S.tolist()) == ([0, 1, 2, 3, 4], [5, 6, 0, 0, 0])
+    assert (second.samples_S.tolist(), second.end_sample, second.end) == ([5, 6, 0, 0, 0], 7, None)
+    assert second.audio_samples == 2
+    assert (third.samples_S.tolist(), third.end_sample, third.end) == ([0] * 9, 7, FinalizeMark("f"))
+    assert [chunk.samples_S.tolist() for chunk in after] == [[7, 8, 0, 0, 0], [0] * 9]
+    assert [(chunk.starts_stream, chunk.end) for chunk in after] == [(True, None), (False, StopMark())]
+
+
+def test_an_empty_stream_has_no_silence_behind_it() -> None:
+    queue = ChunkQueue(CHUNK, right_padding_samples=12)
+    queue.mark(StopMark())
+    (chunk,) = _drain(queue)
+    assert (len(chunk.samples_S), chunk.right_padding_samples, chunk.end) == (0, 0, StopMark())
+
+
 events = st.lists(
     st.one_of(
         st.integers(1, 27),
