@@ -8,6 +8,7 @@ caches, whose size is bounded.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import kenlm
 from streamasr.config import DecoderConfig
 from streamasr.decoding import _native
 from streamasr.errors import ModelError
+
+logger = logging.getLogger(__name__)
 
 LmState = _native.LmState
 """The words on which the next score depends."""
@@ -67,7 +70,8 @@ class LanguageModel:
         """Read a KenLM file (binary, or ARPA, which is slow) and its words, one per line.
 
         Raises:
-            ModelError: a file is missing, empty or of another format; the message names the file.
+            ModelError: a file is missing, empty or of another format, or the two have no word in common; the
+                message names the file.
         """
         for path in (model_path, unigrams_path):
             if not path.is_file():
@@ -75,7 +79,7 @@ class LanguageModel:
                     f"{path}: no such file; a language model needs {model_path.name} and its words"
                 )
         try:
-            unigrams = unigrams_path.read_text(encoding="utf-8").split()
+            unigrams = unigrams_path.read_text(encoding="utf-8-sig").split()
         except UnicodeDecodeError as error:
             raise ModelError(f"{unigrams_path}: not UTF-8 ({error})") from None
         if not unigrams:
@@ -84,6 +88,20 @@ class LanguageModel:
             model = kenlm.Model(str(model_path))
         except (OSError, RuntimeError) as error:
             raise ModelError(f"{model_path}: not a KenLM model ({error})") from None
+        missing = sum(word not in model for word in unigrams)
+        if missing == len(unigrams):
+            raise ModelError(
+                f"{model_path}: has none of the words of {unigrams_path.name}, such as {unigrams[0]!r}; "
+                "expected the same spelling, upper or lower case, in both"
+            )
+        if missing > len(unigrams) / 2:
+            logger.warning(
+                "%s: lacks %d of the %d words of %s, which count as unknown",
+                model_path,
+                missing,
+                len(unigrams),
+                unigrams_path.name,
+            )
         lm = cls(model, unigrams, config)
         lm.files = model_path, unigrams_path
         return lm

@@ -10,10 +10,13 @@ from streamasr.decoding.language_model import LanguageModel
 from streamasr.decoding.nbest import HypothesisBuilder
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
+from streamasr.errors import ConfigError, ModelError
 
 TOKENS_FILE = "tokens.txt"
 LM_FILE = "lm.bin"
 UNIGRAMS_FILE = "unigrams.txt"
+SPELLED_WORDS = 1_000
+"""How many words of a lexicon are looked at for whether the model can spell any."""
 
 
 def load_decoder(folder: Path, config: ModelConfig, *, frame_ms: float) -> UtteranceDecoder:
@@ -32,9 +35,26 @@ def load_decoder(folder: Path, config: ModelConfig, *, frame_ms: float) -> Utter
     lm = None
     if any(path.exists() for path in lm_files):
         lm = LanguageModel.load(*lm_files, config.decoder)
+        _check_spelling(tokens, lm_files[1])
     return UtteranceDecoder(
         BeamDecoder(tokens, lm, config.decoder, HypothesisBuilder.from_config(config, frame_ms)),
         frame_ms=frame_ms,
         endpointing=config.endpointing,
         stability=config.stability,
+    )
+
+
+def _check_spelling(tokens: TokenList, unigrams_path: Path) -> None:
+    """Refuse a lexicon of whose first words the model can spell none, as when they are in upper case."""
+    words = unigrams_path.read_text(encoding="utf-8-sig").split()[:SPELLED_WORDS]
+    for word in words:
+        try:
+            spelling = tokens.spell(word)
+        except ConfigError:
+            continue
+        if spelling.replace(" ", "") == word:
+            return
+    raise ModelError(
+        f"{unigrams_path}: the model can spell none of its first {len(words)} words, such as {words[0]!r}; "
+        f"expected words in the letters of {TOKENS_FILE}, upper or lower case as there"
     )
