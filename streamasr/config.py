@@ -282,8 +282,9 @@ class DecoderConfig:
     word_trail_ms: int = 0
     """… and ends this long after the last frame of its last token, or where the next word begins."""
     min_utterance_confidence: float = 0.0
-    """Words are shown once their mean confidence has reached this, and an utterance that ends below it is dropped as
-    noise, unless words were committed. 0 shows everything; useful with calibrated confidences only."""
+    """Words are shown once their mean confidence has reached this and two of them are expected to be right. An
+    utterance that ends below it is dropped as noise, unless words were committed. 0 shows everything; useful with
+    calibrated confidences only."""
 
     def __post_init__(self) -> None:
         _check_positive(self, "beam_width", "max_path_tokens", "lm_cache_entries")

@@ -34,6 +34,8 @@ UtteranceOutcome = tuple["UtteranceState", tuple[UtteranceEvent, ...]]
 COMMIT_INTERVAL_FRAMES = 8
 """Stable words are committed, and the evidence of speech is checked, at every eighth frame of an utterance, wherever
 its chunks end."""
+CONFIRMING_WORDS = 2.0
+"""Words are shown before their utterance ends once so many of them are expected to be right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,13 +230,17 @@ class UtteranceDecoder:
         return self.beams.config.min_utterance_confidence
 
     def _confirm(self, state: UtteranceState) -> UtteranceState:
-        """Confirm the utterance if its words, with or without the last one, which may be open, are likely enough."""
+        """Confirm the utterance if enough of its words, with or without the last, which may be open, are likely."""
         checked = (state.frame - state.start_frame) % COMMIT_INTERVAL_FRAMES == 0
         if state.confirmed or not checked or state.beam.speech_start is None:
             return state
-        words = self._best_hypothesis(state).words
-        likely = max(Hypothesis(words, 0.0).confidence, Hypothesis(words[:-1], 0.0).confidence)
-        return replace(state, confirmed=likely >= self._min_confidence)
+        hypothesis = self._best_hypothesis(state)
+        without_last = replace(hypothesis, words=hypothesis.words[:-1])
+        confirmed = any(
+            part.confidence >= self._min_confidence and part.confidence * len(part.words) >= CONFIRMING_WORDS
+            for part in (hypothesis, without_last)
+        )
+        return replace(state, confirmed=confirmed)
 
     def _speech_start(self, state: UtteranceState, words: Sequence[Word] = ()) -> int:
         """Return the frame at which the best beam first had a word, or at which the first of ``words`` begins."""
