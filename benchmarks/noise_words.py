@@ -24,17 +24,17 @@ import torch
 from numpy.typing import NDArray
 
 from streamasr.decoding.beam import BeamDecoder
-from streamasr.frontend.files import read_audio
 from streamasr.frontend.pcm import Samples
 from streamasr.manifest import read_manifest
+from streamasr.media.reader import read_audio
 from streamasr.protocol.messages import Final, ServerMessage, SpeechStarted, Start
 from streamasr.recognition import load_model
 from streamasr.recognition.batch import LogProbs
 from streamasr.recognition.captions import Captioner
 from streamasr.recognition.chunking import Chunk
-from streamasr.recognition.local import stream_many
 from streamasr.recognition.model import LoadedModel
 from streamasr.recognition.options import resolve_options
+from streamasr.recognition.streaming import stream_many
 
 HUM_HZ = 50
 HARMONICS = 10

@@ -190,7 +190,7 @@ class Captioner:
         return spans
 
     def _span_ms(self, spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
-        """Return the first word's start and the last word's end; the end of the audio so far where there is no word."""
+        """Return the first word's start and the last word's end; the end of the audio without a word."""
         if not spans:
             now_ms = samples_to_ms(self._end_sample, self._model.sample_rate)
             return now_ms, now_ms

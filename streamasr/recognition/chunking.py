@@ -92,7 +92,7 @@ class ChunkQueue:
         chunk_samples: length of a chunk in samples, look-ahead included.
         hop_samples: samples by which a stream advances per chunk; the rest is look-ahead. By default the whole chunk.
         left_padding_samples: padding before a stream's first sample; its first chunk has so many samples less.
-        right_padding_samples: padding after a stream's last sample, unless the stream is empty. What does not fit into
+        right_padding_samples: padding after a stream's last sample, unless it is empty. What does not fit into
             the last chunk with samples goes into further chunks. With look-ahead, the padding is samples of silence.
     """
 
