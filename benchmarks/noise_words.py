@@ -52,7 +52,9 @@ def coloured_noise(rng: np.random.Generator, samples: int, slope: float) -> NDAr
 def hum(samples: int, rate: int) -> NDArray[np.float64]:
     """A hum of the mains with harmonics, each half as strong as the one before."""
     seconds = np.arange(samples) / rate
-    return np.sum([0.5**n * np.sin(2 * np.pi * HUM_HZ * (n + 1) * seconds) for n in range(HARMONICS)], axis=0)
+    partials = [0.5**n * np.sin(2 * np.pi * HUM_HZ * (n + 1) * seconds) for n in range(HARMONICS)]
+    sound: NDArray[np.float64] = np.stack(partials).sum(axis=0)
+    return sound
 
 
 def generated(minutes: float, rate: int, levels: list[float]) -> Iterator[tuple[str, Samples]]:

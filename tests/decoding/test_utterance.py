@@ -299,7 +299,8 @@ def mixed_utterances() -> NDArray[np.float32]:
     rng = np.random.default_rng(3)
     first, _ = utterances("the old man left", seed=1)
     second, _ = utterances("she rang the bell", seed=2)
-    return np.concatenate([first, noise(80, rng), silence(300, rng), second]).astype(np.float32)
+    mixed: NDArray[np.float32] = np.concatenate([first, noise(80, rng), silence(300, rng), second])
+    return mixed.astype(np.float32)
 
 
 def test_noise_is_words_without_the_gate_and_nothing_with_it() -> None:
