@@ -195,37 +195,37 @@ def test_written_finals_have_digits_capitals_and_distinct_alternatives(
     assert (second.text, third.text) == ("he", "He")
 
 
-readings = st.lists(st.tuples(st.integers(0, 25), st.integers(1, 25)), min_size=1, max_size=6)
+utterances = st.lists(st.tuples(st.integers(0, 25), st.integers(1, 25)), min_size=1, max_size=6)
 """Words as the gap before each and its length, in frames."""
 
 
-@given(st.lists(readings, min_size=1, max_size=4), st.integers(0, 40), st.booleans())
+@given(st.lists(utterances, min_size=1, max_size=4), st.integers(0, 40), st.booleans())
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_word_ends_after_its_start_and_before_the_next_one_and_the_audio(
-    model: LoadedModel, takes: list[list[tuple[int, int]]], cut: int, finalize: bool
+    model: LoadedModel, spoken: list[list[tuple[int, int]]], cut: int, finalize: bool
 ) -> None:
     decoder = _ScriptedDecoder()
     captioner = _captioner(model, decoder)
-    frame, start_of_stream, told = 0, 0, []
-    for number, take in enumerate(takes):
+    frame, start_of_stream, emitted = 0, 0, []
+    for number, utterance in enumerate(spoken):
         words = []
-        for gap, length in take:
+        for gap, length in utterance:
             start = frame + gap
             frame = start + length
             words.append(("ab", start - start_of_stream, frame - start_of_stream))
-        decoder.script.append((heard.Final(0, _reading(*words), ()),))
-        decoder.last_words = [()]
-        last = number == len(takes) - 1
+        decoder.script.append((Final(0, _hypothesis(*words), ()),))
+        decoder.flushed = [()]
+        last = number == len(spoken) - 1
         # The last words may lie in the silence behind the end of the audio.
         end: EndMark | None = StopMark() if last else FinalizeMark("") if finalize else None
-        heard_frames = max(words[0][1] + start_of_stream + 2, frame - cut) if last else frame
-        told += captioner.accept(_chunk(heard_frames, end=end), LOG_PROBS)
+        audio_frames = max(words[0][1] + start_of_stream + 2, frame - cut) if last else frame
+        emitted += captioner.accept(_chunk(audio_frames, end=end), LOG_PROBS)
         if finalize:
             start_of_stream = frame
-    done = told[-1]
+    done = emitted[-1]
     assert isinstance(done, messages.Done)
-    spans = [(w.start_ms, w.end_ms) for m in told if isinstance(m, messages.Final) for w in m.words]
-    assert len(spans) == sum(map(len, takes))
+    spans = [(w.start_ms, w.end_ms) for m in emitted if isinstance(m, messages.Final) for w in m.words]
+    assert len(spans) == sum(map(len, spoken))
     assert all(start < end for start, end in spans)
     ends = [0, *(end for _, end in spans)]
     starts = [*(start for start, _ in spans), done.audio_ms]
