@@ -33,7 +33,9 @@ def clip(repository: Path, model: LoadedModel) -> Samples:
     return read_audio(path, model.sample_rate)
 
 
-def words_at(model: LoadedModel, clip: Samples, seconds: int, *, finalize_every_s: int = 0) -> list[WordTiming]:
+def words_at(
+    model: LoadedModel, clip: Samples, seconds: int, *, finalize_every_s: int = 0
+) -> list[WordTiming]:
     """The words of ``clip`` after so many seconds of silence, with times from its start.
 
     Every word lasts some time and ends before the next one begins and before the session's audio does.
