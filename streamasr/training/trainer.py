@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from streamasr.acoustic import AnyEncoder, Encoder, build_encoder
 from streamasr.config import ModelConfig
+from streamasr.memory import release_freed_memory
 from streamasr.text import text_rules
 from streamasr.toml import to_toml
 from streamasr.training.checkpoints import Checkpoints, write_atomically
@@ -283,6 +284,7 @@ class Trainer:
 
     def save(self) -> None:
         """Save a checkpoint."""
+        release_freed_memory()
         positions = [position for each in self.group.all_gather(self.positions) for position in each.values()]
         if not self.group.is_first:
             return

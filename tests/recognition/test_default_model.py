@@ -22,6 +22,7 @@ from streamasr.acoustic.base import AnyStreamingEncoder, StepOutput
 from streamasr.acoustic.onnx.agreement import LOG_PROB_TOLERANCE, PROBABILITY_TOLERANCE
 from streamasr.manifest import Utterance, read_manifest
 from streamasr.media.reader import read_audio
+from streamasr.memory import release_freed_memory
 from streamasr.protocol.messages import Start
 from streamasr.recognition.local import transcribe_file
 from streamasr.recognition.model import LoadedModel, load_model
@@ -156,7 +157,11 @@ def test_the_graphs_log_probs_are_those_of_exact_arithmetic(
 
 def transcribe(model: LoadedModel, clips: Sequence[Utterance]) -> list[str]:
     start = Start(partials=False, words=False)
-    return [final_text(list(transcribe_file(model, clip.audio, start))) for clip in clips]
+    texts = []
+    for clip in clips:
+        texts.append(final_text(list(transcribe_file(model, clip.audio, start))))
+        release_freed_memory()
+    return texts
 
 
 def test_the_graph_writes_the_text_of_exact_arithmetic(
