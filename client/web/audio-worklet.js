@@ -6,6 +6,7 @@ class Capture extends AudioWorkletProcessor {
     this.block = new Int16Array(options.processorOptions.blockFrames);
     this.filled = 0;
     this.energy = 0;
+    this.zeros = true;
     this.live = true;
     this.port.onmessage = () => {
       this.live = false;
@@ -24,6 +25,7 @@ class Capture extends AudioWorkletProcessor {
       for (const channel of channels) sample += channel[i];
       sample = Math.max(-1, Math.min(1, sample / channels.length));
       this.energy += sample * sample;
+      if (sample !== 0) this.zeros = false;
       this.block[this.filled++] = Math.round(sample * 32767);
       if (this.filled === this.block.length) this.flush();
     }
@@ -34,9 +36,12 @@ class Capture extends AudioWorkletProcessor {
     if (this.filled === 0) return;
     const pcm = this.block.slice(0, this.filled).buffer;
     const level = 10 * Math.log10(this.energy / this.filled + 1e-9);
+    const { zeros } = this;
     this.filled = 0;
     this.energy = 0;
-    this.port.postMessage({ pcm, level }, [pcm]);
+    this.zeros = true;
+    // The time is taken here: messages may wait for a page that is busy or frozen.
+    this.port.postMessage({ pcm, level, zeros, at: Date.now() }, [pcm]);
   }
 }
 

@@ -8,6 +8,8 @@ const IDLE_REPLAY_MS = 5000; // audio buffered while no utterance is in progress
 const BACKLOG_MS = 5000; // most audio queued in the websocket
 const FIRST_WAIT_MS = 500;
 const MAX_WAIT_MS = 20000;
+const KEEPALIVE_MS = 5000; // how often a session without new audio is kept open
+const GAP_SILENCE_MS = 2000; // silence in place of a gap in the audio, long enough to end an utterance
 const FINISH_MS = 10000; // longest wait for the last finals after stop
 const RETRYABLE_CLIENT_ERRORS = new Set(["idle_timeout", "slow_reader", "start_timeout"]);
 
@@ -53,7 +55,9 @@ export function backoffMs(tries, retryAfterMs, random = Math.random) {
  * "ended" is the last one; its failure is null if all audio was recognised.
  */
 export class LiveStream {
-  constructor({ url, start, originMs = 0, firstUtterance = 0, on }) {
+  constructor({ url, start, originMs = 0, firstUtterance = 0, keepaliveMs = KEEPALIVE_MS, on }) {
+    this.gaps = []; // {atMs, ms}: time that has passed without audio
+    this.keepaliveMs = keepaliveMs;
     this.url = url;
     this.start = start;
     this.on = on;
@@ -75,7 +79,20 @@ export class LiveStream {
 
   /** The duration of the recording so far, in milliseconds. */
   get positionMs() {
-    return this.baseMs + Math.round(this.buffer.end / this.bytesPerMs);
+    return this.timeAt(Math.round(this.buffer.end / this.bytesPerMs));
+  }
+
+  /** The time in the recording, including gaps, of a position in the audio in milliseconds. */
+  timeAt(audioMs) {
+    return this.gaps.reduce((time, { atMs, ms }) => (atMs <= audioMs ? time + ms : time), this.baseMs + audioMs);
+  }
+
+  /** Leave out `ms` milliseconds, in which nothing was recorded: times continue behind them. */
+  skip(ms) {
+    if (this.over || this.finishing) return;
+    const silenceMs = Math.min(ms, GAP_SILENCE_MS);
+    this.push(new ArrayBuffer(this.bytes(silenceMs)));
+    if (ms > silenceMs) this.gaps.push({ atMs: this.buffer.end / this.bytesPerMs, ms: ms - silenceMs });
   }
 
   push(pcm) {
@@ -118,9 +135,14 @@ export class LiveStream {
     this.speaking = false;
     this.stopped = false;
     this.position = this.buffer.start;
-    this.originMs = this.baseMs + Math.round(this.buffer.start / this.bytesPerMs);
+    this.originMs = Math.round(this.buffer.start / this.bytesPerMs);
     this.firstUtterance = this.nextUtterance;
     this.on.status({ state: "live", model: message.model, latencyMs: message.latency_ms, lostMs });
+    let kept = -1;
+    this.keepaliveTimer = setInterval(() => {
+      if (this.position === kept && !this.stopped) this.session.send({ type: "keepalive" });
+      kept = this.position;
+    }, this.keepaliveMs);
     this.sendBuffered();
   }
 
@@ -150,33 +172,34 @@ export class LiveStream {
     if (rebased.type === "final") {
       this.speaking = false;
       this.nextUtterance = rebased.utterance + 1;
-      this.releaseBuffer(rebased.end_ms);
+      this.releaseBuffer(message.end_ms);
     }
-    if (rebased.type === "done") this.releaseBuffer(rebased.audio_ms);
+    if (rebased.type === "done") this.releaseBuffer(message.audio_ms);
     this.on.message(rebased);
   }
 
   releaseBuffer(ms) {
-    this.buffer.release(Math.min(this.bytes(ms - this.baseMs), this.sent));
+    this.buffer.release(Math.min(this.bytes(this.originMs + ms), this.sent));
   }
 
   rebase(message) {
     const rebased = { ...message };
     for (const name of ["at_ms", "start_ms", "end_ms", "audio_ms"]) {
-      if (name in rebased) rebased[name] += this.originMs;
+      if (name in rebased) rebased[name] = this.timeAt(this.originMs + rebased[name]);
     }
     if ("utterance" in rebased) rebased.utterance += this.firstUtterance;
     if (rebased.words) {
       rebased.words = rebased.words.map((word) => ({
         ...word,
-        start_ms: word.start_ms + this.originMs,
-        end_ms: word.end_ms + this.originMs,
+        start_ms: this.timeAt(this.originMs + word.start_ms),
+        end_ms: this.timeAt(this.originMs + word.end_ms),
       }));
     }
     return rebased;
   }
 
   sessionEnded(failure) {
+    clearInterval(this.keepaliveTimer);
     this.ready = false;
     if (this.over) return;
     if (failure === null && this.stopped) {

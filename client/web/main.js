@@ -12,6 +12,7 @@ import { joinWords } from "./words.js";
 
 const SILENT_DB = -70;
 const SILENT_BLOCKS = 80; // four seconds
+const NOTICE_MS = 8000;
 const SILENCE_ALERT = "No sound from the microphone. Check that it is not muted, and that the right one is selected.";
 
 const element = (id) => document.getElementById(id);
@@ -29,7 +30,8 @@ let lastPartial = null; // the newest partial of the running utterance
 let recording = null; // {microphone, stream} of the running recording
 let recordedMs = 0; // duration of the finished recordings
 let nextUtterance = 0;
-let silentBlocks = 0;
+let opening = Promise.resolve(); // the last microphone that was asked for; one is open at a time
+let quiet = { blocks: 0, zeros: 0 }; // quiet blocks in a row, and those of exact zeros among them
 let countdown = null;
 let wakeLock = null;
 
@@ -40,10 +42,20 @@ function setStatus(state, text) {
   element("status-text").textContent = text;
 }
 
-function setAlert(text) {
-  if (element("alert").textContent === text) return;
-  element("alert").textContent = text;
-  element("alert").hidden = text === "";
+const alerts = { microphone: "", general: "" };
+
+/** Show an alert, or none. That of the microphone comes first: without audio, there is nothing else to mend. */
+function setAlert(text, kind = "general") {
+  alerts[kind] = text;
+  const shown = alerts.microphone || alerts.general;
+  if (element("alert").textContent === shown) return;
+  element("alert").textContent = shown;
+  element("alert").hidden = shown === "";
+}
+
+function showNotice(text) {
+  setAlert(text);
+  setTimeout(() => alerts.general === text && setAlert(""), NOTICE_MS);
 }
 
 function setRunning(running) {
@@ -70,31 +82,28 @@ function showWaiting({ failure, waitMs }) {
 
 async function start() {
   setAlert("");
+  setAlert("", "microphone");
   setRunning(true);
   setStatus("connecting", "Waiting for the microphone");
-  silentBlocks = 0;
+  quiet = { blocks: 0, zeros: 0 };
   const current = { microphone: null, stream: null };
   recording = current;
+  const opened = opening.then(() => (recording === current ? openMicrophone(current) : null));
+  opening = opened.then(
+    (microphone) => recording !== current && microphone?.release(),
+    () => undefined,
+  );
   try {
-    current.microphone = await Microphone.open(
-      settings,
-      (pcm, level) => onBlock(current, pcm, level),
-      (error) => {
-        setAlert(error.message);
-        stop();
-      },
-    );
+    current.microphone = await opened;
   } catch (error) {
-    if (recording === current) recording = null;
+    if (recording !== current) return;
+    recording = null;
     setRunning(false);
     setAlert(error.message);
     setStatus("error", "No microphone");
     return;
   }
-  if (recording !== current) {
-    current.microphone.release();
-    return;
-  }
+  if (recording !== current) return;
   fillDevices();
   keepAwake();
   current.stream = new LiveStream({
@@ -113,15 +122,26 @@ async function start() {
   });
 }
 
+function openMicrophone(current) {
+  const onBlock = (pcm, level, details) => recorded(current, pcm, level, details);
+  const onLost = (error) => {
+    setAlert(error.message);
+    stop();
+  };
+  const onProblem = (problem) => recording === current && setAlert(problem, "microphone");
+  return Microphone.open(settings, onBlock, onLost, { onProblem, onNotice: showNotice });
+}
+
 async function stop() {
   const current = recording;
-  if (!current) return;
+  if (!current || current.stopping) return;
   if (!current.stream) {
     recording = null;
     setRunning(false);
     setStatus("idle", "Ready");
     return;
   }
+  current.stopping = true;
   setStatus("finishing", "Finishing");
   element("start").disabled = true;
   await current.microphone.close();
@@ -134,14 +154,15 @@ function toggle() {
   else start();
 }
 
-function onBlock(current, pcm, level) {
+function recorded(current, pcm, level, { gapMs, zeros }) {
   levelMeter.push(level);
   if (!current.stream) return;
+  if (gapMs) current.stream.skip(gapMs);
   current.stream.push(pcm);
   element("clock").textContent = clockText(current.stream.positionMs);
-  silentBlocks = level < SILENT_DB ? silentBlocks + 1 : 0;
-  if (silentBlocks === SILENT_BLOCKS) setAlert(SILENCE_ALERT);
-  if (silentBlocks === 0 && element("alert").textContent === SILENCE_ALERT) setAlert("");
+  quiet = level < SILENT_DB ? { blocks: quiet.blocks + 1, zeros: quiet.zeros + zeros } : { blocks: 0, zeros: 0 };
+  if (quiet.blocks === SILENT_BLOCKS && quiet.zeros < SILENT_BLOCKS) setAlert(SILENCE_ALERT);
+  if (quiet.blocks === 0 && alerts.general === SILENCE_ALERT) setAlert("");
 }
 
 function receive(message) {
@@ -194,6 +215,7 @@ function ended(current, failure) {
   recordedMs = current.stream?.positionMs ?? recordedMs;
   recording = null;
   current.microphone.release();
+  setAlert("", "microphone");
   wakeLock?.release().catch(() => undefined);
   wakeLock = null;
   keepLastPartial();
@@ -332,6 +354,9 @@ element("clear").addEventListener("click", clear);
 for (const button of document.querySelectorAll("[data-download]")) {
   button.addEventListener("click", () => download(finals, button.dataset.download, cueLimits(settings)));
 }
+document.addEventListener("visibilitychange", () => {
+  if (recording && document.visibilityState === "visible") keepAwake(); // browsers end it for hidden pages
+});
 addEventListener("beforeunload", (event) => {
   if (recording) event.preventDefault();
 });
