@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 import ssl
 import time
@@ -32,6 +33,8 @@ from streamasr.service.logs import log_event
 from streamasr.service.metrics import Metrics
 from streamasr.service.port import HeadReader
 from streamasr.service.transport import LocalTransport, WebsocketTransport
+
+logger = logging.getLogger(__name__)
 
 _HARD_SIZE_FACTOR = 4
 """A message up to this many times the limit gets an error message; the websocket layer rejects longer ones."""
@@ -227,7 +230,13 @@ class CaptionServer:
             authorized=True,
             bulk=True,
         )
-        await handler.run()
+        try:
+            await handler.run()
+        except Exception:
+            logger.exception("upload_failed")
+            raise
+        finally:
+            transport.abort()
 
     @contextmanager
     def _working(self) -> Iterator[None]:

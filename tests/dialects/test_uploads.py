@@ -270,6 +270,16 @@ async def test_a_failing_session_is_an_error_of_the_server(launch: Launch) -> No
     assert (answer.status_code, answer.json()["error"]["message"]) == (500, "recognition failed")
 
 
+async def test_an_unexpected_failure_is_answered(launch: Launch) -> None:
+    fake = FakeEngine()
+    fake.congested = True  # so that nothing more is read
+    harness = await launch(fake)
+    upload = asyncio.create_task(post(harness, files={"file": ("a.wav", wav(60.0))}, timeout=30))
+    await until(harness, lambda: bool(fake.sessions) and bool(fake.sessions[0].audio))
+    harness.engine.sessions[0].emit(Done(audio_ms=0))  # before `stop`: not allowed
+    assert (await upload).status_code == 500
+
+
 async def test_a_page_of_another_origin_may_not_upload(launch: Launch) -> None:
     harness = await launch(engine())
     answer = await post(harness, files={"file": ("a.wav", wav())}, headers={"Origin": "https://evil.example"})
@@ -281,7 +291,7 @@ async def holding(harness: Harness) -> tuple[asyncio.Task[httpx.Response], FakeE
     before = len(harness.engine.sessions)
     upload = asyncio.create_task(post(harness, files={"file": ("a.wav", wav())}))
     await until(
-        harness, lambda: len(harness.engine.sessions) > before and bool(harness.engine.sessions[-1].audio)
+        harness, lambda: len(harness.engine.sessions) > before and harness.engine.sessions[-1].stopped
     )
     return upload, harness.engine
 
