@@ -121,7 +121,13 @@ class Dialect(ABC):
 
 
 class Translation(ABC):
-    """One live connection in a dialect. All methods return at once."""
+    """One live connection in a dialect. All methods return at once.
+
+    Attributes:
+        headers: headers of the handshake's response.
+    """
+
+    headers: Mapping[str, str] = {}
 
     def opened(self) -> Iterable[Incoming]:
         """Return what follows from the handshake alone."""

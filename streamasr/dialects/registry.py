@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from streamasr.dialects.base import Dialect
+from streamasr.dialects.deepgram_live import DeepgramLiveDialect
+from streamasr.dialects.deepgram_prerecorded import PrerecordedDialect
 from streamasr.dialects.openai_rest import ModelsDialect, TranscribeDialect, TranscriptionsDialect
 
 
 def load_dialects() -> tuple[Dialect, ...]:
     """Return an instance of every dialect."""
-    return (TranscriptionsDialect(), ModelsDialect(), TranscribeDialect())
+    return (
+        TranscriptionsDialect(),
+        ModelsDialect(),
+        TranscribeDialect(),
+        DeepgramLiveDialect(),
+        PrerecordedDialect(),
+    )

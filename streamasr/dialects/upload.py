@@ -17,12 +17,14 @@ class Upload(ABC):
     Attributes:
         start: the options of its native session. The format of the recording replaces its audio fields.
         raw: the format of a recording without a header; ``None`` for an audio file.
+        sha256: the digest of the request's body, in hexadecimal, if the body is the recording; set by the service.
         stream_type: the content type of an answer that is sent while the recording is recognised; ``None`` for one
             answer at the end.
     """
 
     start: Start
     raw: RawFormat | None = None
+    sha256: str = ""
     stream_type: str | None = None
 
     @abstractmethod

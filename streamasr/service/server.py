@@ -105,6 +105,7 @@ class CaptionServer:
             ssl=_tls(self._config),
             create_connection=cast(type[ServerConnection], self._head_reader),
             process_request=self._process_request,
+            process_response=self._process_response,
             select_subprotocol=lambda _, offered: next(
                 filter(self._subprotocols.__contains__, offered), None
             ),
@@ -191,6 +192,11 @@ class CaptionServer:
         except RefusedError as error:
             return self.http.refused(error.refusal, dialect)
         return None
+
+    def _process_response(self, connection: ServerConnection, _: Request, response: Response) -> None:
+        translation = self._translations.get(connection)
+        if translation is not None:
+            response.headers.update(translation.headers)
 
     async def _handle(self, connection: ServerConnection) -> None:
         assert connection.request is not None, "the handshake is done"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -35,6 +36,8 @@ class Recording:
     name: str
     form: dict[str, tuple[str, ...]]
     """The other fields of the form."""
+    sha256: str = ""
+    """The digest of the body, if it is the recording."""
 
 
 class Body:
@@ -110,11 +113,13 @@ async def store(file_fields: Sequence[str], body: Body) -> AsyncIterator[Recordi
         async with _form_file(file_fields, body) as recording:
             yield recording
         return
+    digest = hashlib.sha256()
     with tempfile.TemporaryFile() as file:
         with _storing():
             async for part in body.parts():
+                digest.update(part)
                 await asyncio.to_thread(file.write, part)
-        yield Recording(file, "audio", {})
+        yield Recording(file, "audio", {}, digest.hexdigest())
 
 
 @contextmanager

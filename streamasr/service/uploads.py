@@ -140,6 +140,7 @@ class Uploads:
             dialect.open(dialect_request(request, self._engine.info))  # before the body is read
         async with store(dialect.file_fields, body) as recording:
             upload = dialect.open(dialect_request(request, self._engine.info, recording.form))
+            upload.sha256 = recording.sha256
             client = scope.get("client")
             peer = f"{client[0]}:{client[1]}" if client else "local"
             messages = self._recognise(dialect, upload, recording, peer)
