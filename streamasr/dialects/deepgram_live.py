@@ -336,7 +336,7 @@ class LiveTranslation(Translation):
         return following is not None
 
 
-_REQUESTS = frozenset({"KeepAlive", "Finalize", "Configure", "CloseStream"})
+_REQUESTS = ("CloseStream", "Configure", "Finalize", "KeepAlive")
 
 
 class DeepgramLiveDialect(LiveDialect):
@@ -385,7 +385,7 @@ def _wave_start(head: bytes, start: Start) -> tuple[Start, bytes] | None:
 
 
 def _schema_error(frame: str) -> Reply:
-    text = f"expected a message with a type of {', '.join(sorted(_REQUESTS))}"
+    text = f"expected a message with a type of {', '.join(_REQUESTS)}"
     return _reply({"type": "Error", "variant": "SchemaError", "description": text, "message": frame[:300]})
 
 
