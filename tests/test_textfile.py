@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from streamasr.decoding.tokens import TokenList
+from streamasr.errors import ConfigError
 from streamasr.lm.corpus import read_text as read_corpus
 from streamasr.manifest import read_manifest
+from streamasr.service.config import load_config
+from streamasr.synthesis.sentences import ScriptConfig, script_lines
 from streamasr.textfile import read_lines
 from streamasr.toml import load_toml, to_toml
 from streamasr.training.config import TrainConfig
@@ -57,3 +62,19 @@ def test_recipes(tmp_path: Path) -> None:
     copy = write(tmp_path / "recipe.toml", *name.read_text(encoding="utf-8").splitlines())
     assert load_toml(TrainConfig, copy) == load_toml(TrainConfig, name)
     assert to_toml(load_toml(TrainConfig, copy)) == to_toml(load_toml(TrainConfig, name))
+
+
+def test_the_settings_and_the_token_of_the_daemon(tmp_path: Path) -> None:
+    token = write(tmp_path / "token", "a" * 24)
+    path = write(tmp_path / "streamasr.toml", f"token_file = {json.dumps(str(token))}", "max_connections = 3")
+    config = load_config({}, {}, path)
+    assert (config.token, config.max_connections) == ("a" * 24, 3)
+    path.write_bytes("port = 9000 # Zürich".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"streamasr\.toml: not UTF-8"):
+        load_config({}, {}, path)
+
+
+def test_texts_for_synthesis(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "the committee has chosen the second proposal")
+    lines = script_lines([path], ScriptConfig(min_count=1, numbers=0.0))
+    assert list(lines) == ["the committee has chosen the second proposal"]

@@ -10,6 +10,7 @@ import weakref
 from streamasr.decoding.beam import BeamDecoder, LogProbs
 from streamasr.errors import ConfigError
 from streamasr.text import join_words
+from streamasr.textfile import read_text
 
 
 class PyctcdecodeReference:
@@ -38,7 +39,7 @@ class PyctcdecodeReference:
                     "pyctcdecode needs the language model's files, but it was not read from any"
                 )
             model_path, unigrams_path = beams.lm.files
-            unigrams = unigrams_path.read_text(encoding="utf-8").split()
+            unigrams = read_text(unigrams_path).split()
         config = beams.config
         self._beams = beams
         self._decoder = build_ctcdecoder(

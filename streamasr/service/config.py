@@ -19,6 +19,7 @@ from streamasr.config import Backend
 from streamasr.engine.config import EngineConfig
 from streamasr.errors import ConfigError
 from streamasr.protocol.limits import Limits
+from streamasr.textfile import read_text
 from streamasr.toml import from_mapping
 
 ENV_PREFIX = "STREAMASR_"
@@ -130,7 +131,7 @@ class ServerConfig:
         if self.token_file is None:
             return self
         try:
-            token = self.token_file.read_text().strip()
+            token = read_text(self.token_file).strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"token_file {self.token_file}: {error}") from None
         return dataclasses.replace(self, token=token, token_file=None)
@@ -205,9 +206,10 @@ def load_config(
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            values = tomllib.load(file)
+        values = tomllib.loads(read_text(path))
         from_mapping(ServerConfig, values)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     except OSError as error:
