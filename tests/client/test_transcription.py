@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from websockets.asyncio.connection import Connection
 
 from streamasr.errors import DataError
 from streamasr.protocol.messages import Done, Error, Start
+from streamasr_client import transcription
 from streamasr_client.audio import SoundFile
 from streamasr_client.connection import Backoff
 from streamasr_client.errors import ConnectionFailed, DaemonError
@@ -54,6 +57,36 @@ async def test_the_finals_of_a_file(daemon: ScriptedDaemon, file: SoundFile, fin
         320,
         False,
     )
+
+
+async def test_a_pipe_that_pauses_keeps_the_session_open(
+    daemon: ScriptedDaemon, file: SoundFile, final: MakeFinal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[object] = []
+    goes_on = asyncio.Event()
+    read = file.blocks_from_thread
+
+    async def pausing(block_ms: int) -> AsyncGenerator[bytes, None]:
+        async for block in read(block_ms):
+            yield block
+            await goes_on.wait()
+
+    async def script(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.receive_audio(1)
+        kept.extend([json.loads(await connection.socket.recv()) for _ in range(3)])
+        goes_on.set()
+        message: object = None
+        while message != {"type": "stop"}:
+            received = await connection.socket.recv()
+            message = None if isinstance(received, bytes) else json.loads(received)
+        await connection.send(final("hello"), Done(audio_ms=3_000))
+
+    monkeypatch.setattr(transcription, "KEEPALIVE_MS", 20)
+    monkeypatch.setattr(file, "blocks_from_thread", pausing)
+    daemon.scripts = [script]
+    assert [each.text for each in await transcribe_file(daemon.url, Start(), file)] == ["hello"]
+    assert kept == [{"type": "keepalive"}] * 3
 
 
 async def test_a_busy_daemon_is_retried_with_the_whole_file(
