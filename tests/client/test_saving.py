@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from streamasr.cues import CueLimits
 from streamasr.errors import ConfigError
 from streamasr.protocol.messages import Final
 from streamasr_client.saving import SavedCaptions
@@ -96,3 +97,10 @@ def test_channels_apart_may_overlap(tmp_path: Path) -> None:
         save.add(final(0, "left: yes"))
         save.add(final(0, "right: no"))
     assert path.read_text().count("00:00:00,000 --> 00:00:00,400") == 2
+
+
+def test_limits_of_cues_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.srt"
+    with SavedCaptions(path, CueLimits(line_chars=5, lines=1)) as save:
+        save.add(final(0, "good morning"))
+    assert [line for line in path.read_text().splitlines() if line.isalpha()] == ["good", "morning"]
