@@ -12,15 +12,17 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from streamasr.dialects.clients import CLIENTS
+from streamasr.dialects.native import PATH as STREAM_PATH
 from streamasr.errors import DataError
 from streamasr.media.reader import read_audio
 from streamasr.protocol.messages import Start
 from streamasr.service.config import ServerConfig
-from streamasr.service.http import STREAM_PATH
 from streamasr.service.loadtest import SAMPLE_RATE, LoadPlan, LoadReport, run_load
 
 EXAMPLE = """streamasr bench server --streams 8 --audio speech.wav
-streamasr bench server --url ws://127.0.0.1:9000/v1/stream --streams 32 --audio speech.wav --latency-ms 320"""
+streamasr bench server --url ws://127.0.0.1:9000/v1/stream --streams 32 --audio speech.wav --latency-ms 320
+streamasr bench server --streams 8 --audio speech.wav --dialect deepgram"""
 
 _INT16_MAX = 32_767
 
@@ -50,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="length of each stream; the file is repeated as needed (default: the file's length)",
     )
+    parser.add_argument(
+        "--dialect",
+        choices=sorted(CLIENTS),
+        default="native",
+        help="the protocol that the streams speak (default %(default)s)",
+    )
     parser.add_argument("--token", metavar="TOKEN", help="the daemon's token, if it requires one")
 
 
@@ -63,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         latency_ms=args.latency_ms,
         duration_s=args.duration or len(pcm) / (2 * SAMPLE_RATE),
         token=args.token,
+        dialect=args.dialect,
     )
     report = asyncio.run(run_load(plan))
     print_report(report)

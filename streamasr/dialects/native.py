@@ -10,6 +10,9 @@ from streamasr.protocol.limits import Limits
 from streamasr.protocol.messages import ServerMessage
 from streamasr.protocol.serialisation import encode, parse_client_message, refuse_text_as_audio
 
+PATH = "/v1/stream"
+"""The path of its websocket."""
+
 
 class NativeTranslation(Translation):
     """JSON as ``docs/protocol.md`` describes it.

@@ -17,6 +17,7 @@ from websockets.http11 import Request, Response
 
 from streamasr.dialects.base import Dialect, LiveDialect, Refusal
 from streamasr.dialects.base import Request as DialectRequest
+from streamasr.dialects.native import PATH as STREAM_PATH
 from streamasr.protocol.model_info import ModelInfo
 from streamasr.service import metrics as exposition
 from streamasr.service.assets import SECURITY_HEADERS, Asset
@@ -27,7 +28,6 @@ from streamasr.service.logs import log_event
 from streamasr.service.metrics import Metrics
 from streamasr.units import MS_PER_SECOND
 
-STREAM_PATH = "/v1/stream"
 TOKEN_PATH = "/v1/token"
 
 

@@ -1,6 +1,6 @@
 """Play real-time streams into a running daemon and measure the lag of its captions.
 
-The load test uses only the protocol, so it works with a daemon on another machine.
+The load test uses only the protocol or a dialect, so it works with a daemon on another machine.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from streamasr.dialects.clients import CLIENTS, LiveClient, NativeClient
 from streamasr.errors import ConfigError, StreamasrError
-from streamasr.protocol.messages import Done, Error, Final, Partial, Ready, ServerMessage, Start, Stop
-from streamasr.protocol.serialisation import encode, parse_server_message
+from streamasr.protocol.messages import Done, Error, Final, Partial, Ready, Start
+from streamasr.protocol.serialisation import parse_server_message
 from streamasr.service.lag import SentAudio, StreamLag, percentiles
 from streamasr.units import MS_PER_SECOND
 
@@ -45,6 +46,8 @@ class LoadPlan:
     duration_s: float
     """Length of each stream."""
     token: str | None = None
+    dialect: str = "native"
+    """The protocol that the streams speak, one of :data:`~streamasr.dialects.clients.CLIENTS`."""
 
     def __post_init__(self) -> None:
         if self.streams < 1:
@@ -53,6 +56,17 @@ class LoadPlan:
             raise ConfigError(f"the duration must be positive, got {self.duration_s:g} s")
         if len(self.pcm) < MESSAGE_MS * _BYTES_PER_MS:
             raise ConfigError(f"the audio must be at least {MESSAGE_MS} ms long")
+        if self.dialect not in CLIENTS:
+            raise ConfigError(f"dialect: expected one of {', '.join(CLIENTS)}, got {self.dialect!r}")
+        if self.dialect != "native" and self.latency_ms != Start().latency_ms:
+            raise ConfigError(
+                f"only the native protocol can ask for a latency; leave it at {Start().latency_ms}"
+            )
+
+    @property
+    def start(self) -> Start:
+        """The session of each stream."""
+        return Start(sample_rate=SAMPLE_RATE, latency_ms=self.latency_ms, token=self.token)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,20 +134,21 @@ async def run_load(plan: LoadPlan) -> LoadReport:
 
 async def _play(plan: LoadPlan, index: int) -> _StreamResult:
     await asyncio.sleep(index * plan.latency_ms / MS_PER_SECOND / plan.streams)
+    client = CLIENTS[plan.dialect](plan.start)
     try:
-        async with connect(plan.url, compression=None, proxy=None, ping_timeout=None) as socket:
-            start = Start(sample_rate=SAMPLE_RATE, latency_ms=plan.latency_ms, token=plan.token)
-            await socket.send(encode(start))
-            ready = await _receive(socket)
-            if not isinstance(ready, Ready):
-                raise StreamasrError(f"expected ready, got {ready.type}")
+        # Other dialects do not report the length of a step.
+        ready = None if plan.dialect == "native" else await _ask_ready(plan)
+        async with _connect(plan, client) as socket:
+            for frame in client.open():
+                await socket.send(frame)
+            ready = ready or await _receive_ready(socket)
             sent = SentAudio()
             lag = StreamLag(ready.latency_ms, sent, ready.hop_ms)
-            receiver = asyncio.create_task(_receive_until_done(socket, lag))
+            receiver = asyncio.create_task(_receive_until_done(socket, client, lag))
             try:
-                await _send_in_real_time(plan, index, socket, sent)
+                await _send_in_real_time(plan, index, socket, client, sent)
                 stopped_at = time.monotonic()
-                await socket.send(encode(Stop()))
+                await socket.send(client.stop())
                 async with asyncio.timeout(_ANSWER_TIMEOUT_S):
                     done = await receiver
             finally:
@@ -144,7 +159,30 @@ async def _play(plan: LoadPlan, index: int) -> _StreamResult:
         raise StreamasrError(f"{plan.url}: {error or 'no answer'}") from None
 
 
-async def _send_in_real_time(plan: LoadPlan, index: int, socket: ClientConnection, sent: SentAudio) -> None:
+async def _ask_ready(plan: LoadPlan) -> Ready:
+    """Return what the daemon answers to the session of the plan, in the native protocol."""
+    client = NativeClient(plan.start)
+    async with _connect(plan, client) as socket:
+        for frame in client.open():
+            await socket.send(frame)
+        return await _receive_ready(socket)
+
+
+def _connect(plan: LoadPlan, client: LiveClient) -> connect:
+    headers = {"Authorization": f"Bearer {plan.token}"} if plan.token else {}
+    parts = urlsplit(plan.url)
+    path = parts.path.removesuffix(NativeClient.path) + client.path
+    url = (
+        plan.url
+        if isinstance(client, NativeClient)
+        else urlunsplit(parts._replace(path=path, query=client.query()))
+    )
+    return connect(url, additional_headers=headers, compression=None, proxy=None, ping_timeout=None)
+
+
+async def _send_in_real_time(
+    plan: LoadPlan, index: int, socket: ClientConnection, client: LiveClient, sent: SentAudio
+) -> None:
     """Send each message when its audio would have been spoken. Each stream starts at another place of the file."""
     size = MESSAGE_MS * _BYTES_PER_MS
     messages = len(plan.pcm) // size
@@ -153,27 +191,32 @@ async def _send_in_real_time(plan: LoadPlan, index: int, socket: ClientConnectio
         due_at = started_at + (number + 1) * MESSAGE_MS / MS_PER_SECOND
         await asyncio.sleep(max(0.0, due_at - time.monotonic()))
         offset = (number + index * messages // plan.streams) % messages * size
-        await socket.send(plan.pcm[offset : offset + size])
+        await socket.send(client.audio(plan.pcm[offset : offset + size]))
         sent.add((number + 1) * MESSAGE_MS, time.monotonic())
 
 
-async def _receive_until_done(socket: ClientConnection, lag: StreamLag) -> Done:
+async def _receive_until_done(socket: ClientConnection, client: LiveClient, lag: StreamLag) -> Done:
     while True:
-        message = await _receive(socket)
+        frame = await socket.recv()
         now = time.monotonic()
-        match message:
-            case Partial():
-                lag.partial(message.end_ms, now)
-            case Final():
-                lag.final(message.end_ms, now)
-            case Done():
-                return message
+        for message in client.receive(frame):
+            match message:
+                case Error():
+                    raise StreamasrError(f"{message.code}: {message.message}")
+                case Partial():
+                    lag.partial(message.end_ms, now)
+                case Final():
+                    lag.final(message.end_ms, now)
+                case Done():
+                    return message
 
 
-async def _receive(socket: ClientConnection) -> ServerMessage:
+async def _receive_ready(socket: ClientConnection) -> Ready:
     message = parse_server_message(str(await socket.recv()))
     if isinstance(message, Error):
         raise StreamasrError(f"{message.code}: {message.message}")
+    if not isinstance(message, Ready):
+        raise StreamasrError(f"expected ready, got {message.type}")
     return message
 
 

@@ -20,6 +20,7 @@ from websockets.server import ServerProtocol
 
 from streamasr.dialects.base import Dialect, LiveDialect, RefusedError, Translation
 from streamasr.dialects.conversation import Conversation
+from streamasr.dialects.native import PATH as STREAM_PATH
 from streamasr.dialects.native import NativeTranslation
 from streamasr.dialects.registry import load_dialects
 from streamasr.errors import ConfigError
@@ -27,7 +28,7 @@ from streamasr.service.assets import load_assets
 from streamasr.service.auth import TokenAuth
 from streamasr.service.config import ServerConfig
 from streamasr.service.connection_handler import ConnectionHandler
-from streamasr.service.http import STREAM_PATH, HttpHandler, dialect_request
+from streamasr.service.http import HttpHandler, dialect_request
 from streamasr.service.interfaces import EngineInterface
 from streamasr.service.logs import log_event
 from streamasr.service.metrics import Metrics

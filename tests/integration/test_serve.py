@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from streamasr.dialects.clients import CLIENTS
 from tests.integration.conftest import Daemon
 from tests.recognition.tiny import noise
 
@@ -57,6 +58,21 @@ def test_bench_ends_with_one_json_line(daemon: Daemon, tmp_path: Path) -> None:
     assert report["cpu_s_per_audio_s"] > 0
     for name in ("partial_lag_ms", "first_partial_ms", "flush_ms"):
         assert 0 < report[name]["p50"] <= report[name]["p95"] <= report[name]["p99"]
+
+
+@pytest.mark.parametrize("dialect", [name for name in CLIENTS if name != "native"])
+def test_bench_drives_every_live_dialect(daemon: Daemon, tmp_path: Path, dialect: str) -> None:
+    audio = tmp_path / "noise.wav"
+    soundfile.write(audio, noise(3.0, seed=1), 16_000)
+    flags = ["--streams", "2", "--audio", str(audio), "--duration", "3", "--dialect", dialect]
+    result = streamasr("bench", "server", "--url", daemon.url, *flags)
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert (report["failed"], report["errors"], report["audio_s"]) == (0, [], 6.0)
+    assert report["finals"] > 0
+    assert report["final_lag_ms"]["p95"] > 0
+    result = streamasr("bench", "server", "--url", daemon.url, *flags, "--latency-ms", "160")
+    assert result.returncode == 1
+    assert "only the native protocol can ask for a latency" in result.stderr
 
 
 def test_bench_reports_failed_streams(daemon: Daemon, tmp_path: Path) -> None:
