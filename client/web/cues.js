@@ -1,4 +1,4 @@
-// Cuts finished utterances into subtitle cues. The algorithm is explained in the Python client's cues.py; a test
+// Cuts finished utterances into subtitle cues. The algorithm is explained in streamasr/cues.py; a test
 // compares the two.
 
 import { joinWords, splitWords } from "./words.js";

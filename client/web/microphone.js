@@ -74,24 +74,35 @@ export class Microphone {
   async connect() {
     const stream = await this.request();
     this.stream = stream;
-    this.context = new AudioContext();
-    if (this.context.sampleRate > MAX_RATE) {
-      await this.context.close();
-      this.context = new AudioContext({ sampleRate: MAX_RATE });
-    }
-    await this.context.audioWorklet.addModule(new URL("./audio-worklet.js", import.meta.url));
-    const blockFrames = Math.round((this.context.sampleRate * BLOCK_MS) / 1000);
-    this.node = new AudioWorkletNode(this.context, "capture", {
-      numberOfOutputs: 0,
-      processorOptions: { blockFrames },
-    });
-    this.flushed = new Promise((resolve) => {
-      this.node.port.onmessage = ({ data }) => (data.stopped ? resolve() : this.receive(data));
-    });
+    await this.startContext();
     this.attach(stream);
     this.defaultDevice = await findDefaultDevice();
     this.watch();
     this.resume();
+  }
+
+  /** Start the browser's audio, at `sampleRate` Hz or the browser's own rate; end what ran before. */
+  async startContext(sampleRate) {
+    this.context?.close().catch(() => undefined);
+    this.context = new AudioContext(sampleRate ? { sampleRate } : {});
+    if (this.context.sampleRate > MAX_RATE) {
+      await this.context.close();
+      this.context = new AudioContext({ sampleRate: MAX_RATE });
+    }
+    this.context.onstatechange = () => this.resume();
+    await this.context.audioWorklet.addModule(new URL("./audio-worklet.js", import.meta.url));
+    const blockFrames = Math.round((this.context.sampleRate * BLOCK_MS) / 1000);
+    const node = new AudioWorkletNode(this.context, "capture", {
+      numberOfOutputs: 0,
+      processorOptions: { blockFrames },
+    });
+    this.flushed = new Promise((resolve) => {
+      node.port.onmessage = ({ data }) => {
+        if (data.stopped) resolve();
+        else if (node === this.node) this.receive(data);
+      };
+    });
+    this.node = node;
   }
 
   request() {
@@ -125,7 +136,6 @@ export class Microphone {
   watch() {
     const { signal } = this.listeners;
     const resume = () => this.resume();
-    this.context.addEventListener("statechange", resume, { signal });
     for (const event of ["visibilitychange", "resume", "pointerdown", "keydown"]) {
       document.addEventListener(event, resume, { signal });
     }
@@ -181,9 +191,15 @@ export class Microphone {
     const { label } = this.track;
     try {
       const stream = await this.request();
-      if (this.released) stopTracks(stream);
-      else this.attach(stream);
-      if (!this.released && this.track.label !== label) this.on.onNotice(`Now recording from ${this.track.label}.`);
+      if (this.problem === STALLED && !this.released) await this.startContext(this.sampleRate);
+      if (this.released) {
+        stopTracks(stream);
+        this.context.close().catch(() => undefined);
+        return;
+      }
+      this.attach(stream);
+      this.resume();
+      if (this.track.label !== label) this.on.onNotice(`Now recording from ${this.track.label}.`);
     } catch (error) {
       if (!this.released && error.name === "NotAllowedError") this.on.onLost(asMicrophoneError(error));
     }

@@ -1,4 +1,4 @@
-// Writes finished utterances as text, SRT and WebVTT, like the Python client's subtitles.py; a test compares the two.
+// Writes finished utterances as text, SRT and WebVTT, like streamasr/subtitles.py; a test compares the two.
 
 import { cues, LIMITS } from "./cues.js";
 

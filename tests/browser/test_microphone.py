@@ -150,6 +150,22 @@ async def test_a_paused_browser_is_reported_and_times_include_the_gap(page: Page
     )
 
 
+async def test_audio_that_stalls_without_a_reason_is_started_again(page: Page, daemon: FakeDaemon) -> None:
+    daemon.scripts = [endless]
+    await open_with_hooks(page, daemon)
+    await page.press(" ")
+    await page.wait_for(LISTENING)
+    await page.evaluate(
+        "Object.defineProperty(contexts[0], 'state', { value: 'running' }); contexts[0].suspend()"
+    )
+    await page.wait_for(f"{ALERT} === 'The microphone sends no audio. Trying to open it again.'")
+    await page.wait_for(f"{ALERT} === ''")
+    assert await page.evaluate("[contexts.length, live()]") == [2, 1]
+    assert await page.evaluate("contexts[1].sampleRate === contexts[0].sampleRate")
+    before = await page.text("#clock")
+    await page.wait_for(f"document.getElementById('clock').textContent > '{before}'")
+
+
 async def test_a_muted_microphone_is_reported(page: Page, daemon: FakeDaemon) -> None:
     daemon.scripts = [endless]
     await open_with_hooks(page, daemon, SINE)
