@@ -33,6 +33,7 @@ SHARED_DATA = {
         "LibriSpeech dev-clean from openslr.org/12, imported with `streamasr data import librispeech`"
     ),
     "data/dev-l2": "speechocean762 from openslr.org/101, imported with `streamasr data import speechocean762`",
+    "data/noise-esc10": "ESC-10 from github.com/karolpiczak/ESC-50, as Opus",
     "data/fsdd": "the Free Spoken Digit Dataset from github.com/Jakobovski/free-spoken-digit-dataset",
     "fixtures/nemo": "checkpoints of streaming FastConformers saved by NeMo, with its log-probs (docs/nemo.md)",
 }

@@ -10,6 +10,7 @@ from streamasr.frontend.pcm import Samples, decode_pcm, frame_bytes
 from streamasr.frontend.resample import Resampler
 from streamasr.recognition.input_check import InputCheck
 from streamasr.recognition.options import SessionOptions
+from streamasr.recognition.rate_check import RateCheck
 
 
 class PcmReader:
@@ -26,6 +27,7 @@ class PcmReader:
         self._options = options
         self._resampler = Resampler(options.sample_rate, sample_rate)
         self._input_check = InputCheck(options)
+        self._rate_check = RateCheck(options.sample_rate)
         self._frame_bytes = frame_bytes(options.encoding, options.channels)
         self._partial_frame = b""
         self._warning: str | None = None
@@ -50,6 +52,7 @@ class PcmReader:
             error.message += self._input_check.explain(data[:whole])
             raise
         self._partial_frame = data[whole:]
+        self._warning = self._warning or self._rate_check.check(samples_S)
         return self._resampler.feed(samples_S)
 
     def flush(self) -> Samples:
