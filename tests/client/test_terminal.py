@@ -66,11 +66,15 @@ def test_notices_go_to_standard_error(final: MakeFinal) -> None:
     ):
         view.show(event)
     view.show_level(-20.0)
+    view.show_microphone("the device 'A' stopped recording")
+    view.show_microphone("")
     assert printed(out) == ""
     assert printed(err).splitlines() == [
         "no daemon; next try in 0.8 s",
         "late",
         "2.0 s of audio lost while the daemon was away",
+        "the device 'A' stopped recording",
+        "the microphone records again",
     ]
 
 
@@ -82,8 +86,10 @@ def test_a_terminal_keeps_finals_and_redraws_the_rest(final: MakeFinal) -> None:
         view.show(PARTIAL)
         view.show_level(-10.0)
         view.show_overrun(2)
+        view.show_microphone("no signal from 'A'")
         view.show(final("hello world"))
     text = printed(out)
+    assert "no signal from 'A'" in text
     assert text.count("hello world") == 1
     assert "2 audio blocks lost" in text
 
