@@ -101,6 +101,19 @@ RESULTS: dict[str, Result] = {
         packages=("pyroomacoustics",),
         data=("dev-librispeech", "noise-esc10"),
     ),
+    "noise": Result(
+        title="Words that en-small reports in sounds without speech",
+        about="Words per minute: of finals without the gate for noise (min_utterance_sharpness and "
+        "min_partial_sharpness of the model's decoder) and with it; shown by a partial and taken back, with the "
+        "gate; and utterances that began, with the gate. Levels are RMS in dBFS. The second table has the sounds "
+        "of ESC-10; a baby's cries and sneezes are among them.",
+        commands=(
+            f"python benchmarks/noise_words.py --model {MODEL} --minutes 10",
+            f"python benchmarks/noise_words.py --model {MODEL} --sounds {NOISE}",
+        ),
+        minutes=20,
+        data=("noise-esc10",),
+    ),
     "peers": Result(
         title="en-small beside PocketSphinx",
         about="Both recognisers get the same files, one after the other on the same cores, and are scored alike. "

@@ -3,16 +3,21 @@
     python benchmarks/noise_words.py --model en-small --minutes 10
     python benchmarks/noise_words.py --model en-small --sounds noise-esc10/manifest.jsonl --every 4
 
-The gate is ``decoder.min_utterance_confidence`` of the model's configuration. The generated sounds are digital
-silence, dither of one 16-bit step, white, pink and brown noise, and a hum of 50 Hz with its harmonics, at the levels
-of ``--levels`` (dBFS, RMS), each one stream of ``--minutes``. The recordings of a manifest are one stream each, and
-one row for each class (the part of the file name between the first and the last two underscores, as in ESC-10).
-Both columns decode the same log-probs.
+The gate is ``min_utterance_sharpness`` and ``min_partial_sharpness`` of the model's decoder. The generated sounds
+are digital silence, dither of one 16-bit step, white and pink noise, and a hum of 50 Hz with its harmonics, at the
+levels of ``--levels`` (dBFS, RMS), each one stream of ``--minutes``. The recordings of a manifest are one stream
+each, and one row for each class (the part of the file name between the first and the last two underscores, as in
+ESC-10).
+
+Columns: words of finals per minute without and with the gate; words per minute that a partial showed and that were
+taken back because the utterance was dropped, and utterances that began (``speech_started``), both with the gate. All
+columns come from the same log-probs.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -27,7 +32,7 @@ from streamasr.decoding.beam import BeamDecoder
 from streamasr.frontend.pcm import Samples
 from streamasr.manifest import read_manifest
 from streamasr.media.reader import read_audio
-from streamasr.protocol.messages import Final, ServerMessage, SpeechStarted, Start
+from streamasr.protocol.messages import Final, Partial, ServerMessage, SpeechStarted, Start
 from streamasr.recognition import load_model
 from streamasr.recognition.batch import LogProbs
 from streamasr.recognition.captions import Captioner
@@ -38,7 +43,9 @@ from streamasr.recognition.streaming import stream_many
 
 HUM_HZ = 50
 HARMONICS = 10
-COLOURS = {"white": 0.0, "pink": 0.5, "brown": 1.0}
+COLUMNS = ("words", "with gate", "taken back", "starts")
+"""What is counted, each per minute."""
+COLOURS = {"white": 0.0, "pink": 0.5}
 """By which power of the frequency the amplitude of a noise falls."""
 
 
@@ -80,7 +87,7 @@ def recorded(manifest: Path, every: int, rate: int) -> Iterator[tuple[str, Sampl
 def without_gate(model: LoadedModel) -> LoadedModel:
     """The same model with all words shown."""
     beams = model.decoder.beams
-    config = replace(beams.config, min_utterance_confidence=0.0)
+    config = replace(beams.config, min_utterance_sharpness=0.0, min_partial_sharpness=0.0)
     open_beams = BeamDecoder(beams.tokens, beams.lm, config, beams.hypothesis_builder)
     return replace(model, decoder=model.decoder.with_beam_decoder(open_beams))
 
@@ -98,13 +105,16 @@ class Listeners:
             messages.extend(captioner.accept(chunk, log_probs_TV))
 
     def counts(self) -> NDArray[np.int64]:
-        """Words in finals without and with the gate, then the starts of speech with it."""
+        """The four columns: words without and with the gate, words taken back and starts of speech with it."""
         words = [sum(len(m.words) for m in part if isinstance(m, Final)) for part in self.messages]
-        return np.array([*words, sum(isinstance(m, SpeechStarted) for m in self.messages[1])])
+        gated = self.messages[1]
+        partials = [len(m.words) for m in gated if isinstance(m, Partial)]
+        taken_back = sum(before for before, now in itertools.pairwise(partials) if not now)
+        return np.array([*words, taken_back, sum(isinstance(m, SpeechStarted) for m in gated)])
 
 
 def main() -> None:
-    """Print words and starts of speech per minute for every kind of sound."""
+    """Print the counts per minute for every kind of sound."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -112,7 +122,7 @@ def main() -> None:
     parser.add_argument("--sounds", type=Path, help="manifest of recordings, in place of generated sounds")
     parser.add_argument("--every", type=int, default=1, help="use every n-th recording")
     parser.add_argument("--minutes", type=float, default=10.0, help="of each generated sound")
-    parser.add_argument("--levels", type=float, nargs="+", default=[-60.0, -40.0, -34.0, -20.0])
+    parser.add_argument("--levels", type=float, nargs="+", default=[-60.0, -40.0, -20.0])
     parser.add_argument("--latency-ms", type=int, default=640)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -132,19 +142,17 @@ def main() -> None:
             seconds.append(len(samples_S) / rate)
             yield samples_S
 
-    counts: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(3, dtype=np.int64))
+    counts: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(len(COLUMNS), dtype=np.int64))
     minutes: dict[str, float] = defaultdict(float)
     chunk_frames = model.chunk_frames_for(args.latency_ms)
     for result in stream_many(model, samples(), chunk_frames, lambda: Listeners(models)):
         for name in (names[result.index], "all"):
             counts[name] += result.sink.counts()
             minutes[name] += seconds[result.index] / 60
-    print(f"{'':24}{'minutes':>9}{'words/min':>12}{'with gate':>12}{'starts/min':>12}")
+    print(f"{'':24}" + "".join(f"{column:>12}" for column in ("minutes", *COLUMNS)))
     for name in [*dict.fromkeys(names), "all"]:
-        print(
-            f"{name:24}{minutes[name]:9.1f}"
-            + "".join(f"{value / minutes[name]:12.2f}" for value in counts[name])
-        )
+        rates = counts[name] / minutes[name]
+        print(f"{name:24}{minutes[name]:12.1f}" + "".join(f"{rate:12.2f}" for rate in rates))
 
 
 if __name__ == "__main__":

@@ -281,17 +281,17 @@ class DecoderConfig:
     """A word begins this long before the first frame of its first token, as CTC spikes are late in a sound …"""
     word_trail_ms: int = 0
     """… and ends this long after the last frame of its last token, or where the next word begins."""
-    min_utterance_confidence: float = 0.0
-    """Words are shown once their mean confidence has reached this and two of them are expected to be right. An
-    utterance that ends below it is dropped as noise, unless words were committed. 0 shows everything; useful with
-    calibrated confidences only."""
+    min_utterance_sharpness: float = 0.0
+    """An utterance whose mean sharpness, 0 to 1, is lower at its end is dropped as noise, unless words were
+    committed. 0 keeps all."""
+    min_partial_sharpness: float = 0.0
+    """No word of an utterance is shown before its end until it has two words of this mean sharpness. 0 shows all."""
 
     def __post_init__(self) -> None:
         _check_positive(self, "beam_width", "max_path_tokens", "lm_cache_entries")
-        if not 0 <= self.min_utterance_confidence < 1:
-            raise ConfigError(
-                f"min_utterance_confidence must be from 0 to below 1, got {self.min_utterance_confidence}"
-            )
+        for name in ("min_utterance_sharpness", "min_partial_sharpness"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
         for name in ("word_lead_ms", "word_trail_ms"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")

@@ -6,6 +6,7 @@ Times are encoder frames since the stream began.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import exp
 
 from streamasr.decoding.confidence import WordFeatures
 from streamasr.text import join_words
@@ -45,6 +46,17 @@ class Hypothesis:
         if not self.words:
             return 0.0
         return sum(word.confidence for word in self.words) / len(self.words)
+
+    @property
+    def sharpness(self) -> float:
+        """The geometric mean of the words' sharpness, 0 to 1: how clearly the encoder recognised them.
+
+        Unlike the confidence it needs no calibration, and words of noise have a low one even where no other words
+        are possible. 0 without words.
+        """
+        if not self.words:
+            return 0.0
+        return exp(sum(word.features.mean_log_prob for word in self.words) / len(self.words))
 
 
 @dataclass(frozen=True, slots=True)

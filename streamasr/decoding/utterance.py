@@ -34,8 +34,8 @@ UtteranceOutcome = tuple["UtteranceState", tuple[UtteranceEvent, ...]]
 COMMIT_INTERVAL_FRAMES = 8
 """Stable words are committed, and the evidence of speech is checked, at every eighth frame of an utterance, wherever
 its chunks end."""
-CONFIRMING_WORDS = 2.0
-"""Words are shown before their utterance ends once so many of them are expected to be right."""
+CONFIRMING_WORDS = 2
+"""Words are shown before their utterance ends once so many of them are sharp enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class UtteranceState:
     committed: tuple[Word, ...] = ()
     """Words that never change again."""
     confirmed: bool = True
-    """Whether there was enough evidence of speech (``DecoderConfig.min_utterance_confidence``) to show words."""
+    """Whether there was enough evidence of speech (``DecoderConfig.min_partial_sharpness``) to show words."""
     speech_started: bool = False
     """Whether the utterance's ``SpeechStarted`` has been emitted."""
     last_partial: tuple[str, int] = ("", 0)
@@ -137,7 +137,7 @@ class UtteranceDecoder:
         rules = endpoint_rules(options.endpointing, self.frame_ms)
         beam = self.beams.initial_state(options.hotwords)
         return UtteranceState(
-            options, rules, beam, utterance=0, start_frame=0, confirmed=not self._min_confidence
+            options, rules, beam, utterance=0, start_frame=0, confirmed=self._starts_confirmed
         )
 
     def configure(self, state: UtteranceState, hotwords: Iterable[Hotword]) -> UtteranceState:
@@ -194,7 +194,7 @@ class UtteranceDecoder:
         return [self._outcome(session) for session in sessions]
 
     def flush(self, state: UtteranceState) -> UtteranceOutcome:
-        """End the current utterance: emit its final, if it has likely words, and return the next one's state."""
+        """End the current utterance: emit its final, unless it is noise or empty, and return the next one's state."""
         events: list[UtteranceEvent] = []
         state = self._finish(state, events, end_of_sentence=True)
         return state, tuple(events)
@@ -226,18 +226,18 @@ class UtteranceDecoder:
         return state, tuple(session.events)
 
     @property
-    def _min_confidence(self) -> float:
-        return self.beams.config.min_utterance_confidence
+    def _starts_confirmed(self) -> bool:
+        return self.beams.config.min_partial_sharpness == 0
 
     def _confirm(self, state: UtteranceState) -> UtteranceState:
-        """Confirm the utterance if enough of its words, with or without the last, which may be open, are likely."""
+        """Confirm the utterance if its words, with or without the last, which may be open, are sharp enough."""
         checked = (state.frame - state.start_frame) % COMMIT_INTERVAL_FRAMES == 0
         if state.confirmed or not checked or state.beam.speech_start is None:
             return state
         hypothesis = self._best_hypothesis(state)
         without_last = replace(hypothesis, words=hypothesis.words[:-1])
         confirmed = any(
-            part.confidence >= self._min_confidence and part.confidence * len(part.words) >= CONFIRMING_WORDS
+            len(part.words) >= CONFIRMING_WORDS and part.sharpness >= self.beams.config.min_partial_sharpness
             for part in (hypothesis, without_last)
         )
         return replace(state, confirmed=confirmed)
@@ -272,7 +272,8 @@ class UtteranceDecoder:
             state.beam, final=True, count=max(1, state.options.alternatives), end_of_sentence=end_of_sentence
         )
         best = _with_committed(best, state)
-        if not best.words or (not state.committed and best.confidence < self._min_confidence):
+        is_noise = not state.committed and best.sharpness < self.beams.config.min_utterance_sharpness
+        if not best.words or is_noise:
             return self._discard(state, events)
         if not state.speech_started:
             events.append(SpeechStarted(self._speech_start(state, best.words)))
@@ -297,7 +298,7 @@ class UtteranceDecoder:
             beam,
             utterance,
             start_frame=state.frame,
-            confirmed=not self._min_confidence,
+            confirmed=self._starts_confirmed,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -11,7 +12,16 @@ from numpy.typing import NDArray
 
 from streamasr.config import DecoderConfig, EndpointConfig
 from streamasr.decoding.beam import LogProbs
-from streamasr.decoding.hypothesis import Final, Hotword, Partial, SpeechStarted, UtteranceEvent
+from streamasr.decoding.confidence import WordFeatures
+from streamasr.decoding.hypothesis import (
+    Final,
+    Hotword,
+    Hypothesis,
+    Partial,
+    SpeechStarted,
+    UtteranceEvent,
+    Word,
+)
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder, UtteranceOptions, UtteranceState
 from streamasr.errors import ConfigError
@@ -289,8 +299,11 @@ def test_hotwords_beat_more_probable_words_in_pieces_and_characters(
     assert finals(boosted)[0].hypothesis.text == text.replace("jebra", "zebra").replace("上京", "北京")
 
 
-def gated(min_confidence: float) -> UtteranceDecoder:
-    config = DecoderConfig(min_utterance_confidence=min_confidence)
+def gated(min_sharpness: float, min_partial_sharpness: float | None = None) -> UtteranceDecoder:
+    """A decoder that drops noise. By default words are shown once they are as sharp as they must be at the end."""
+    if min_partial_sharpness is None:
+        min_partial_sharpness = min_sharpness
+    config = DecoderConfig(min_utterance_sharpness=min_sharpness, min_partial_sharpness=min_partial_sharpness)
     return utterance_decoder(config)
 
 
@@ -329,9 +342,9 @@ def test_the_gate_changes_no_word_and_no_time_of_what_it_lets_through() -> None:
     ]
 
 
-@pytest.mark.parametrize("min_confidence", [0.2, 0.5, 0.9])
-def test_the_gates_decisions_do_not_depend_on_chunks(min_confidence: float) -> None:
-    log_probs, decoder = mixed_utterances(), gated(min_confidence)
+@pytest.mark.parametrize("min_sharpness", [0.2, 0.5, 0.9])
+def test_the_gates_decisions_do_not_depend_on_chunks(min_sharpness: float) -> None:
+    log_probs, decoder = mixed_utterances(), gated(min_sharpness)
     options = UtteranceOptions(partials=False)
     _, expected = decode(log_probs, options, decoder=decoder, chunk=len(log_probs))
     for chunk in (1, 7, 16, 50):
@@ -355,3 +368,53 @@ def test_partials_wait_for_the_gate_and_committed_words_stay() -> None:
         else:
             assert tuple(word.text for word in event.hypothesis.words)[: len(committed)] == committed
             utterance, committed = utterance + 1, ()
+
+
+def test_one_clear_word_is_shown_with_its_final() -> None:
+    log_probs, _ = utterances("bell")
+    _, events = decode(log_probs, decoder=gated(0.5), chunk=8)
+    started, final = events
+    assert isinstance(started, SpeechStarted)
+    assert isinstance(final, Final)
+    assert final.hypothesis.text == "bell"
+    assert final.hypothesis.sharpness >= 0.5
+
+
+def test_words_may_be_shown_at_once_and_taken_back() -> None:
+    rng = np.random.default_rng(3)
+    log_probs = np.concatenate([noise(12, rng), silence(100, rng)]).astype(np.float32)
+    _, hidden = decode(log_probs, decoder=gated(0.5), chunk=4)
+    assert hidden == []
+    _, events = decode(log_probs, decoder=gated(0.5, 0.0), chunk=4)
+    *partials, taken_back = (event for event in events if isinstance(event, Partial))
+    assert any(partial.hypothesis.words for partial in partials)
+    assert taken_back.hypothesis.words == ()
+    assert finals(events) == []
+
+
+def test_committed_words_are_kept_whatever_follows_them() -> None:
+    rng = np.random.default_rng(3)
+    words, _ = utterances("the old man left", seed=1)
+    log_probs = np.concatenate([words[:-40], noise(200, rng), silence(100, rng)]).astype(np.float32)
+    _, events = decode(log_probs, decoder=gated(0.99, 0.3), chunk=8)
+    committed = max(event.committed_words for event in events if isinstance(event, Partial))
+    assert committed
+    assert finals(events)[0].hypothesis.sharpness < 0.99
+    assert finals(events)[0].hypothesis.text.startswith("the old")
+
+
+def test_sharpness_is_the_geometric_mean_of_the_words() -> None:
+    words = tuple(
+        Word(text, at, at + 1, 0.5, WordFeatures(posterior=0.9, mean_log_prob=value, num_characters=1))
+        for at, (text, value) in enumerate([("a", math.log(0.1)), ("b", math.log(0.4))])
+    )
+    assert Hypothesis(words, 0.0).sharpness == pytest.approx(0.2)
+    assert Hypothesis((), 0.0).sharpness == 0
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0, math.nan])
+def test_a_sharpness_that_is_no_probability_is_refused(value: float) -> None:
+    with pytest.raises(ConfigError, match="min_utterance_sharpness must be from 0 to below 1"):
+        DecoderConfig(min_utterance_sharpness=value)
+    with pytest.raises(ConfigError, match="min_partial_sharpness must be from 0 to below 1"):
+        DecoderConfig(min_partial_sharpness=value)
