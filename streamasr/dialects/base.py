@@ -141,6 +141,10 @@ class Translation(ABC):
             ProtocolError: the frame is invalid. The session ends with an error, after its last finals.
         """
 
+    def continue_from(self, seq: int) -> None:
+        """Number the next message ``seq``, in dialects that number messages: a session was resumed."""
+        raise NotImplementedError("this dialect has no `resume`")
+
     @abstractmethod
     def send(self, message: ServerMessage) -> Iterable[Frame]:
         """Translate a message for the client. ``done`` and ``error`` are last: the websocket closes after them."""

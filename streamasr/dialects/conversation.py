@@ -46,6 +46,12 @@ class Conversation:
         """Ignore the client's events from now on, because the server is shutting down."""
         self._connection.drain()
 
+    def resume(self, former: Conversation, seq: int) -> None:
+        """Continue the session of a former connection: take over its state, and number the next message ``seq``."""
+        self._connection = former._connection
+        self._connection.reopen()
+        self._translation.continue_from(seq)
+
     def send(self, message: ServerMessage | Reply) -> Iterable[Frame]:
         """Return the frames to send for ``message``. After ``done`` or ``error`` the session is closed."""
         if isinstance(message, Reply):

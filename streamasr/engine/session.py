@@ -103,6 +103,11 @@ class Session:
             self._warn_of_suspicious_audio()
             self._scheduler.append(self._queued, samples_S)
 
+    def drop_partial_frame(self) -> None:
+        """Drop the bytes of an incomplete frame: the client sends the whole frame again."""
+        with self._input_lock:
+            self._reader.drop_partial_frame()
+
     def finalize(self, finalize_id: str) -> None:
         """Finish all audio so far and send its finals, then ``finalized``. The next audio starts a new stream.
 

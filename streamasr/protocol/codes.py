@@ -38,6 +38,7 @@ ERROR_CODES: dict[str, ErrorCode] = {
         "client", CLOSE_UNSUPPORTED, "audio that cannot be what `start` stated: a container, or NaN"
     ),
     "unauthorized": ErrorCode("client", CLOSE_POLICY, "no token, a wrong one, or an expired one"),
+    "unknown_session": ErrorCode("client", CLOSE_POLICY, "no session to resume: ended, expired or elsewhere"),
     "start_timeout": ErrorCode("client", CLOSE_POLICY, "no `start` in time after connecting"),
     "idle_timeout": ErrorCode("client", CLOSE_POLICY, "no audio and no message in time"),
     "slow_reader": ErrorCode("client", CLOSE_POLICY, "the client does not read its messages"),

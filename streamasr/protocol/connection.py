@@ -66,6 +66,11 @@ class ServerConnection:
         """Ignore the client's messages from now on, because the server is shutting down."""
         self._advance("drain")
 
+    def reopen(self) -> None:
+        """Let messages be sent again after the last one, because the client did not receive them."""
+        if self._state is State.CLOSED:
+            self._state = State.STOPPING
+
     def note_sent(self, message: ServerMessage) -> None:
         """Follow the state table for a message that is sent. After ``done`` or ``error`` the session is closed."""
         assert self._state is not State.CLOSED, f"{message.type} after the session's last message"

@@ -85,7 +85,16 @@ class Stop:
     type: ClassVar[str] = "stop"
 
 
-ClientMessage = Start | Finalize | Configure | KeepAlive | Stop
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """Continue a session whose connection broke, instead of ``start``. ``seq`` is the next message to receive."""
+
+    type: ClassVar[str] = "resume"
+    token: str
+    seq: int = 0
+
+
+ClientMessage = Start | Finalize | Configure | KeepAlive | Stop | Resume
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +129,7 @@ class Ready:
 
     ``latency_ms`` is the audio of one step (the chunk), ``hop_ms`` the audio from one step to the next. ``None``
     means that it equals ``latency_ms``. ``hotwords`` has the reading of each hotword of ``start``, in their order.
+    ``resume`` is the token that resumes the session for ``resume_for_ms`` after its connection broke.
     """
 
     type: ClassVar[str] = "ready"
@@ -129,6 +139,20 @@ class Ready:
     hop_ms: int | None = None
     model: str
     hotwords: tuple[HotwordReading, ...] = ()
+    resume: str | None = None
+    resume_for_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """The answer to ``resume``. Messages from ``resume.seq`` on follow, and the client sends its audio from
+    ``audio_samples`` on. ``requests`` counts the ``finalize``, ``configure`` and ``stop`` that were received.
+    """
+
+    type: ClassVar[str] = "resumed"
+    session: str
+    audio_samples: int
+    requests: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,4 +226,4 @@ class Done:
     audio_ms: int
 
 
-ServerMessage = Ready | SpeechStarted | Partial | Final | Finalized | Warning | Error | Done
+ServerMessage = Ready | Resumed | SpeechStarted | Partial | Final | Finalized | Warning | Error | Done

@@ -15,7 +15,15 @@ from typing import Any, NoReturn, TypeVar
 from streamasr.errors import ConfigError, ProtocolError
 from streamasr.frontend.pcm import ENCODINGS
 from streamasr.protocol.limits import DEFAULT_LIMITS, Limits, Range
-from streamasr.protocol.messages import ClientMessage, Configure, Finalize, HotwordSpec, ServerMessage, Start
+from streamasr.protocol.messages import (
+    ClientMessage,
+    Configure,
+    Finalize,
+    HotwordSpec,
+    Resume,
+    ServerMessage,
+    Start,
+)
 from streamasr.toml import from_mapping
 
 M = TypeVar("M")
@@ -36,9 +44,9 @@ _HOW_TO_END = (
 )
 
 
-def encode(message: ClientMessage | ServerMessage) -> str:
-    """Return ``message`` as compact JSON, without the fields that are ``None``."""
-    values = {"type": message.type, **_to_json_value(message)}
+def encode(message: ClientMessage | ServerMessage, seq: int | None = None) -> str:
+    """Return ``message`` as compact JSON, without the fields that are ``None``. ``seq`` is its number."""
+    values = {"type": message.type, **({} if seq is None else {"seq": seq}), **_to_json_value(message)}
     return json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
@@ -75,6 +83,10 @@ def check_client_message(message: ClientMessage, limits: Limits = DEFAULT_LIMITS
         _check_start(message, limits)
     elif isinstance(message, Configure):
         _check_hotwords("configure", message.hotwords, limits)
+    elif isinstance(message, Resume):
+        _check_text("resume.token", message.token, limits.token_chars)
+        if message.seq < 0:
+            _refuse(f"resume.seq: expected 0 or more, got {message.seq}")
     elif isinstance(message, Finalize):
         _check_text("finalize.id", message.id, limits.finalize_id_chars)
 

@@ -19,12 +19,13 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-CLIENT_INPUTS = ("start", "audio", "finalize", "configure", "keepalive", "stop")
+CLIENT_INPUTS = ("start", "audio", "finalize", "configure", "keepalive", "stop", "resume")
 """The inputs from a client: the types of its messages, and ``audio`` for a binary message."""
 
 TRANSITIONS: dict[State, dict[str, State]] = {
     State.AWAITING_START: {
         "start": State.STREAMING,
+        "resume": State.STREAMING,
         "keepalive": State.AWAITING_START,
         "error": State.CLOSED,
     },

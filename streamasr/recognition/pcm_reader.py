@@ -37,6 +37,10 @@ class PcmReader:
         """Bytes that wait for the rest of their frame; fewer than a frame has."""
         return len(self._partial_frame)
 
+    def drop_partial_frame(self) -> None:
+        """Drop the bytes of an incomplete frame: the client sends the whole frame again."""
+        self._partial_frame = b""
+
     def feed(self, data: bytes) -> Samples:
         """Return samples at the model's rate: those of ``data`` and those that the resampler held back before.
 

@@ -88,6 +88,13 @@ class ServerConfig:
     outbox_messages: int = field(
         default=256, metadata=_help("messages waiting for one client before it is dropped")
     )
+    resume_for_ms: int = field(
+        default=30_000,
+        metadata=_help("how long a session without a connection is kept; 0: not"),
+    )
+    resume_messages: int = field(
+        default=512, metadata=_help("sent messages kept for a client that resumes its session")
+    )
     send_buffer_bytes: int = field(default=65_536, metadata=_help("kernel send buffer of one client"))
     close_timeout_s: float = field(
         default=5.0, metadata=_help("longest wait for a client's side of the closing handshake")
@@ -109,6 +116,8 @@ class ServerConfig:
             value = getattr(self, f.name)
             if f.name.endswith(("_s", "_messages", "_bytes", "_connections", "_uploads")) and value <= 0:
                 raise ConfigError(f"{f.name} must be positive, got {value}")
+        if self.resume_for_ms < 0:
+            raise ConfigError(f"resume_for_ms must not be negative, got {self.resume_for_ms}")
         if not 0 <= self.port <= 65_535:
             raise ConfigError(f"port must be 0 to 65535, got {self.port}")
         if self.log_level not in ("debug", "info", "warning", "error"):

@@ -1,4 +1,4 @@
-"""Handle one client's connection from its opening to close: dialect, engine session, outbox and timeouts.
+"""Handle one client's connection from its opening to close: dialect, session, timeouts and resumption.
 
 The handler runs on the event loop and never waits for the engine there. It logs neither audio nor text.
 """
@@ -6,6 +6,7 @@ The handler runs on the event loop and never waits for the engine there. It logs
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import Iterable
@@ -14,25 +15,17 @@ from contextlib import suppress
 from streamasr.dialects.base import Frame, Incoming, Reply
 from streamasr.dialects.conversation import Conversation
 from streamasr.errors import OverloadedError, ProtocolError, StreamasrError
-from streamasr.protocol.codes import CLOSE_GOING_AWAY
+from streamasr.protocol.codes import CLOSE_GOING_AWAY, CLOSE_POLICY
 from streamasr.protocol.connection import Audio
-from streamasr.protocol.messages import (
-    Configure,
-    Done,
-    Error,
-    Finalize,
-    KeepAlive,
-    ServerMessage,
-    Start,
-    Stop,
-    Warning,
-)
+from streamasr.protocol.messages import Done, Error, KeepAlive, Resume, Start
 from streamasr.protocol.states import State
 from streamasr.service.auth import TokenAuth
+from streamasr.service.client_session import ClientSession
 from streamasr.service.config import ServerConfig
 from streamasr.service.interfaces import EngineInterface, SessionInterface
 from streamasr.service.metrics import Metrics
 from streamasr.service.outbox import Outbox
+from streamasr.service.resumption import ResumableSessions
 from streamasr.service.session_metrics import SessionMetrics, frame_size
 from streamasr.service.transport import DisconnectedError, Transport
 
@@ -51,6 +44,7 @@ class ConnectionHandler:
         auth: checks the token of ``start``.
         metrics: the daemon's metrics.
         authorized: whether the handshake had a valid token, or no token is required.
+        sessions: the sessions that may be resumed; ``None`` if this one ends with its connection.
         bulk: whether the audio is an uploaded file. Its session gives way to live ones, and is finished, not cut
             short, when the daemon shuts down.
     """
@@ -66,6 +60,7 @@ class ConnectionHandler:
         auth: TokenAuth,
         metrics: Metrics,
         authorized: bool,
+        sessions: ResumableSessions | None = None,
         bulk: bool = False,
     ) -> None:
         self._transport = transport
@@ -73,44 +68,77 @@ class ConnectionHandler:
         self._config = config
         self._engine = engine
         self._auth = auth
-        self._session_metrics = SessionMetrics(metrics, dialect, transport.peer)
+        self._metrics = metrics
         self._authorized = authorized
+        self._sessions = sessions
         self._bulk = bulk
         self._loop = asyncio.get_running_loop()
-        self._outbox = Outbox(config.outbox_messages)
-        self._resumed = asyncio.Event()
-        self._session: SessionInterface | None = None
+        self._session = ClientSession(
+            Outbox(config.outbox_messages, config.resume_messages if sessions is not None else 0),
+            conversation,
+            SessionMetrics(metrics, dialect, transport.peer),
+        )
+        self._writing: asyncio.Task[None] | None = None
         self._backlog_warned = False
         self._draining = False
-        self._ending_with: Error | None = None
+        self._closing = False
+        self._taken_over = False
 
     async def run(self) -> None:
         """Run the connection; returns when the socket is closed or closing."""
-        reader = asyncio.create_task(self._read())
+        reading = asyncio.create_task(self._read())
+        self._writing = asyncio.create_task(self._write())
         try:
-            await self._write()
-        except DisconnectedError:
-            pass
+            await asyncio.wait([self._writing])
         finally:
-            reader.cancel()
-            await asyncio.wait([reader])
-            if self._session is not None:
-                self._session.abort()
-            self._session_metrics.connection_closed()
+            reading.cancel()
+            self._writing.cancel()
+            await asyncio.wait([reading, self._writing])
+            self._leave_session()
+        if self._taken_over:
+            with suppress(DisconnectedError):
+                await self._transport.close(CLOSE_POLICY, "the session was resumed on another connection")
+        if not self._writing.cancelled() and (error := self._writing.exception()) is not None:
+            raise error
 
     def drain(self) -> None:
         """Finish the session because the daemon is shutting down, or refuse to open one."""
         if self._bulk:
             return
         self._draining = True
+        session = self._session.engine_session
         if self._conversation.state is State.AWAITING_START:
             text = "the server is shutting down; connect again later"
             retry_after_ms = self._config.engine.retry_after_ms
-            self._fail(OverloadedError(text, code="shutting_down", retry_after_ms=retry_after_ms))
-        elif self._conversation.state is State.STREAMING and self._session is not None:
+            self._session.fail(OverloadedError(text, code="shutting_down", retry_after_ms=retry_after_ms))
+        elif self._conversation.state is State.STREAMING and session is not None:
             self._conversation.drain()
-            self._warn("shutting_down", "the server is shutting down; the last finals follow")
-            self._session.stop()
+            self._session.warn("shutting_down", "the server is shutting down; the last finals follow")
+            session.stop()
+
+    def _leave_session(self) -> None:
+        """Park the session if its client may come back, or end it."""
+        if self._taken_over:
+            return
+        if self._sessions is not None and self._may_be_resumed():
+            self._sessions.park(self._session)
+            return
+        if self._sessions is not None and self._session.token:
+            self._sessions.forget(self._session)
+        self._session.end()
+
+    def _may_be_resumed(self) -> bool:
+        """Whether the connection broke. A session that ended for a slow reader is not worth a slot."""
+        if not self._session.token or self._draining or self._session.metrics.outcome == "slow_reader":
+            return False
+        return self._transport.broken
+
+    def _lose_session(self) -> None:
+        """Give the session up to another connection of its client."""
+        self._taken_over = True
+        self._session.room.set()
+        assert self._writing is not None, "the session was opened by this connection"
+        self._writing.cancel()
 
     async def _read(self) -> None:
         """Receive messages until the client disconnects. After an error, read and discard them.
@@ -120,18 +148,23 @@ class ConnectionHandler:
         try:
             await self._receive()
         except DisconnectedError:
-            self._outbox.close()
+            self._disconnected()
             return
         except StreamasrError as error:
-            self._finish_and_fail(error)
+            self._session.finish_and_fail(error)
         except Exception:
-            fields = {"session": self._session_metrics.session}
+            fields = {"session": self._session.metrics.session}
             logger.exception("conversation_failed", extra={"fields": fields})
-            self._fail(StreamasrError("internal server error; open a new session to continue"))
+            self._session.fail(StreamasrError("internal server error; open a new session to continue"))
         with suppress(DisconnectedError):
             while True:
                 await self._transport.receive()
-        self._outbox.close()
+        self._disconnected()
+
+    def _disconnected(self) -> None:
+        assert self._writing is not None, "reading begins with writing"
+        if not self._closing:
+            self._writing.cancel()
 
     async def _receive(self) -> None:
         start_by = self._loop.time() + self._config.start_timeout_s
@@ -142,7 +175,9 @@ class ConnectionHandler:
                     frame = await self._transport.receive()
             except TimeoutError:
                 raise self._timeout_error() from None
-            self._session_metrics.message_received(frame)
+            if self._taken_over:
+                raise DisconnectedError
+            self._session.metrics.message_received(frame)
             await self._act_on(self._conversation.receive(frame))
 
     async def _act_on(self, incoming: Iterable[Incoming]) -> None:
@@ -171,27 +206,25 @@ class ConnectionHandler:
         )
 
     def _dispatch(self, received: Incoming) -> None:
-        if isinstance(received, Reply):
-            self._deliver(received, time.monotonic())
-            return
-        if isinstance(received, Start):
-            self._open(received)
-            return
-        if isinstance(received, KeepAlive):
-            return
-        assert self._session is not None, "the state table allows only start and keepalive before start"
         match received:
+            case Reply():
+                self._session.deliver(received, time.monotonic())
+            case Start():
+                self._open(received)
+            case Resume():
+                self._resume(received)
+            case KeepAlive():
+                pass
             case Audio():
-                self._session.feed(received.data)
-                self._session_metrics.audio_received(len(received.data))
-            case Finalize():
-                self._session_metrics.request_received(Finalize.type)
-                self._session.finalize(received.id)
-            case Configure():
-                self._session.configure(received.hotwords)
-            case Stop():
-                self._session_metrics.request_received(Stop.type)
-                self._session.stop()
+                self._session.feed(self._engine_session, received.data)
+            case _:
+                self._session.request(self._engine_session, received)
+
+    @property
+    def _engine_session(self) -> SessionInterface:
+        session = self._session.engine_session
+        assert session is not None, "the state table allows only start, resume and keepalive before start"
+        return session
 
     def _open(self, start: Start) -> None:
         if not self._authorized and not self._auth.accepts(start.token, time.time()):
@@ -200,86 +233,92 @@ class ConnectionHandler:
                 "as `Authorization: Bearer TOKEN` or as `?token=TOKEN`",
                 code="unauthorized",
             )
-        self._session = self._engine.open(
-            start, self._deliver_from_thread, self._resume_from_thread, bulk=self._bulk
-        )
-        self._session_metrics.session_opened(start, self._session.ready)
-        self._outbox.put(self._session.ready, time.monotonic())
+        ready = self._admit(start).ready
+        if self._sessions is not None:
+            token = self._sessions.add(self._session, self._lose_session)
+            ready = dataclasses.replace(ready, resume=token, resume_for_ms=self._config.resume_for_ms)
+        self._session.outbox.put(ready, time.monotonic())
+
+    def _admit(self, start: Start) -> SessionInterface:
+        """Open the engine's session, in the slot of a parked session if no other is free."""
+        while True:
+            try:
+                return self._session.open(self._engine, start, bulk=self._bulk)
+            except OverloadedError as error:
+                parked = self._sessions if error.code == "overloaded" else None
+                if parked is None or not parked.end_oldest():
+                    raise
+
+    def _resume(self, request: Resume) -> None:
+        """Continue the session of a connection that broke, or that the client gave up."""
+        session = None if self._sessions is None else self._sessions.find(request.token)
+        try:
+            if self._sessions is None or session is None:
+                raise ProtocolError(
+                    "there is no session to resume: it has ended or expired; open a new one with `start`",
+                    code="unknown_session",
+                )
+            session.resume(request.seq)
+        except ProtocolError as error:
+            self._metrics.resumed.labels(error.code).inc()
+            raise
+        self._sessions.take(session, self._lose_session)
+        self._metrics.resumed.labels("resumed").inc()
+        self._conversation.resume(session.conversation, request.seq)
+        session.conversation = self._conversation
+        session.metrics.session_resumed(self._transport.peer)
+        former, self._session = self._session, session
+        former.outbox.close()
 
     async def _wait_while_congested(self) -> None:
         """Apply backpressure: stop reading while the session's backlog is too large."""
-        session = self._session
-        if session is None or not session.congested:
+        engine_session = self._session.engine_session
+        if engine_session is None or not engine_session.congested:
             return
-        self._session_metrics.reading_paused()
-        self._warn_of_backlog(session)
-        while session.congested:
-            await self._resumed.wait()
-            self._resumed.clear()
+        self._session.metrics.reading_paused()
+        self._warn_of_backlog(engine_session)
+        while engine_session.congested and not self._taken_over:
+            await self._session.room.wait()
+            self._session.room.clear()
 
-    def _warn_of_backlog(self, session: SessionInterface) -> None:
-        if self._backlog_warned or not self._session_metrics.in_real_time():
+    def _warn_of_backlog(self, engine_session: SessionInterface) -> None:
+        if self._backlog_warned or not self._session.metrics.in_real_time():
             return
         self._backlog_warned = True
-        text = f"recognition is {session.backlog_ms} ms behind; captions are late, but no audio is lost"
-        self._warn("backlog", text)
-
-    def _warn(self, code: str, text: str) -> None:
-        self._deliver(Warning(code=code, message=text), time.monotonic())
-
-    def _deliver_from_thread(self, message: ServerMessage) -> None:
-        self._loop.call_soon_threadsafe(self._deliver, message, time.monotonic())
-
-    def _resume_from_thread(self) -> None:
-        self._loop.call_soon_threadsafe(self._resumed.set)
-
-    def _deliver(self, message: ServerMessage | Reply, emitted_at: float) -> None:
-        if isinstance(message, Done) and self._ending_with is not None:
-            self._fail_with(self._ending_with)
-        elif isinstance(message, (Done, Error)):
-            self._outbox.put_last(message, emitted_at)
-        elif not self._outbox.put(message, emitted_at):
-            text = (
-                f"{len(self._outbox)} messages are waiting to be read; read faster, or set partials to false"
-            )
-            self._fail(ProtocolError(text, code="slow_reader"), drop_waiting=True)
-
-    def _finish_and_fail(self, error: StreamasrError) -> None:
-        """End the session with an error message, after the finals of the audio received so far."""
-        if self._session is None:
-            self._fail(error)
-            return
-        self._ending_with = _error_message(error)
-        self._session.stop()
-
-    def _fail(self, error: StreamasrError, *, drop_waiting: bool = False) -> None:
-        """End the session with an error message, sent after the queued messages unless they are dropped."""
-        self._fail_with(_error_message(error), drop_waiting=drop_waiting)
-
-    def _fail_with(self, message: Error, *, drop_waiting: bool = False) -> None:
-        if self._session is not None:
-            self._session.abort()
-        self._outbox.put_last(message, time.monotonic(), drop_waiting=drop_waiting)
+        text = (
+            f"recognition is {engine_session.backlog_ms} ms behind; captions are late, but no audio is lost"
+        )
+        self._session.warn("backlog", text)
 
     async def _write(self) -> None:
         """Send the outbox's messages up to the last one, then close the socket."""
-        while (queued := await self._outbox.get()) is not None:
-            message = queued.message
-            size = 0
-            for frame in self._conversation.send(message):
-                if not await self._send(frame):
+        with suppress(DisconnectedError):
+            while True:
+                session = self._session
+                if (queued := await session.outbox.get()) is None:
+                    if session is self._session:
+                        return
+                    continue  # Another session was resumed.
+                message = queued.message
+                size = 0
+                for frame in self._conversation.send(message):
+                    if not await self._send(frame):
+                        return
+                    size += frame_size(frame)
+                session.metrics.message_sent(message, size, queued.emitted_at)
+                if isinstance(message, (Done, Error)):
+                    await self._close(message)
                     return
-                size += frame_size(frame)
-            self._session_metrics.message_sent(message, size, queued.emitted_at)
-            if isinstance(message, Error):
-                self._session_metrics.outcome = message.code
-                await self._transport.close(self._conversation.close_code(message), message.code)
-                return
-            if isinstance(message, Done):
-                self._session_metrics.outcome = "drained" if self._draining else "done"
-                code = self._conversation.close_code(message)
-                await self._transport.close(CLOSE_GOING_AWAY if self._draining else code)
-                return
+
+    async def _close(self, last: Done | Error) -> None:
+        self._closing = True
+        code = self._conversation.close_code(last)
+        if isinstance(last, Error):
+            self._session.metrics.outcome = last.code
+            await self._transport.close(code, last.code)
+        else:
+            self._session.metrics.outcome = "drained" if self._draining else "done"
+            await self._transport.close(CLOSE_GOING_AWAY if self._draining else code)
 
     async def _send(self, frame: Frame) -> bool:
         try:
@@ -287,13 +326,7 @@ class ConnectionHandler:
                 await self._transport.send(frame)
         except TimeoutError:
             # A close frame would not get through either: the data before it has not been read.
-            self._session_metrics.outcome = "slow_reader"
+            self._session.metrics.outcome = "slow_reader"
             self._transport.abort()
             return False
         return True
-
-
-def _error_message(error: StreamasrError) -> Error:
-    return Error(
-        code=error.code, message=error.message, fault=error.fault, retry_after_ms=error.retry_after_ms
-    )

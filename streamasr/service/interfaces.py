@@ -35,6 +35,9 @@ class SessionInterface(Protocol):
     def feed(self, data: bytes) -> None:
         """Queue audio. Raises ``AudioError`` or ``OverloadedError``."""
 
+    def drop_partial_frame(self) -> None:
+        """Drop the bytes of an incomplete frame; the client sends the whole frame again."""
+
     def finalize(self, finalize_id: str) -> None:
         """Finish the audio so far, then emit ``finalized``."""
 

@@ -32,6 +32,14 @@ class Metrics:
     def __init__(self, engine_stats: Callable[[], EngineStats]) -> None:
         self.registry = CollectorRegistry()
         self.connections = Gauge("streamasr_connections", "Open websockets", registry=self.registry)
+        self.parked = Gauge(
+            "streamasr_sessions_parked",
+            "Sessions whose connection broke and that may be resumed",
+            registry=self.registry,
+        )
+        self.resumed = self._counter(
+            "streamasr_resumes", "Requests to resume a session, by outcome", "outcome"
+        )
         self.refused = self._counter(
             "streamasr_admissions_refused", "Connections and sessions that were refused", "code"
         )

@@ -33,6 +33,7 @@ from streamasr.service.interfaces import EngineInterface
 from streamasr.service.logs import log_event
 from streamasr.service.metrics import Metrics
 from streamasr.service.port import HeadReader
+from streamasr.service.resumption import ResumableSessions
 from streamasr.service.transport import LocalTransport, WebsocketTransport
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,9 @@ class CaptionServer:
         self._idle.set()
         self.metrics = Metrics(engine.stats)
         """The daemon's metrics, served at ``/metrics``."""
+        self._sessions = (
+            ResumableSessions(config.resume_for_ms, self.metrics) if config.resume_for_ms else None
+        )
         self.http = HttpHandler(
             config=config,
             auth=self._auth,
@@ -154,6 +158,7 @@ class CaptionServer:
         """
         self._draining = True
         log_event("draining", connections=len(self._handlers))
+        self._end_parked()
         for handler in list(self._handlers):
             handler.drain()
         try:
@@ -166,6 +171,7 @@ class CaptionServer:
 
     async def close(self) -> None:
         """Close the port, and the remaining connections with code 1001."""
+        self._end_parked()
         if self._server is not None:
             self._server.close()
             for reader in list(self._waiting):
@@ -173,6 +179,10 @@ class CaptionServer:
             self._uploads.close()
             await self._web.close()
             await self._server.wait_closed()
+
+    def _end_parked(self) -> None:
+        if self._sessions is not None:
+            self._sessions.end_all()
 
     def _head_reader(self, protocol: ServerProtocol, server: Server, **options: Any) -> HeadReader:
         return HeadReader(
@@ -213,6 +223,7 @@ class CaptionServer:
             auth=self._auth,
             metrics=self.metrics,
             authorized=not self._auth.required or self._auth.accepts(token, time.time()),
+            sessions=self._sessions if dialect is None else None,
         )
         self._handlers.add(handler)
         self.metrics.connections.inc()

@@ -61,6 +61,16 @@ class SessionMetrics:
             latency_ms=ready.latency_ms,
         )
 
+    def session_parked(self) -> None:
+        """Log that the session waits for its client, whose connection broke."""
+        log_event("session_parked", session=self.session, peer=self._peer)
+
+    def session_resumed(self, peer: str) -> None:
+        """Log that the client at ``peer`` resumed the session."""
+        self._peer = peer
+        self.outcome = "client_gone"
+        log_event("session_resumed", session=self.session, peer=peer)
+
     def message_received(self, frame: Frame) -> None:
         """Count an incoming message."""
         self._count("in", "audio" if isinstance(frame, bytes) else "text", frame_size(frame))

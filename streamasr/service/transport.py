@@ -11,6 +11,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from streamasr.dialects.base import Frame
+from streamasr.protocol.codes import CLOSE_NORMAL
 
 
 class DisconnectedError(Exception):
@@ -23,6 +24,13 @@ class Transport(Protocol):
     @property
     def peer(self) -> str:
         """The client's address, for the log."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether the closed connection ended without a closing handshake, or the client may come back.
+
+        A client that has left closes with code 1000; a page that is reloaded, for example, with 1001.
+        """
 
     async def receive(self) -> Frame:
         """Wait for the client's next frame."""
@@ -49,6 +57,14 @@ class WebsocketTransport:
         address = socket.remote_address
         self.peer = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)
         """See :class:`Transport`."""
+
+    @property
+    def broken(self) -> bool:
+        """See :class:`Transport`."""
+        protocol = self._socket.protocol
+        if protocol.close_rcvd is None:
+            return True
+        return bool(protocol.close_rcvd_then_sent) and protocol.close_rcvd.code != CLOSE_NORMAL
 
     async def receive(self) -> Frame:
         """See :class:`Transport`."""
@@ -92,6 +108,9 @@ class LocalTransport:
         self._to_client: deque[Frame] = deque()
         self._closed = False
         self._changed = asyncio.Event()
+
+    broken = False
+    """See :class:`Transport`. A recording that was not read to its end is uploaded again."""
 
     async def feed(self, frame: Frame) -> None:
         """Send a frame to the server; waits while the server does not read.

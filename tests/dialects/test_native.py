@@ -17,6 +17,7 @@ TEXTS = {
     "configure": '{"type":"configure","hotwords":[]}',
     "keepalive": '{"type":"keepalive"}',
     "stop": '{"type":"stop"}',
+    "resume": '{"type":"resume","token":"t"}',
 }
 ERROR = Error(code="internal", message="m", fault="server")
 
@@ -84,7 +85,7 @@ def test_messages_become_events() -> None:
     assert connection.one(TEXTS["start"]) == Start()
     assert connection.one(b"ab") == Audio(b"ab")
     assert connection.one(TEXTS["stop"]) == Stop()
-    assert list(connection.send(Done(audio_ms=7))) == ['{"type":"done","audio_ms":7}']
+    assert list(connection.send(Done(audio_ms=7))) == ['{"type":"done","seq":0,"audio_ms":7}']
     assert connection.state is State.CLOSED
 
 

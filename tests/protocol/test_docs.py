@@ -15,7 +15,7 @@ from streamasr.protocol.serialisation import CLIENT_MESSAGES, SERVER_MESSAGES, e
 from streamasr.protocol.serialisation import parse_server_message as parse_server
 from streamasr.protocol.states import diagram
 
-PAGES = ("protocol.md", "protocol-codes.md")
+PAGES = ("protocol.md", "protocol-server.md", "protocol-codes.md")
 DOC = "\n".join((Path(__file__).parents[2] / "docs" / name).read_text() for name in PAGES)
 NESTED = (
     messages.HotwordSpec,

@@ -15,6 +15,7 @@ from streamasr.protocol.serialisation import encode, parse_client_message, parse
 
 SERVER_EXAMPLES: list[messages.ServerMessage] = [
     messages.Ready(session="s", sample_rate=16_000, latency_ms=640, model="en-small"),
+    messages.Resumed(session="s", audio_samples=16_000, requests=1),
     messages.SpeechStarted(at_ms=120),
     messages.Partial(utterance=0, committed="a", tail="b", start_ms=0, end_ms=640),
     messages.Final(
@@ -63,6 +64,7 @@ client_messages = st.one_of(
     st.builds(messages.Configure, hotwords=hotwords),
     st.just(messages.KeepAlive()),
     st.just(messages.Stop()),
+    st.builds(messages.Resume, token=texts, seq=st.integers(0, 1 << 53)),
 )
 
 
@@ -120,6 +122,8 @@ def test_none_is_not_sent() -> None:
         ('{"type":"start","type":"stop"}', "the field .type. appears twice"),
         ('{"type":"configure"}', "configure.hotwords: missing"),
         ('{"type":"configure","hotwords":"a"}', "hotwords: expected a list, got str"),
+        ('{"type":"resume","seq":3}', "resume.token: missing"),
+        ('{"type":"resume","token":"t","seq":-1}', "resume.seq: expected 0 or more, got -1"),
         ('{"type":"stop","now":true}', "stop.now: unknown field"),
         ('{"type":"finalize","id":7}', "finalize.id: expected str, got int"),
     ],

@@ -41,6 +41,9 @@ class FakeSession:
             raise RuntimeError("an unexpected error")
         self.audio += data
 
+    def drop_partial_frame(self) -> None:
+        pass
+
     def finalize(self, finalize_id: str) -> None:
         self.emit(Finalized(id=finalize_id))
 

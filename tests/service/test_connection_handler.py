@@ -46,7 +46,7 @@ async def ended_with(client: Client) -> Error:
 
 
 async def test_a_whole_session(launch: Launch) -> None:
-    harness = await launch()
+    harness = await launch(resume_for_ms=0)
     client = await harness.connect()
     await client.send(Start(sample_rate=8_000, encoding="mulaw"))
     assert await client.receive() == Ready(session="fake-0", sample_rate=8_000, latency_ms=640, model="fake")

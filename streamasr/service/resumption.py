@@ -1,0 +1,103 @@
+"""Keep the sessions whose connection broke, for a limited time, so that their clients can resume them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from streamasr.service.client_session import ClientSession
+from streamasr.service.metrics import Metrics
+from streamasr.units import MS_PER_SECOND
+
+_TOKEN_BYTES = 24
+"""Randomness of a token. It cannot be guessed, so finding it in a dictionary is proof enough."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    session: ClientSession
+    detach: Callable[[], None]
+    """Takes the session from the connection that has it."""
+    expiry: asyncio.TimerHandle | None = None
+    """Ends the session; set while it is parked."""
+
+
+class ResumableSessions:
+    """The sessions that clients may resume: those with a connection, and the parked ones, which lost theirs.
+
+    A parked session keeps its slot in the engine. When a new session needs the slot, the one that was parked first
+    is ended.
+
+    Args:
+        resume_for_ms: how long a session stays parked.
+        metrics: the daemon's metrics.
+    """
+
+    def __init__(self, resume_for_ms: int, metrics: Metrics) -> None:
+        self._resume_for_ms = resume_for_ms
+        self._metrics = metrics
+        self._entries: dict[str, _Entry] = {}
+        self._parked: dict[str, None] = {}
+        """Tokens of parked sessions, the longest parked first."""
+
+    def add(self, session: ClientSession, detach: Callable[[], None]) -> str:
+        """Register an open session and return its token. ``detach`` takes it from its connection."""
+        session.token = secrets.token_urlsafe(_TOKEN_BYTES)
+        self._entries[session.token] = _Entry(session, detach)
+        return session.token
+
+    def park(self, session: ClientSession) -> None:
+        """Keep a session that lost its connection; it ends after ``resume_for_ms``."""
+        entry = self._entries[session.token]
+        loop = asyncio.get_running_loop()
+        entry.expiry = loop.call_later(self._resume_for_ms / MS_PER_SECOND, self._expire, session.token)
+        self._parked[session.token] = None
+        self._metrics.parked.set(len(self._parked))
+        session.metrics.session_parked()
+
+    def find(self, token: str) -> ClientSession | None:
+        """Return the session of ``token``, parked or not."""
+        entry = self._entries.get(token)
+        return None if entry is None else entry.session
+
+    def take(self, session: ClientSession, detach: Callable[[], None]) -> None:
+        """Take a session from its former connection, or from the parked ones, for the owner of ``detach``."""
+        entry = self._entries[session.token]
+        if not self._unpark(session.token):
+            entry.detach()
+        entry.detach = detach
+
+    def forget(self, session: ClientSession) -> None:
+        """Drop a session that is over, or whose client has left. Others are ignored."""
+        self._unpark(session.token)
+        self._entries.pop(session.token, None)
+
+    def end_oldest(self) -> bool:
+        """End the session that was parked first, for its slot; false if none is parked."""
+        for token in self._parked:
+            if not self._entries[token].session.over:
+                self._expire(token)
+                return True
+        return False
+
+    def end_all(self) -> None:
+        """End all parked sessions."""
+        for token in list(self._parked):
+            self._expire(token)
+
+    def _expire(self, token: str) -> None:
+        session = self._entries[token].session
+        self.forget(session)
+        session.end()
+
+    def _unpark(self, token: str) -> bool:
+        if token not in self._parked:
+            return False
+        del self._parked[token]
+        self._metrics.parked.set(len(self._parked))
+        expiry = self._entries[token].expiry
+        assert expiry is not None, "a parked session expires"
+        expiry.cancel()
+        return True
