@@ -1,6 +1,9 @@
 // Runs one session over one websocket, with version 1 of the protocol.
 
 const OPEN_TIMEOUT_MS = 10000;
+const CHECK_TIMEOUT_MS = 3000;
+const BLOCKED =
+  "The server can be reached, but not with a websocket. Let the proxy in front of it pass websockets on.";
 
 /** The websocket address of the daemon that served this page. */
 export function streamUrl(location) {
@@ -23,6 +26,25 @@ export function parseHotwords(text) {
     });
 }
 
+/** Ask the server why it refused the websocket at `url`, which the browser does not tell. */
+async function whyRefused(url, failure) {
+  const check = new URL("check", url.replace(/^ws/, "http"));
+  try {
+    const response = await fetch(check, { method: "POST", signal: AbortSignal.timeout(CHECK_TIMEOUT_MS) });
+    if (!response.ok) return { ...failure, message: `The server cannot be reached (HTTP ${response.status}).` };
+    const { accepted, code, message, retry_after_ms } = await response.json();
+    if (accepted) return { ...failure, message: BLOCKED };
+    return {
+      code,
+      message: `The server refused the connection: ${message}.`,
+      fault: retry_after_ms === undefined ? "client" : "server",
+      retryAfterMs: retry_after_ms,
+    };
+  } catch {
+    return failure;
+  }
+}
+
 /**
  * A session. Calls `on.ready(message)` when audio may be sent, `on.message(message)` for every later message, and once,
  * at the end, `on.ended(failure)`: null after `done`, otherwise {code, message, fault, retryAfterMs}.
@@ -34,9 +56,13 @@ export class Session {
     this.socket = new WebSocket(url);
     this.socket.binaryType = "arraybuffer";
     this.timer = setTimeout(() => this.end(this.failure), OPEN_TIMEOUT_MS);
-    this.socket.onopen = () => this.send({ type: "start", ...start });
+    this.opened = false;
+    this.socket.onopen = () => {
+      this.opened = true;
+      this.send({ type: "start", ...start });
+    };
     this.socket.onmessage = ({ data }) => this.receive(JSON.parse(data));
-    this.socket.onclose = () => this.end(this.failure);
+    this.socket.onclose = async () => this.end(this.opened ? this.failure : await whyRefused(url, this.failure));
   }
 
   receive(message) {

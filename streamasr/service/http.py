@@ -29,6 +29,8 @@ from streamasr.service.metrics import Metrics
 from streamasr.units import MS_PER_SECOND
 
 TOKEN_PATH = "/v1/token"
+CHECK_PATH = "/v1/check"
+"""Where a browser page asks why its websocket was refused, which browsers do not tell."""
 
 
 class HttpHandler:
@@ -73,6 +75,8 @@ class HttpHandler:
             return self._check_upgrade(path, request)
         if path == TOKEN_PATH:
             return self._mint_token(request)
+        if path == CHECK_PATH:
+            return self._explain(request)
         if request.method not in ("GET", "HEAD"):
             return text_response(405, f"{request.method} is not allowed here; use GET\n", Allow="GET, HEAD")
         response = self._route(path, request)
@@ -165,6 +169,17 @@ class HttpHandler:
         if (token is not None or dialect is not None) and not self._auth.accepts(token, time.time()):
             return UNAUTHORIZED
         return None
+
+    def _explain(self, request: Request) -> Response:
+        if request.method != "POST":  # browsers send the origin of a page with POST, but not with GET
+            return text_response(405, "use POST, with an empty body\n", Allow="POST")
+        refusal = self.check(request, None)
+        if refusal is None:
+            return _json_response(200, {"accepted": True})
+        answer: dict[str, object] = {"accepted": False, "code": refusal.code, "message": refusal.message}
+        if refusal.status == 503:
+            answer["retry_after_ms"] = self._config.engine.retry_after_ms
+        return _json_response(200, answer)
 
     def _mint_token(self, request: Request) -> Response:
         if request.method != "POST":

@@ -164,3 +164,22 @@ async def test_garbage_instead_of_http_affects_no_other_client(launch: Launch) -
     pong = await other.socket.ping()
     await pong
     assert harness.engine.sessions[0].audio == b"ab"
+
+
+async def test_a_page_can_ask_why_its_websocket_is_refused(launch: Launch) -> None:
+    harness = await launch(max_connections=1)
+    own = f"http://127.0.0.1:{harness.port}"
+    status, _, body = await request(harness, "/v1/check", "POST", Origin=own, Content_Length="0")
+    assert (status, json.loads(body)) == (200, {"accepted": True})
+    origin = "https://example.org"
+    status, headers, body = await request(harness, "/v1/check", "POST", Origin=origin, Content_Length="0")
+    answer = json.loads(body)
+    assert (status, answer["accepted"], answer["code"]) == (200, False, "bad_origin")
+    assert f"origin {origin} may not connect to host 127.0.0.1:{harness.port}" in answer["message"]
+    assert "Access-Control-Allow-Origin" not in headers, "other sites must not read it"
+    await harness.session()
+    _, _, body = await request(harness, "/v1/check", "POST", Origin=own, Content_Length="0")
+    answer = json.loads(body)
+    assert (answer["code"], answer["retry_after_ms"]) == ("overloaded", 2_000)
+    status, headers, _ = await request(harness, "/v1/check")
+    assert (status, headers["Allow"]) == (405, "POST")
