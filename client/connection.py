@@ -13,16 +13,29 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from streamasr.errors import ConfigError, Fault, ProtocolError
-from streamasr.protocol.messages import ClientMessage, Done, Error, Ready, ServerMessage, Start, Stop
+from streamasr.protocol.messages import (
+    ClientMessage,
+    Done,
+    Error,
+    Ready,
+    Resume,
+    Resumed,
+    ServerMessage,
+    Start,
+    Stop,
+)
 from streamasr.protocol.serialisation import encode, parse_server_message
 from streamasr.units import MS_PER_SECOND
 from streamasr_client.errors import ConnectionFailed, DaemonError
+
+AnswerT = TypeVar("AnswerT", Ready, Resumed)
 
 DEFAULT_URL = "ws://127.0.0.1:8765/v1/stream"
 OPEN_TIMEOUT_S = 10.0
@@ -66,11 +79,17 @@ class Backoff:
 
 
 class Session:
-    """An open session, made by :func:`open_session`: ``ready`` was received, and audio may be sent."""
+    """An open session, made by :func:`open_session` or :func:`resume_session`: audio may be sent."""
 
-    def __init__(self, socket: ClientConnection, ready: Ready) -> None:
+    def __init__(
+        self, socket: ClientConnection, ready: Ready, resumed: Resumed | None = None, next_seq: int = 1
+    ) -> None:
         self._socket = socket
         self.ready = ready
+        self.resumed = resumed
+        """The daemon's answer if the session was resumed."""
+        self.next_seq = next_seq
+        """The number of the next message from the daemon."""
 
     async def send_audio(self, pcm: bytes) -> None:
         """Send audio in the encoding of the ``start`` message. Waits while the socket's buffers are full.
@@ -104,7 +123,7 @@ class Session:
         self._socket.transport.abort()
 
     async def messages(self) -> AsyncIterator[ServerMessage]:
-        """Yield all messages after ``ready``, up to and including ``done``.
+        """Yield all further messages, up to and including ``done``.
 
         Raises:
             DaemonError: the daemon sent an ``error``.
@@ -112,6 +131,7 @@ class Session:
         """
         while True:
             message = await _receive(self._socket)
+            self.next_seq += 1
             yield message
             if isinstance(message, Done):
                 return
@@ -140,6 +160,35 @@ async def open_session(
         DaemonError: the daemon refused the connection or the session.
         ProtocolError: the server answered with something other than ``ready``.
     """
+    async with _connected(url, open_timeout_s, ping_timeout_s) as socket:
+        ready = await _first_answer(socket, url, start, Ready, open_timeout_s)
+        yield Session(socket, ready)
+
+
+@asynccontextmanager
+async def resume_session(
+    url: str,
+    broken: Session,
+    *,
+    open_timeout_s: float = OPEN_TIMEOUT_S,
+    ping_timeout_s: float | None = PING_TIMEOUT_S,
+) -> AsyncIterator[Session]:
+    """Connect, and continue the session ``broken``, whose connection was lost and whose daemon keeps sessions.
+
+    ``resumed`` of the new session states from which sample on audio has to be sent. Arguments and errors are those of
+    :func:`open_session`; a :class:`DaemonError` with the code ``unknown_session`` means that it cannot be resumed.
+    """
+    assert broken.ready.resume is not None, "the daemon keeps no sessions"
+    request = Resume(token=broken.ready.resume, seq=broken.next_seq)
+    async with _connected(url, open_timeout_s, ping_timeout_s) as socket:
+        resumed = await _first_answer(socket, url, request, Resumed, open_timeout_s)
+        yield Session(socket, broken.ready, resumed, broken.next_seq)
+
+
+@asynccontextmanager
+async def _connected(
+    url: str, open_timeout_s: float, ping_timeout_s: float | None
+) -> AsyncIterator[ClientConnection]:
     try:
         socket = await connect(
             url,
@@ -162,16 +211,25 @@ async def open_session(
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise ConnectionFailed(f"no daemon at {url} ({reason}){hint}") from None
     async with socket:
-        try:
-            async with asyncio.timeout(open_timeout_s):
-                with contextlib.suppress(ConnectionClosed):  # the reason may still be in the receive buffer
-                    await socket.send(encode(start))
-                ready = await _receive(socket)
-        except TimeoutError:
-            raise ConnectionFailed(f"{url} sent no `ready` within {open_timeout_s:g} s") from None
-        if not isinstance(ready, Ready):
-            raise ProtocolError(f"expected `ready` from {url}, got `{ready.type}`; is it a streamasr daemon?")
-        yield Session(socket, ready)
+        yield socket
+
+
+async def _first_answer(
+    socket: ClientConnection, url: str, request: Start | Resume, expected: type[AnswerT], timeout_s: float
+) -> AnswerT:
+    """Send the first message of a connection and return its answer."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            with contextlib.suppress(ConnectionClosed):  # the reason may still be in the receive buffer
+                await socket.send(encode(request))
+            answer = await _receive(socket)
+    except TimeoutError:
+        raise ConnectionFailed(f"{url} sent no `{expected.type}` within {timeout_s:g} s") from None
+    if not isinstance(answer, expected):
+        raise ProtocolError(
+            f"expected `{expected.type}` from {url}, got `{answer.type}`; is it a streamasr daemon?"
+        )
+    return answer
 
 
 async def _receive(socket: ClientConnection) -> ServerMessage:

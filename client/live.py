@@ -1,7 +1,8 @@
 """Stream audio and receive captions continuously, reconnecting when the connection is lost.
 
-The audio since the last finished utterance is buffered and sent again after a reconnect, so that no audio and no
-text is lost while the daemon restarts. Times and utterance numbers continue as in a single session.
+After a lost connection the session is resumed, if the daemon still has it. Otherwise the audio since the last
+finished utterance, which is buffered, is sent again in a new session, so that no audio and no text is lost while the
+daemon restarts. Times and utterance numbers continue as in a single session.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from streamasr_client.connection import (
     Backoff,
     Session,
     open_session,
+    resume_session,
 )
 from streamasr_client.errors import ConnectionFailed, DaemonError
 
@@ -136,6 +138,10 @@ class LiveStream:
         self._audio_added = asyncio.Event()
         self._source_ended = asyncio.Event()
         self._session: Session | None = None
+        self._broken: Session | None = None
+        """The session whose connection was lost, until it is resumed or given up."""
+        self._origin = 0
+        """Offset of the session's first byte."""
         self._position = 0
         self._sent = 0
         self._lost = 0
@@ -163,8 +169,9 @@ class LiveStream:
                 yield ConnectionStatus("connecting")
                 retry_after_ms = None
                 try:
-                    async with open_session(self._url, self._start) as session:
-                        for event in self._start_session():
+                    async with contextlib.AsyncExitStack() as stack:
+                        session = await self._connect(stack)
+                        for event in self._begin(session):
                             yield event
                         async for message in self._run_session(session):
                             yield message
@@ -221,25 +228,50 @@ class LiveStream:
             async with asyncio.timeout(wait_ms / MS_PER_SECOND):
                 await self._source_ended.wait()
 
-    def _start_session(self) -> list[LiveEvent]:
-        """Reset the state for a new session, whose times and numbers continue those of the last one."""
+    async def _connect(self, stack: contextlib.AsyncExitStack) -> Session:
+        """Resume the session whose connection was lost, if possible, or open a new one."""
+        if self._broken is not None:
+            try:
+                session = await stack.enter_async_context(resume_session(self._url, self._broken))
+                if self._resumed_position(session) >= self._buffer.start:
+                    return session
+                await stack.aclose()  # The audio that the daemon lacks is no longer in the buffer.
+            except DaemonError as error:
+                if error.code != "unknown_session":
+                    raise
+            self._broken = None
+        return await stack.enter_async_context(open_session(self._url, self._start))
+
+    def _resumed_position(self, session: Session) -> int:
+        """Return the offset of the next byte to send, or -1 in a new session."""
+        if session.resumed is None:
+            return -1
+        return self._origin + session.resumed.audio_samples * self._format.frame_bytes
+
+    def _begin(self, session: Session) -> list[LiveEvent]:
+        """Set the state for a session, whose times and numbers continue those of the last one."""
+        self._broken = None
+        self._fell_behind = False
         events: list[LiveEvent] = [ConnectionStatus("live")]
+        if session.resumed is not None:
+            self._position = self._resumed_position(session)
+            return events
+        self._position = self._origin = self._buffer.start
         if self._lost:
             events.append(AudioLost(self._format.bytes_to_ms(self._lost)))
             self._lost = 0
-        self._origin_ms = self._format.bytes_to_ms(self._buffer.start)
+        self._origin_ms = self._format.bytes_to_ms(self._origin)
         self._first_utterance = self._next_utterance
         self._speaking = False
-        self._fell_behind = False
         return events
 
     async def _run_session(self, session: Session) -> AsyncIterator[ServerMessage]:
         """Send audio and yield messages until ``done``. The receiving side reports why a session failed."""
         self._session = session
-        self._position = self._buffer.start
         sender = asyncio.create_task(self._send_audio(session))
         try:
-            yield session.ready
+            if session.resumed is None:
+                yield session.ready
             async for message in session.messages():
                 self._backoff.reset()
                 rebased = self._rebase(message)
@@ -249,6 +281,8 @@ class LiveStream:
             if self._fell_behind:
                 behind_ms = self._format.bytes_to_ms(self._buffer.max_bytes)
                 raise ConnectionFailed(f"the daemon fell more than {behind_ms} ms behind") from None
+            if session.ready.resume is not None:
+                self._broken = session
             raise
         finally:
             self._session = None
@@ -270,8 +304,9 @@ class LiveStream:
                 if not self._speaking:
                     self._buffer.release(self._position - idle)
             elif self._source_ended.is_set():
-                with contextlib.suppress(ConnectionFailed):
-                    await session.stop()
+                if session.resumed is None or session.resumed.requests == 0:
+                    with contextlib.suppress(ConnectionFailed):
+                        await session.stop()
                 return
             else:
                 self._audio_added.clear()

@@ -24,12 +24,11 @@ class ScriptedConnection:
         self.start: dict[str, Any] = {}
         self.audio = b""
 
-    async def open(self) -> None:
-        """Receive ``start`` and send ``ready``."""
+    async def open(self, **ready: Any) -> None:
+        """Receive ``start`` and send ``ready``, with further fields of it."""
         self.start = json.loads(await self.socket.recv())
-        await self.send(
-            Ready(session="s", sample_rate=self.start["sample_rate"], latency_ms=640, model="en-small")
-        )
+        rate = self.start["sample_rate"]
+        await self.send(Ready(session="s", sample_rate=rate, latency_ms=640, model="en-small", **ready))
 
     async def send(self, *messages: ServerMessage) -> None:
         for message in messages:

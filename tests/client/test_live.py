@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable
 from contextlib import aclosing
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.exceptions import ConnectionClosed
 
-from streamasr.protocol.messages import Done, Error, Final, Partial, Ready, SpeechStarted, Start, Warning
+from streamasr.protocol.messages import (
+    Done,
+    Error,
+    Final,
+    Partial,
+    Ready,
+    Resumed,
+    SpeechStarted,
+    Start,
+    Warning,
+)
 from streamasr_client.connection import Backoff
 from streamasr_client.errors import ConnectionFailed, DaemonError, MicrophoneError
 from streamasr_client.live import AudioLost, ConnectionStatus, LiveEvent, LiveStream, ReplayBuffer
@@ -273,3 +285,93 @@ async def test_a_daemon_that_is_too_slow_is_disconnected(daemon: ScriptedDaemon)
                 break
         else:
             raise AssertionError("the slow daemon was not disconnected")
+
+
+def resume_open(connection: ScriptedConnection, **fields: Any) -> Awaitable[None]:
+    """Open a session that may be resumed."""
+    return connection.open(resume="the-token", resume_for_ms=30_000, **fields)
+
+
+async def resume(connection: ScriptedConnection, start: dict[str, Any]) -> dict[str, Any]:
+    """Receive ``resume``; the audio has the format of ``start``."""
+    connection.start = start
+    request: dict[str, Any] = json.loads(await connection.socket.recv())
+    return request
+
+
+async def test_a_session_is_resumed_after_a_lost_connection(daemon: ScriptedDaemon, final: MakeFinal) -> None:
+    audio = bytes(range(256)) * 250  # 2 s
+    source = ListSource(audio)
+    requests = []
+
+    async def first(connection: ScriptedConnection) -> None:
+        await resume_open(connection)
+        await connection.receive_audio(len(audio))
+        await connection.send(final("a"), final("b", utterance=1, start_ms=300))
+        connection.socket.transport.abort()
+
+    async def second(connection: ScriptedConnection) -> None:
+        requests.append(await resume(connection, daemon.connections[0].start))
+        connection.audio = audio[:40_000]
+        await connection.send(
+            Resumed(session="s", audio_samples=20_000, requests=0), final("c", utterance=2, start_ms=600)
+        )
+        source.stop()
+        await connection.finish(final("d", utterance=3, start_ms=1_500))
+
+    daemon.scripts = [first, second]
+    events = await collect(stream(daemon, source))
+    received = [event for event in events if isinstance(event, Final)]
+    assert [(f.utterance, f.start_ms) for f in received] == [(0, 0), (1, 300), (2, 600), (3, 1_500)]
+    # A final may be lost with the connection: the client asks for the first one that it has not received.
+    assert requests == [{"type": "resume", "token": "the-token", "seq": 3}]
+    assert daemon.connections[1].audio == audio
+    assert sum(isinstance(event, Ready) for event in events) == 1
+
+
+async def test_stop_is_not_sent_twice(daemon: ScriptedDaemon, final: MakeFinal) -> None:
+    source = ListSource(bytes(6_400))
+    source.stop()
+
+    async def first(connection: ScriptedConnection) -> None:
+        await resume_open(connection)
+        while isinstance(await connection.socket.recv(), bytes):
+            pass
+        connection.socket.transport.abort()
+
+    async def second(connection: ScriptedConnection) -> None:
+        await resume(connection, daemon.connections[0].start)
+        resumed = Resumed(session="s", audio_samples=3_200, requests=1)
+        await connection.send(resumed, final("a"), Done(audio_ms=200))
+        with pytest.raises(ConnectionClosed):
+            pytest.fail(f"unexpected: {await connection.socket.recv()!r}")
+
+    daemon.scripts = [first, second]
+    events = await collect(stream(daemon, source))
+    assert [event.utterance for event in events if isinstance(event, Final)] == [0]
+
+
+async def test_audio_is_sent_again_if_the_daemon_does_not_have_the_session(
+    daemon: ScriptedDaemon, final: MakeFinal
+) -> None:
+    source = ListSource(bytes(32_000))
+
+    async def first(connection: ScriptedConnection) -> None:
+        await resume_open(connection)
+        await connection.receive_audio(32_000)
+        connection.socket.transport.abort()
+
+    async def second(connection: ScriptedConnection) -> None:
+        await resume(connection, daemon.connections[0].start)
+        await connection.send(Error(code="unknown_session", message="none", fault="client"))
+        await connection.socket.close(1008)
+
+    async def third(connection: ScriptedConnection) -> None:
+        await resume_open(connection)
+        source.stop()
+        await connection.finish(final("a", start_ms=100))
+
+    daemon.scripts = [first, second, third]
+    events = await collect(stream(daemon, source))
+    assert [event.start_ms for event in events if isinstance(event, Final)] == [100]
+    assert daemon.connections[2].audio == bytes(32_000)
