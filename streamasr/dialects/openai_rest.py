@@ -152,11 +152,14 @@ class TranscriptionsDialect(UploadDialect):
     """``POST /v1/audio/transcriptions``."""
 
     name = NAME
-    paths = ("/v1/audio/transcriptions",)
+    paths = ("/v1/audio/transcriptions", "/v1/audio/translations")
     file_fields = ("file",)
 
     def open(self, request: Request) -> Upload:
-        """See :class:`~streamasr.dialects.upload.UploadDialect`."""
+        """See :class:`~streamasr.dialects.upload.UploadDialect`. A translation is refused."""
+        if request.path.endswith("/translations"):
+            text = "this server writes what was said and does not translate; use /v1/audio/transcriptions"
+            raise RefusedError(text, status=404, code="not_found")
         return Transcription(request)
 
     def refuse(self, refusal: Refusal) -> Answer:

@@ -36,6 +36,8 @@ def configure_logging(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # The library logs every connection and handshake; the service logs its own, with session ids.
     logging.getLogger("websockets").setLevel(max(logging.WARNING, logging.getLogger().level))
+    # It warns of every request that is not HTTP.
+    logging.getLogger("uvicorn").setLevel(max(logging.ERROR, logging.getLogger().level))
 
 
 def log_event(name: str, *, level: int = logging.INFO, exc_info: bool = False, **fields: object) -> None:

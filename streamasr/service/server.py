@@ -96,7 +96,7 @@ class CaptionServer:
         self._uploads = Uploads(
             config=config, engine=engine, pages=self.http, run=self._run_upload, working=self._working
         )
-        self._web = WebServer(WebApp(self.http, self._uploads.apps(served)))
+        self._web = WebServer(WebApp(self.http, self._uploads.apps(served)), config.slow_reader_s)
 
     async def start(self, listener: socket.socket) -> None:
         """Accept connections from now on. The server closes ``listener``.

@@ -28,7 +28,7 @@ from streamasr.service.http import HttpHandler, dialect_request
 from streamasr.service.interfaces import EngineInterface
 from streamasr.service.transport import DisconnectedError, LocalTransport
 from streamasr.service.upload_body import Body, ClientGoneError, Recording, store
-from streamasr.service.web import request_of, to_asgi
+from streamasr.service.web import abort, request_of, to_asgi
 from streamasr.units import MS_PER_SECOND, ceil_div
 
 BLOCK_MS = 500
@@ -108,7 +108,7 @@ class Uploads:
         assert task is not None
         request = request_of(scope)
         body = Body(receive, scope, self._config)
-        response = _Response(send)
+        response = _Response(send, scope, self._config.slow_reader_s)
         try:
             refusal = self._pages.check(request, dialect)
             if refusal is None and len(self._open) >= self._config.max_uploads:
@@ -200,15 +200,23 @@ class Uploads:
 
 
 class _Response:
-    """A response, of which it is known whether it has begun."""
+    """A response that the client has to read, and of which it is known whether it has begun."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, scope: Scope, slow_reader_s: float) -> None:
         self._send = send
+        self._scope = scope
+        self._slow_reader_s = slow_reader_s
         self.started = False
 
     async def send(self, message: Message) -> None:
         self.started = True
-        await self._send(message)
+        try:
+            async with asyncio.timeout(self._slow_reader_s):
+                await self._send(message)
+        except TimeoutError:
+            abort(self._scope)
+            await asyncio.sleep(0)  # so that the HTTP server notices it
+            raise ClientGoneError from None
 
 
 class _Bound:

@@ -19,17 +19,34 @@ _STOP_TIMEOUT_S = 1.0
 """Longest wait for the last responses when the server closes."""
 
 
+class _Connection(H11Protocol):
+    """A connection that is dropped if the client does not read the end of its response in time.
+
+    It is ``state.connection`` in the scope of its request.
+    """
+
+    def __init__(self, config: uvicorn.Config, server_state: ServerState, slow_reader_s: float) -> None:
+        super().__init__(config, server_state, app_state={"connection": self})
+        self._slow_reader_s = slow_reader_s
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self.loop.call_later(self._slow_reader_s, self.transport.abort)
+
+
 class WebServer:
     """Runs an application on single connections. Each connection serves one request, so none waits for a second.
 
     Args:
         app: the ASGI application.
+        slow_reader_s: longest time for the rest of a response that the client does not read.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, slow_reader_s: float) -> None:
+        self._slow_reader_s = slow_reader_s
         self._config = uvicorn.Config(
             app,
-            http=H11Protocol,
+            http=_Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -43,7 +60,7 @@ class WebServer:
 
     def protocol(self) -> asyncio.Protocol:
         """Return the protocol for one connection."""
-        return H11Protocol(config=self._config, server_state=self._state, app_state={})
+        return _Connection(self._config, self._state, self._slow_reader_s)
 
     async def close(self) -> None:
         """End the open connections, those in the middle of a response after at most a second."""
@@ -88,6 +105,11 @@ class WebApp:
         # ``None`` is an upgrade in a form that was not recognised as one.
         response = self._pages.respond(request_of(scope)) or text_response(400, "not a valid handshake\n")
         await to_asgi(response)(scope, receive, send)
+
+
+def abort(scope: Scope) -> None:
+    """Drop the connection of a request."""
+    scope["state"]["connection"].transport.abort()
 
 
 def request_of(scope: Scope) -> Request:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import warnings
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import NonInteractiveExampleWarning
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from streamasr.dialects.base import LiveDialect, RefusedError, Reply, Request
 from streamasr.dialects.conversation import Conversation
@@ -30,6 +35,9 @@ from streamasr.protocol.messages import (
 from streamasr.protocol.messages import Warning as WarningMessage
 from streamasr.protocol.model_info import ModelInfo
 from streamasr.protocol.states import State
+from tests.service.conftest import Launch, launch
+
+__all__ = ["launch"]
 
 EXAMPLES, FRAMES = 250, 40
 """10,000 frames for each dialect."""
@@ -207,3 +215,23 @@ def test_any_form_is_accepted_or_refused(dialect: UploadDialect, data: st.DataOb
         for part in upload.send(message):
             assert part.startswith(b"data: ")
     assert upload.answer().body
+
+
+@pytest.mark.parametrize("dialect", LIVE, ids=lambda dialect: str(dialect.name))
+async def test_nonsense_disturbs_no_other_session(
+    launch: Launch, dialect: LiveDialect, caplog: pytest.LogCaptureFixture
+) -> None:
+    harness = await launch()
+    other = await harness.session()
+    made_up = frames(dialect.name)
+    for _ in range(20):
+        with suppress(ConnectionClosed):
+            async with connect(f"ws://127.0.0.1:{harness.port}{dialect.paths[0]}", proxy=None) as socket:
+                for _ in range(20):
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore", NonInteractiveExampleWarning)
+                        await socket.send(made_up.example())
+    await other.send(b"ab")
+    await (await other.socket.ping())
+    assert harness.engine.sessions[0].audio == b"ab"
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import io
 import json
 from collections.abc import Callable
@@ -366,6 +367,48 @@ async def test_a_body_that_stops_coming_times_out(launch: Launch) -> None:
     )
     head = await asyncio.wait_for(reader.readline(), 15)
     assert head.startswith(b"HTTP/1.1 408")
+    writer.close()
+
+
+async def test_a_client_that_does_not_read_its_streamed_answer_is_dropped(launch: Launch) -> None:
+    fake = FakeEngine()
+    long = Final(utterance=0, text="x" * 100_000, confidence=1, start_ms=0, end_ms=1)
+    fake.last_words = tuple(dataclasses.replace(long, utterance=number) for number in range(200))
+    harness = await launch(fake, slow_reader_s=0.3, send_buffer_bytes=4_096)
+    request = httpx.Request("POST", "http://x", data={"stream": "true"}, files={"file": ("a.wav", wav())})
+    body = request.read()
+    head = (
+        f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nContent-Type: "
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", harness.port, limit=1_024)
+    writer.write(f"{head}{request.headers['Content-Type']}\r\n\r\n".encode() + body)
+    await until(harness, lambda: bool(fake.sessions) and fake.sessions[0].aborted)
+    async with asyncio.timeout(10):
+        await harness.server.drain()
+    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+        await asyncio.wait_for(reader.readexactly(10**9), 10)
+    writer.close()
+
+
+async def test_translations_are_refused(launch: Launch) -> None:
+    harness = await launch(engine())
+    with pytest.raises(openai.NotFoundError, match="does not translate"):
+        await client(harness).audio.translations.create(model="whisper-1", file=("a.wav", wav()))
+
+
+async def test_a_client_that_waits_for_leave_to_send_is_answered_at_once(launch: Launch) -> None:
+    harness = await launch(engine(), token=SECRET)
+    reader, writer = await asyncio.open_connection("127.0.0.1", harness.port)
+    head = b"POST /v1/listen HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3244\r\n"
+    writer.write(head + b"\r\n")
+    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 401")
+    writer.close()
+    reader, writer = await asyncio.open_connection("127.0.0.1", harness.port)
+    writer.write(head + f"Authorization: Token {SECRET}\r\n\r\n".encode())
+    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 100")
+    writer.write(wav())
+    await reader.readline()
+    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 200")
     writer.close()
 
 
