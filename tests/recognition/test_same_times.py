@@ -1,4 +1,4 @@
-"""Test that the words of a recording have the same times wherever it is in a session."""
+"""Test that a recording has the same words and times wherever it is in a session and however the session ends."""
 
 from __future__ import annotations
 
@@ -99,3 +99,44 @@ def test_times_are_the_same_after_an_hour(
     model: LoadedModel, clip: Samples, at_once: list[WordTiming], seconds: int, finalize_every_s: int
 ) -> None:
     assert_same(words_at(model, clip, seconds, finalize_every_s=finalize_every_s), at_once)
+
+
+def cut_behind_the_last_sound(samples_S: Samples, rate: int) -> Samples:
+    """The samples up to the last 10 ms that are less than 30 dB quieter than the loud ones."""
+    hop = rate // 100
+    frames = len(samples_S) // hop
+    power = np.square(samples_S[: frames * hop]).reshape(frames, hop).mean(axis=1)
+    loud = np.flatnonzero(power > np.percentile(power, 95) / 1000)
+    return samples_S[: (loud[-1] + 1) * hop]
+
+
+def words_and_times(messages: list[ServerMessage], offset_ms: int = 0) -> list[tuple[str, int, int]]:
+    return [
+        (word.word, word.start_ms - offset_ms, word.end_ms - offset_ms)
+        for message in messages
+        if isinstance(message, Final)
+        for word in message.words
+    ]
+
+
+@pytest.mark.parametrize("latency_ms", [160, 320, 640, 1280])
+@pytest.mark.parametrize("name", ["2136-5147-0011", "5789-70653-0013"])
+def test_a_recording_that_ends_with_its_last_word_has_the_words_that_silence_behind_it_gives(
+    repository: Path, model: LoadedModel, name: str, latency_ms: int
+) -> None:
+    (utterance,) = (
+        utterance
+        for utterance in read_manifest(repository / "tests" / "data" / "librispeech" / "manifest.jsonl")
+        if utterance.audio.stem == name
+    )
+    cut = cut_behind_the_last_sound(read_audio(utterance.audio, model.sample_rate), model.sample_rate)
+    start = Start(latency_ms=latency_ms)
+    session = LocalSession(model, start)
+    finalized = words_and_times(session.feed(cut) + session.finalize())
+    stopped = words_and_times(session.feed(cut) + session.stop(), len(cut) * 1000 // model.sample_rate)
+    session = LocalSession(model, start)
+    silence = np.zeros(TRAILING_S * model.sample_rate, dtype=np.float32)
+    with_silence = words_and_times(session.feed(np.concatenate((cut, silence))) + session.stop())
+    assert finalized == stopped
+    assert [word for word, _, _ in stopped] == [word for word, _, _ in with_silence]
+    assert stopped[-1][0] == utterance.text.split()[-1]
