@@ -1,9 +1,7 @@
 """Test listening addresses and TLS."""
 
 import asyncio
-import shutil
 import ssl
-import subprocess
 import urllib.request
 from pathlib import Path
 
@@ -34,21 +32,6 @@ async def test_ipv6_addresses_have_brackets(launch: Launch) -> None:
 def test_an_unusable_host_is_reported() -> None:
     with pytest.raises(ConfigError, match=r"cannot listen on 203\.0\.113\.7 port 0"):
         open_listener(ServerConfig(host="203.0.113.7", port=0, token="0123456789abcdef"))
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """Make a self-signed certificate for localhost, with its key in the same file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed")
-    key, chain = tmp_path / "key.pem", tmp_path / "cert.pem"
-    request = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run([*request, *names, "-keyout", key, "-out", chain], check=True, capture_output=True)
-    both = tmp_path / "both.pem"
-    both.write_text(key.read_text() + chain.read_text())
-    return both
 
 
 async def test_tls(launch: Launch, certificate: Path) -> None:
