@@ -1,5 +1,5 @@
-// Streams audio and receives captions continuously. When the connection is lost, it reconnects and sends the audio
-// since the last finished utterance again. Times and utterance numbers continue.
+// Streams audio and receives captions continuously. When the connection is lost, it resumes the session, or sends the
+// audio since the last finished utterance again in a new one. Times and utterance numbers continue.
 
 import { Session } from "./protocol.js";
 
@@ -69,6 +69,8 @@ export class LiveStream {
     this.tries = 0;
     this.finishing = false;
     this.over = false;
+    this.configures = 0; // sent in this session
+    this.kept = null; // {token, seq} of a session whose connection was lost and that may be resumed
     this.connect();
   }
 
@@ -109,12 +111,13 @@ export class LiveStream {
       () => this.endWith({ code: "timeout", message: "The server did not finish in time." }),
       FINISH_MS,
     );
-    if (this.waitTimer) this.endWith(this.lastFailure);
+    if (this.waitTimer && !this.kept) this.endWith(this.lastFailure);
     else this.sendBuffered();
   }
 
   configure(hotwords) {
     this.start = { ...this.start, hotwords };
+    this.configures += 1;
     if (this.ready) this.session.send({ type: "configure", hotwords });
   }
 
@@ -122,8 +125,9 @@ export class LiveStream {
     this.waitTimer = null;
     this.ready = false;
     this.on.status({ state: "connecting" });
-    this.session = new Session(this.url, this.start, {
-      ready: (message) => this.sessionOpened(message),
+    const opening = this.kept ? { type: "resume", ...this.kept } : { type: "start", ...this.start };
+    this.session = new Session(this.url, opening, {
+      ready: (message) => (message.type === "ready" ? this.sessionOpened(message) : this.sessionResumed(message)),
       message: (message) => this.receive(message),
       ended: (failure) => this.sessionEnded(failure),
     });
@@ -131,13 +135,36 @@ export class LiveStream {
 
   sessionOpened(message) {
     const lostMs = Math.round(Math.max(0, this.buffer.start - this.sent) / this.bytesPerMs);
-    this.ready = true;
+    this.opened = message;
+    this.kept = null;
+    this.configures = 0;
     this.speaking = false;
     this.stopped = false;
-    this.position = this.buffer.start;
-    this.originMs = Math.round(this.buffer.start / this.bytesPerMs);
+    this.position = this.origin = this.buffer.start;
+    this.originMs = Math.round(this.origin / this.bytesPerMs);
     this.firstUtterance = this.nextUtterance;
-    this.on.status({ state: "live", model: message.model, latencyMs: message.latency_ms, lostMs });
+    this.goLive(lostMs);
+  }
+
+  /** Go on where the connection broke, if the audio that the server lacks is still in the buffer. */
+  sessionResumed({ audio_samples: samples, requests }) {
+    const position = this.origin + 2 * samples;
+    if (position < this.buffer.start) {
+      this.session.end({ code: "unknown_session" });
+      return;
+    }
+    this.kept = null;
+    this.position = position;
+    this.stopped = this.stopped && requests > this.configures;
+    if (requests < this.configures) this.session.send({ type: "configure", hotwords: this.start.hotwords });
+    this.configures = requests < this.configures ? requests + 1 : this.configures;
+    this.goLive(0);
+  }
+
+  goLive(lostMs) {
+    const { model, latency_ms: latencyMs } = this.opened;
+    this.ready = true;
+    this.on.status({ state: "live", model, latencyMs, lostMs });
     let kept = -1;
     this.keepaliveTimer = setInterval(() => {
       if (this.position === kept && !this.stopped) this.session.send({ type: "keepalive" });
@@ -200,8 +227,18 @@ export class LiveStream {
 
   sessionEnded(failure) {
     clearInterval(this.keepaliveTimer);
+    const wasReady = this.ready;
     this.ready = false;
     if (this.over) return;
+    if (failure?.code === "unknown_session") {
+      this.kept = null;
+      if (this.stopped) this.endWith(failure);
+      else this.connect();
+      return;
+    }
+    if (wasReady && failure?.code === "connection_failed" && this.opened.resume) {
+      this.kept = { token: this.opened.resume, seq: this.session.nextSeq };
+    }
     if (failure === null && this.stopped) {
       this.endWith(null);
       return;
@@ -209,7 +246,7 @@ export class LiveStream {
     const reason = failure ?? { code: "shutting_down", message: "The server is shutting down.", fault: "server" };
     const mayRetry =
       reason.fault !== "client" || reason.retryAfterMs !== undefined || RETRYABLE_CLIENT_ERRORS.has(reason.code);
-    if (!mayRetry || this.finishing) {
+    if (!mayRetry || (this.finishing && !this.kept)) {
       this.endWith(reason);
       return;
     }

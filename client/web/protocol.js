@@ -46,12 +46,14 @@ async function whyRefused(url, failure) {
 }
 
 /**
- * A session. Calls `on.ready(message)` when audio may be sent, `on.message(message)` for every later message, and once,
- * at the end, `on.ended(failure)`: null after `done`, otherwise {code, message, fault, retryAfterMs}.
+ * A session on one websocket, which begins with `opening`, a `start` or `resume`. Calls `on.ready(message)` with `ready`
+ * or `resumed` when audio may be sent, `on.message(message)` for every later message, and once, at the end,
+ * `on.ended(failure)`: null after `done`, otherwise {code, message, fault, retryAfterMs}.
  */
 export class Session {
-  constructor(url, start, on) {
+  constructor(url, opening, on) {
     this.on = on;
+    this.nextSeq = opening.seq ?? 0; // the number of the server's next message
     this.failure = { code: "connection_failed", message: "The server cannot be reached.", fault: "server" };
     this.socket = new WebSocket(url);
     this.socket.binaryType = "arraybuffer";
@@ -59,15 +61,17 @@ export class Session {
     this.opened = false;
     this.socket.onopen = () => {
       this.opened = true;
-      this.send({ type: "start", ...start });
+      this.send(opening);
     };
     this.socket.onmessage = ({ data }) => this.receive(JSON.parse(data));
     this.socket.onclose = async () => this.end(this.opened ? this.failure : await whyRefused(url, this.failure));
   }
 
   receive(message) {
+    if ("seq" in message) this.nextSeq = message.seq + 1;
     switch (message.type) {
       case "ready":
+      case "resumed":
         clearTimeout(this.timer);
         this.failure = { ...this.failure, message: "The connection to the server was lost." };
         this.on.ready(message);
@@ -101,7 +105,7 @@ export class Session {
     clearTimeout(this.timer);
     const { ended } = this.on;
     this.on = { ready() {}, message() {}, ended() {} };
-    this.socket.close();
+    this.socket.close(1000); // another code would mean that the session is to be kept
     ended(failure);
   }
 }

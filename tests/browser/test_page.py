@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from streamasr.cues import CueLimits
-from streamasr.protocol.messages import Done, Error, Final, Partial, WordTiming
+from streamasr.protocol.messages import Done, Error, Final, Partial, Resumed, WordTiming
 from streamasr.protocol.serialisation import encode
 from streamasr.subtitles import to_srt, to_text, to_vtt
 from streamasr.text import join_words
@@ -184,6 +185,7 @@ async def test_the_size_of_subtitles_is_a_setting(page: Page, daemon: FakeDaemon
         "document.getElementById('cue-seconds').value = '2.5';"
         "document.querySelector('#settings .primary').click()"
     )
+    await page.wait_for("!document.getElementById('settings').open")
     await page.goto(daemon.url)
     limits = await page.evaluate(
         "import('/settings.js').then((m) => Object.values(m.cueLimits(m.loadSettings())))"
@@ -208,6 +210,52 @@ async def test_a_lost_connection_is_shown_and_reopened(page: Page, daemon: FakeD
     await page.wait_for("document.querySelectorAll('[data-finals] p').length === 2")
     assert await page.text("[data-finals] p:last-child") == "back again"
     assert await page.evaluate("document.getElementById('alert').hidden")
+
+
+async def test_a_session_is_resumed(page: Page, daemon: FakeDaemon) -> None:
+    requests: list[dict[str, Any]] = []
+    sent: list[bytes] = []
+
+    async def breaks(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(encode(replace(READY, resume="the-token", resume_for_ms=30_000), 0))
+        await receive_audio(socket, 10)
+        await socket.send(encode(final(0, "yes", 0), 1))
+        await asyncio.sleep(0.3)
+        socket.transport.abort()
+
+    async def continues(socket: ServerConnection) -> None:
+        requests.append(json.loads(await socket.recv()))
+        await socket.send(encode(Resumed(session="s", audio_samples=24_000, requests=0)))
+        while sum(map(len, sent)) < 16_000:
+            sent.append(await socket.recv(decode=False))
+        await socket.send(encode(final(1, "the rest", 700), 2))
+        await socket.wait_closed()
+
+    daemon.scripts = [breaks, continues]
+    await page.goto(daemon.url)
+    await page.press(" ")
+    await page.wait_for("document.querySelectorAll('[data-finals] p').length === 2")
+    assert await page.text("[data-finals] p:last-child") == "the rest"
+    assert requests == [{"type": "resume", "token": "the-token", "seq": 2}]
+
+
+async def test_a_session_that_is_gone_is_replaced(page: Page, daemon: FakeDaemon) -> None:
+    async def breaks(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(encode(replace(READY, resume="the-token", resume_for_ms=30_000), 0))
+        await receive_audio(socket, 10)
+        socket.transport.abort()
+
+    async def unknown(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(encode(Error(code="unknown_session", message="none", fault="client"), 0))
+
+    daemon.scripts = [breaks, unknown, session_script(final(0, "a new session", 100))]
+    await page.goto(daemon.url)
+    await page.press(" ")
+    await page.wait_for("document.querySelectorAll('[data-finals] p').length === 1")
+    assert await page.text("[data-finals] p:last-child") == "a new session"
 
 
 async def test_a_full_server_is_retried_after_retry_after(page: Page, daemon: FakeDaemon) -> None:
