@@ -154,7 +154,7 @@ class Uploads:
             finally:
                 working.cancel()
                 leaving.cancel()
-                await asyncio.gather(working, leaving, return_exceptions=True)
+                await _ended(working, leaving)
 
     async def _recognise(
         self, dialect: UploadDialect, upload: Upload, recording: Recording, peer: str
@@ -196,7 +196,7 @@ class Uploads:
             finally:
                 transport.abort()
                 feeding.cancel()
-                await asyncio.gather(running, feeding, return_exceptions=True)
+                await _ended(running, feeding)
 
 
 class _Response:
@@ -257,8 +257,23 @@ async def _in_thread(read: Callable[[], bytes | None]) -> bytes | None:
     try:
         return await asyncio.shield(reading)
     except asyncio.CancelledError:
-        await asyncio.gather(reading, return_exceptions=True)
+        await _ended(reading)
         raise
+
+
+async def _ended(*tasks: asyncio.Future[Any]) -> None:
+    """Wait for tasks that end soon, and pass a cancellation on only then: they free sessions and use open files."""
+    cancelled: asyncio.CancelledError | None = None
+    while running := [task for task in tasks if not task.done()]:
+        try:
+            await asyncio.wait(running)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # so that asyncio does not report it as unseen
+    if cancelled is not None:
+        raise cancelled
 
 
 async def _reply(
