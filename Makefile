@@ -12,7 +12,7 @@ WORKERS ?= 2
 HASH := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-12)
 PLACE := $(shell pwd | sha256sum | cut -c1-12)
 INSTALLED := $(VENV)/.installed-$(HASH)
-NATIVE := $(wildcard streamasr/decoding/native/*)
+NATIVE := $(wildcard streamasr/*/native/*)
 CXX_FILES := $(filter %.cpp %.hpp,$(NATIVE))
 LINKED := $(VENV)/.linked-$(HASH)-$(PLACE)
 BIN := $(VENV)/bin
@@ -37,7 +37,7 @@ $(LINKED): $(INSTALLED) $(NATIVE)
 	rm -f $(VENV)/.linked-*
 	touch $@
 
-ifeq ($(wildcard streamasr/decoding/_native*.so),)
+ifneq ($(words $(wildcard streamasr/decoding/_native*.so streamasr/acoustic/_native*.so)),2)
 .PHONY: $(LINKED)
 endif
 
@@ -73,7 +73,7 @@ wheel: install ## build the wheel, models and captions page inside, into dist/
 
 clean: ## remove the virtual environment and everything that was built
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	rm -f streamasr/decoding/*.so
+	rm -f streamasr/*/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list

@@ -10,10 +10,16 @@ from typing import Literal, get_args
 
 from streamasr.errors import ConfigError
 
-Backend = Literal["auto", "torch", "onnxruntime"]
-"""What computes an encoder's steps. ``auto`` selects ONNX Runtime on a CPU if the model folder has an exported
-graph, else PyTorch."""
+Backend = Literal["auto", "native", "torch", "onnxruntime"]
+"""What computes an encoder's steps. ``auto`` selects, on a CPU, the native step if the encoder's family has one, or
+ONNX Runtime if the model folder has an exported graph; else PyTorch."""
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
+Precision = Literal["float32", "bfloat16", "int8"]
+"""Of the weights of a native step and of what they are multiplied with."""
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+PrecisionChoice = Literal["auto", "float32", "bfloat16", "int8"]
+"""``auto`` measures which precision is fastest on the processor."""
+PRECISION_CHOICES: tuple[PrecisionChoice, ...] = get_args(PrecisionChoice)
 
 _SMALLEST_STEM_KERNEL = 3
 MERGE_FACTOR = 2

@@ -6,7 +6,8 @@ Shape suffixes: B batch, T mel frames or encoder frames, M mel bands, D model wi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from collections.abc import Sequence
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,6 +37,17 @@ class Encoded(NamedTuple):
     """After the layer that ``tap_layer`` names, as input for the head."""
 
 
+class Arithmetic(NamedTuple):
+    """How an encoder computes."""
+
+    backend: str
+    """``torch``, ``onnxruntime`` or ``native``."""
+    precision: str
+    """Of the weights: ``float32``, ``bfloat16`` or ``int8``."""
+    instructions: str = ""
+    """The processor's instructions that are used, where the backend names them."""
+
+
 class StreamingEncoder(Protocol[S]):
     """Turns mel frames into CTC log-probs, with a rolling state that is a value."""
 
@@ -47,6 +59,8 @@ class StreamingEncoder(Protocol[S]):
     """Mel frames of padding before the first real frame of a stream's first step; their values have no effect."""
     chunk_frames: tuple[int, ...]
     """Chunk sizes that a session may choose from, in encoder frames, ascending."""
+    arithmetic: Arithmetic
+    """Backend and precision, for reports."""
     hops_per_chunk: int
     """Hops of one chunk: each step moves a stream on by one hop; the rest of the chunk is look-ahead. 1 for none."""
 
@@ -83,6 +97,32 @@ class StreamingEncoder(Protocol[S]):
         """
 
 
+class EncoderSlots(Protocol):
+    """The states of a fixed number of streams, each in a slot, and the step that updates them in place.
+
+    A slot's content is undefined before its first reset.
+    """
+
+    def reset(self, slot: int) -> None:
+        """Begin a new stream in ``slot``."""
+
+    def step(
+        self, slots: Sequence[int], mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Do what :meth:`StreamingEncoder.step` does for the streams in ``slots``, which differ.
+
+        Returns ``log_probs_BTV`` and the valid frames of each row. The values behind them are undefined.
+        """
+
+
+@runtime_checkable
+class InPlaceEncoder(Protocol):
+    """An encoder that keeps the states of streams itself. Other encoders have theirs copied at each step."""
+
+    def open_slots(self, slots: int) -> EncoderSlots:
+        """Return room for the states of ``slots`` streams."""
+
+
 class ParameterGroup(NamedTuple):
     """Parameters at one depth of an encoder, by their names."""
 
@@ -106,6 +146,7 @@ class Encoder(nn.Module, ABC, Generic[S]):
     """The layers, bottom first."""
     head: nn.Linear
     supports_whole_utterances = True
+    arithmetic = Arithmetic("torch", "float32")
 
     def __init__(self, config: EncoderConfig, vocab_size: int) -> None:
         super().__init__()

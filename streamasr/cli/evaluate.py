@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from streamasr.config import BACKENDS
+from streamasr.config import BACKENDS, PRECISIONS
 from streamasr.errors import ConfigError
 from streamasr.evaluation.decoding_pass import Mode
 from streamasr.evaluation.evaluate import (
@@ -98,6 +98,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="what runs the encoder (default: %(default)s); --offline always uses PyTorch",
     )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="of the weights in the native step (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object with all texts")
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML page with the errors")
 
@@ -111,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
         batch=args.batch,
     )
     manifests = read_manifests(args.manifest, args.limit)
-    model = load_model(args.model, args.device, args.backend)
+    model = load_model(args.model, args.device, args.backend, precision=args.precision)
     count = sum(map(len, manifests.values())) * len(passes(model, options))
     with progress_bar(count) as progress:
         evaluation = evaluate(model, manifests, options, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from streamasr.acoustic.in_place import instructions
 from streamasr.cli import (
     model_average,
     model_calibrate,
@@ -13,7 +14,16 @@ from streamasr.cli import (
     model_import,
     model_logits,
 )
-from streamasr.recognition.model import CARD_FILE, packaged_models, read_model_config, resolve_model
+from streamasr.config import ModelConfig
+from streamasr.engine.precision import resolve_precision
+from streamasr.recognition.backend import GRAPH_FILE, uses_native_step
+from streamasr.recognition.model import (
+    CARD_FILE,
+    packaged_models,
+    pick_device,
+    read_model_config,
+    resolve_model,
+)
 from streamasr.report.card import write_card
 from streamasr.report.results import read_evaluation
 from streamasr.toml import to_toml
@@ -94,9 +104,19 @@ def run(args: argparse.Namespace) -> int:
     print(f"{config.name}: {folder}\n")
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         print(f"{_size(path):>10}  {path.name}")
+    print(f"\nruns here with: {_arithmetic(folder, config)}")
     print(f"\n{to_toml(config)}")
     print(_card(folder / CARD_FILE))
     return 0
+
+
+def _arithmetic(folder: Path, config: ModelConfig) -> str:
+    """What the daemon computes the model's encoder with on this machine, by default."""
+    device = pick_device("auto")
+    if not uses_native_step(folder, config.encoder, device, "auto"):
+        graph = device.type == "cpu" and (folder / GRAPH_FILE).is_file()
+        return "ONNX Runtime" if graph else f"PyTorch on {device}"
+    return f"native step, {resolve_precision('auto', folder)} ({instructions()})"
 
 
 def _size(path: Path) -> str:

@@ -56,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
 def _load_engine(config: ServerConfig) -> EngineInterface:
     # Imported here, so that errors of the configuration are reported without loading torch.
     from streamasr.engine import Engine
+    from streamasr.engine.precision import resolve_precision
     from streamasr.recognition import load_model
 
-    model = load_model(config.model, config.device, config.backend, config.engine.threads)
+    precision = resolve_precision(config.precision, config.model, config.device, config.backend)
+    model = load_model(config.model, config.device, config.backend, config.engine.threads, precision)
     return Engine(model, config.engine)

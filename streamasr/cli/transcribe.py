@@ -18,7 +18,7 @@ from streamasr.cli.cue_flags import add_cue_flags, cue_limits
 from streamasr.cli.format_flag import add_written_flag
 from streamasr.cli.hotword import add_hotword_flag
 from streamasr.cli.output import write_stdout
-from streamasr.config import BACKENDS, Backend
+from streamasr.config import BACKENDS, PRECISION_CHOICES, Backend, PrecisionChoice
 from streamasr.cues import CueLimits
 from streamasr.errors import ConfigError, StreamasrError
 from streamasr.media.channels import channel_label
@@ -60,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", choices=BACKENDS, default="auto", help="runtime for --local (default: %(default)s)"
     )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISION_CHOICES,
+        default="auto",
+        help="precision of a native encoder for --local (default: %(default)s)",
+    )
     parser.add_argument("--token", metavar="TOKEN", help="the daemon's token, if it requires one")
     parser.add_argument(
         "--format", choices=tuple(SUFFIXES), default="text", help="output format (default: %(default)s)"
@@ -95,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         latency_ms=args.latency_ms, hotwords=tuple(args.hotword), token=args.token, format=args.text_format
     )
     recognise = (
-        _local_recogniser(args.model, start, args.backend)
+        _local_recogniser(args.model, start, args.backend, args.precision)
         if args.local
         else _daemon_recogniser(args.url, start)
     )
@@ -235,13 +241,17 @@ def _daemon_recogniser(url: str, start: Start) -> Recogniser:
     return recognise
 
 
-def _local_recogniser(model_name: str | None, start: Start, backend: Backend) -> Recogniser:
+def _local_recogniser(
+    model_name: str | None, start: Start, backend: Backend, precision: PrecisionChoice
+) -> Recogniser:
     # Imported here: loading torch takes seconds, and clients of a daemon do not need it.
+    from streamasr.engine.precision import resolve_precision
     from streamasr.recognition.hotwords import read_hotwords
     from streamasr.recognition.local import transcribe_blocks
     from streamasr.recognition.model import load_model
 
-    model = load_model(model_name or DEFAULT_MODEL, backend=backend)
+    name = model_name or DEFAULT_MODEL
+    model = load_model(name, backend=backend, precision=resolve_precision(precision, name, backend=backend))
     readings = read_hotwords(start.hotwords, model).readings
 
     def recognise(

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 
 import torch
@@ -19,7 +20,7 @@ from streamasr.decoding.utterance import UtteranceOutcome, UtteranceState
 from streamasr.engine.config import EngineConfig
 from streamasr.engine.schedule import ChunkJob, Scheduler
 from streamasr.engine.session import MessageSink, Session
-from streamasr.engine.stats import EngineStats
+from streamasr.engine.stats import EncoderInfo, EngineStats
 from streamasr.errors import EngineError, OverloadedError, StreamasrError
 from streamasr.protocol.messages import Error, Start, Warning
 from streamasr.protocol.model_info import ModelInfo
@@ -114,7 +115,7 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """Return what the engine has counted so far."""
-        return self._scheduler.stats()
+        return replace(self._scheduler.stats(), encoder=EncoderInfo(*self.model.encoder.arithmetic))
 
     def drain(self, timeout_s: float | None = None) -> bool:
         """Admit no more sessions, stop the open ones, and wait until each has sent its last finals and ``done``.
@@ -137,7 +138,11 @@ class Engine:
             self._fail(session, error)
 
     def _run(self) -> None:
-        if self.config.threads:
+        if self.model.encoder.arithmetic.backend != "torch":
+            # The encoder has threads of its own. The front end's operations are small: PyTorch's other threads would
+            # mostly wait for them, busily, on cores that the decoder and the event loop need.
+            torch.set_num_threads(1)
+        elif self.config.threads:
             torch.set_num_threads(self.config.threads)
         while (batch := self._scheduler.next_batch()) is not None:
             self._step(batch)

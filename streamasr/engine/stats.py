@@ -46,9 +46,20 @@ class Histogram:
         return HistogramSnapshot(self._bounds, tuple(self._counts), self._sum)
 
 
+@dataclass(frozen=True, slots=True)
+class EncoderInfo:
+    """How the encoder computes; see :class:`streamasr.acoustic.base.Arithmetic`."""
+
+    backend: str = ""
+    precision: str = ""
+    instructions: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
-    """The engine's state and counters at one moment. All but the first three never decrease."""
+    """The engine's state and counters at one moment. All counters from ``sessions_opened`` on never decrease."""
+
+    encoder: EncoderInfo
 
     sessions: int
     """Open sessions."""
@@ -92,10 +103,12 @@ class Counters:
     encoder_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     decoder_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     chunk_lag_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    encoder: EncoderInfo = EncoderInfo()
 
     def snapshot(self, *, sessions: int, queue_depth: int, backlog_ms: int) -> EngineStats:
         """Return the counters with the engine's current state."""
         return EngineStats(
+            encoder=self.encoder,
             sessions=sessions,
             queue_depth=queue_depth,
             backlog_ms=backlog_ms,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from streamasr.recognition.chunking import Chunk
 from streamasr.recognition.model import LoadedModel
-from streamasr.recognition.slots import SlotStates
+from streamasr.recognition.slots import SlotStates, encoder_slots
 from streamasr.units import ceil_div
 
 LogProbs = NDArray[np.floating[Any]]
@@ -64,7 +64,7 @@ class BatchStep:
         self._mel_states = SlotStates(
             model.frontend.initial_state(1, self._framing.left_padding_samples), slots
         )
-        self._encoder_states = SlotStates(model.encoder.initial_state(1), slots)
+        self._encoder_slots = encoder_slots(model.encoder, slots)
         self._no_log_probs_TV: LogProbs = np.zeros((0, model.vocab_size), dtype=np.float32)
 
     @torch.inference_mode()
@@ -81,7 +81,7 @@ class BatchStep:
         for slot, chunk in chunks:
             if chunk.starts_stream:
                 self._mel_states.reset(slot)
-                self._encoder_states.reset(slot)
+                self._encoder_slots.reset(slot)
         has_frames = [self._encoder_frames(chunk) > 0 for _, chunk in chunks]
         if not any(has_frames):
             return [self._no_log_probs_TV for _ in chunks], StepTimes(0.0, 0.0)
@@ -117,10 +117,7 @@ class BatchStep:
                 padding = self._framing.left_padding_frames if chunk.starts_stream else 0
                 self._mel_observer(slot, mel_TM[padding:count])
         frontend_end = self._clock()
-        encoder_state, log_probs_BTV, frames_B = self._model.encoder.step(
-            self._encoder_states.gather(slots), mel_BTM, lengths_B, advance_B
-        )
-        self._encoder_states.write(slots, encoder_state)
+        log_probs_BTV, frames_B = self._encoder_slots.step(slots, mel_BTM, lengths_B, advance_B)
         log_probs = log_probs_BTV.float().cpu().numpy()
         times = StepTimes(frontend_s=frontend_end - start, encoder_s=self._clock() - frontend_end)
         return [row_TV[:count] for row_TV, count in zip(log_probs, frames_B.tolist(), strict=True)], times

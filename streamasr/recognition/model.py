@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from streamasr.acoustic import AnyStreamingEncoder
-from streamasr.config import Backend, ModelConfig
+from streamasr.config import Backend, ModelConfig, Precision
 from streamasr.decoding.loading import TOKENS_FILE, load_decoder
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
@@ -144,16 +144,21 @@ def pick_device(device: str) -> torch.device:
 
 
 def load_model(
-    folder: str | Path, device: str = "auto", backend: Backend = "auto", threads: int = 0
+    folder: str | Path,
+    device: str = "auto",
+    backend: Backend = "auto",
+    threads: int = 0,
+    precision: Precision = "float32",
 ) -> LoadedModel:
-    """Load a model in float32.
+    """Load a model.
 
     Args:
         folder: path of a model folder, or name of a packaged model such as ``en-small``.
         device: ``auto`` (the GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
-        backend: ``torch``, ``onnxruntime`` (CPU only), or ``auto``: ONNX Runtime on a CPU if the folder contains an
-            exported graph, otherwise PyTorch.
-        threads: threads of one step under ONNX Runtime; 0 for PyTorch's number of threads.
+        backend: ``native``, ``onnxruntime`` (both on a CPU only), ``torch``, or ``auto``; see
+            :func:`~streamasr.recognition.backend.load_step_encoder`.
+        threads: threads of one step, natively or under ONNX Runtime; 0 for PyTorch's number of threads.
+        precision: of the weights in the native step; the other backends have float32 or their graph's.
 
     Raises:
         ModelError: a file is missing, damaged, or does not match the others; the message names it.
@@ -164,7 +169,13 @@ def load_model(
     config = read_model_config(path)
     vocab_size = len(TokenList.load(path / TOKENS_FILE))
     encoder = load_step_encoder(
-        path, config.encoder, vocab_size, device=torch_device, backend=backend, threads=threads
+        path,
+        config.encoder,
+        vocab_size,
+        device=torch_device,
+        backend=backend,
+        precision=precision,
+        threads=threads,
     )
     return LoadedModel(
         config=config,

@@ -11,6 +11,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from streamasr.acoustic.base import AnyStreamingEncoder, EncoderSlots, InPlaceEncoder
+
 S = TypeVar("S", bound=tuple[Tensor, ...])
 """A NamedTuple of tensors, batch as dim 0 of every leaf."""
 
@@ -48,3 +50,30 @@ class SlotStates(Generic[S]):
 
     def _index(self, slots: Sequence[int]) -> Tensor:
         return torch.tensor(slots, dtype=torch.long, device=self._leaves[0].device)
+
+
+class CopiedSlots:
+    """Implements :class:`~streamasr.acoustic.base.EncoderSlots` for encoders whose states are values."""
+
+    def __init__(self, encoder: AnyStreamingEncoder, slots: int) -> None:
+        self._encoder = encoder
+        self._states = SlotStates(encoder.initial_state(1), slots)
+
+    def reset(self, slot: int) -> None:
+        """See the Protocol."""
+        self._states.reset(slot)
+
+    def step(
+        self, slots: Sequence[int], mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See the Protocol."""
+        state, log_probs_BTV, frames_B = self._encoder.step(
+            self._states.gather(slots), mel_BTM, lengths_B, advance_B
+        )
+        self._states.write(slots, state)
+        return log_probs_BTV, frames_B
+
+
+def encoder_slots(encoder: AnyStreamingEncoder, slots: int) -> EncoderSlots:
+    """Return room for ``slots`` streams: the encoder's own, if it updates states in place."""
+    return encoder.open_slots(slots) if isinstance(encoder, InPlaceEncoder) else CopiedSlots(encoder, slots)

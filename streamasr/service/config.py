@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from streamasr.config import Backend
+from streamasr.config import Backend, PrecisionChoice
 from streamasr.engine.config import EngineConfig
 from streamasr.errors import ConfigError
 from streamasr.protocol.limits import Limits
@@ -49,7 +49,11 @@ class ServerConfig:
     device: str = field(default="auto", metadata=_help("auto, cpu, cuda or cuda:N"))
     backend: Backend = field(
         default="auto",
-        metadata=_help("torch, onnxruntime or auto (onnxruntime on a CPU, if the model has a graph)"),
+        metadata=_help("native, torch, onnxruntime or auto (the fastest that has the model)"),
+    )
+    precision: PrecisionChoice = field(
+        default="auto",
+        metadata=_help("of a native encoder: float32, bfloat16, int8 or auto (the fastest)"),
     )
     host: str = field(
         default="127.0.0.1", metadata=_help("address to listen on; any but a loopback address needs a token")

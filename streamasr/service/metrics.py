@@ -104,6 +104,13 @@ class _EngineCollector(Collector):
 
 
 def _gauges(stats: EngineStats) -> Iterator[Metric]:
+    encoder = GaugeMetricFamily(
+        "streamasr_encoder",
+        "How the encoder computes; always 1",
+        labels=("backend", "precision", "instructions"),
+    )
+    encoder.add_metric([stats.encoder.backend, stats.encoder.precision, stats.encoder.instructions], 1)
+    yield encoder
     yield GaugeMetricFamily("streamasr_sessions", "Open sessions", stats.sessions)
     yield GaugeMetricFamily("streamasr_queue_depth", "Sessions with a chunk waiting", stats.queue_depth)
     yield GaugeMetricFamily(

@@ -29,7 +29,7 @@ def test_a_folder_and_a_file_make_weights_that_load(
         main(["model", "average", str(folder), str(other), "--weights", "0.25,0.75", "--out", str(out)]) == 0
     )
     assert capsys.readouterr().out == f"{out}: mean of 2 models\n"
-    averaged, second = load_model(folder, "cpu").encoder, safetensors.torch.load_file(other)
+    averaged, second = load_model(folder, "cpu", "torch").encoder, safetensors.torch.load_file(other)
     assert isinstance(averaged, Encoder)
     loaded = averaged.state_dict()
     for name, tensor in first.items():

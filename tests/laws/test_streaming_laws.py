@@ -15,7 +15,7 @@ from streamasr.recognition.chunking import Chunk, StopMark
 from streamasr.recognition.encoder_output import run_whole
 from streamasr.recognition.local import transcribe_blocks
 from streamasr.recognition.model import LoadedModel
-from tests.recognition.tiny import messages_of, noise, tiny_fastconformer, tiny_model
+from tests.recognition.tiny import in_place, messages_of, noise, tiny_fastconformer, tiny_model
 
 pytestmark = pytest.mark.timeout(600)
 TOLERANCE = 1e-4
@@ -30,6 +30,7 @@ def _with_silence(hops_per_chunk: int, end_silence_ms: int) -> LoadedModel:
 FAMILIES: dict[str, Callable[[], LoadedModel]] = {
     "whisper": tiny_model,
     "whisper, silence at the end": lambda: _with_silence(1, 130),
+    "whisper in place": lambda: in_place(tiny_model()),
     "fastconformer": lambda: tiny_fastconformer("current"),
     "fastconformer, legacy": lambda: tiny_fastconformer("legacy"),
 }

@@ -1,4 +1,4 @@
-"""Choose the backend of a model folder; both backends give the same text."""
+"""Choose the backend of a model folder; all backends give the same text."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from streamasr.acoustic.in_place import NativeEncoder
 from streamasr.acoustic.onnx.runtime import OnnxEncoder
 from streamasr.cli import main
+from streamasr.config import Backend
 from streamasr.errors import ConfigError, ModelError
 from streamasr.recognition.export import export_model
 from streamasr.recognition.model import load_model
-from tests.recognition.tiny import final_text, messages_of, noise, save_model
+from tests.recognition.tiny import final_text, messages_of, noise, save_model, tiny_fastconformer
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -32,38 +34,64 @@ def copied(folder: Path, place: Path) -> Path:
     return place
 
 
-def test_auto_takes_the_graph_where_there_is_one(
-    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert isinstance(load_model(folder, "cpu").encoder, OnnxEncoder)
+@pytest.fixture(scope="module")
+def fastconformer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with an exported graph, of a family without a native step."""
+    folder = save_model(tmp_path_factory.mktemp("models") / "fast", tiny_fastconformer("current"))
+    export_model(folder, folder)
+    return folder
+
+
+def test_auto_takes_the_native_step_where_the_family_has_one(folder: Path) -> None:
+    model = load_model(folder, "cpu")
+    assert isinstance(model.encoder, NativeEncoder)
+    assert model.encoder.arithmetic[:2] == ("native", "float32")
+    assert load_model(folder, "cpu", "native", precision="int8").encoder.arithmetic[:2] == ("native", "int8")
+    assert isinstance(load_model(folder, "cpu", "onnxruntime").encoder, OnnxEncoder)
     assert isinstance(load_model(folder, "cpu", "torch").encoder, torch.nn.Module)
-    plain = copied(folder, tmp_path / "plain")
+
+
+def test_auto_takes_the_graph_where_there_is_one(
+    fastconformer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert isinstance(load_model(fastconformer, "cpu").encoder, OnnxEncoder)
+    assert isinstance(load_model(fastconformer, "cpu", "torch").encoder, torch.nn.Module)
+    plain = copied(fastconformer, tmp_path / "plain")
     (plain / "encoder.onnx").unlink()
     with caplog.at_level(logging.INFO, "streamasr.recognition.backend"):
         assert isinstance(load_model(plain, "cpu").encoder, torch.nn.Module)
     assert f"`streamasr model export {plain} {plain} --onnx` makes it" in caplog.text
     with pytest.raises(ModelError, match=r"encoder\.onnx: no such file; `streamasr model export"):
         load_model(plain, "cpu", "onnxruntime")
+    with pytest.raises(ConfigError, match="fastconformer have no native step"):
+        load_model(fastconformer, "cpu", "native")
 
 
-def test_both_backends_give_the_same_text(folder: Path) -> None:
-    models = [load_model(folder, "cpu", backend) for backend in ("torch", "onnxruntime")]
+def test_all_backends_give_the_same_text(folder: Path) -> None:
+    models = [load_model(folder, "cpu", backend) for backend in ("torch", "onnxruntime", "native")]
     for seed in range(3):
         texts = [final_text(messages_of(model, noise(4.0, seed=seed))) for model in models]
         assert texts[0]
-        assert texts[0] == texts[1]
-    assert models[0].parameters == models[1].parameters
+        assert texts[0] == texts[1] == texts[2]
+    assert len({model.parameters for model in models}) == 1
     mel_BTM, lengths_B = torch.randn(1, 96, 20), torch.tensor([96])
-    whole, same = (model.encoder.forward(mel_BTM, lengths_B, None) for model in models)
-    torch.testing.assert_close(whole, same)
+    whole, *others = (model.encoder.forward(mel_BTM, lengths_B, None) for model in models)
+    for same in others:
+        torch.testing.assert_close(whole, same)
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
+def test_only_the_native_step_has_other_precisions(folder: Path, backend: Backend) -> None:
+    with pytest.raises(ConfigError, match="precision int8 needs the native step"):
+        load_model(folder, "cpu", backend, precision="int8")
 
 
 def test_a_graph_of_another_configuration_is_not_run(
-    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    fastconformer: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    other = copied(folder, tmp_path / "other")
+    other = copied(fastconformer, tmp_path / "other")
     config = (other / "config.toml").read_text()
-    (other / "config.toml").write_text(config.replace("chunk_frames = [4, 8, 16]", "chunk_frames = [4, 8]"))
+    (other / "config.toml").write_text(config.replace("chunk_frames = [1, 2, 4]", "chunk_frames = [1, 2]"))
     with pytest.raises(ModelError, match="made for another configuration"):
         load_model(other, "cpu", "onnxruntime")
     with caplog.at_level(logging.WARNING):
@@ -71,10 +99,11 @@ def test_a_graph_of_another_configuration_is_not_run(
     assert "made for another configuration" in caplog.text
 
 
-def test_the_graph_is_for_the_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_native_step_and_graph_are_for_the_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    with pytest.raises(ConfigError, match="--device cpu, or --backend torch"):
-        load_model(folder, "cuda", "onnxruntime")
+    for backend in ("native", "onnxruntime"):
+        with pytest.raises(ConfigError, match="--device cpu, or --backend torch"):
+            load_model(folder, "cuda", backend)
 
 
 def test_the_command_makes_a_folder_of_its_own(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from streamasr.acoustic import AnyEncoder, Encoder
-from streamasr.acoustic.base import AnyStreamingEncoder, StepOutput
+from streamasr.acoustic.base import AnyStreamingEncoder, Arithmetic, StepOutput
 from streamasr.acoustic.onnx.agreement import LOG_PROB_TOLERANCE, PROBABILITY_TOLERANCE
 from streamasr.manifest import Utterance, read_manifest
 from streamasr.media.reader import read_audio
@@ -26,6 +26,7 @@ from streamasr.memory import release_freed_memory
 from streamasr.protocol.messages import Start
 from streamasr.recognition.local import transcribe_file
 from streamasr.recognition.model import LoadedModel, load_model
+from tests.acoustic.in_slots import InSlots
 from tests.conftest import SharedData
 from tests.recognition.tiny import final_text
 
@@ -79,6 +80,7 @@ class ExactEncoder:
         self.chunk_frames = encoder.chunk_frames
         self.hops_per_chunk = encoder.hops_per_chunk
         self.parameter_count = encoder.parameter_count
+        self.arithmetic = Arithmetic("torch", "float64")
 
     def initial_state(self, batch: int) -> tuple[Tensor, ...]:
         state: tuple[Tensor, ...] = self._encoder.initial_state(batch)
@@ -107,6 +109,11 @@ def encoder(pytorch: LoadedModel) -> AnyEncoder:
 @pytest.fixture(scope="module")
 def graph(en_small: Path) -> LoadedModel:
     return load_model(en_small, "cpu", "onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def native(en_small: Path) -> LoadedModel:
+    return load_model(en_small, "cpu", "native")
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +162,21 @@ def test_the_graphs_log_probs_are_those_of_exact_arithmetic(
         torch.testing.assert_close(streamed.exp(), exact.exp(), atol=PROBABILITY_TOLERANCE, rtol=0)
 
 
+@pytest.mark.parametrize("chunk_frames", CHUNKS)
+@torch.inference_mode()
+def test_streams_in_slots_have_the_log_probs_of_whole_utterances(
+    encoder: AnyEncoder, native: LoadedModel, batches: list[Speech], chunk_frames: int
+) -> None:
+    """The native step adds in float64 where PyTorch's does, and in another order elsewhere, as graphs do."""
+    exact_encoder = copy.deepcopy(encoder).double()
+    for speech in batches:
+        streamed, exact = (
+            speech.streamed(InSlots(native.encoder), chunk_frames),
+            speech.whole(exact_encoder, chunk_frames),
+        )
+        torch.testing.assert_close(streamed, exact, atol=STREAMING_TOLERANCE, rtol=0, check_dtype=False)
+
+
 def transcribe(model: LoadedModel, clips: Sequence[Utterance]) -> list[str]:
     start = Start(partials=False, words=False)
     texts = []
@@ -164,13 +186,18 @@ def transcribe(model: LoadedModel, clips: Sequence[Utterance]) -> list[str]:
     return texts
 
 
-def test_the_graph_writes_the_text_of_exact_arithmetic(
-    encoder: AnyEncoder, pytorch: LoadedModel, graph: LoadedModel, clips: list[Utterance]
+def test_graph_and_native_step_write_the_text_of_exact_arithmetic(
+    encoder: AnyEncoder,
+    pytorch: LoadedModel,
+    graph: LoadedModel,
+    native: LoadedModel,
+    clips: list[Utterance],
 ) -> None:
     exact = replace(pytorch, encoder=ExactEncoder(encoder))
     texts = transcribe(exact, clips)
     assert all(texts)
     assert transcribe(graph, clips) == texts
+    assert transcribe(native, clips) == texts
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_saved_model_recognises_again(folder: Path) -> None:
-    loaded = load_model(folder, "cpu")
+    loaded = load_model(folder, "cpu", "torch")
     assert loaded.config == tiny_model().config
     assert (loaded.sample_rate, loaded.frame_samples, loaded.chunk_ms(8)) == (16_000, 320, 160)
     assert next(loaded.encoder.parameters()).dtype == torch.float32  # type: ignore[attr-defined]

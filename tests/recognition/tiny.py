@@ -1,12 +1,14 @@
 """Make tiny models with random weights, which are quick and depend on their state as real ones do."""
 
 import queue
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from streamasr.acoustic import Encoder, build_encoder, save_encoder
+from streamasr.acoustic.in_place import NativeEncoder
 from streamasr.config import (
     DecoderConfig,
     EndpointConfig,
@@ -14,6 +16,7 @@ from streamasr.config import (
     FrontendConfig,
     ModelConfig,
     NemoFrontendConfig,
+    Precision,
     WhisperEncoderConfig,
 )
 from streamasr.decoding.beam import BeamDecoder
@@ -53,6 +56,15 @@ def tiny_model(seed: int = 4, hops_per_chunk: int = 1) -> LoadedModel:
     return _with_random_weights(config, seed)
 
 
+def in_place(model: LoadedModel, precision: Precision = "float32") -> LoadedModel:
+    """The same model with a native encoder, which updates the states of streams in place."""
+    encoder, config = model.encoder, model.config.encoder
+    assert isinstance(encoder, Encoder)
+    weights = {name: tensor.numpy() for name, tensor in encoder.state_dict().items()}
+    native = NativeEncoder(config, weights, len(TOKENS), lambda: encoder, precision=precision)
+    return replace(model, encoder=native)
+
+
 def tiny_fastconformer(generation: Generation, seed: int = 4) -> LoadedModel:
     """80 ms frames, chunks of 80, 160 and 320 ms, behind NeMo's front end."""
     config = ModelConfig(
@@ -90,9 +102,9 @@ def _with_random_weights(config: ModelConfig, seed: int) -> LoadedModel:
     )
 
 
-def save_model(folder: Path) -> Path:
-    """The tiny model as a model folder without a language model and a card."""
-    model = tiny_model()
+def save_model(folder: Path, model: LoadedModel | None = None) -> Path:
+    """A tiny model as a model folder without a language model and a card."""
+    model = model or tiny_model()
     folder.mkdir()
     assert isinstance(model.encoder, Encoder)
     save_encoder(model.encoder, folder / "model.safetensors")

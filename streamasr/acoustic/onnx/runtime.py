@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from streamasr.acoustic.base import AnyStreamingEncoder, StepOutput
+from streamasr.acoustic.base import AnyStreamingEncoder, Arithmetic, StepOutput
 from streamasr.acoustic.onnx.graph import ADVANCE, FRAMES, LENGTHS, LOG_PROBS, MEL, NEW_PREFIX
 from streamasr.acoustic.onnx.weights import read_table
 from streamasr.errors import ConfigError, ModelError
@@ -111,6 +111,7 @@ class OnnxEncoder:
         self.left_padding_frames = self.info.left_padding_frames
         self.hops_per_chunk = self.info.hops_per_chunk
         self.chunk_frames = self.info.chunk_frames
+        self.arithmetic = Arithmetic("onnxruntime", self.info.precision)
         self.vocab_size: int = self._session.get_outputs()[0].shape[2]
         inputs = {node.name: node for node in self._session.get_inputs()}
         names = [name for name in inputs if name not in (MEL, LENGTHS, ADVANCE)]

@@ -1,0 +1,34 @@
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+class WhisperEncoder: ...
+
+class Slots:
+    def __init__(self, encoder: WhisperEncoder, count: int, n_mels: int, subsampling: int) -> None: ...
+    def reset(self, slot: int, /) -> None: ...
+    def step(
+        self,
+        slots: Sequence[int],
+        mel_BTM: NDArray[np.float32],
+        lengths_B: Sequence[int],
+        advance_B: Sequence[int],
+        log_probs_BTV: NDArray[np.float32],
+        threads: int,
+        /,
+    ) -> None: ...
+
+def make_whisper(
+    sizes: Mapping[str, int],
+    weights: Mapping[str, NDArray[np.float32]],
+    positions: NDArray[np.float32],
+    precision: str,
+    instructions: str,
+) -> WhisperEncoder: ...
+def instructions() -> str: ...
+def precisions() -> list[str]: ...
+
+class Product:
+    def __init__(self, precision: str, rows: int, inputs: int, outputs: int) -> None: ...
+    def run(self) -> None: ...

@@ -1,0 +1,227 @@
+"""Run an encoder natively on a CPU, with the states of all streams updated in place.
+
+The native core (``streamasr/acoustic/native``) has the arithmetic for each instruction set, in three precisions. A
+step copies no keys and values, and a stream's results are the same bits alone and in any batch.
+
+Shape suffixes: B batch, T mel frames or encoder frames, M mel bands, V tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from streamasr.acoustic import _native
+from streamasr.acoustic.base import AnyEncoder, Arithmetic, StepOutput
+from streamasr.acoustic.whisper import WhisperEncoder, periodic_positions
+from streamasr.config import PRECISIONS, EncoderConfig, Precision, WhisperEncoderConfig
+from streamasr.errors import ConfigError, ModelError
+
+Instructions = Literal["baseline", "avx2", "avx512"]
+"""The most that a step may use; it uses what the processor has of it."""
+INSTRUCTIONS: tuple[Instructions, ...] = get_args(Instructions)
+
+
+def has_native_step(config: EncoderConfig) -> bool:
+    """Return whether the encoder's family has a native step."""
+    return isinstance(config, WhisperEncoderConfig)
+
+
+def supported_precisions() -> tuple[Precision, ...]:
+    """Return the precisions that this processor has instructions for, the most exact one first."""
+    supported = _native.precisions()
+    return tuple(precision for precision in PRECISIONS if precision in supported)
+
+
+class NativeEncoder:
+    """Implements :class:`streamasr.acoustic.base.StreamingEncoder` and ``InPlaceEncoder``.
+
+    Args:
+        config: the encoder's configuration, of a family with a native step.
+        weights: its weights by name, of any floating-point type.
+        vocab_size: tokens V, the blank included.
+        precision: of the weight matrices and of what they are multiplied with; sums are in float32 or wider.
+        threads: threads of one step, each with streams of its own; 0 for PyTorch's number.
+        load_value_encoder: loads the same encoder with states as values, in PyTorch, when it is first needed: for
+            :meth:`step` and :meth:`forward`.
+        instructions: the most that a step may use.
+
+    Raises:
+        ModelError: weights are missing, or of other sizes than the configuration's.
+        ConfigError: the family has no native step, or the processor has no instructions for the precision.
+    """
+
+    supports_whole_utterances = True
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        weights: Mapping[str, NDArray[Any]],
+        vocab_size: int,
+        load_value_encoder: Callable[[], AnyEncoder],
+        *,
+        precision: Precision = "float32",
+        threads: int = 0,
+        instructions: Instructions = "avx512",
+    ) -> None:
+        if not isinstance(config, WhisperEncoderConfig):
+            raise ConfigError(
+                f"encoders of the family {config.family} have no native step; use --backend torch"
+            )
+        if precision not in supported_precisions():
+            known = ", ".join(supported_precisions())
+            raise ConfigError(
+                f"this processor has no instructions for precision {precision}; it has: {known}"
+            )
+        _check_weights(config, weights, vocab_size)
+        self.vocab_size = vocab_size
+        self.chunk_frames = config.chunk_frames
+        self.subsampling = config.subsampling
+        self.left_padding_frames = config.left_padding_frames
+        self.hops_per_chunk = config.hops_per_chunk
+        self.arithmetic = Arithmetic("native", precision, _native.instructions())
+        self._n_mels = config.n_mels
+        self._threads = threads
+        self._load_value_encoder = load_value_encoder
+        self._loaded_value_encoder: AnyEncoder | None = None
+        self._parameters = sum(weight.size for weight in weights.values())
+        names = (
+            *("n_mels", "dim", "heads", "layers", "stem_kernel", "stem_stride", "merge_after_layers"),
+            *("merge_frames", "left_context_frames", "position_period_frames"),
+        )
+        positions_PD = periodic_positions(
+            config.position_period_frames, config.position_wavelength_frames, config.dim
+        )
+        self._core = _native.make_whisper(
+            {name: int(getattr(config, name)) for name in names} | {"vocab_size": vocab_size},
+            {name: np.ascontiguousarray(weight, dtype=np.float32) for name, weight in weights.items()},
+            positions_PD.numpy(),
+            precision,
+            instructions,
+        )
+
+    @property
+    def parameter_count(self) -> int:
+        """See :class:`~streamasr.acoustic.base.StreamingEncoder`."""
+        return self._parameters
+
+    def open_slots(self, slots: int) -> NativeSlots:
+        """See :class:`~streamasr.acoustic.base.InPlaceEncoder`."""
+        core = _native.Slots(self._core, slots, self._n_mels, self.subsampling)
+        return NativeSlots(core, self.subsampling, self.vocab_size, self._threads or torch.get_num_threads())
+
+    def initial_state(self, batch: int) -> Any:
+        """See :class:`~streamasr.acoustic.base.StreamingEncoder`: the state of the PyTorch encoder."""
+        return self._value_encoder.initial_state(batch)
+
+    def step(
+        self, state: Any, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
+    ) -> StepOutput[Any]:
+        """See :class:`~streamasr.acoustic.base.StreamingEncoder`: in PyTorch, in float32."""
+        return self._value_encoder.step(state, mel_BTM, lengths_B, advance_B)
+
+    def forward(self, mel_BTM: Tensor, lengths_B: Tensor, chunk_frames: int | None) -> tuple[Tensor, Tensor]:
+        """See :class:`~streamasr.acoustic.base.StreamingEncoder`: in PyTorch, in float32."""
+        return self._value_encoder.forward(mel_BTM, lengths_B, chunk_frames)
+
+    @property
+    def _value_encoder(self) -> AnyEncoder:
+        if self._loaded_value_encoder is None:
+            self._loaded_value_encoder = self._load_value_encoder()
+        return self._loaded_value_encoder
+
+
+class NativeSlots:
+    """Implements :class:`streamasr.acoustic.base.EncoderSlots`. Memory of a slot is allocated on its first use."""
+
+    def __init__(self, core: _native.Slots, subsampling: int, vocab_size: int, threads: int) -> None:
+        self._core = core
+        self._subsampling = subsampling
+        self._vocab_size = vocab_size
+        self._threads = threads
+
+    def reset(self, slot: int) -> None:
+        """See the Protocol."""
+        self._core.reset(slot)
+
+    def step(
+        self, slots: Sequence[int], mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See the Protocol."""
+        B, T, _ = mel_BTM.shape
+        kept_B = lengths_B if advance_B is None else advance_B
+        log_probs_BTV = torch.zeros(B, T // self._subsampling, self._vocab_size)
+        self._core.step(
+            slots,
+            mel_BTM.contiguous().numpy(),
+            lengths_B.tolist(),
+            kept_B.tolist(),
+            log_probs_BTV.numpy(),
+            self._threads,
+        )
+        return log_probs_BTV, torch.div(kept_B, self._subsampling, rounding_mode="floor")
+
+
+def load_native_encoder(
+    config: EncoderConfig,
+    path: Path,
+    vocab_size: int,
+    load_value_encoder: Callable[[], AnyEncoder],
+    *,
+    precision: Precision = "float32",
+    threads: int = 0,
+) -> NativeEncoder:
+    """Load a native encoder with the weights of a safetensors file; for the arguments see :class:`NativeEncoder`.
+
+    Raises:
+        ModelError: the file is missing, damaged, or holds weights of other names or sizes.
+        ConfigError: as for :class:`NativeEncoder`.
+    """
+    try:
+        weights = safetensors.numpy.load_file(path)
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; a model folder needs its weights") from None
+    except safetensors.SafetensorError as error:
+        raise ModelError(f"{path}: not a readable safetensors file: {error}") from None
+    try:
+        return NativeEncoder(
+            config, weights, vocab_size, load_value_encoder, precision=precision, threads=threads
+        )
+    except ModelError as error:
+        raise ModelError(f"{path}: {error.message}") from None
+
+
+def _check_weights(
+    config: WhisperEncoderConfig, weights: Mapping[str, NDArray[Any]], vocab_size: int
+) -> None:
+    with torch.device("meta"):
+        expected = {name: tuple(tensor.shape) for name, tensor in _shapes(config, vocab_size).items()}
+    for name in sorted(expected.keys() | weights.keys()):
+        found = tuple(weights[name].shape) if name in weights else None
+        if found != expected.get(name):
+            raise ModelError(
+                f"the weights do not fit the configuration: {name} is {found or 'missing'}, "
+                f"expected {expected.get(name) or 'none'}"
+            )
+
+
+def _shapes(config: WhisperEncoderConfig, vocab_size: int) -> Mapping[str, Tensor]:
+    return WhisperEncoder(config, vocab_size).state_dict()
+
+
+def instructions() -> str:
+    """Return the names of the instruction sets that the native step uses here."""
+    return _native.instructions()
+
+
+def product(precision: Precision, rows: int, inputs: int, outputs: int) -> Callable[[], None]:
+    """Return a function that multiplies matrices once in ``precision``, for measurements."""
+    return _native.Product(precision, rows, inputs, outputs).run

@@ -1,0 +1,196 @@
+"""The native step in slots: equal to the step of values, to the bit the same alone and in any batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from streamasr.acoustic import build_encoder, save_encoder
+from streamasr.acoustic.in_place import (
+    INSTRUCTIONS,
+    Instructions,
+    NativeEncoder,
+    load_native_encoder,
+    supported_precisions,
+)
+from streamasr.acoustic.onnx.agreement import compare
+from streamasr.acoustic.whisper import WhisperEncoder
+from streamasr.config import FastConformerEncoderConfig, Precision, WhisperEncoderConfig
+from streamasr.errors import ConfigError, ModelError
+from tests.acoustic.in_slots import InSlots
+
+CONFIG = WhisperEncoderConfig(dim=48, heads=4, layers=2, left_context_frames=40, position_period_frames=50)
+VOCAB = 7
+SIZES = {
+    "plain": CONFIG,
+    "look-ahead": replace(CONFIG, hops_per_chunk=2),
+    "stem kernel 9": replace(CONFIG, stem_kernel=9, n_mels=13, hops_per_chunk=4),
+    "merging": replace(CONFIG, layers=3, merge_after_layers=1, hops_per_chunk=2),
+    "wide heads": replace(CONFIG, dim=128, heads=2, left_context_frames=96),
+}
+TOLERANCE = 1e-4
+
+
+def whisper(config: WhisperEncoderConfig, seed: int = 3) -> WhisperEncoder:
+    torch.manual_seed(seed)
+    encoder = WhisperEncoder(config, VOCAB).eval().requires_grad_(False)
+    for name, weight in encoder.named_parameters():
+        if weight.dim() == 1:
+            weight.add_(0.1 * torch.randn_like(weight))
+        elif name.startswith("head"):
+            weight.mul_(8.0)
+    return encoder
+
+
+def native(
+    encoder: WhisperEncoder, precision: Precision = "float32", instructions: Instructions = "avx512"
+) -> NativeEncoder:
+    weights = {name: tensor.numpy() for name, tensor in encoder.state_dict().items()}
+    return NativeEncoder(
+        encoder.config, weights, VOCAB, lambda: encoder, precision=precision, instructions=instructions
+    )
+
+
+@pytest.mark.parametrize("instructions", INSTRUCTIONS)
+@pytest.mark.parametrize("size", SIZES)
+def test_streams_in_slots_have_the_log_probs_of_streams_of_values(
+    size: str, instructions: Instructions
+) -> None:
+    """Every chunk size, alone and in batches, with rows of any lengths; where the processor has the instructions."""
+    encoder = whisper(SIZES[size])
+    sound_FM = torch.randn(700, encoder.config.n_mels)
+    agreement = compare(encoder, InSlots(native(encoder, instructions=instructions)), sound_FM)
+    assert agreement.worst <= TOLERANCE
+    assert agreement.frames > 1_000
+
+
+@pytest.mark.parametrize("precision", [name for name in supported_precisions() if name != "float32"])
+def test_reduced_precision_is_close(precision: Precision) -> None:
+    """The bounds hold for these weights on every processor: bfloat16 rounds to 2^-9, int8 to 1/254 of the largest."""
+    encoder = whisper(SIZES["look-ahead"])
+    reduced = native(encoder, precision)
+    agreement = compare(encoder, InSlots(reduced), torch.randn(700, encoder.config.n_mels))
+    assert agreement.worst > TOLERANCE
+    assert agreement.mean < 0.05
+    assert agreement.same_best > 0.97
+    assert reduced.arithmetic[:2] == ("native", precision)
+
+
+@pytest.mark.parametrize("instructions", INSTRUCTIONS)
+def test_int8_is_exact_in_every_instruction_set(instructions: Instructions) -> None:
+    """Products of integers are exact, so only the parts in float32 differ."""
+    encoder = whisper(CONFIG)
+    best, other = InSlots(native(encoder, "int8")), InSlots(native(encoder, "int8", instructions))
+    agreement = compare(best, other, torch.randn(700, encoder.config.n_mels))
+    # A value at the edge between two integers can go to either: a step of 1/127 of its row's largest one.
+    assert agreement.mean < 5e-3
+
+
+@pytest.mark.parametrize("precision", supported_precisions())
+@settings(max_examples=15, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 99))
+def test_a_stream_has_the_same_bits_alone_and_in_any_batch(
+    precision: Precision, data: st.DataObject, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    encoder = native(whisper(SIZES["look-ahead"]), precision)
+    size, hop, count = 16, 8, 5
+    mel_BTM = torch.randn(count, 160, 80)
+    together, alone = encoder.open_slots(count), encoder.open_slots(count)
+    for slot in range(count):
+        together.reset(slot)
+        alone.reset(slot)
+    position = [0] * count
+    while stepping := [slot for slot in range(count) if position[slot] + 2 * size <= mel_BTM.shape[1]]:
+        chosen = data.draw(st.lists(st.sampled_from(stepping), min_size=1, unique=True), "slots")
+        rows = torch.stack([mel_BTM[slot, position[slot] :][: 2 * size] for slot in chosen])
+        lengths_B, advance_B = torch.full((len(chosen),), 2 * size), torch.full((len(chosen),), 2 * hop)
+        batch_BTV, frames_B = together.step(chosen, rows, lengths_B, advance_B)
+        assert frames_B.tolist() == [hop] * len(chosen)
+        for row, slot in enumerate(chosen):
+            (single_TV,), _ = alone.step([slot], rows[row : row + 1], lengths_B[:1], advance_B[:1])
+            assert torch.equal(batch_BTV[row], single_TV)
+            position[slot] += 2 * hop
+
+
+def test_a_reused_slot_equals_a_new_one() -> None:
+    encoder = native(whisper(CONFIG))
+    used, fresh = encoder.open_slots(1), encoder.open_slots(1)
+    lengths_B = torch.tensor([32])
+    used.reset(0)
+    for _ in range(5):
+        used.step([0], 9.0 * torch.randn(1, 32, 80), lengths_B)
+    used.reset(0)
+    fresh.reset(0)
+    for _ in range(5):
+        mel_BTM = torch.randn(1, 32, 80)
+        assert torch.equal(used.step([0], mel_BTM, lengths_B)[0], fresh.step([0], mel_BTM, lengths_B)[0])
+
+
+@pytest.mark.parametrize(
+    ("slots", "lengths", "advance", "bands"),
+    [([0, 1], [32], [32], 80), ([0], [33], [32], 80), ([0], [16], [32], 80), ([0], [32], [32], 79)],
+)
+def test_a_step_with_arguments_that_do_not_fit_changes_nothing(
+    slots: list[int], lengths: list[int], advance: list[int], bands: int
+) -> None:
+    encoder = native(whisper(CONFIG))
+    changed, same = encoder.open_slots(2), encoder.open_slots(2)
+    for slot in (0, 1):
+        changed.reset(slot)
+        same.reset(slot)
+    with pytest.raises(ValueError):
+        changed.step(slots, torch.randn(1, 32, bands), torch.tensor(lengths), torch.tensor(advance))
+    with pytest.raises(IndexError):
+        changed.step([2], torch.randn(1, 32, 80), torch.tensor([32]))
+    mel_BTM, lengths_B = torch.randn(1, 32, 80), torch.tensor([32])
+    assert torch.equal(changed.step([0], mel_BTM, lengths_B)[0], same.step([0], mel_BTM, lengths_B)[0])
+
+
+def test_a_slot_that_was_never_reset_is_refused() -> None:
+    slots = native(whisper(CONFIG)).open_slots(1)
+    with pytest.raises(ValueError, match="slot 0 has no stream"):
+        slots.step([0], torch.randn(1, 32, 80), torch.tensor([32]))
+    slots.reset(0)
+    with pytest.raises(ValueError, match="slot 0 is in the batch twice"):
+        slots.step([0, 0], torch.randn(2, 32, 80), torch.tensor([32, 32]))
+
+
+def test_values_and_whole_utterances_are_those_of_pytorch() -> None:
+    encoder = whisper(CONFIG)
+    both: list[NativeEncoder | WhisperEncoder] = [encoder, native(encoder)]
+    mel_BTM, lengths_B = torch.randn(2, 64, 80), torch.tensor([64, 40])
+    steps: list[Tensor] = [one.step(one.initial_state(2), mel_BTM, lengths_B).log_probs_BTV for one in both]
+    assert torch.equal(*steps)
+    assert torch.equal(*(one.forward(mel_BTM, lengths_B, 16)[0] for one in both))
+    assert both[0].parameter_count == both[1].parameter_count
+
+
+def test_a_file_of_other_weights_is_refused(tmp_path: Path) -> None:
+    encoder, path = whisper(CONFIG), tmp_path / "model.safetensors"
+    save_encoder(encoder, path)
+    load_native_encoder(CONFIG, path, VOCAB, lambda: encoder)
+    with pytest.raises(ModelError, match=r"safetensors: the weights do not fit the configuration: blocks\.2"):
+        load_native_encoder(replace(CONFIG, layers=3), path, VOCAB, lambda: encoder)
+    with pytest.raises(ModelError, match=r"head\.bias is \(7,\), expected \(8,\)"):
+        load_native_encoder(CONFIG, path, VOCAB + 1, lambda: encoder)
+    path.write_bytes(b"no weights")
+    with pytest.raises(ModelError, match="not a readable safetensors file"):
+        load_native_encoder(CONFIG, path, VOCAB, lambda: encoder)
+    with pytest.raises(ModelError, match="no such file"):
+        load_native_encoder(CONFIG, tmp_path / "none", VOCAB, lambda: encoder)
+
+
+def test_families_and_precisions_without_a_native_step_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = FastConformerEncoderConfig()
+    with pytest.raises(ConfigError, match="fastconformer have no native step"):
+        NativeEncoder(config, {}, VOCAB, lambda: build_encoder(config, VOCAB))
+    monkeypatch.setattr("streamasr.acoustic.in_place._native.precisions", lambda: ["float32", "int8"])
+    with pytest.raises(ConfigError, match="no instructions for precision bfloat16; it has: float32, int8"):
+        native(whisper(CONFIG), "bfloat16")
