@@ -45,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
 
     def announce(server: CaptionServer) -> None:
         print(f"ready {server.stream_url}", flush=True)
+        for dialect, url in server.dialect_urls.items():
+            print(f"ready {dialect} {url}", flush=True)
         print(f"captions page: {server.page_url}", file=sys.stderr, flush=True)
         if args.open_browser:
             # A browser may start slowly, and some block until they are closed.

@@ -169,3 +169,14 @@ class LiveDialect(Dialect):
         Raises:
             RefusedError: the handshake asks for something that is not supported; it is answered with HTTP.
         """
+
+
+class TcpDialect(Dialect):
+    """A protocol for live audio over a TCP connection without HTTP. Its frames are bytes, cut anywhere.
+
+    Its clients have no tokens, and ``refuse`` returns the bytes to send before the connection is closed.
+    """
+
+    @abstractmethod
+    def open(self, request: Request) -> Translation:
+        """Return the translation for a new connection. Of ``request``, only the model means anything."""

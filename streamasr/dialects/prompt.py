@@ -22,8 +22,27 @@ def prompt_hotwords(keywords: Iterable[str], prompt: str) -> tuple[HotwordSpec, 
     written like names: with a capital or a digit, except a plain capital at the beginning of a sentence.
     """
     terms = [*(keyword.strip() for keyword in keywords), *_terms(prompt)]
-    unique = dict.fromkeys(term for term in terms if term and len(term) <= DEFAULT_LIMITS.hotword_chars)
-    return tuple(HotwordSpec(text=term) for term in list(unique)[: DEFAULT_LIMITS.hotwords])
+    return _hotwords(terms)
+
+
+def phrase_hotwords(phrases: Iterable[str]) -> tuple[HotwordSpec, ...]:
+    """Return the hotwords of ``phrases``, each once, as many as a session may have.
+
+    A phrase of more than four words is read as a list of words: it has a vocabulary, not a term.
+    """
+    parts = (phrase.split() for phrase in phrases)
+    return _hotwords(
+        term for words in parts for term in ([" ".join(words)] if len(words) <= _LIST_WORDS else words)
+    )
+
+
+def _hotwords(terms: Iterable[str]) -> tuple[HotwordSpec, ...]:
+    usable = (term for term in terms if term and len(term) <= DEFAULT_LIMITS.hotword_chars and _is_text(term))
+    return tuple(HotwordSpec(text=term) for term in list(dict.fromkeys(usable))[: DEFAULT_LIMITS.hotwords])
+
+
+def _is_text(term: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in term)
 
 
 def _terms(prompt: str) -> list[str]:

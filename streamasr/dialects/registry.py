@@ -6,6 +6,8 @@ from streamasr.dialects.base import Dialect
 from streamasr.dialects.deepgram_live import DeepgramLiveDialect
 from streamasr.dialects.deepgram_prerecorded import PrerecordedDialect
 from streamasr.dialects.openai_rest import ModelsDialect, TranscribeDialect, TranscriptionsDialect
+from streamasr.dialects.vosk import VoskDialect
+from streamasr.dialects.wyoming import WyomingDialect
 
 
 def load_dialects() -> tuple[Dialect, ...]:
@@ -16,4 +18,6 @@ def load_dialects() -> tuple[Dialect, ...]:
         TranscribeDialect(),
         DeepgramLiveDialect(),
         PrerecordedDialect(),
+        VoskDialect(),
+        WyomingDialect(),
     )

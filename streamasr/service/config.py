@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from streamasr.config import Backend, PrecisionChoice
 from streamasr.engine.config import EngineConfig
@@ -59,6 +59,17 @@ class ServerConfig:
         default="127.0.0.1", metadata=_help("address to listen on; any but a loopback address needs a token")
     )
     port: int = field(default=8765, metadata=_help("port to listen on; 0 chooses a free one"))
+    vosk_port: int | None = field(
+        default=None,
+        metadata=_help("a further port for Vosk's clients at /, usually 2700; 0 chooses a free one"),
+    )
+    wyoming_port: int | None = field(
+        default=None, metadata=_help("port for Wyoming, usually 10300; 0 chooses a free one")
+    )
+    wyoming_host: str = field(
+        default="127.0.0.1",
+        metadata=_help("address for Wyoming, which has no tokens: all who reach it can use it"),
+    )
     token: str | None = field(
         default=None, metadata=_help("secret that clients must send; better set in a file or the environment")
     )
@@ -122,8 +133,10 @@ class ServerConfig:
                 raise ConfigError(f"{f.name} must be positive, got {value}")
         if self.resume_for_ms < 0:
             raise ConfigError(f"resume_for_ms must not be negative, got {self.resume_for_ms}")
-        if not 0 <= self.port <= 65_535:
-            raise ConfigError(f"port must be 0 to 65535, got {self.port}")
+        for name in ("port", "vosk_port", "wyoming_port"):
+            port = getattr(self, name)
+            if port is not None and not 0 <= port <= 65_535:
+                raise ConfigError(f"{name} must be 0 to 65535, got {port}")
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise ConfigError(f"log_level must be debug, info, warning or error, got {self.log_level!r}")
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -236,9 +249,10 @@ def _parse(name: str, text: str, source: str) -> Any:
     hint = get_type_hints(EngineConfig if name in ENGINE_SETTINGS else ServerConfig)[name]
     if hint == tuple[str, ...]:
         return [part.strip() for part in text.split(",") if part.strip()]
-    if hint not in (int, float):
+    kinds = [kind for kind in (int, float) if kind == hint or kind in get_args(hint)]
+    if not kinds:
         return text
     try:
-        return hint(text)
+        return kinds[0](text)
     except ValueError:
         raise ConfigError(f"{source}: expected a number, got {text!r}") from None

@@ -183,6 +183,9 @@ class ConnectionHandler:
     async def _act_on(self, incoming: Iterable[Incoming]) -> None:
         for item in incoming:
             self._dispatch(item)
+            if isinstance(item, Reply):
+                # A client cannot make replies faster than it reads them.
+                await self._session.outbox.wait_for_room()
             await self._wait_while_congested()
 
     def _deadline(self, start_by: float) -> float | None:

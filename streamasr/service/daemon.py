@@ -9,12 +9,14 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 from streamasr.service.config import ServerConfig
 from streamasr.service.interfaces import EngineInterface
+from streamasr.service.listeners import open_dialect_listeners, open_listener
 from streamasr.service.logs import log_event
 from streamasr.service.sdnotify import Notifier, passed_socket
-from streamasr.service.server import CaptionServer, open_listener
+from streamasr.service.server import CaptionServer
 
 _PINGS_PER_WATCHDOG_INTERVAL = 3
 _STATUS_INTERVAL_S = 10.0
@@ -42,11 +44,15 @@ async def run_daemon(
     """
     notifier = Notifier(environment)
     # Bind before loading the model, which takes seconds, so that a port in use is reported at once.
-    with open_listener(config, passed_socket(environment, os.getpid())) as listener:
+    with ExitStack() as sockets:
+        listener = sockets.enter_context(open_listener(config, passed_socket(environment, os.getpid())))
+        further = open_dialect_listeners(config)
+        for opened in further.values():
+            sockets.enter_context(opened)
         notifier.send(STATUS="loading the model")
         engine = await asyncio.to_thread(load_engine)
         try:
-            return await _serve(config, engine, listener, announce, notifier)
+            return await _serve(config, engine, listener, further, announce=announce, notifier=notifier)
         finally:
             await asyncio.to_thread(engine.close)
 
@@ -55,11 +61,13 @@ async def _serve(
     config: ServerConfig,
     engine: EngineInterface,
     listener: socket.socket,
+    further: Mapping[str, socket.socket],
+    *,
     announce: Callable[[CaptionServer], None],
     notifier: Notifier,
 ) -> int:
     server = CaptionServer(config, engine)
-    await server.start(listener)
+    await server.start(listener, further)
     stop = _stop_on_signals()
     announce(server)
     notifier.send(READY=1, STATUS="accepting sessions")

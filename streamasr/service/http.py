@@ -150,12 +150,19 @@ class HttpHandler:
         refusal = self.check(request, dialect)
         return None if refusal is None else self.refused(refusal, dialect)
 
-    def check(self, request: Request, dialect: Dialect | None) -> Refusal | None:
-        """Return why a request for a session is refused; ``None`` if it is not."""
+    def check_room(self) -> Refusal | None:
+        """Return why no client can open a session now; ``None`` if clients can."""
         if self._draining():
             return self.later("shutting_down", "the server is shutting down; connect again later")
         if self._connections() >= self._config.max_connections:
             return self.later("overloaded", "too many connections; connect again later")
+        return None
+
+    def check(self, request: Request, dialect: Dialect | None) -> Refusal | None:
+        """Return why a request for a session is refused; ``None`` if it is not."""
+        refusal = self.check_room()
+        if refusal is not None:
+            return refusal
         origin, host = request.headers.get("Origin"), request.headers.get("Host")
         if not origin_allowed(origin, host, self._config.allowed_origins, token_required=self._auth.required):
             log_event("origin_refused", level=logging.WARNING, origin=origin, host=host)

@@ -41,6 +41,7 @@ class Outbox:
         self._changed = asyncio.Event()
         self.next_seq = 0
         """The number of the next message."""
+        self._room = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -95,6 +96,7 @@ class Outbox:
         """Accept no more messages. Those already queued can still be read."""
         self._closed = True
         self._changed.set()
+        self._room.set()
 
     async def get(self) -> QueuedMessage | None:
         """Wait for the next message; ``None`` once the outbox is closed and empty."""
@@ -103,12 +105,20 @@ class Outbox:
                 return None
             self._changed.clear()
             await self._changed.wait()
+        if len(self._waiting) <= self._limit // 2:
+            self._room.set()
         queued = self._waiting.popleft()
         self._repeated = max(0, self._repeated - 1)
         if not isinstance(queued.message, (Reply, Resumed)):
             self._kept.append(queued)
             self.next_seq += 1
         return queued
+
+    async def wait_for_room(self) -> None:
+        """Wait while more than half of the limit is queued, or until the outbox is closed."""
+        while len(self._waiting) > self._limit // 2 and not self._closed:
+            self._room.clear()
+            await self._room.wait()
 
     def _supersedes_last(self, message: ServerMessage | Reply) -> bool:
         if len(self._waiting) <= self._repeated or not isinstance(message, (Partial, Final)):

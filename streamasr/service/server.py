@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -18,11 +17,13 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from streamasr.dialects.base import Dialect, LiveDialect, RefusedError, Translation
+from streamasr.dialects.base import Dialect, LiveDialect, Refusal, RefusedError, TcpDialect, Translation
+from streamasr.dialects.base import Request as DialectRequest
 from streamasr.dialects.conversation import Conversation
 from streamasr.dialects.native import PATH as STREAM_PATH
 from streamasr.dialects.native import NativeTranslation
 from streamasr.dialects.registry import load_dialects
+from streamasr.dialects.vosk import PATH as VOSK_PATH
 from streamasr.errors import ConfigError
 from streamasr.service.assets import load_assets
 from streamasr.service.auth import TokenAuth
@@ -30,11 +31,13 @@ from streamasr.service.config import ServerConfig
 from streamasr.service.connection_handler import ConnectionHandler
 from streamasr.service.http import HttpHandler, dialect_request
 from streamasr.service.interfaces import EngineInterface
+from streamasr.service.listeners import VOSK, address
 from streamasr.service.logs import log_event
 from streamasr.service.metrics import Metrics
 from streamasr.service.port import HeadReader
 from streamasr.service.resumption import ResumableSessions
-from streamasr.service.transport import LocalTransport, WebsocketTransport
+from streamasr.service.tcp import TcpServer
+from streamasr.service.transport import LocalTransport, TcpTransport, Transport, WebsocketTransport
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +64,8 @@ class CaptionServer:
         self._auth = TokenAuth(config.token)
         self._handlers: set[ConnectionHandler] = set()
         self._draining = False
-        self._server: Server | None = None
+        self._servers: dict[str, Server] = {}
+        """The native port's by ``native``, others by the name of the dialect at their root."""
         self._waiting: set[HeadReader] = set()
         served = load_dialects() if dialects is None else tuple(dialects)
         self._streams: dict[str, LiveDialect | None] = {STREAM_PATH: None}
@@ -70,6 +74,9 @@ class CaptionServer:
             name for dialect in self._streams.values() if dialect for name in dialect.subprotocols
         ]
         self._translations: WeakKeyDictionary[ServerConnection, Translation] = WeakKeyDictionary()
+        self._tcp_dialects = {d.name: d for d in served if isinstance(d, TcpDialect)}
+        self._tcp: dict[str, TcpServer] = {}
+        """The running servers of dialects without HTTP, by name."""
         self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -98,18 +105,57 @@ class CaptionServer:
         )
         self._web = WebServer(WebApp(self.http, self._uploads.apps(served)), config.slow_reader_s)
 
-    async def start(self, listener: socket.socket) -> None:
-        """Accept connections from now on. The server closes ``listener``.
+    async def start(
+        self, listener: socket.socket, dialect_listeners: Mapping[str, socket.socket] | None = None
+    ) -> None:
+        """Accept connections from now on. The server closes the sockets.
+
+        Args:
+            listener: the daemon's own port.
+            dialect_listeners: the further ports, by the name of the dialect.
 
         Raises:
             ConfigError: the certificate or its key cannot be loaded.
         """
-        self._server = await serve(
+        tls = _tls(self._config)
+        self._servers["native"] = await self._serve(listener, tls, STREAM_PATH)
+        for name, further in (dialect_listeners or {}).items():
+            if name == VOSK:
+                self._servers[name] = await self._serve(further, tls, VOSK_PATH)
+            else:
+                self._tcp[name] = self._tcp_server(name)
+                await self._tcp[name].start(further)
+
+    def _tcp_server(self, name: str) -> TcpServer:
+        def refusal() -> Refusal | None:
+            found = self.http.check_room()
+            if found is not None:
+                self.metrics.refused.labels(found.code).inc()
+            return found
+
+        return TcpServer(
+            self._tcp_dialects[name],
+            self._engine.info,
+            close_timeout_s=self._config.close_timeout_s,
+            refusal=refusal,
+            run=self._run_tcp,
+        )
+
+    async def _serve(self, listener: socket.socket, tls: ssl.SSLContext | None, root: str) -> Server:
+        """Serve websockets and HTTP; websockets at ``/`` are those at the path ``root``."""
+
+        def process_request(connection: ServerConnection, request: Request) -> Response | None:
+            path, mark, query = request.path.partition("?")
+            if path == "/" and root != STREAM_PATH:
+                request.path = root + mark + query
+            return self._process_request(connection, request)
+
+        return await serve(
             self._handle,
             sock=listener,
-            ssl=_tls(self._config),
+            ssl=tls,
             create_connection=cast(type[ServerConnection], self._head_reader),
-            process_request=self._process_request,
+            process_request=process_request,
             process_response=self._process_response,
             select_subprotocol=lambda _, offered: next(
                 filter(self._subprotocols.__contains__, offered), None
@@ -127,22 +173,22 @@ class CaptionServer:
     @property
     def stream_url(self) -> str:
         """The websocket URL for clients."""
-        return f"ws{self._authority}{STREAM_PATH}"
+        return f"{self._address('ws')}{STREAM_PATH}"
 
     @property
     def page_url(self) -> str:
         """The URL of the captions page."""
-        return f"http{self._authority}/"
+        return f"{self._address('http')}/"
 
     @property
-    def _authority(self) -> str:
-        assert self._server is not None, "not started"
-        bound = self._server.sockets[0]
-        secure = "s" if self._config.tls_cert else ""
-        if bound.family == socket.AF_UNIX:
-            return f"{secure}+unix://{bound.getsockname()}"
-        host, port = bound.getsockname()[:2]
-        return f"{secure}://{f'[{host}]' if ':' in host else host}:{port}"
+    def dialect_urls(self) -> dict[str, str]:
+        """The URLs of the further ports, by the name of the dialect."""
+        websockets = {name: f"{self._address('ws', name)}/" for name in self._servers if name != "native"}
+        return websockets | {name: address("tcp", server.listener) for name, server in self._tcp.items()}
+
+    def _address(self, scheme: str, name: str = "native") -> str:
+        assert self._servers, "not started"
+        return address(scheme, self._servers[name].sockets[0], secure=self._config.tls_cert is not None)
 
     def browser_url(self) -> str:
         """Return the captions page's URL for a browser on this machine, with a browser token if one is required."""
@@ -170,15 +216,19 @@ class CaptionServer:
         return True
 
     async def close(self) -> None:
-        """Close the port, and the remaining connections with code 1001."""
+        """Close the ports, and the remaining connections with code 1001."""
         self._end_parked()
-        if self._server is not None:
-            self._server.close()
+        if self._servers:
+            for server in self._servers.values():
+                server.close()
             for reader in list(self._waiting):
                 reader.abort()
             self._uploads.close()
             await self._web.close()
-            await self._server.wait_closed()
+            for tcp_server in self._tcp.values():
+                await tcp_server.close()
+            for server in self._servers.values():
+                await server.wait_closed()
 
     def _end_parked(self) -> None:
         if self._sessions is not None:
@@ -214,16 +264,30 @@ class CaptionServer:
         token = self.http.presented_token(connection.request)
         dialect = self._streams[urlsplit(connection.request.path).path]
         translation = self._translations.pop(connection, None) or NativeTranslation(self._config.limits)
-        handler = ConnectionHandler(
+        await self._run_live(
             WebsocketTransport(connection),
+            translation,
+            "native" if dialect is None else dialect.name,
+            authorized=not self._auth.required or self._auth.accepts(token, time.time()),
+        )
+
+    async def _run_tcp(self, transport: TcpTransport, dialect: TcpDialect, request: DialectRequest) -> None:
+        # Its clients have no tokens: the address that it listens on decides who may connect.
+        await self._run_live(transport, dialect.open(request), dialect.name, authorized=True)
+
+    async def _run_live(
+        self, transport: Transport, translation: Translation, dialect: str, *, authorized: bool
+    ) -> None:
+        handler = ConnectionHandler(
+            transport,
             Conversation(translation, self._config.limits),
-            dialect="native" if dialect is None else dialect.name,
+            dialect=dialect,
             config=self._config,
             engine=self._engine,
             auth=self._auth,
             metrics=self.metrics,
-            authorized=not self._auth.required or self._auth.accepts(token, time.time()),
-            sessions=self._sessions if dialect is None else None,
+            authorized=authorized,
+            sessions=self._sessions if isinstance(translation, NativeTranslation) else None,
         )
         self._handlers.add(handler)
         self.metrics.connections.inc()
@@ -267,43 +331,6 @@ class CaptionServer:
             self._busy -= 1
             if not self._busy:
                 self._idle.set()
-
-
-def open_listener(config: ServerConfig, passed: socket.socket | None = None) -> socket.socket:
-    """Return the listening socket: the one ``passed`` by the service manager, or a new one.
-
-    Raises:
-        ConfigError: the address cannot be bound, or needs a token and none is set.
-    """
-    listener = passed or _bind(config.host, config.port)
-    try:
-        config.check_exposure(_host_of(listener))
-    except ConfigError:
-        listener.close()
-        raise
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, config.send_buffer_bytes)
-    return listener
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = found[0]
-        return socket.create_server(address[:2], family=family, backlog=128)
-    except OSError as error:
-        hint = (
-            "; is a daemon running already? --port 0 chooses a free port"
-            if error.errno == errno.EADDRINUSE
-            else ""
-        )
-        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}{hint}") from None
-
-
-def _host_of(listener: socket.socket) -> str:
-    """The address that a socket is bound to. A Unix socket counts as loopback: its file's mode protects it."""
-    if listener.family == socket.AF_UNIX:
-        return "127.0.0.1"
-    return str(listener.getsockname()[0])
 
 
 def _tls(config: ServerConfig) -> ssl.SSLContext | None:

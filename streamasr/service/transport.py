@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from websockets.asyncio.server import ServerConnection
@@ -12,6 +13,9 @@ from websockets.exceptions import ConnectionClosed
 
 from streamasr.dialects.base import Frame
 from streamasr.protocol.codes import CLOSE_NORMAL
+
+_TCP_FRAME_BYTES = 65_536
+"""Most bytes of a frame of a TCP connection."""
 
 
 class DisconnectedError(Exception):
@@ -90,6 +94,59 @@ class WebsocketTransport:
     def abort(self) -> None:
         """See :class:`Transport`."""
         self._socket.transport.abort()
+
+
+class TcpTransport:
+    """A TCP connection. Its frames are the bytes as they arrive.
+
+    Args:
+        reader: the connection's bytes.
+        writer: sends bytes.
+        close_timeout_s: longest wait for the client to close its side.
+    """
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, close_timeout_s: float
+    ) -> None:
+        self._reader, self._writer, self._close_timeout_s = reader, writer, close_timeout_s
+        self._ended = asyncio.Event()
+        address = writer.get_extra_info("peername")
+        self.peer = f"{address[0]}:{address[1]}" if address else ""
+        """See :class:`Transport`."""
+        self.broken = False
+        """See :class:`Transport`."""
+
+    async def receive(self) -> Frame:
+        """See :class:`Transport`."""
+        try:
+            data = await self._reader.read(_TCP_FRAME_BYTES)
+        except OSError:
+            data = b""
+        if not data:
+            self._ended.set()
+            raise DisconnectedError
+        return data
+
+    async def send(self, frame: Frame) -> None:
+        """See :class:`Transport`."""
+        assert isinstance(frame, bytes), "a TCP connection has no text messages"
+        try:
+            self._writer.write(frame)
+            await self._writer.drain()
+        except OSError as error:
+            raise DisconnectedError from error
+
+    async def close(self, code: int, reason: str = "") -> None:  # noqa: ARG002
+        """See :class:`Transport`. Unread bytes would reset the connection, so the client closes first, if it does."""
+        with suppress(OSError, TimeoutError):
+            self._writer.write_eof()
+            async with asyncio.timeout(self._close_timeout_s):
+                await self._ended.wait()
+        self._writer.close()
+
+    def abort(self) -> None:
+        """See :class:`Transport`."""
+        self._writer.transport.abort()
 
 
 class LocalTransport:

@@ -17,6 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
+from wyoming.asr import Transcript as WyomingTranscript
+from wyoming.asr import TranscriptChunk
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.client import AsyncClient
 
 from streamasr.protocol.messages import Final, Start, Stop
 from streamasr.protocol.serialisation import encode, parse_server_message
@@ -122,6 +126,31 @@ async def deepgram_raw(daemon: Daemon, pcm: bytes, size: int) -> Transcript:
     return Transcript(alternative["transcript"], timed(alternative["words"]))
 
 
+async def vosk(daemon: Daemon, pcm: bytes, size: int) -> Transcript:
+    config = '{"config": {"sample_rate": 16000, "words": true}}'
+    answers = await exchange(daemon.dialect_urls["vosk"], [config, *pieces(pcm, size), '{"eof" : 1}'])
+    results = [answer for answer in answers if "text" in answer]
+    text = " ".join(result["text"] for result in results if result["text"])
+    return Transcript(text, [word for result in results for word in timed(result.get("result", []))])
+
+
+async def wyoming(daemon: Daemon, pcm: bytes, size: int) -> Transcript:
+    async with AsyncClient.from_uri(daemon.dialect_urls["wyoming"]) as client:
+        await client.write_event(AudioStart(rate=16_000, width=2, channels=1).event())
+        for piece in pieces(pcm, size):
+            chunk = AudioChunk(rate=16_000, width=2, channels=1, audio=bytes(piece))  # type: ignore[arg-type]
+            await client.write_event(chunk.event())
+        await client.write_event(AudioStop().event())
+        parts = []
+        while (event := await client.read_event()) is not None:
+            if TranscriptChunk.is_type(event.type):
+                parts.append(TranscriptChunk.from_event(event).text)
+            if WyomingTranscript.is_type(event.type):
+                text = WyomingTranscript.from_event(event).text
+    assert "".join(parts) == text
+    return Transcript(text, None)
+
+
 Transcribe = Callable[[Daemon, bytes, int], Coroutine[Any, Any, Transcript]]
 DIALECTS: dict[str, Transcribe] = {
     "openai, verbose_json": openai_verbose,
@@ -130,6 +159,8 @@ DIALECTS: dict[str, Transcribe] = {
     "deepgram, live": deepgram_live,
     "deepgram, a file": deepgram_recording,
     "deepgram, raw audio": deepgram_raw,
+    "vosk": vosk,
+    "wyoming": wyoming,
 }
 
 

@@ -52,6 +52,16 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
         "features",
         "linear16",
     ),
+    "vosk": (
+        "config",
+        "eof",
+        "reset",
+        "words",
+        "sample_rate",
+        "max_alternatives",
+        "phrase_list",
+        "partial_words",
+    ),
 }
 """Words of a dialect's messages, so that some of those made up are nearly right."""
 PARAMETERS = (

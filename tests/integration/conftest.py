@@ -35,9 +35,13 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Daemon:
     """A running ``streamasr serve``."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+    def __init__(
+        self, process: subprocess.Popen[str], url: str, dialect_urls: dict[str, str] | None = None
+    ) -> None:
         self.process = process
         self.url = url
+        self.dialect_urls = dialect_urls or {}
+        """The URLs of further ports, by the name of the dialect."""
 
     @property
     def port(self) -> int:
@@ -108,7 +112,9 @@ def run_daemon(*flags: str) -> Iterator[Daemon]:
         try:
             line = process.stdout.readline()
             assert line.startswith("ready ws://127.0.0.1:"), line
-            yield Daemon(process, line.removeprefix("ready ").strip())
+            further = sum(flag in ("--vosk-port", "--wyoming-port") for flag in flags)
+            ready = [process.stdout.readline().split() for _ in range(further)]
+            yield Daemon(process, line.removeprefix("ready ").strip(), {name: url for _, name, url in ready})
         finally:
             process.kill()
 
@@ -118,5 +124,6 @@ def daemon(tiny_folder: Path) -> Iterator[Daemon]:
     """A daemon for four sessions, shared by all tests: no test may leave it in a bad state."""
     limits = ["--max-sessions", "4", "--close-timeout-s", "1"]
     timeouts = ["--slow-reader-s", "2", "--send-buffer-bytes", "4096"]
-    with run_daemon("--model", str(tiny_folder), *limits, *timeouts) as running:
+    ports = ["--vosk-port", "0", "--wyoming-port", "0"]
+    with run_daemon("--model", str(tiny_folder), *limits, *timeouts, *ports) as running:
         yield running

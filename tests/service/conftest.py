@@ -15,7 +15,8 @@ from streamasr.dialects.base import Dialect
 from streamasr.protocol.messages import ClientMessage, ServerMessage, Start
 from streamasr.protocol.serialisation import encode, parse_server_message
 from streamasr.service.config import ServerConfig
-from streamasr.service.server import CaptionServer, open_listener
+from streamasr.service.listeners import open_dialect_listeners, open_listener
+from streamasr.service.server import CaptionServer
 from tests.service.fake import FakeEngine
 
 
@@ -83,7 +84,7 @@ async def launch() -> AsyncIterator[Launch]:
             engine = engine or FakeEngine()
             server_config = ServerConfig(**{"port": 0, **settings})
             server = CaptionServer(server_config, engine, dialects)
-            await server.start(open_listener(server_config))
+            await server.start(open_listener(server_config), open_dialect_listeners(server_config))
             servers.append(server)
             return Harness(server, engine, clients)
 

@@ -12,7 +12,8 @@ from streamasr.errors import ConfigError
 from streamasr.protocol.messages import Start
 from streamasr.protocol.serialisation import encode
 from streamasr.service.config import ServerConfig
-from streamasr.service.server import CaptionServer, open_listener
+from streamasr.service.listeners import open_listener
+from streamasr.service.server import CaptionServer
 from tests.service.conftest import Launch
 from tests.service.fake import FakeEngine
 
