@@ -68,7 +68,7 @@ class ServerConfig:
     )
     wyoming_host: str = field(
         default="127.0.0.1",
-        metadata=_help("address for Wyoming, which has no tokens: all who reach it can use it"),
+        metadata=_help("address for Wyoming; all who reach it need no token"),
     )
     token: str | None = field(
         default=None, metadata=_help("secret that clients must send; better set in a file or the environment")

@@ -12,7 +12,8 @@ from websockets.http11 import Request, Response
 
 from streamasr.service.config import ServerConfig
 from streamasr.service.http import text_response
-from streamasr.service.server import CaptionServer, open_listener
+from streamasr.service.listeners import open_listener
+from streamasr.service.server import CaptionServer
 from tests.browser.devtools import Browser, Page
 from tests.service.fake import FakeEngine
 
