@@ -13,6 +13,7 @@ from streamasr.errors import StreamasrError
 
 COMMANDS = {
     "serve": "run the captions daemon",
+    "doctor": "check that this machine can run the daemon and record",
     "listen": "show live captions of a microphone in the terminal",
     "transcribe": "transcribe audio files",
     "data": "import, check, preview and pack training data",

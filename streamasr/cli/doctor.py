@@ -1,0 +1,190 @@
+"""Check that this machine can run the daemon and record: ``streamasr doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+from streamasr import __version__
+from streamasr.errors import StreamasrError
+from streamasr.service.config import ServerConfig, add_flags, load_config, settings
+
+if TYPE_CHECKING:
+    from streamasr.recognition.model import LoadedModel
+
+EXAMPLE = """streamasr doctor
+streamasr doctor --model my-model --port 9000"""
+
+_STREAMS = 8
+_AUDIO_S = 6
+"""Streams, and seconds of audio in each, of the measurement of speed."""
+_USABLE = 0.7
+"""Share of the processor that streams can use before captions are late: sockets and clients need the rest."""
+
+State = Literal["ok", "warning", "problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check. A ``problem`` keeps the daemon from running."""
+
+    state: State
+    subject: str
+    text: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments: the settings of ``serve``."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings, as for serve")
+    add_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the findings; return 1 if one of them is a problem."""
+    status = 0
+    for finding in find(args):
+        print(f"{finding.state:<8} {finding.subject}: {finding.text}", flush=True)
+        if finding.state == "problem":
+            status = 1
+    return status
+
+
+def find(args: argparse.Namespace) -> Iterator[Finding]:
+    """Yield the findings of all checks, in the order in which they are printed."""
+    yield _program()
+    try:
+        config = load_config({name: getattr(args, name) for name in settings()}, os.environ, args.config)
+        config.with_token_read().check_exposure(config.host)
+    except StreamasrError as error:
+        yield Finding("problem", "settings", error.message)
+        return
+    yield Finding("ok", "settings", "valid")
+    yield check_port(config)
+    yield from check_model(config)
+    yield check_microphone()
+    yield check_ffmpeg()
+
+
+def _program() -> Finding:
+    text = f"streamasr {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    return Finding("ok", "program", f"{text}, {os.cpu_count()} processor cores")
+
+
+def check_port(config: ServerConfig) -> Finding:
+    """Find out whether the daemon's port is free, or who has it."""
+    where = f"{config.host} port {config.port}"
+    if config.port == 0:
+        return Finding("ok", "port", "a free one is chosen")
+    try:
+        with socket.create_server((config.host, config.port)):
+            return Finding("ok", "port", f"{where} is free")
+    except OSError as error:
+        reason = error.strerror
+    scheme = "https" if config.tls_cert else "http"
+    try:
+        with build_opener(ProxyHandler({})).open(
+            f"{scheme}://{config.host}:{config.port}/health", timeout=3
+        ) as answer:
+            if answer.headers.get("Server") == "streamasr":
+                return Finding("ok", "port", f"a streamasr daemon is running on {where}")
+    except (URLError, OSError, ValueError):
+        pass
+    return Finding("problem", "port", f"cannot listen on {where}: {reason}; choose another one with --port")
+
+
+def check_model(config: ServerConfig) -> Iterator[Finding]:
+    """Load the model, and measure how many live streams this machine can carry."""
+    try:
+        from streamasr.recognition.model import load_model
+
+        begin = time.perf_counter()
+        model = load_model(config.model, config.device, config.backend, config.engine.threads)
+        took = time.perf_counter() - begin
+    except StreamasrError as error:
+        yield Finding("problem", "model", error.message)
+        return
+    except ImportError as error:
+        yield Finding("problem", "model", f"a package is missing: {error}; install streamasr again")
+        return
+    name = f"{model.config.name} ({type(model.encoder).__name__}, {model.device})"
+    yield Finding("ok", "model", f"{name} loaded in {took:.1f} s")
+    cost = measure_speed(model, time.perf_counter)
+    text = (
+        f"{cost:.2f} s of computing for a second of audio, enough for {_counted(streams_for(cost))} at once"
+    )
+    if cost > _USABLE:
+        remedy = (
+            "captions will be late; close other programs, or choose a smaller model or a higher latency_ms"
+        )
+        yield Finding("warning", "speed", f"{text}; {remedy}")
+    else:
+        yield Finding("ok", "speed", text)
+
+
+def streams_for(cost: float) -> int:
+    """The number of live streams that keep up, if a second of audio of one takes ``cost`` seconds."""
+    return max(1, int(_USABLE / cost))
+
+
+def _counted(streams: int) -> str:
+    return "about one live stream" if streams == 1 else f"about {streams} live streams"
+
+
+def measure_speed(model: LoadedModel, clock: Callable[[], float]) -> float:
+    """Return the seconds of computing for a second of audio, with several streams in each step.
+
+    The audio is noise with the rhythm of speech, which costs an encoder as much as speech, a decoder a little less.
+    """
+    import numpy as np
+
+    from streamasr.protocol.messages import Start
+    from streamasr.recognition.captions import Captioner
+    from streamasr.recognition.options import resolve_options
+    from streamasr.recognition.streaming import stream_many
+
+    options = resolve_options(Start(), model)
+    samples = np.arange(_AUDIO_S * model.sample_rate)
+    loudness = 0.1 * np.abs(np.sin(2 * np.pi * 2 * samples / model.sample_rate))
+    noise = np.random.default_rng(1).standard_normal((_STREAMS, len(samples)))
+    streams = (loudness * noise).astype(np.float32)
+    for _ in stream_many(model, streams[:1], options.chunk_frames, lambda: Captioner(model, options)):
+        pass  # warm up
+    begin = clock()
+    for _ in stream_many(
+        model, streams, options.chunk_frames, lambda: Captioner(model, options), slots=_STREAMS
+    ):
+        pass
+    return (clock() - begin) / (_STREAMS * _AUDIO_S)
+
+
+def check_microphone() -> Finding:
+    """Find out whether ``streamasr listen`` can record here."""
+    from streamasr_client.errors import MicrophoneError
+    from streamasr_client.microphone import choose_device, list_devices, load_portaudio
+
+    try:
+        device = choose_device(list_devices(load_portaudio()), None)
+    except MicrophoneError as error:
+        return Finding("warning", "microphone", error.message)
+    return Finding("ok", "microphone", f"{device.name} ({device.sample_rate} Hz)")
+
+
+def check_ffmpeg() -> Finding:
+    """Find out whether formats that libsndfile lacks can be read."""
+    if shutil.which("ffmpeg"):
+        return Finding("ok", "ffmpeg", "installed; video, AAC and URLs can be read")
+    text = "not installed; needed only for video, AAC and URLs"
+    return Finding(
+        "warning", "ffmpeg", text + ("; sudo apt install ffmpeg" if sys.platform == "linux" else "")
+    )
