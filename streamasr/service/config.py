@@ -110,7 +110,9 @@ class ServerConfig:
     resume_messages: int = field(
         default=512, metadata=_help("sent messages kept for a client that resumes its session")
     )
+    read_ahead_bytes: int = field(default=2_097_152, metadata=_help("read ahead of a session that is behind"))
     send_buffer_bytes: int = field(default=65_536, metadata=_help("kernel send buffer of one client"))
+    receive_buffer_bytes: int = field(default=131_072, metadata=_help("kernel receive buffer of one client"))
     close_timeout_s: float = field(
         default=5.0, metadata=_help("longest wait for a client's side of the closing handshake")
     )

@@ -25,6 +25,7 @@ from streamasr.service.config import ServerConfig
 from streamasr.service.interfaces import EngineInterface, SessionInterface
 from streamasr.service.metrics import Metrics
 from streamasr.service.outbox import Outbox
+from streamasr.service.read_ahead import ReadAhead
 from streamasr.service.resumption import ResumableSessions
 from streamasr.service.session_metrics import SessionMetrics, frame_size
 from streamasr.service.transport import DisconnectedError, Transport
@@ -78,6 +79,7 @@ class ConnectionHandler:
             conversation,
             SessionMetrics(metrics, dialect, transport.peer),
         )
+        self._frames = ReadAhead(transport, config.read_ahead_bytes)
         self._writing: asyncio.Task[None] | None = None
         self._backlog_warned = False
         self._draining = False
@@ -94,6 +96,7 @@ class ConnectionHandler:
             reading.cancel()
             self._writing.cancel()
             await asyncio.wait([reading, self._writing])
+            self._frames.close()
             self._leave_session()
         if self._taken_over:
             with suppress(DisconnectedError):
@@ -158,7 +161,7 @@ class ConnectionHandler:
             self._session.fail(StreamasrError("internal server error; open a new session to continue"))
         with suppress(DisconnectedError):
             while True:
-                await self._transport.receive()
+                await self._frames.receive()
         self._disconnected()
 
     def _disconnected(self) -> None:
@@ -172,7 +175,7 @@ class ConnectionHandler:
         while True:
             try:
                 async with asyncio.timeout_at(self._deadline(start_by)):
-                    frame = await self._transport.receive()
+                    frame = await self._frames.receive()
             except TimeoutError:
                 raise self._timeout_error() from None
             if self._taken_over:
@@ -274,14 +277,14 @@ class ConnectionHandler:
         former.outbox.close()
 
     async def _wait_while_congested(self) -> None:
-        """Apply backpressure: stop reading while the session's backlog is too large."""
+        """Apply backpressure: while the session's backlog is too large, only read a limited amount ahead."""
         engine_session = self._session.engine_session
         if engine_session is None or not engine_session.congested:
             return
         self._session.metrics.reading_paused()
         self._warn_of_backlog(engine_session)
         while engine_session.congested and not self._taken_over:
-            await self._session.room.wait()
+            await self._frames.receive_until(self._session.room)
             self._session.room.clear()
 
     def _warn_of_backlog(self, engine_session: SessionInterface) -> None:

@@ -28,6 +28,7 @@ def open_listener(config: ServerConfig, passed: socket.socket | None = None) -> 
         listener.close()
         raise
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, config.send_buffer_bytes)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, config.receive_buffer_bytes)
     return listener
 
 
@@ -50,6 +51,7 @@ def open_dialect_listeners(config: ServerConfig) -> dict[str, socket.socket]:
             log_event("open_without_token", level=logging.WARNING, dialect=WYOMING, host=host)
         for listener in listeners.values():
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, config.send_buffer_bytes)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, config.receive_buffer_bytes)
         opened.pop_all()
     return listeners
 

@@ -252,6 +252,58 @@ async def test_backpressure_stops_reading_until_resumed(launch: Launch) -> None:
     assert session.audio == b"abcd"
 
 
+async def test_pings_are_answered_while_recognition_is_far_behind(launch: Launch) -> None:
+    """A client with the default settings of its library closes with 1011 if a ping is not answered in time."""
+    harness = await launch(read_ahead_bytes=640_000)
+    client = await harness.session(ping_interval=0.1, ping_timeout=1)
+    session = harness.engine.sessions[0]
+    session.congested = True
+    for _ in range(200):  # 20 s
+        await client.send(bytes(3_200))
+        await asyncio.sleep(0.01)
+    await asyncio.wait_for(await client.socket.ping(), 5)
+    assert session.audio == bytes(3_200)
+    session.relieve()
+    await client.send(Stop())
+    *_, done = await client.rest()
+    assert done == Done(audio_ms=20_000)
+    assert await client.close_code() == 1000
+
+
+async def test_no_more_than_the_limit_is_read_ahead(launch: Launch) -> None:
+    harness = await launch(read_ahead_bytes=100_000, receive_buffer_bytes=16_384)
+    client = await harness.session(ping_interval=None)
+    session = harness.engine.sessions[0]
+    session.congested = True
+
+    async def send() -> None:
+        for _ in range(600):
+            await client.send(bytes(16_000))
+
+    sending = asyncio.create_task(send())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(sending), 1)
+    assert session.audio == bytes(16_000)
+    session.relieve()
+    await sending
+    await client.send(Stop())
+    *_, done = await client.rest()
+    assert done == Done(audio_ms=300_000)
+
+
+async def test_a_client_that_leaves_while_recognition_is_behind_frees_its_session(launch: Launch) -> None:
+    harness = await launch(resume_for_ms=0)
+    client = await harness.session()
+    session = harness.engine.sessions[0]
+    session.congested = True
+    await client.send(bytes(3_200))
+    await asyncio.wait_for(await client.socket.ping(), 5)
+    client.socket.transport.abort()
+    async with asyncio.timeout(5):
+        await harness.server.drain()
+    assert session.aborted
+
+
 async def test_a_client_faster_than_real_time_gets_no_warning(launch: Launch) -> None:
     harness = await launch()
     client = await harness.session()
