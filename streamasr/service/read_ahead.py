@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import Any
 
 from streamasr.dialects.base import Frame
 from streamasr.service.session_metrics import frame_size
@@ -55,7 +56,8 @@ class ReadAhead:
                     return
                 if self._receiving is None:
                     self._receiving = asyncio.ensure_future(self._transport.receive())
-                await asyncio.wait({waiting, self._receiving}, return_when=asyncio.FIRST_COMPLETED)
+                either: set[asyncio.Future[Any]] = {waiting, self._receiving}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 if self._receiving.done():
                     receiving, self._receiving = self._receiving, None
                     frame = receiving.result()
@@ -66,5 +68,5 @@ class ReadAhead:
 
     def close(self) -> None:
         """Receive no more."""
-        if self._receiving is not None:
-            self._receiving.cancel()
+        if self._receiving is not None and not self._receiving.cancel() and not self._receiving.cancelled():
+            self._receiving.exception()  # marks it as seen
