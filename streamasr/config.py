@@ -373,6 +373,8 @@ class ModelConfig:
     end_silence_ms: int = 0
     """Digital silence behind a stream's end, for recordings that end with their last word: the encoder then sees
     what follows it. Only with the front end of family ``whisper``."""
+    punctuation: str = ""
+    """Entry point of an installed punctuator; empty for the folder's ``punctuation.safetensors``, if there is one."""
     frontend: AnyFrontendConfig = field(default_factory=FrontendConfig)
     encoder: EncoderConfig = field(default_factory=WhisperEncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)

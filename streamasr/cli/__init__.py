@@ -23,6 +23,7 @@ COMMANDS = {
     "tokens": "make the tokens of a model from text",
     "evaluate": "measure error rates and speed of a model on manifests",
     "lm": "build, measure and tune language models",
+    "punctuation": "train and measure models that write capitals and punctuation",
     "model": "inspect, convert and export models",
     "bench": "load-test a running daemon",
 }

@@ -13,5 +13,5 @@ def add_written_flag(parser: argparse.ArgumentParser) -> None:
         action="store_const",
         const="written",
         default="plain",
-        help="write capitals and digits instead of spelled-out words (English)",
+        help="write capitals, punctuation and digits instead of bare words as spoken",
     )

@@ -84,8 +84,6 @@ def read_options(request: Request) -> Options:
     formatted = bool(formats) and request.model.language == "en"
     if formats and not formatted:
         warnings.append(f"{', '.join(formats)}: the model {request.model.name!r} has no written form")
-    elif "punctuate" in formats or "smart_format" in formats:
-        warnings.append("punctuate and smart_format write capitals and numbers, but no punctuation")
     interim = _is_on(request, "interim_results")
     encoding, sample_rate = _format(request)
     endpointing = _endpointing(request, warnings)
@@ -133,7 +131,7 @@ def word_values(words: Iterable[WordTiming], *, formatted: bool) -> list[dict[st
     """Return words as Deepgram writes them, with ``punctuated_word`` if they are formatted."""
     return [
         {
-            "word": word.word.lower() if formatted else word.word,
+            "word": word.word.lower().rstrip(".,?") if formatted else word.word,
             "start": seconds(word.start_ms),
             "end": seconds(word.end_ms),
             "confidence": word.confidence,

@@ -61,7 +61,7 @@ def options(
         hotwords: words and phrases to favour, with the model's own boost, in any spelling; :func:`read_hotwords`
             returns how a model reads them. Those that it cannot use cause a ``UserWarning`` later.
         words: whether results have word times and confidences.
-        written: write capitals and digits instead of spelled-out words (English).
+        written: write capitals, punctuation and digits instead of bare words as spoken.
 
     Raises:
         ProtocolError: a value is of the wrong type or beyond the limits of docs/protocol.md.

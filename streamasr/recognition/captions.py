@@ -40,7 +40,7 @@ class Captioner:
         self._options = options
         self._decoding = options.decoding
         self._state = model.decoder.initial_state(self._decoding)
-        self._formatter = WordFormatter(options.formatter)
+        self._formatter = WordFormatter(options.formatter, options.punctuator, model.framing.frame_ms)
         self._stream_start = 0
         """The sample of the session at which the stream starts."""
         self._end_sample = 0
@@ -100,7 +100,7 @@ class Captioner:
 
     def _start_stream(self) -> None:
         self._state = self._model.decoder.initial_state(self._decoding)
-        self._formatter.begins_sentence = True
+        self._formatter.start_stream()
         self._stream_start = self._end_sample
         self._first_utterance = self._next_utterance
 
@@ -129,17 +129,17 @@ class Captioner:
     def _final(self, event: Final) -> messages.Final:
         utterance = self._first_utterance + event.utterance
         self._next_utterance = utterance + 1
-        words = self._written_words(event.hypothesis)
+        words = self._written_words(event, event.hypothesis)
         spans = self._spans_ms(words)
         start_ms, end_ms = self._span_ms(spans)
         self._last_end_ms = end_ms
         text = join_words(word.text for word in words)
         alternatives: dict[str, float] = {}
         for alternative in event.alternatives:
-            alternative_text = join_words(word.text for word in self._written_words(alternative))
+            alternative_text = join_words(word.text for word in self._written_words(event, alternative))
             alternatives.setdefault(alternative_text, alternative.confidence)
         alternatives.pop(text, None)
-        self._formatter.begins_sentence = event.ends_sentence
+        self._formatter.next_utterance(event.hypothesis.words, ends_sentence=event.ends_sentence)
         return messages.Final(
             utterance=utterance,
             text=text,
@@ -153,9 +153,8 @@ class Captioner:
             ),
         )
 
-    def _written_words(self, hypothesis: Hypothesis) -> tuple[Word, ...]:
-        words, _ = self._formatter.format(hypothesis.words, len(hypothesis.words))
-        return words
+    def _written_words(self, event: Final, hypothesis: Hypothesis) -> tuple[Word, ...]:
+        return self._formatter.format_final(hypothesis.words, ends_sentence=event.ends_sentence)
 
     def _word_timings(
         self, words: Sequence[Word], spans: Sequence[tuple[int, int]]

@@ -18,6 +18,8 @@ from streamasr.errors import ConfigError, ModelError
 from streamasr.framing import Framing, framing_of
 from streamasr.frontend.base import AnyFrontEnd
 from streamasr.frontend.build import build_frontend
+from streamasr.punctuation.base import Punctuator
+from streamasr.punctuation.loading import load_punctuator
 from streamasr.recognition.backend import GRAPH_FILE, WEIGHTS_FILE, load_step_encoder
 from streamasr.recognition.chunking import ChunkQueue
 from streamasr.toml import load_toml
@@ -38,6 +40,8 @@ class LoadedModel:
     encoder: AnyStreamingEncoder
     decoder: UtteranceDecoder
     device: torch.device
+    punctuator: Punctuator | None = None
+    """Decides on capitals and marks in the written form."""
 
     @property
     def parameters(self) -> int:
@@ -183,4 +187,5 @@ def load_model(
         encoder=encoder,
         decoder=load_decoder(path, config, frame_ms=framing_of(config.frontend, config.encoder).frame_ms),
         device=torch_device,
+        punctuator=load_punctuator(path, config.punctuation),
     )

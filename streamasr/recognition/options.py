@@ -12,6 +12,7 @@ from streamasr.formatting import Formatter, formatter_for
 from streamasr.frontend.pcm import CHANNELS, ENCODINGS, Encoding
 from streamasr.protocol.limits import DEFAULT_LIMITS
 from streamasr.protocol.messages import EndpointingSpec, StabilitySpec, Start
+from streamasr.punctuation.base import Punctuator
 from streamasr.recognition.hotwords import ReadHotwords, read_hotwords
 from streamasr.recognition.model import LoadedModel
 from streamasr.toml import in_table
@@ -32,7 +33,9 @@ class SessionOptions:
     words: bool
     """Whether messages contain word times."""
     formatter: Formatter | None = None
-    """The rules for the written form of words; ``None`` for words as spoken."""
+    """The rules for writing numbers and capitals; ``None`` for words as spoken."""
+    punctuator: Punctuator | None = None
+    """Decides on capitals and marks; ``None`` for those of the rules."""
     hotwords: ReadHotwords
     """How the hotwords were read; the usable ones are also part of ``decoding``."""
     decoding: UtteranceOptions
@@ -61,7 +64,8 @@ def resolve_options(start: Start, model: LoadedModel) -> SessionOptions:
         channels=start.channels,
         chunk_frames=model.chunk_frames_for(start.latency_ms),
         words=start.words,
-        formatter=_formatter(start.format, model.config.language),
+        formatter=_formatter(start.format, model),
+        punctuator=None if start.format == "plain" else model.punctuator,
         hotwords=read,
         decoding=UtteranceOptions(
             hotwords=read.hotwords,
@@ -73,12 +77,14 @@ def resolve_options(start: Start, model: LoadedModel) -> SessionOptions:
     )
 
 
-def _formatter(text_format: str, language: str) -> Formatter | None:
+def _formatter(text_format: str, model: LoadedModel) -> Formatter | None:
     if text_format == "plain":
         return None
     try:
-        return formatter_for(language)
+        return formatter_for(model.config.language)
     except ConfigError as error:
+        if model.punctuator is not None:
+            return None
         raise ProtocolError(f"start.format: {error.message}; leave it at 'plain'") from None
 
 

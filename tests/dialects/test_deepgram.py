@@ -134,7 +134,7 @@ def test_the_query_becomes_the_session() -> None:
     assert options.start.endpointing.silence_ms == 300
     assert [hotword.text for hotword in options.start.hotwords] == ["Scheveningen", "Den Haag"]
     assert (options.utterance_end_ms, options.vad_events, options.encoded) == (1_500, True, True)
-    assert options.warnings == ("punctuate and smart_format write capitals and numbers, but no punctuation",)
+    assert options.warnings == ()
 
 
 def test_without_options_the_session_is_the_native_one() -> None:
