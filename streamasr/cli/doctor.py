@@ -170,8 +170,8 @@ def measure_speed(model: LoadedModel, clock: Callable[[], float]) -> float:
 
 def check_microphone() -> Finding:
     """Find out whether ``streamasr listen`` can record here."""
+    from streamasr_client.devices import choose_device, list_devices, load_portaudio
     from streamasr_client.errors import MicrophoneError
-    from streamasr_client.microphone import choose_device, list_devices, load_portaudio
 
     try:
         device = choose_device(list_devices(load_portaudio()), None)

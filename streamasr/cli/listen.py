@@ -17,7 +17,8 @@ from streamasr.errors import ConfigError
 from streamasr.protocol.messages import Start
 from streamasr_client.audio import PacedFile
 from streamasr_client.connection import DEFAULT_URL
-from streamasr_client.microphone import Microphone, list_devices, load_portaudio
+from streamasr_client.devices import list_devices, load_portaudio
+from streamasr_client.microphone import Microphone
 from streamasr_client.saving import SavedCaptions
 from streamasr_client.split import SplitFile
 from streamasr_client.terminal import open_channel_views, open_view, show_captions, show_channels

@@ -11,7 +11,7 @@ import pytest
 from streamasr.cli import main
 from streamasr.cli.doctor import Finding, check_microphone, check_port, measure_speed, streams_for
 from streamasr.service.config import ServerConfig
-from streamasr_client import microphone
+from streamasr_client import devices
 from streamasr_client.errors import MicrophoneError
 from tests.recognition.tiny import tiny_model
 
@@ -60,9 +60,9 @@ def test_the_microphone(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> Any:
         raise MicrophoneError("recording needs the PortAudio library")
 
-    monkeypatch.setattr(microphone, "load_portaudio", missing)
+    monkeypatch.setattr(devices, "load_portaudio", missing)
     assert check_microphone() == Finding("warning", "microphone", "recording needs the PortAudio library")
     device = {"name": "Headset", "max_input_channels": 1, "default_samplerate": 48_000.0}
     found = SimpleNamespace(default=SimpleNamespace(device=(0, 0)), query_devices=lambda: [device])
-    monkeypatch.setattr(microphone, "load_portaudio", lambda: found)
+    monkeypatch.setattr(devices, "load_portaudio", lambda: found)
     assert check_microphone() == Finding("ok", "microphone", "Headset (48000 Hz)")

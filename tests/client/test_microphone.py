@@ -17,14 +17,9 @@ from rich.console import Console
 
 from streamasr.protocol.messages import Start
 from streamasr_client.capture import CaptureStream
+from streamasr_client.devices import Device, choose_device, list_devices, load_portaudio
 from streamasr_client.errors import MicrophoneError
-from streamasr_client.microphone import (
-    Device,
-    Microphone,
-    choose_device,
-    list_devices,
-    load_portaudio,
-)
+from streamasr_client.microphone import Microphone
 from streamasr_client.terminal import PlainView, show_captions
 from tests.client.scripted import MakeFinal, ScriptedConnection, ScriptedDaemon
 
