@@ -10,7 +10,7 @@ const FIRST_WAIT_MS = 500;
 const MAX_WAIT_MS = 20000;
 const KEEPALIVE_MS = 5000; // how often a session without new audio is kept open
 const GAP_SILENCE_MS = 2000; // silence in place of a gap in the audio, long enough to end an utterance
-const FINISH_MS = 10000; // longest wait for the last finals after stop
+const FINISH_MS = 20000; // longest time without a message while the last finals are awaited after stop
 const RETRYABLE_CLIENT_ERRORS = new Set(["idle_timeout", "slow_reader", "start_timeout"]);
 
 /** Holds the newest `maxBytes` bytes of a stream, addressed by their offset from its start. */
@@ -107,12 +107,17 @@ export class LiveStream {
   finish() {
     if (this.over || this.finishing) return;
     this.finishing = true;
+    this.awaitLastWords();
+    if (this.waitTimer && !this.kept) this.endWith(this.lastFailure);
+    else this.sendBuffered();
+  }
+
+  awaitLastWords() {
+    clearTimeout(this.finishTimer);
     this.finishTimer = setTimeout(
       () => this.endWith({ code: "timeout", message: "The server did not finish in time." }),
       FINISH_MS,
     );
-    if (this.waitTimer && !this.kept) this.endWith(this.lastFailure);
-    else this.sendBuffered();
   }
 
   configure(hotwords) {
@@ -194,6 +199,7 @@ export class LiveStream {
 
   receive(message) {
     this.tries = 0;
+    if (this.finishing) this.awaitLastWords();
     const rebased = this.rebase(message);
     if (rebased.type === "speech_started" || rebased.type === "partial") this.speaking = true;
     if (rebased.type === "final") {

@@ -392,3 +392,49 @@ async def test_every_control_has_an_accessible_name(page: Page, daemon: FakeDaem
     ]
     assert len(controls) >= 8
     assert [node for node in controls if not node.get("name", {}).get("value")] == []
+
+
+async def test_words_spoken_before_the_server_is_ready_are_sent(page: Page, daemon: FakeDaemon) -> None:
+    sizes: list[int] = []
+
+    async def script(socket: ServerConnection) -> None:
+        rate = json.loads(await socket.recv())["sample_rate"]
+        await asyncio.sleep(3)
+        await socket.send(encode(READY))
+        sizes.extend((await receive_until_stop(socket), rate))
+        await socket.send(encode(Done(audio_ms=sizes[0] * 500 // rate)))
+
+    daemon.scripts = [script]
+    await page.goto(daemon.url)
+    await page.press(" ")
+    await page.wait_for("document.getElementById('clock').textContent >= '0:04'")
+    await page.press(" ")
+    await page.wait_for("document.getElementById('status-text').textContent === 'Stopped'")
+    size, rate = sizes
+    assert size >= 4 * 2 * rate
+
+
+@pytest.mark.timeout(120)
+async def test_the_last_words_of_a_server_that_is_far_behind_are_shown(
+    page: Page, daemon: FakeDaemon
+) -> None:
+    """Its messages come after more than ten seconds each."""
+    last = final(0, "the very last words", 200)
+
+    async def script(socket: ServerConnection) -> None:
+        rate = json.loads(await socket.recv())["sample_rate"]
+        await socket.send(encode(READY))
+        size = await receive_until_stop(socket)
+        await asyncio.sleep(11)
+        await socket.send(encode(partial("the very", "last", 0)))
+        await asyncio.sleep(11)
+        await socket.send(encode(last))
+        await socket.send(encode(Done(audio_ms=size * 500 // rate)))
+
+    daemon.scripts = [script]
+    await page.goto(daemon.url)
+    await page.press(" ")
+    await page.wait_for("document.getElementById('clock').textContent >= '0:01'")
+    await page.press(" ")
+    await page.wait_for("document.getElementById('status-text').textContent === 'Stopped'")
+    assert await page.text("[data-finals]") == last.text

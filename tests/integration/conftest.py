@@ -7,6 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
@@ -93,7 +94,7 @@ class Daemon:
 
 
 @contextmanager
-def run_daemon(*flags: str) -> Iterator[Daemon]:
+def run_daemon(*flags: str, log: IO[str] | None = None) -> Iterator[Daemon]:
     """Start a daemon on a free port and wait until it accepts sessions. It is killed at the end if it still runs."""
     command = [
         sys.executable,
@@ -107,7 +108,7 @@ def run_daemon(*flags: str) -> Iterator[Daemon]:
         "--threads",
         "1",
     ]
-    with subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, stderr=log, text=True) as process:
         assert process.stdout is not None
         try:
             line = process.stdout.readline()
