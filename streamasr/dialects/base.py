@@ -149,6 +149,10 @@ class Translation(ABC):
     def send(self, message: ServerMessage) -> Iterable[Frame]:
         """Translate a message for the client. ``done`` and ``error`` are last: the websocket closes after them."""
 
+    def reply(self, reply: Reply) -> Frame:
+        """Return the frame of a reply when its turn has come to be sent."""
+        return reply.frame
+
     def close_code(self, last: Done | Error) -> int:
         """Return the websocket's close code after ``last``."""
         return CLOSE_NORMAL if isinstance(last, Done) else close_code(last.code)

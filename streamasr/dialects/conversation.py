@@ -55,7 +55,7 @@ class Conversation:
     def send(self, message: ServerMessage | Reply) -> Iterable[Frame]:
         """Return the frames to send for ``message``. After ``done`` or ``error`` the session is closed."""
         if isinstance(message, Reply):
-            return (message.frame,)
+            return (self._translation.reply(message),)
         self._connection.note_sent(message)
         return self._translation.send(message)
 

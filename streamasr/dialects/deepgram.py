@@ -10,6 +10,7 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from streamasr.dialects.base import Answer, Refusal, RefusedError, Request
 from streamasr.dialects.values import check_language, switch
@@ -66,8 +67,8 @@ class Options:
     """Sentences about parameters that have no effect here."""
 
 
-def read_options(request: Request) -> Options:
-    """Read a request's query.
+def read_options(request: Request, *, turns: bool = False) -> Options:
+    """Read a request's query; with ``turns``, partials are always sent.
 
     Raises:
         RefusedError: a value is not usable; it names the parameter.
@@ -84,7 +85,7 @@ def read_options(request: Request) -> Options:
     formatted = bool(formats) and request.model.language == "en"
     if formats and not formatted:
         warnings.append(f"{', '.join(formats)}: the model {request.model.name!r} has no written form")
-    interim = _is_on(request, "interim_results")
+    interim = turns or _is_on(request, "interim_results")
     encoding, sample_rate = _format(request)
     endpointing = _endpointing(request, warnings)
     start = Start(
@@ -125,6 +126,33 @@ def refuse(refusal: Refusal) -> Answer:
     return Answer(
         body=json_bytes(body), status=refusal.status, headers={"dg-error": header_text(refusal.message)}
     )
+
+
+def read_message(frame: str, types: Sequence[str]) -> dict[str, Any] | None:
+    """Parse a text message; ``None`` if it is not an object whose ``type`` is one of ``types``.
+
+    Raises:
+        ProtocolError: it is too long.
+    """
+    if len(frame.encode("utf-8", "surrogatepass")) > DEFAULT_LIMITS.message_bytes:
+        text = f"a text message may have at most {DEFAULT_LIMITS.message_bytes} bytes"
+        raise ProtocolError(text, code="message_too_big")
+    try:
+        message = json.loads(frame)
+    except (ValueError, RecursionError):
+        return None
+    return message if isinstance(message, dict) and message.get("type") in types else None
+
+
+def keyterms(value: object) -> tuple[HotwordSpec, ...] | None:
+    """Return the hotwords of a list of keyterms; ``None`` if it is not a list that a session can use."""
+    limits = DEFAULT_LIMITS
+    if not isinstance(value, list) or len(value) > limits.hotwords:
+        return None
+    terms = [term for term in value if isinstance(term, str) and term.strip() and _is_text(term)]
+    if len(terms) < len(value) or any(len(term) > limits.hotword_chars for term in terms):
+        return None
+    return tuple(HotwordSpec(text=term) for term in terms)
 
 
 def word_values(words: Iterable[WordTiming], *, formatted: bool) -> list[dict[str, object]]:
@@ -238,6 +266,10 @@ def _hotwords(request: Request, warnings: list[str]) -> tuple[HotwordSpec, ...]:
             boost = None
         hotwords.append(HotwordSpec(text=text, boost=boost))
     return tuple(hotwords)
+
+
+def _is_text(text: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def header_text(text: str) -> str:

@@ -6,7 +6,6 @@ import dataclasses
 import enum
 import hashlib
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
@@ -18,16 +17,18 @@ from streamasr.dialects.deepgram import (
     Options,
     header_text,
     json_bytes,
+    keyterms,
     mean_confidence,
     metadata,
     model_id,
     model_values,
+    read_message,
     read_options,
     refuse,
     seconds,
     word_values,
 )
-from streamasr.errors import AudioError, DataError, ProtocolError
+from streamasr.errors import AudioError, DataError
 from streamasr.frontend.pcm import Encoding, frame_bytes
 from streamasr.media.pcm import read_wave_header
 from streamasr.protocol.connection import Audio
@@ -39,7 +40,6 @@ from streamasr.protocol.messages import (
     Final,
     Finalize,
     Finalized,
-    HotwordSpec,
     KeepAlive,
     Partial,
     Ready,
@@ -126,16 +126,8 @@ class LiveTranslation(Translation):
         if isinstance(frame, bytes):
             # Older clients end the audio with an empty message.
             return self._audio(frame) if frame else self._request_of({"type": "CloseStream"})
-        if len(frame.encode("utf-8", "surrogatepass")) > DEFAULT_LIMITS.message_bytes:
-            raise ProtocolError(
-                f"a text message may have at most {DEFAULT_LIMITS.message_bytes} bytes",
-                code="message_too_big",
-            )
-        try:
-            message = json.loads(frame)
-        except (ValueError, RecursionError):
-            message = None
-        if not isinstance(message, dict) or message.get("type") not in _REQUESTS:
+        message = read_message(frame, _REQUESTS)
+        if message is None:
             return (_schema_error(frame),)
         return self._request_of(message)
 
@@ -185,15 +177,12 @@ class LiveTranslation(Translation):
         if message.get("features") or not isinstance(terms, list):
             yield self._configure_failure("CONFIGURE_INTERNAL_ERROR", "only keyterms can be changed: a list")
             return
-        usable = all(
-            isinstance(term, str) and term.strip() and len(term) <= limits.hotword_chars and _is_text(term)
-            for term in terms
-        )
-        if not usable or len(terms) > limits.hotwords:
+        hotwords = keyterms(terms)
+        if hotwords is None:
             text = f"expected up to {limits.hotwords} texts of 1 to {limits.hotword_chars} characters"
             yield self._configure_failure("CONFIGURE_KEYTERM_LIMIT_EXCEEDED", text)
             return
-        yield Configure(hotwords=tuple(HotwordSpec(text=term) for term in terms))
+        yield Configure(hotwords=hotwords)
         yield _reply({"type": "ConfigureSuccess", "request_id": self._request.id, "keyterms": terms})
 
     def _configure_failure(self, code: str, text: str) -> Reply:
@@ -391,7 +380,3 @@ def _schema_error(frame: str) -> Reply:
 
 def _reply(values: Mapping[str, object]) -> Reply:
     return Reply(json_bytes(values).decode())
-
-
-def _is_text(text: str) -> bool:
-    return not any("\ud800" <= char <= "\udfff" for char in text)

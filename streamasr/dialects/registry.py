@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamasr.dialects.base import Dialect
+from streamasr.dialects.deepgram_flux import FluxDialect
 from streamasr.dialects.deepgram_live import DeepgramLiveDialect
 from streamasr.dialects.deepgram_prerecorded import PrerecordedDialect
 from streamasr.dialects.openai_rest import ModelsDialect, TranscribeDialect, TranscriptionsDialect
@@ -17,6 +18,7 @@ def load_dialects() -> tuple[Dialect, ...]:
         ModelsDialect(),
         TranscribeDialect(),
         DeepgramLiveDialect(),
+        FluxDialect(),
         PrerecordedDialect(),
         VoskDialect(),
         WyomingDialect(),

@@ -14,6 +14,8 @@ import soundfile
 from deepgram import AsyncDeepgramClient
 from deepgram.core.api_error import ApiError
 from deepgram.environment import DeepgramClientEnvironment
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from streamasr.dialects.base import Incoming, RefusedError, Reply, Request
 from streamasr.dialects.deepgram import read_options
@@ -458,3 +460,12 @@ async def test_the_sdk_reports_refusals(launch: Launch) -> None:
             pass
     assert caught.value.status_code == 400
     assert harness.engine.sessions == []
+
+
+async def test_browsers_send_the_token_as_a_subprotocol(launch: Launch) -> None:
+    harness = await launch(token=SECRET)
+    url = f"ws://127.0.0.1:{harness.port}/v1/listen?encoding=linear16&sample_rate=16000"
+    async with connect(url, proxy=None, subprotocols=[Subprotocol("token"), Subprotocol(SECRET)]) as socket:
+        assert socket.subprotocol == "token"
+        assert socket.response is not None
+        assert socket.response.headers["dg-request-id"]

@@ -113,6 +113,15 @@ async def deepgram_live(daemon: Daemon, pcm: bytes, size: int) -> Transcript:
     return Transcript(text, [word for alternative in best for word in timed(alternative["words"])])
 
 
+async def deepgram_flux(daemon: Daemon, pcm: bytes, size: int) -> Transcript:
+    url = f"ws://127.0.0.1:{daemon.port}/v2/listen?encoding=linear16&sample_rate=16000"
+    answers = await exchange(url, [*pieces(pcm, size), '{"type":"CloseStream"}'])
+    assert [answer["sequence_id"] for answer in answers] == list(range(len(answers)))
+    turns = [answer for answer in answers if answer.get("event") == "EndOfTurn"]
+    text = " ".join(turn["transcript"] for turn in turns)
+    return Transcript(text, [word for turn in turns for word in timed(turn["words"])])
+
+
 async def deepgram_recording(daemon: Daemon, pcm: bytes, size: int) -> Transcript:
     answer = await post(daemon, "/v1/listen", content=wav(pcm))
     (channel,) = answer.json()["results"]["channels"]
@@ -157,6 +166,7 @@ DIALECTS: dict[str, Transcribe] = {
     "openai, streamed": openai_streamed,
     "transcribe": transcribe,
     "deepgram, live": deepgram_live,
+    "deepgram, turns": deepgram_flux,
     "deepgram, a file": deepgram_recording,
     "deepgram, raw audio": deepgram_raw,
     "vosk": vosk,

@@ -186,7 +186,8 @@ def test_any_frames_are_translated_or_refused(dialect: LiveDialect, data: st.Dat
         translation = dialect.open(request(dialect.paths[0], data.draw(queries)))
     except RefusedError as error:
         assert dialect.refuse(error.refusal).body  # noqa: PT017
-        translation = dialect.open(request(dialect.paths[0], {}))
+        pcm = {"encoding": ("linear16",), "sample_rate": ("16000",)}
+        translation = dialect.open(request(dialect.paths[0], pcm))
     conversation = Conversation(translation)
     session = Session(conversation)
     try:
@@ -234,9 +235,10 @@ async def test_nonsense_disturbs_no_other_session(
     harness = await launch()
     other = await harness.session()
     made_up = frames(dialect.name)
+    url = f"ws://127.0.0.1:{harness.port}{dialect.paths[0]}"
     for _ in range(20):
         with suppress(ConnectionClosed):
-            async with connect(f"ws://127.0.0.1:{harness.port}{dialect.paths[0]}", proxy=None) as socket:
+            async with connect(f"{url}?encoding=linear16&sample_rate=16000", proxy=None) as socket:
                 for _ in range(20):
                     with warnings.catch_warnings():
                         warnings.simplefilter("ignore", NonInteractiveExampleWarning)
