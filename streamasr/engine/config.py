@@ -28,7 +28,7 @@ class EngineConfig:
     """More waiting audio than this is an error: the caller has ignored ``congested``."""
     max_waiting_marks: int = 256
     """Waiting ``finalize`` and ``configure`` messages per session; more are refused."""
-    bulk_wait_ms: int = 1_000
+    bulk_wait_ms: int = 10_000
     """A chunk of an uploaded file waits at most this long behind live sessions."""
     retry_after_ms: int = 2_000
     """Time after which a refused client should try again."""

@@ -225,7 +225,7 @@ def test_any_form_is_accepted_or_refused(dialect: UploadDialect, data: st.DataOb
     for message in (*data.draw(st.lists(messages, max_size=10)), Done(audio_ms=1)):
         for part in upload.send(message):
             assert part.startswith(b"data: ")
-    assert upload.answer().body
+    assert upload.answer().status == 200  # silence as SRT has no body
 
 
 @pytest.mark.parametrize("dialect", LIVE, ids=lambda dialect: str(dialect.name))
