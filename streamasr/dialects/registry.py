@@ -6,6 +6,7 @@ from streamasr.dialects.base import Dialect
 from streamasr.dialects.deepgram_flux import FluxDialect
 from streamasr.dialects.deepgram_live import DeepgramLiveDialect
 from streamasr.dialects.deepgram_prerecorded import PrerecordedDialect
+from streamasr.dialects.openai_realtime import RealtimeDialect
 from streamasr.dialects.openai_rest import ModelsDialect, TranscribeDialect, TranscriptionsDialect
 from streamasr.dialects.vosk import VoskDialect
 from streamasr.dialects.wyoming import WyomingDialect
@@ -20,6 +21,7 @@ def load_dialects() -> tuple[Dialect, ...]:
         DeepgramLiveDialect(),
         FluxDialect(),
         PrerecordedDialect(),
+        RealtimeDialect(),
         VoskDialect(),
         WyomingDialect(),
     )

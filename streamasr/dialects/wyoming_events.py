@@ -73,12 +73,12 @@ class EventReader:
 def write_event(kind: str, data: Mapping[str, object] | None = None, payload: bytes = b"") -> bytes:
     """Return the bytes of an event of the type ``kind``."""
     head: dict[str, object] = {"type": kind}
-    body = json.dumps(data, ensure_ascii=False).encode() if data else b""
+    body = json.dumps(data).encode() if data else b""
     if body:
         head["data_length"] = len(body)
     if payload:
         head["payload_length"] = len(payload)
-    return json.dumps(head, ensure_ascii=False).encode() + b"\n" + body + payload
+    return json.dumps(head).encode() + b"\n" + body + payload
 
 
 def _object(data: bytes) -> dict[str, object]:

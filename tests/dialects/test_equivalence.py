@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 from collections.abc import Callable, Coroutine
@@ -160,6 +161,30 @@ async def wyoming(daemon: Daemon, pcm: bytes, size: int) -> Transcript:
     return Transcript(text, None)
 
 
+async def openai_realtime(daemon: Daemon, pcm: bytes, size: int) -> Transcript:
+    audio = {"format": {"type": "audio/pcm", "rate": 16_000}, "turn_detection": None}
+    update = {"type": "session.update", "session": {"type": "transcription", "audio": {"input": audio}}}
+    frames = [json.dumps(update)]
+    for piece in pieces(pcm, size):
+        content = base64.b64encode(bytes(piece)).decode()  # type: ignore[arg-type]
+        frames.append(json.dumps({"type": "input_audio_buffer.append", "audio": content}))
+    deltas = ""
+    async with connect(
+        f"ws://127.0.0.1:{daemon.port}/v1/realtime?intent=transcription", proxy=None
+    ) as socket:
+        for frame in frames:
+            await socket.send(frame)
+        await socket.send('{"type": "input_audio_buffer.commit"}')
+        while True:
+            event = json.loads(await socket.recv())
+            assert event["type"] != "error", event
+            if event["type"].endswith("transcription.delta"):
+                deltas += event["delta"]
+            if event["type"].endswith("transcription.completed"):
+                assert deltas == event["transcript"]
+                return Transcript(event["transcript"], None)
+
+
 Transcribe = Callable[[Daemon, bytes, int], Coroutine[Any, Any, Transcript]]
 DIALECTS: dict[str, Transcribe] = {
     "openai, verbose_json": openai_verbose,
@@ -169,6 +194,7 @@ DIALECTS: dict[str, Transcribe] = {
     "deepgram, turns": deepgram_flux,
     "deepgram, a file": deepgram_recording,
     "deepgram, raw audio": deepgram_raw,
+    "openai, realtime": openai_realtime,
     "vosk": vosk,
     "wyoming": wyoming,
 }
