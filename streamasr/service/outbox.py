@@ -105,9 +105,9 @@ class Outbox:
                 return None
             self._changed.clear()
             await self._changed.wait()
+        queued = self._waiting.popleft()
         if len(self._waiting) <= self._limit // 2:
             self._room.set()
-        queued = self._waiting.popleft()
         self._repeated = max(0, self._repeated - 1)
         if not isinstance(queued.message, (Reply, Resumed)):
             self._kept.append(queued)

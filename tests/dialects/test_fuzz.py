@@ -155,7 +155,7 @@ def request(path: str, values: dict[str, Any]) -> Request:
 def frames(name: str) -> st.SearchStrategy[str | bytes]:
     known = st.sampled_from(VOCABULARY.get(name, ("type",)))
     values = st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | known,
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | known | st.just("\ud800"),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(known | st.text(), inner, max_size=3),
         max_leaves=5,
     )

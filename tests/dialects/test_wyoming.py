@@ -330,7 +330,7 @@ def test_a_port_in_use_names_the_flag() -> None:
 kinds = st.sampled_from([*TRANSITIONS[State.WAITING], "synthesize", "x"])
 names = st.sampled_from(["rate", "width", "channels", "language", "name", "text", "transcript_names"])
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from([16_000, 2, 1, "en"]),
+    st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from([16_000, 2, 1, "en", "\ud800"]),
     lambda inner: st.lists(inner, max_size=3),
     max_leaves=3,
 )

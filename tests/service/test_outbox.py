@@ -79,3 +79,20 @@ async def test_get_waits_for_put_or_close(close: bool) -> None:
     else:
         outbox.put(final(0), 1.5)
         assert await reader == (final(0), 1.5)
+
+
+async def test_room_is_waited_for_until_half_of_the_limit_is_free_or_the_outbox_is_closed() -> None:
+    outbox = Outbox(4)
+    for _ in range(3):
+        outbox.put(Reply("x"), 0.0)
+    waiting = asyncio.create_task(outbox.wait_for_room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await outbox.get()
+    await asyncio.wait_for(waiting, 1)
+    outbox.put(Reply("x"), 0.0)
+    waiting = asyncio.create_task(outbox.wait_for_room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    outbox.close()
+    await asyncio.wait_for(waiting, 1)
