@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from streamasr.protocol.limits import Limits
 from streamasr.protocol.messages import Done, Error, Final, Finalize, Finalized, Partial, Resume, Start, Stop
 from tests.service.conftest import Client, Harness, Launch
 from tests.service.fake import FakeEngine
@@ -268,3 +269,19 @@ async def test_a_congested_session_is_resumed(launch: Launch) -> None:
         while (message := await again.receive()) != Finalized(id="x"):
             assert message.type == "warning"
     assert session.audio == b"abcdefghijkl"
+
+
+async def test_what_came_before_a_message_beyond_all_limits_can_still_be_finished(launch: Launch) -> None:
+    """The websocket layer closes at once with 1009, and sends nothing after that; the session is kept."""
+    harness = await launch(limits=Limits(audio_bytes=4_096))
+    client, token = await opened(harness)
+    await client.send(b"abcd")
+    await client.send(bytes(4 * 4_096 + 2))
+    assert await client.rest() == []
+    assert await client.close_code() == 1009
+    again, answer = await resumed(harness, token, 1)
+    assert answer["audio_samples"] == 2
+    harness.engine.sessions[0].last_words = (final(0),)
+    await again.send(Stop())
+    last, done = await again.rest()
+    assert (last, done.type) == (final(0), "done")
