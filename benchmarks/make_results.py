@@ -62,6 +62,8 @@ class Result:
     """Modules that it needs besides the project's own dependencies."""
     data: tuple[str, ...] = ("dev-librispeech",)
     """Folders of ``--data`` that it needs, each with a manifest."""
+    files: tuple[str, ...] = ()
+    """Files of ``--data`` that it needs."""
     model: bool = True
     """Whether the figures depend on the packaged model."""
 
@@ -127,6 +129,18 @@ RESULTS: dict[str, Result] = {
         minutes=20,
         packages=("pocketsphinx",),
         data=("dev-librispeech", "dev-l2"),
+    ),
+    "punctuation": Result(
+        title="Capitals and punctuation",
+        about="F1 of marks and capitals on 2,000 lines of books, meetings and chat from sources that are not in the "
+        "training text. Capitals and marks are taken away and written anew; a capital counts as right if the whole "
+        "word is written alike. The words are those of the text, without recognition errors and pauses. All but "
+        "the model with joined lines are told where a line ends.",
+        commands=("python benchmarks/punctuation_peers.py {data}/cased/dev.txt.gz",),
+        minutes=2,
+        packages=("truecase",),
+        data=(),
+        files=("cased/dev.txt.gz",),
     ),
     "load": Result(
         title="Real-time streams on one daemon",
@@ -232,6 +246,9 @@ def missing(result: Result, data: Path | None) -> str | None:
     for name in result.data:
         if data is None or not (data / name / "manifest.jsonl").is_file():
             return f"{name}/manifest.jsonl is not in the folder of --data"
+    for name in result.files:
+        if data is None or not (data / name).is_file():
+            return f"{name} is not in the folder of --data"
     return None
 
 

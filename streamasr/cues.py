@@ -1,8 +1,8 @@
 """Cut finished utterances into subtitle cues.
 
-By default, a cue has at most two lines of 42 characters and is shown for at most seven seconds, the usual limits of
-broadcast subtitles. Cues break between words, preferably at pauses. ``client/web/cues.js`` implements the same
-algorithm; a test compares the two.
+By default, a cue has at most two lines of 42 characters and is shown for at most seven seconds, the usual limits
+of broadcast subtitles. Cues and lines break between words, preferably behind punctuation marks, cues also at
+pauses. ``client/web/cues.js`` implements the same algorithm; a test compares the two.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ CUE_MS = range(500, 600_001)
 
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+")
 """White space and control characters, which would end a line of a subtitle file or a cue."""
+_MARK = re.compile(r"[.?!…。？！,;:，；：、][\"'”’»)\]]*$")
+_END_MARK = re.compile(r"[.?!…。？！][\"'”’»)\]]*$")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 """Half a character, which UTF-8 cannot write."""
 
@@ -133,8 +135,8 @@ def _utterance_cues(words: Sequence[WordTiming], limits: CueLimits) -> list[Cue]
     """Split an utterance into as few cues as possible, and among those splits choose the one with the lowest cost.
 
     The cost is the sum of the squared lengths of the cues, so that even splits are preferred, minus
-    ``line_chars ** 2`` for every break at a pause of ``pause_ms`` or longer, and a proportional part for shorter
-    ones.
+    ``line_chars ** 2`` for every break at a pause of ``pause_ms`` or longer or behind the end of a sentence, half of
+    it for one behind another mark, and a proportional part for shorter pauses.
 
     Dynamic programming over the words, from the last to the first: ``best[i]`` is the cheapest split of
     ``words[i:]``, as (cues, cost, end of the first cue, lines of the first cue).
@@ -153,6 +155,7 @@ def _utterance_cues(words: Sequence[WordTiming], limits: CueLimits) -> list[Cue]
             cost = sum(map(len, lines)) ** 2
             if end < count:
                 pause_ms = min(limits.pause_ms, max(0, words[end].start_ms - words[end - 1].end_ms))
+                pause_ms = max(pause_ms, limits.pause_ms * wrapping.mark(end) // 2)
                 cost -= limits.line_chars**2 * pause_ms // limits.pause_ms
             rest = best[end]
             options.append((1 + rest[0], cost + rest[1], end, lines))
@@ -179,6 +182,7 @@ class _Wrapping:
             at = start + len(text)
             self._starts.append(start)
             self._ends.append(at)
+        self._marks = [2 if _END_MARK.search(text) else 1 if _MARK.search(text) else 0 for text in texts]
         self._split = functools.cache(self._split_into)
 
     def lines(self, begin: int, end: int) -> tuple[str, ...] | None:
@@ -192,11 +196,19 @@ class _Wrapping:
                 )
         return None
 
+    def mark(self, at: int) -> int:
+        """Return 2 if a sentence ends before word ``at``, 1 if there is another mark, 0 without one."""
+        return self._marks[at - 1]
+
     def _width(self, begin: int, end: int) -> int:
         return self._ends[end - 1] - self._starts[begin]
 
     def _split_into(self, begin: int, end: int, count: int) -> tuple[int, tuple[int, ...]] | None:
-        """Return the lowest sum of squared line lengths for ``count`` lines, and the first words of later lines."""
+        """Return the lowest cost of ``count`` lines, and the first words of later lines.
+
+        The cost is the sum of the squared line lengths, minus a quarter of ``line_chars ** 2`` for a break behind a
+        mark, twice that behind the end of a sentence.
+        """
         width = self._width(begin, end)
         if width > count * (self._limits.line_chars + 1) - 1:
             return None
@@ -208,6 +220,7 @@ class _Wrapping:
             if first > self._limits.line_chars:
                 break
             rest = self._split(at, end, count - 1)
-            if rest is not None and (best is None or first**2 + rest[0] < best[0]):
-                best = first**2 + rest[0], (at, *rest[1])
+            cost = first**2 - self._limits.line_chars**2 * self.mark(at) // 4
+            if rest is not None and (best is None or cost + rest[0] < best[0]):
+                best = cost + rest[0], (at, *rest[1])
         return best

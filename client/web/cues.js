@@ -5,8 +5,10 @@ import { joinWords, splitWords } from "./words.js";
 
 export const LIMITS = { lineChars: 42, lines: 2, cueMs: 7000, minCueMs: 1000, shortestMs: 100, pauseMs: 700 };
 
-// as in cues.py: white space and control characters; half a character
+// as in cues.py: white space and control characters; marks; half a character
 const BLANK = /[\s\u0000-\u001f\u007f-\u009f\u2028\u2029\ufeff]+/gu;
+const MARK = /[.?!…。？！,;:，；：、]["'”’»)\]]*$/u;
+const END_MARK = /[.?!…。？！]["'”’»)\]]*$/u;
 const SURROGATE = /[\ud800-\udfff]/gu;
 
 /** Split utterances, given in order of time, into cues that do not overlap: {startMs, endMs, lines}. */
@@ -60,7 +62,8 @@ function utteranceCues(words, limits) {
       const lines = wrapped ?? [words[begin].word];
       let cost = lines.reduce((sum, line) => sum + length(line), 0) ** 2;
       if (end < words.length) {
-        const pause = Math.min(limits.pauseMs, Math.max(0, words[end].start_ms - words[end - 1].end_ms));
+        let pause = Math.min(limits.pauseMs, Math.max(0, words[end].start_ms - words[end - 1].end_ms));
+        pause = Math.max(pause, Math.floor((limits.pauseMs * wrapping.mark(end)) / 2));
         cost -= Math.floor((limits.lineChars ** 2 * pause) / limits.pauseMs);
       }
       const option = { cues: 1 + best[end].cues, cost: cost + best[end].cost, end, lines };
@@ -82,6 +85,7 @@ function utteranceCues(words, limits) {
 class Wrapping {
   constructor(texts, limits) {
     this.texts = texts;
+    this.marks = texts.map((text) => (END_MARK.test(text) ? 2 : MARK.test(text) ? 1 : 0));
     this.limits = limits;
     this.known = new Map();
     this.starts = [];
@@ -107,6 +111,11 @@ class Wrapping {
     return null;
   }
 
+  /** 2 if a sentence ends before word `at`, 1 if there is another mark, 0 without one. */
+  mark(at) {
+    return this.marks[at - 1];
+  }
+
   width(begin, end) {
     return this.ends[end - 1] - this.starts[begin];
   }
@@ -117,7 +126,7 @@ class Wrapping {
     return this.known.get(key);
   }
 
-  /** The lowest sum of squared line lengths for `count` lines, and the first words of later lines. */
+  /** The lowest cost of `count` lines, and the first words of later lines. */
   splitInto(begin, end, count) {
     const width = this.width(begin, end);
     if (width > count * (this.limits.lineChars + 1) - 1) return null;
@@ -127,8 +136,9 @@ class Wrapping {
       const first = this.width(begin, at);
       if (first > this.limits.lineChars) break;
       const rest = this.split(at, end, count - 1);
-      if (rest === null || (best !== null && first ** 2 + rest.cost >= best.cost)) continue;
-      best = { cost: first ** 2 + rest.cost, breaks: [at, ...rest.breaks] };
+      const cost = first ** 2 - Math.floor((this.limits.lineChars ** 2 * this.mark(at)) / 4);
+      if (rest === null || (best !== null && cost + rest.cost >= best.cost)) continue;
+      best = { cost: cost + rest.cost, breaks: [at, ...rest.breaks] };
     }
     return best;
   }

@@ -32,6 +32,7 @@ let recordedMs = 0; // duration of the finished recordings
 let nextUtterance = 0;
 let opening = Promise.resolve(); // the last microphone that was asked for; one is open at a time
 let quiet = { blocks: 0, zeros: 0 }; // quiet blocks in a row, and those of exact zeros among them
+let plainOnly = false; // whether the server refused to write capitals and punctuation
 let countdown = null;
 let wakeLock = null;
 
@@ -114,6 +115,7 @@ async function start() {
       channels: 1,
       latency_ms: settings.latencyMs,
       hotwords: parseHotwords(settings.hotwords),
+      format: settings.written && !plainOnly ? "written" : "plain",
       ...(token ? { token } : {}),
     },
     originMs: recordedMs,
@@ -203,6 +205,10 @@ function connectionChanged(current, status) {
       break;
     case "ended":
       ended(current, status.failure);
+      if (!plainOnly && status.failure?.message.includes("start.format")) {
+        plainOnly = true;
+        start();
+      }
       break;
   }
 }
@@ -283,6 +289,7 @@ function openSettings() {
   fillDevices();
   element("latency").value = settings.latencyMs;
   element("auto-level").checked = settings.autoLevel;
+  element("written").checked = settings.written;
   element("hotwords").value = settings.hotwords;
   for (const [id, name] of NUMBERS) element(id).value = settings[name];
   element("settings").showModal();
@@ -293,6 +300,7 @@ element("settings").addEventListener("close", () => {
   settings.device = element("device").value;
   settings.latencyMs = Number(element("latency").value);
   settings.autoLevel = element("auto-level").checked;
+  settings.written = element("written").checked;
   settings.hotwords = element("hotwords").value;
   for (const [id, name] of NUMBERS) if (element(id).checkValidity()) settings[name] = element(id).valueAsNumber;
   saveSettings(settings);

@@ -10,6 +10,7 @@ const DEFAULTS = {
   device: "",
   autoLevel: false,
   latencyMs: 640,
+  written: true, // capitals, punctuation and digits
   hotwords: "",
   lineChars: LIMITS.lineChars,
   lines: LIMITS.lines,

@@ -146,7 +146,10 @@ async def test_subtitles_equal_those_of_the_python_client(page: Page, daemon: Fa
             length = int(random.choice([1, 3, 5, 8, 13, 50], p=[0.2, 0.3, 0.3, 0.1, 0.09, 0.01]))
             word = "é" + "x" * length if number % 4 else chr(0x4E00 + length)
             word += str(
-                random.choice(["", " ", "\n--> \x85", "<&>", "\U0001f642"], p=[0.8, 0.05, 0.05, 0.05, 0.05])
+                random.choice(
+                    ["", " ", "\n--> \x85", "<&>", "\U0001f642", ".", ",", '?"', "。"],
+                    p=[0.6, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05],
+                )
             )
             words.append(WordTiming(word=word, start_ms=start_ms, end_ms=at, confidence=0.5))
         finals.append(
@@ -339,11 +342,38 @@ async def test_settings_are_sent_and_stored(page: Page, daemon: FakeDaemon) -> N
     await page.press("Enter")
     await page.wait_for("document.querySelectorAll('[data-finals] p').length === 1")
     assert starts[0]["latency_ms"] == 320
+    assert starts[0]["format"] == "written"
     assert starts[0]["hotwords"] == [
         {"text": "Ada Lovelace", "boost": 12},
         {"text": "Babbage"},
         {"text": "ratio 3:x"},
     ]
+
+
+async def test_written_text_can_be_turned_off_and_is_not_needed(page: Page, daemon: FakeDaemon) -> None:
+    starts: list[dict[str, Any]] = []
+
+    async def refusing(socket: ServerConnection) -> None:
+        starts.append(json.loads(await socket.recv()))
+        message = "start.format: no rules for writing the language 'xx'; leave it at 'plain'"
+        await socket.send(encode(Error(code="bad_message", message=message, fault="client")))
+
+    daemon.scripts = [refusing, session_script(FINALS[0], starts=starts), session_script(starts=starts)]
+    await page.goto(daemon.url)
+    await page.press(" ")
+    await page.wait_for("document.querySelectorAll('[data-finals] p').length === 1")
+    assert [start["format"] for start in starts] == ["written", "plain"]
+    assert await page.text("#alert") == ""
+    await page.goto(daemon.url)
+    await page.press("s")
+    await page.wait_for("document.getElementById('settings').open")
+    await page.evaluate(
+        "document.getElementById('written').click(); document.querySelector('#settings .primary').click()"
+    )
+    await page.wait_for("!document.getElementById('settings').open")
+    await page.press(" ")
+    await page.wait_for("document.getElementById('status').dataset.state === 'live'")
+    assert starts[2]["format"] == "plain"
 
 
 async def test_keyboard_shortcuts(page: Page, daemon: FakeDaemon) -> None:

@@ -102,6 +102,16 @@ def test_a_cue_breaks_at_the_pause() -> None:
     assert [len(" ".join(cue.lines).split()) for cue in cues([timed_final(*words)])] == [8, 8]
 
 
+@pytest.mark.parametrize("mark", [".", "?", ",", '."'])
+def test_cues_and_lines_break_behind_marks(mark: str) -> None:
+    texts = [f"word{index % 10}" + (mark if index in (5, 10) else "") for index in range(16)]
+    timed = timed_final(*((text, 400 * at, 400 * at + 350) for at, text in enumerate(texts)))
+    assert cues([timed])[0].lines[-1].split()[-1] in (f"word5{mark}", f"word0{mark}")
+    two_lines = timed_final(*((text, 100 * at, 100 * at + 90) for at, text in enumerate(texts[:12])))
+    (cue,) = cues([two_lines])
+    assert cue.lines[0].endswith(f"word5{mark}")
+
+
 def test_a_long_cue_is_split_by_time() -> None:
     found = cues([timed_final(*((f"w{i}", 2_000 * i, 2_000 * i + 1_500) for i in range(6)))])
     assert [cue.end_ms - cue.start_ms for cue in found] == [5_500, 5_500]
