@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,32 +41,34 @@ def resolve_precision(
     return fastest_precision(cache_file())
 
 
-def cache_file() -> Path:
-    """Return the file that keeps measurements: in ``$XDG_CACHE_HOME``, or else in ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamasr" / "precision.json"
+def cache_file() -> Path | None:
+    """Return the file that keeps measurements: in ``$XDG_CACHE_HOME`` or ``~/.cache``; ``None`` without a home."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    with suppress(RuntimeError):
+        return (Path(root) if root else Path.home() / ".cache") / "streamasr" / "precision.json"
+    return None
 
 
-def fastest_precision(cache: Path) -> Precision:
+def fastest_precision(cache: Path | None) -> Precision:
     """Return the fastest precision of a native encoder here; the more exact one of two about equally fast.
 
     The measurement takes some hundredths of a second. Its result is kept in ``cache`` for this processor and version;
     a cache that cannot be read or written only costs another measurement.
     """
     key = f"{__version__}, {processor()}, {instructions()}"
-    measured: dict[str, dict[str, float]] = {}
-    with suppress(OSError, ValueError, TypeError):
-        measured = dict(json.loads(cache.read_text()))
-    seconds = measured.get(key)
-    names = supported_precisions()
-    if not isinstance(seconds, dict) or sorted(seconds) != sorted(names):
-        seconds = {name: _measure(name) for name in names}
+    if cache is not None:
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            kept = json.loads(cache.read_text())[key]
+            return fastest({name: float(kept[name]) for name in supported_precisions()})
+    seconds = {name: _measure(name) for name in supported_precisions()}
+    if cache is not None:
         with suppress(OSError):
             cache.parent.mkdir(parents=True, exist_ok=True)
             cache.write_text(json.dumps({key: seconds}))
     return fastest(seconds)
 
 
-def fastest(seconds: dict[str, float]) -> Precision:
+def fastest(seconds: Mapping[Precision, float]) -> Precision:
     """Return the fastest of ``seconds`` by precision, where a less exact one must be worth it."""
     best: Precision = "float32"
     for name in supported_precisions():

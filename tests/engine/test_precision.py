@@ -34,7 +34,7 @@ def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_less_exact_precision_must_be_worth_it(
     milliseconds: tuple[float, ...], expected: Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = ("float32", "bfloat16", "int8")
+    names: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
     monkeypatch.setattr(module, "supported_precisions", lambda: names)
     assert fastest(dict(zip(names, milliseconds, strict=True))) == expected
 
@@ -48,20 +48,33 @@ def test_a_measurement_is_made_once(cache_home: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(module, "_measure", measure)
     cache = module.cache_file()
+    assert cache is not None
     assert cache.is_relative_to(cache_home)
     assert [fastest_precision(cache) for _ in range(2)] == ["int8", "int8"]
     assert measured == list(supported_precisions())
     # Another version or processor measures anew, and so does a cache that is damaged.
     cache.write_text(json.dumps({"another processor": {"float32": 1.0}}))
     fastest_precision(cache)
-    cache.write_text("{")
-    assert fastest_precision(cache) == "int8"
-    assert len(measured) == 3 * len(supported_precisions())
+    key = next(iter(json.loads(cache.read_text())))
+    for damaged in ("{", "[1]", json.dumps({key: dict.fromkeys(supported_precisions(), "fast")})):
+        cache.write_text(damaged)
+        assert fastest_precision(cache) == "int8"
+    assert len(measured) == 5 * len(supported_precisions())
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert fastest_precision(tmp_path / "file" / "precision.json") in supported_precisions()
+
+
+def test_a_user_without_a_home_needs_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    assert module.cache_file() is None
+    assert fastest_precision(None) in supported_precisions()
 
 
 def test_only_models_with_a_native_step_are_measured(tmp_path: Path, cache_home: Path) -> None:
@@ -72,7 +85,7 @@ def test_only_models_with_a_native_step_are_measured(tmp_path: Path, cache_home:
     assert resolve_precision("bfloat16", whisper) == "bfloat16"
     assert not cache_home.exists()
     assert resolve_precision("auto", whisper, "cpu") in supported_precisions()
-    assert module.cache_file().is_file()
+    assert (cache_home / "streamasr" / "precision.json").is_file()
     with pytest.raises(ModelError, match="no such folder"):
         resolve_precision("auto", tmp_path / "none")
     with pytest.raises(ConfigError, match="unknown device"):
