@@ -350,7 +350,7 @@ async def test_settings_are_sent_and_stored(page: Page, daemon: FakeDaemon) -> N
     ]
 
 
-async def test_written_text_can_be_turned_off_and_is_not_needed(page: Page, daemon: FakeDaemon) -> None:
+async def test_a_server_that_cannot_write_is_asked_for_plain_text(page: Page, daemon: FakeDaemon) -> None:
     starts: list[dict[str, Any]] = []
 
     async def refusing(socket: ServerConnection) -> None:
@@ -358,12 +358,17 @@ async def test_written_text_can_be_turned_off_and_is_not_needed(page: Page, daem
         message = "start.format: no rules for writing the language 'xx'; leave it at 'plain'"
         await socket.send(encode(Error(code="bad_message", message=message, fault="client")))
 
-    daemon.scripts = [refusing, session_script(FINALS[0], starts=starts), session_script(starts=starts)]
+    daemon.scripts = [refusing, session_script(FINALS[0], starts=starts)]
     await page.goto(daemon.url)
     await page.press(" ")
     await page.wait_for("document.querySelectorAll('[data-finals] p').length === 1")
     assert [start["format"] for start in starts] == ["written", "plain"]
     assert await page.text("#alert") == ""
+
+
+async def test_written_text_can_be_turned_off(page: Page, daemon: FakeDaemon) -> None:
+    starts: list[dict[str, Any]] = []
+    daemon.scripts = [session_script(starts=starts)]
     await page.goto(daemon.url)
     await page.press("s")
     await page.wait_for("document.getElementById('settings').open")
@@ -373,7 +378,7 @@ async def test_written_text_can_be_turned_off_and_is_not_needed(page: Page, daem
     await page.wait_for("!document.getElementById('settings').open")
     await page.press(" ")
     await page.wait_for("document.getElementById('status').dataset.state === 'live'")
-    assert starts[2]["format"] == "plain"
+    assert starts[0]["format"] == "plain"
 
 
 async def test_keyboard_shortcuts(page: Page, daemon: FakeDaemon) -> None:
