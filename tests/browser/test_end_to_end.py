@@ -15,6 +15,7 @@ from websockets.asyncio.client import connect
 
 from streamasr.recognition.model import packaged_models
 from streamasr.scoring import word_edits
+from streamasr.text import normalise_english
 from tests.browser.devtools import Browser, OpenPage
 
 CLIPS = Path(__file__).parents[1] / "data" / "librispeech"
@@ -58,7 +59,7 @@ async def test_speech_appears_on_the_page(
         await page.screenshot(tmp_path / "page.png")
         await page.close()
     assert page.problems == []
-    edits = word_edits(clip["text"], shown)
+    edits = word_edits(clip["text"], normalise_english(shown))
     assert edits.errors <= MAX_WORD_ERRORS * len(clip["text"].split()), (
         f"expected: {clip['text']}\nshown: {shown}"
     )

@@ -54,7 +54,8 @@ def test_cut_files_give_the_words_up_to_the_cut(tmp_path: Path, capsys: pytest.C
     ):
         path = tmp_path / name
         soundfile.write(path, samples, rate, format="OGG" if subtype else None, subtype=subtype)
-        path.write_bytes(path.read_bytes()[: path.stat().st_size * 7 // 10])
+        # Before the long word: of its first half, a recogniser may make two short ones.
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
         paths.append(path)
     assert local("--format", "json", *paths, CLIP) == 1
     printed = capsys.readouterr()
