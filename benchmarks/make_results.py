@@ -148,7 +148,7 @@ RESULTS: dict[str, Result] = {
         "a final counts from the end of its last word and contains the 800 ms of silence that end an utterance.",
         commands=(
             "python benchmarks/server_load.py --audio tests/data/librispeech/3607-135982-0000.flac "
-            "--streams 1 4 8 --duration 60",
+            "--streams 1 8 16 24 --duration 60",
         ),
         minutes=4,
         data=(),

@@ -376,7 +376,7 @@ async def test_written_text_can_be_turned_off(page: Page, daemon: FakeDaemon) ->
         "document.getElementById('written').click(); document.querySelector('#settings .primary').click()"
     )
     await page.wait_for("!document.getElementById('settings').open")
-    await page.press(" ")
+    await page.evaluate("document.getElementById('start').click()")
     await page.wait_for("document.getElementById('status').dataset.state === 'live'")
     assert starts[0]["format"] == "plain"
 
