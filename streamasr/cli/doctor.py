@@ -106,10 +106,12 @@ def check_port(config: ServerConfig) -> Finding:
 def check_model(config: ServerConfig) -> Iterator[Finding]:
     """Load the model, and measure how many live streams this machine can carry."""
     try:
+        from streamasr.engine.precision import resolve_precision
         from streamasr.recognition.model import load_model
 
         begin = time.perf_counter()
-        model = load_model(config.model, config.device, config.backend, config.engine.threads)
+        precision = resolve_precision(config.precision, config.model, config.device, config.backend)
+        model = load_model(config.model, config.device, config.backend, config.engine.threads, precision)
         took = time.perf_counter() - begin
     except StreamasrError as error:
         yield Finding("problem", "model", error.message)

@@ -10,12 +10,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from enum import Enum
+from typing import ClassVar, Generic, TypeVar
 
 from streamasr.protocol.codes import CLOSE_NORMAL, close_code
 from streamasr.protocol.connection import ClientEvent
 from streamasr.protocol.messages import Done, Error, ServerMessage
 from streamasr.protocol.model_info import ModelInfo
+
+StateT = TypeVar("StateT", bound=Enum)
 
 Frame = str | bytes
 """One websocket message."""
@@ -156,6 +159,25 @@ class Translation(ABC):
     def close_code(self, last: Done | Error) -> int:
         """Return the websocket's close code after ``last``."""
         return CLOSE_NORMAL if isinstance(last, Done) else close_code(last.code)
+
+
+class StatefulTranslation(Translation, Generic[StateT]):
+    """A translation that follows a table of states, and ignores inputs that the current state does not have.
+
+    Args:
+        transitions: state → input → next state.
+        state: the first state.
+    """
+
+    def __init__(self, transitions: Mapping[StateT, Mapping[str, StateT]], state: StateT) -> None:
+        self._transitions = transitions
+        self._state = state
+
+    def _advance(self, name: str) -> bool:
+        """Follow the table; false if the input is ignored."""
+        following = self._transitions[self._state].get(name)
+        self._state = following or self._state
+        return following is not None
 
 
 class LiveDialect(Dialect):

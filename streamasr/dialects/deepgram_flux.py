@@ -18,6 +18,7 @@ from streamasr.dialects.base import (
     RefusedError,
     Reply,
     Request,
+    StatefulTranslation,
     Translation,
 )
 from streamasr.dialects.deepgram import (
@@ -74,7 +75,7 @@ TRANSITIONS: dict[State, dict[str, State]] = {
 _REQUESTS = ("CloseStream", "Configure", "ForceEndTurn", "KeepAlive")
 
 
-class FluxTranslation(Translation):
+class FluxTranslation(StatefulTranslation[State]):
     """One conversation.
 
     Args:
@@ -83,12 +84,12 @@ class FluxTranslation(Translation):
     """
 
     def __init__(self, request: Request, options: Options) -> None:
+        super().__init__(TRANSITIONS, State.STREAMING)
         self.headers = {"dg-request-id": request.id}
         if options.warnings:
             self.headers["dg-warning"] = header_text("; ".join(options.warnings))
         self._request = request
         self._options = options
-        self._state = State.STREAMING
         self._sequence = 0
         self._turn = 0
         self._turn_started = False
@@ -195,12 +196,6 @@ class FluxTranslation(Translation):
         number, self._sequence = self._sequence, self._sequence + 1
         numbers = {"request_id": self._request.id, "sequence_id": number}
         return json_bytes({**values, **numbers}).decode()
-
-    def _advance(self, name: str) -> bool:
-        """Follow the state table; false if the input is ignored."""
-        following = TRANSITIONS[self._state].get(name)
-        self._state = following or self._state
-        return following is not None
 
 
 class FluxDialect(LiveDialect):

@@ -9,7 +9,17 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
-from streamasr.dialects.base import Answer, Frame, Incoming, LiveDialect, Refusal, Reply, Request, Translation
+from streamasr.dialects.base import (
+    Answer,
+    Frame,
+    Incoming,
+    LiveDialect,
+    Refusal,
+    Reply,
+    Request,
+    StatefulTranslation,
+    Translation,
+)
 from streamasr.dialects.deepgram import (
     ENCODINGS,
     NAME,
@@ -86,7 +96,7 @@ TRANSITIONS: dict[State, dict[str, State]] = {
 """State → input → next state; ``header`` is a complete WAV header. Other inputs are ignored, as Deepgram does."""
 
 
-class LiveTranslation(Translation):
+class LiveTranslation(StatefulTranslation[State]):
     """One live connection.
 
     Args:
@@ -95,13 +105,13 @@ class LiveTranslation(Translation):
     """
 
     def __init__(self, request: Request, options: Options) -> None:
+        super().__init__(TRANSITIONS, State.STREAMING if options.encoded else State.AWAITING_HEADER)
         self.headers = {"dg-request-id": request.id}
         if options.warnings:
             self.headers["dg-warning"] = header_text("; ".join(options.warnings))
         self._request = request
         self._options = options
         self._start = options.start
-        self._state = State.STREAMING if options.encoded else State.AWAITING_HEADER
         self._head = b""
         self._sha256 = hashlib.sha256()
         self._audio_bytes = 0
@@ -317,12 +327,6 @@ class LiveTranslation(Translation):
     def _received_ms(self) -> int:
         size = frame_bytes(cast(Encoding, self._start.encoding), self._start.channels)
         return self._audio_bytes // size * MS_PER_SECOND // self._start.sample_rate
-
-    def _advance(self, name: str) -> bool:
-        """Follow the state table; false if the input is ignored."""
-        following = TRANSITIONS[self._state].get(name)
-        self._state = following or self._state
-        return following is not None
 
 
 _REQUESTS = ("CloseStream", "Configure", "Finalize", "KeepAlive")

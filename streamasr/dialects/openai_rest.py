@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 
 from streamasr.dialects.base import Answer, Refusal, RefusedError, Request
+from streamasr.dialects.deltas import Deltas
 from streamasr.dialects.prompt import prompt_hotwords
 from streamasr.dialects.upload import PageDialect, Upload, UploadDialect
 from streamasr.dialects.values import check_language, switch
@@ -77,18 +78,16 @@ class Transcription(Upload):
         self._finals: list[Final] = []
         self._warnings: list[str] = []
         self._audio_ms = 0
-        self._sent = ""
-        """What the streamed answer has sent of the present utterance."""
+        self._deltas = Deltas()
 
     def send(self, message: ServerMessage) -> Iterable[bytes]:
         """See :class:`~streamasr.dialects.upload.Upload`. A streamed answer sends words once they are committed."""
         match message:
             case Partial():
-                yield from self._delta(message.committed)
+                yield from _delta(self._deltas.grow(message.committed))
             case Final():
-                yield from self._delta(message.text)
+                yield from _delta(self._deltas.finish(message.text))
                 self._finals.append(message)
-                self._sent = ""
             case Warning():
                 self._warnings.append(message.message)
             case Done():
@@ -137,15 +136,9 @@ class Transcription(Upload):
     def _usage(self) -> dict[str, object]:
         return {"type": "duration", "seconds": self._audio_ms / MS_PER_SECOND}
 
-    def _delta(self, text: str) -> Iterable[bytes]:
-        added = text.removeprefix(self._sent)
-        if not added:
-            return
-        if not self._sent and self._text():
-            whole = self._text()
-            added = join_words([whole, added]).removeprefix(whole)
-        self._sent = text
-        yield _event({"type": "transcript.text.delta", "delta": added})
+
+def _delta(added: str) -> Iterable[bytes]:
+    return (_event({"type": "transcript.text.delta", "delta": added}),) if added else ()
 
 
 class TranscriptionsDialect(UploadDialect):

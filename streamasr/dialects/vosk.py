@@ -13,7 +13,17 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from streamasr.dialects.base import Answer, Frame, Incoming, LiveDialect, Refusal, Reply, Request, Translation
+from streamasr.dialects.base import (
+    Answer,
+    Frame,
+    Incoming,
+    LiveDialect,
+    Refusal,
+    Reply,
+    Request,
+    StatefulTranslation,
+    Translation,
+)
 from streamasr.dialects.prompt import phrase_hotwords
 from streamasr.errors import AudioError, DataError, ProtocolError
 from streamasr.media.pcm import read_wave_header
@@ -88,11 +98,11 @@ class Config:
     phrases: tuple[HotwordSpec, ...] = ()
 
 
-class VoskTranslation(Translation):
+class VoskTranslation(StatefulTranslation[State]):
     """One connection. The native session opens with the first audio."""
 
     def __init__(self) -> None:
-        self._state = State.CONFIGURING
+        super().__init__(TRANSITIONS, State.CONFIGURING)
         self._config = Config()
         self._finals: deque[Final] = deque()
         """Utterances that no result has had yet."""
@@ -208,12 +218,6 @@ class VoskTranslation(Translation):
         others = finals[0].alternatives if len(finals) == 1 else ()
         rest = [{"confidence": other.confidence, "text": other.text} for other in others]
         return _json({"alternatives": [best, *rest][: self._config.max_alternatives]})
-
-    def _advance(self, name: str) -> bool:
-        """Follow the state table; false if the input is ignored."""
-        following = TRANSITIONS[self._state].get(name)
-        self._state = following or self._state
-        return following is not None
 
 
 class VoskDialect(LiveDialect):
