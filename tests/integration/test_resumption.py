@@ -3,22 +3,36 @@
 import asyncio
 import json
 import random
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from tests.integration.conftest import Daemon
+from tests.integration.conftest import Daemon, run_daemon
 from tests.integration.streams import voice
 
 pytestmark = pytest.mark.timeout(300)
 
 SESSIONS = 24
 AT_ONCE = 4
+MAX_BREAKS = 4
 BLOCK_SAMPLES = 640
 START = {"type": "start", "partials": False, "endpointing": {"silence_ms": 200}}
+
+
+@pytest.fixture
+def daemon(tiny_folder: Path) -> Iterator[Daemon]:
+    """A daemon with a slot for every connection of a test: it never ends a parked session to make room.
+
+    A client whose connection breaks before ``ready`` arrives opens another session, and the first stays parked.
+    """
+    slots = str(AT_ONCE * (MAX_BREAKS + 1))
+    with run_daemon("--model", str(tiny_folder), "--max-sessions", slots) as running:
+        yield running
 
 
 class BreakingProxy:
@@ -137,7 +151,7 @@ async def test_broken_sessions_equal_undisturbed_ones(daemon: Daemon) -> None:
     for first in range(0, SESSIONS, AT_ONCE):
         voices = [voice(seed, 3.0) for seed in range(first, first + AT_ONCE)]
         undisturbed = await asyncio.gather(*(ResumingClient(daemon.url, pcm).run() for pcm in voices))
-        proxies = [BreakingProxy(daemon.port, chance.randrange(1, 5), chance) for _ in voices]
+        proxies = [BreakingProxy(daemon.port, chance.randint(1, MAX_BREAKS), chance) for _ in voices]
         urls = [await proxy.__aenter__() for proxy in proxies]
         clients = [ResumingClient(url, pcm) for url, pcm in zip(urls, voices, strict=True)]
         try:
