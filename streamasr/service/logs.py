@@ -1,4 +1,4 @@
-"""Write structured log lines to standard error: ``time level event key=value …``.
+"""Write structured log lines to standard error, ``time level event key=value …``, or to systemd's journal.
 
 Callers must never log audio or recognised text.
 """
@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
+from collections.abc import Mapping
+
+from streamasr.service.journal import JournalHandler, writes_to_journal
 
 logger = logging.getLogger("streamasr.service")
 
@@ -22,17 +26,35 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
+        return f"{self.formatTime(record)} {record.levelname.lower()} {self._event(record)}"
+
+    def _event(self, record: logging.LogRecord) -> str:
         fields = dict(getattr(record, "fields", {}))
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
-        line = f"{self.formatTime(record)} {record.levelname.lower()} {_text(record.getMessage())}"
-        return line + "".join(f" {key}={_value(value)}" for key, value in fields.items())
+        return _text(record.getMessage()) + "".join(
+            f" {key}={_value(value)}" for key, value in fields.items()
+        )
 
 
-def configure_logging(level: str) -> None:
-    """Send the log records of the whole process to standard error, from ``level`` up."""
-    handler = logging.StreamHandler(sys.stderr)
+class JournalFormatter(LineFormatter):
+    """Formats a record for the journal, which stores time and level itself."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the event and its fields as one line."""
+        return self._event(record)
+
+
+def configure_logging(level: str, environment: Mapping[str, str] = os.environ) -> None:
+    """Send the log records of the whole process from ``level`` up to standard error.
+
+    If standard error is connected to systemd's journal, they go there with their fields.
+    """
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter())
+    if writes_to_journal(sys.stderr.fileno(), environment):
+        handler = JournalHandler(handler)
+        handler.setFormatter(JournalFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # The library logs every connection and handshake; the service logs its own, with session ids.
     logging.getLogger("websockets").setLevel(max(logging.WARNING, logging.getLogger().level))
