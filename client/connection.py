@@ -13,6 +13,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -82,7 +83,12 @@ class Session:
     """An open session, made by :func:`open_session` or :func:`resume_session`: audio may be sent."""
 
     def __init__(
-        self, socket: ClientConnection, ready: Ready, resumed: Resumed | None = None, next_seq: int = 1
+        self,
+        socket: ClientConnection,
+        ready: Ready,
+        resumed: Resumed | None = None,
+        next_seq: int = 1,
+        cookies: str = "",
     ) -> None:
         self._socket = socket
         self.ready = ready
@@ -90,6 +96,8 @@ class Session:
         """The daemon's answer if the session was resumed."""
         self.next_seq = next_seq
         """The number of the next message from the daemon."""
+        self.cookies = cookies
+        """The load balancer's cookies, as a ``Cookie`` header: they lead back to the daemon that has the session."""
 
     async def send_audio(self, pcm: bytes) -> None:
         """Send audio in the encoding of the ``start`` message. Waits while the socket's buffers are full.
@@ -162,7 +170,7 @@ async def open_session(
     """
     async with _connected(url, open_timeout_s, ping_timeout_s) as socket:
         ready = await _first_answer(socket, url, start, Ready, open_timeout_s)
-        yield Session(socket, ready)
+        yield Session(socket, ready, cookies=_cookies(socket))
 
 
 @asynccontextmanager
@@ -175,23 +183,25 @@ async def resume_session(
 ) -> AsyncIterator[Session]:
     """Connect, and continue the session ``broken``, whose connection was lost and whose daemon keeps sessions.
 
+    The handshake carries the cookies of the session's first one, so that a load balancer finds its daemon.
     ``resumed`` of the new session states from which sample on audio has to be sent. Arguments and errors are those of
     :func:`open_session`; a :class:`DaemonError` with the code ``unknown_session`` means that it cannot be resumed.
     """
     assert broken.ready.resume is not None, "the daemon keeps no sessions"
     request = Resume(token=broken.ready.resume, seq=broken.next_seq)
-    async with _connected(url, open_timeout_s, ping_timeout_s) as socket:
+    async with _connected(url, open_timeout_s, ping_timeout_s, broken.cookies) as socket:
         resumed = await _first_answer(socket, url, request, Resumed, open_timeout_s)
-        yield Session(socket, broken.ready, resumed, broken.next_seq)
+        yield Session(socket, broken.ready, resumed, broken.next_seq, broken.cookies)
 
 
 @asynccontextmanager
 async def _connected(
-    url: str, open_timeout_s: float, ping_timeout_s: float | None
+    url: str, open_timeout_s: float, ping_timeout_s: float | None, cookies: str = ""
 ) -> AsyncIterator[ClientConnection]:
     try:
         socket = await connect(
             url,
+            additional_headers={"Cookie": cookies} if cookies else None,
             open_timeout=open_timeout_s,
             close_timeout=CLOSE_TIMEOUT_S,
             ping_timeout=ping_timeout_s,
@@ -212,6 +222,16 @@ async def _connected(
         raise ConnectionFailed(f"no daemon at {url} ({reason}){hint}") from None
     async with socket:
         yield socket
+
+
+def _cookies(socket: ClientConnection) -> str:
+    """Return the cookies that the answer to the handshake set, as a ``Cookie`` header; empty if there are none."""
+    assert socket.response is not None, "the handshake is done"
+    pairs = []
+    for header in socket.response.headers.get_all("Set-Cookie"):
+        with contextlib.suppress(CookieError):
+            pairs += [f"{name}={morsel.coded_value}" for name, morsel in SimpleCookie(header).items()]
+    return "; ".join(pairs)
 
 
 async def _first_answer(

@@ -2,7 +2,8 @@
 
 After a lost connection the session is resumed, if the daemon still has it. Otherwise the audio since the last
 finished utterance, which is buffered, is sent again in a new session, so that no audio and no text is lost while the
-daemon restarts. Times and utterance numbers continue as in a single session.
+daemon restarts. A daemon that shuts down ends the utterance where it is, perhaps in a word: this final is held back,
+and the next session recognises the utterance whole. Times and utterance numbers continue as in a single session.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from streamasr.protocol.messages import (
     ServerMessage,
     SpeechStarted,
     Start,
+    Warning,
     WordTiming,
 )
 from streamasr.units import MS_PER_SECOND
@@ -151,6 +153,10 @@ class LiveStream:
         self._speaking = False
         self._fell_behind = False
         self._recognised_ms = 0
+        self._draining = False
+        """Whether the session's daemon is shutting down."""
+        self._held: Final | None = None
+        """The newest final of a daemon that is shutting down."""
 
     async def events(self) -> AsyncGenerator[LiveEvent, None]:
         """Yield messages and changes of the connection until the source has ended and ``done`` was received.
@@ -162,6 +168,16 @@ class LiveStream:
             ConnectionFailed: the source has ended, and the daemon could not be reached again.
             MicrophoneError: the source failed. It is raised after the last finals.
         """
+        try:
+            async with contextlib.aclosing(self._events()) as events:
+                async for event in events:
+                    yield event
+        except (DaemonError, ConnectionFailed):
+            for final in self._release_held():
+                yield final
+            raise
+
+    async def _events(self) -> AsyncGenerator[LiveEvent, None]:
         reader = asyncio.create_task(self._read_source())
         tries_after_end = 0
         try:
@@ -256,6 +272,10 @@ class LiveStream:
         if session.resumed is not None:
             self._position = self._resumed_position(session)
             return events
+        if self._held is not None and self._buffer.start > self._format.ms_to_bytes(self._held.start_ms):
+            events += self._release_held()  # Its audio is no longer complete.
+        self._held = None
+        self._draining = False
         self._position = self._origin = self._buffer.start
         if self._lost:
             events.append(AudioLost(self._format.bytes_to_ms(self._lost)))
@@ -274,9 +294,8 @@ class LiveStream:
                 yield session.ready
             async for message in session.messages():
                 self._backoff.reset()
-                rebased = self._rebase(message)
-                self._track(rebased)
-                yield rebased
+                for due in self._hold_back(self._rebase(message)):
+                    yield due
         except ConnectionFailed:
             if self._fell_behind:
                 behind_ms = self._format.bytes_to_ms(self._buffer.max_bytes)
@@ -338,6 +357,33 @@ class LiveStream:
                 words=tuple(_shift(word, shift) for word in message.words),
             )
         return message
+
+    def _hold_back(self, message: ServerMessage) -> list[ServerMessage]:
+        """Track ``message`` and return what is to be yielded now: all but the final that a shutdown cut short."""
+        if isinstance(message, Warning) and message.code == "shutting_down":
+            self._draining = True
+        if self._draining and isinstance(message, Final):
+            former = self._release_held()
+            self._held = message
+            return [*former]
+        if isinstance(message, Done) and self._held is not None and not self._is_all(message):
+            return [message]  # Not tracked: the held utterance's audio stays in the buffer.
+        former = self._release_held() if isinstance(message, Done) else []
+        self._track(message)
+        return [*former, message]
+
+    def _release_held(self) -> list[Final]:
+        """Return the final that was held back, if any, as the text of its audio."""
+        held, self._held = self._held, None
+        if held is None:
+            return []
+        self._track(held)
+        return [held]
+
+    def _is_all(self, done: Done) -> bool:
+        """Whether the whole source was recognised."""
+        recognised_ms = done.audio_ms + AUDIO_TOLERANCE_MS
+        return self._source_ended.is_set() and recognised_ms >= self._format.bytes_to_ms(self._buffer.end)
 
     def _track(self, message: ServerMessage) -> None:
         if isinstance(message, (SpeechStarted, Partial)):

@@ -1,5 +1,7 @@
 // Streams audio and receives captions continuously. When the connection is lost, it resumes the session, or sends the
-// audio since the last finished utterance again in a new one. Times and utterance numbers continue.
+// audio since the last finished utterance again in a new one. A server that shuts down ends the utterance where it is,
+// perhaps in a word: this final is held back, and the next session recognises the utterance whole. Times and utterance
+// numbers continue.
 
 import { Session } from "./protocol.js";
 
@@ -11,6 +13,7 @@ const MAX_WAIT_MS = 20000;
 const KEEPALIVE_MS = 5000; // how often a session without new audio is kept open
 const GAP_SILENCE_MS = 2000; // silence in place of a gap in the audio, long enough to end an utterance
 const FINISH_MS = 20000; // longest time without a message while the last finals are awaited after stop
+const AUDIO_TOLERANCE_MS = 100; // largest difference, caused by rounding, between the audio sent and recognised
 const RETRYABLE_CLIENT_ERRORS = new Set(["idle_timeout", "slow_reader", "start_timeout"]);
 
 /** Holds the newest `maxBytes` bytes of a stream, addressed by their offset from its start. */
@@ -71,6 +74,8 @@ export class LiveStream {
     this.over = false;
     this.configures = 0; // sent in this session
     this.kept = null; // {token, seq} of a session whose connection was lost and that may be resumed
+    this.draining = false; // whether the session's server is shutting down
+    this.held = null; // the newest final of a server that is shutting down
     this.connect();
   }
 
@@ -139,6 +144,9 @@ export class LiveStream {
   }
 
   sessionOpened(message) {
+    if (this.held && this.buffer.start > this.bytes(this.originMs + this.held.start_ms)) this.showHeld();
+    this.held = null;
+    this.draining = false;
     const lostMs = Math.round(Math.max(0, this.buffer.start - this.sent) / this.bytesPerMs);
     this.opened = message;
     this.kept = null;
@@ -200,6 +208,28 @@ export class LiveStream {
   receive(message) {
     this.tries = 0;
     if (this.finishing) this.awaitLastWords();
+    if (message.type === "warning" && message.code === "shutting_down") this.draining = true;
+    if (this.draining && message.type === "final") {
+      this.showHeld();
+      this.held = message;
+      return;
+    }
+    if (message.type === "done" && this.held) {
+      const recognised = this.bytes(this.originMs + message.audio_ms + AUDIO_TOLERANCE_MS);
+      if (!this.finishing || recognised < this.buffer.end) return; // the held utterance's audio stays in the buffer
+      this.showHeld();
+    }
+    this.show(message);
+  }
+
+  /** Show the final that was held back, if any, as the text of its audio. */
+  showHeld() {
+    const held = this.held;
+    this.held = null;
+    if (held) this.show(held);
+  }
+
+  show(message) {
     const rebased = this.rebase(message);
     if (rebased.type === "speech_started" || rebased.type === "partial") this.speaking = true;
     if (rebased.type === "final") {
@@ -264,6 +294,7 @@ export class LiveStream {
 
   endWith(failure) {
     if (this.over) return;
+    this.showHeld();
     this.over = true;
     clearTimeout(this.waitTimer);
     clearTimeout(this.finishTimer);

@@ -14,7 +14,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from streamasr.cues import CueLimits
-from streamasr.protocol.messages import Done, Error, Final, Partial, Resumed, WordTiming
+from streamasr.protocol.messages import Done, Error, Final, Partial, Resumed, Warning, WordTiming
 from streamasr.protocol.serialisation import encode
 from streamasr.subtitles import to_srt, to_text, to_vtt
 from streamasr.text import join_words
@@ -259,6 +259,34 @@ async def test_a_session_that_is_gone_is_replaced(page: Page, daemon: FakeDaemon
     await page.press(" ")
     await page.wait_for("document.querySelectorAll('[data-finals] p').length === 1")
     assert await page.text("[data-finals] p:last-child") == "a new session"
+
+
+async def test_an_utterance_that_a_shutdown_cuts_short_is_shown_whole(page: Page, daemon: FakeDaemon) -> None:
+    sent: list[bytes] = []
+
+    async def drains(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(encode(READY))
+        await receive_audio(socket, 20)
+        await socket.send(encode(final(0, "one two", 0)))
+        await socket.send(encode(Warning(code="shutting_down", message="the last finals follow")))
+        await socket.send(encode(final(1, "three fo", 900)))
+        await socket.send(encode(Done(audio_ms=1_000)))
+
+    async def continues(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(encode(READY))
+        while sum(map(len, sent)) < 16_000:
+            sent.append(await socket.recv(decode=False))
+        await socket.send(encode(final(0, "three four", 0)))
+        await socket.wait_closed()
+
+    daemon.scripts = [drains, continues]
+    await page.goto(daemon.url)
+    await page.press(" ")
+    await page.wait_for("document.querySelectorAll('[data-finals] p').length === 2")
+    assert await page.text("[data-finals] p:last-child") == "three four"
+    assert await page.text("[data-finals] p:first-child") == "one two"
 
 
 async def test_a_full_server_is_retried_after_retry_after(page: Page, daemon: FakeDaemon) -> None:

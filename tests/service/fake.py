@@ -70,10 +70,11 @@ class FakeSession:
 
 
 class FakeEngine:
-    """An engine for up to ``max_sessions`` sessions."""
+    """An engine for up to ``max_sessions`` sessions, whose ids begin with ``name``."""
 
-    def __init__(self, max_sessions: int = 8) -> None:
+    def __init__(self, max_sessions: int = 8, name: str = "fake") -> None:
         self.max_sessions = max_sessions
+        self.name = name
         self.sessions: list[FakeSession] = []
         self.congested = False
         self.last_heartbeat = time.monotonic()
@@ -92,7 +93,7 @@ class FakeEngine:
     ) -> FakeSession:
         if len(self.open_sessions) >= self.max_sessions:
             raise OverloadedError("all sessions are taken", retry_after_ms=1_500)
-        session = FakeSession(f"fake-{len(self.sessions)}", start, sink, resume)
+        session = FakeSession(f"{self.name}-{len(self.sessions)}", start, sink, resume)
         session.congested = self.congested
         session.bulk = bulk
         session.last_words = self.last_words

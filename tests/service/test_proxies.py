@@ -64,6 +64,14 @@ class Proxy:
         return httpx.AsyncClient(base_url=self.origin, verify=self.context, trust_env=False, timeout=START_S)
 
 
+def find_program(name: str) -> str:
+    """Return the path of a proxy; the test is skipped if there is none."""
+    program = shutil.which(name, path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+    if program is None:
+        pytest.skip(f"{name} is not installed (Debian: apt install {name})")
+    return program
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -86,9 +94,7 @@ StartProxy = Callable[[Harness], Proxy]
 def start_proxy(request: pytest.FixtureRequest, tmp_path: Path, certificate: Path) -> Iterator[StartProxy]:
     """Starts a proxy with a file of ``deploy/``, in which only ports and the certificate are replaced."""
     name, _, _ = request.param.partition("/")
-    program = shutil.which(name, path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-    if program is None:
-        pytest.skip(f"{name} is not installed (Debian: apt install {name})")
+    program = find_program(name)
     with ExitStack() as stack:
 
         def start(harness: Harness) -> Proxy:
@@ -128,7 +134,13 @@ def start_proxy(request: pytest.FixtureRequest, tmp_path: Path, certificate: Pat
 def test_the_documentation_quotes_the_files_that_are_tested() -> None:
     page = (DEPLOY.parent / "docs" / "proxies.md").read_text(encoding="utf-8")
     quoted = re.findall(r"`deploy/(\S+)`:\n\n```\w+\n(.*?)```", page, re.DOTALL)
-    files = {str(path.relative_to(DEPLOY)): path.read_text(encoding="utf-8") for path in DEPLOY.rglob("*.c*")}
+    folders = (DEPLOY / "haproxy", DEPLOY / "nginx")
+    files = {
+        str(path.relative_to(DEPLOY)): path.read_text(encoding="utf-8")
+        for folder in folders
+        for path in folder.iterdir()
+        if path.name != "cluster.cfg"  # docs/deployment.md explains it
+    }
     assert dict(quoted) == files
     assert len(files) == 4
 
