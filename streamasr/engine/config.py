@@ -38,6 +38,9 @@ class EngineConfig:
     """Threads that decode the chunks of one step, at most one per chunk; 0 for one per core."""
     heartbeat_interval_s: float = 1.0
     """Longest time between two heartbeats of an idle worker."""
+    max_failed_steps: int = 5
+    """So many failed steps in a row end the worker, because a device such as a GPU may fail until its process ends;
+    0 for never."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -56,6 +59,10 @@ class EngineConfig:
                 "low_backlog_ms, high_backlog_ms and hard_backlog_ms must rise, "
                 f"got {self.low_backlog_ms}, {self.high_backlog_ms}, {self.hard_backlog_ms}"
             )
-        for name in ("threads", "decoder_threads"):
+        for name, meaning in (
+            ("threads", "automatic"),
+            ("decoder_threads", "automatic"),
+            ("max_failed_steps", "never"),
+        ):
             if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be 0 (automatic) or more, got {getattr(self, name)}")
+                raise ConfigError(f"{name} must be 0 ({meaning}) or more, got {getattr(self, name)}")

@@ -1,6 +1,6 @@
 """Run one model for many live sessions, with one worker thread that steps their ready chunks in batches.
 
-A failure ends the sessions that it affects, and no others.
+A failure ends the sessions that it affects, and no others. If every step fails, the engine ends.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class Engine:
         self._batch = BatchStep(model, self.config.max_sessions, time.perf_counter)
         self._sessions: dict[str, Session] = {}
         self._admission_lock = threading.Lock()
+        self._failed_steps = 0
+        """Steps that have failed since the last one that did not."""
         self._worker = threading.Thread(target=self._run, name="streamasr-engine", daemon=True)
         self._worker.start()
 
@@ -110,7 +112,7 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        """Whether the worker thread is running."""
+        """Whether the worker thread is running. It ends by :meth:`close`, or after ``max_failed_steps``."""
         return self._worker.is_alive()
 
     def stats(self) -> EngineStats:
@@ -146,17 +148,31 @@ class Engine:
             torch.set_num_threads(self.config.threads)
         while (batch := self._scheduler.next_batch()) is not None:
             self._step(batch)
+            if self._failed_steps and self._failed_steps == self.config.max_failed_steps:
+                self._give_up()
+                return
+
+    def _give_up(self) -> None:
+        """Admit no more sessions and end the open ones: no step succeeds any more."""
+        logger.critical("%d steps in a row failed: the engine ends", self._failed_steps)
+        with self._admission_lock:
+            self._scheduler.close()
+            sessions = list(self._sessions.values())
+        for session in sessions:
+            self._fail(session, EngineError(_FAILED))
 
     def _step(self, batch: list[ChunkJob]) -> None:
         try:
             log_probs, times = self._batch.run([(job.queued.slot, job.chunk) for job in batch])
         except Exception:
             logger.exception("a step with %d sessions failed", len(batch))
+            self._failed_steps += 1
             self._scheduler.count_failure(step=True)
             for job in batch:
                 if (session := self._sessions.get(job.queued.id)) is not None:
                     self._fail(session, EngineError(_FAILED))
             return
+        self._failed_steps = 0
         self._scheduler.count_step(len(batch), times)
         for session, job, outcome in self._decode(batch, log_probs):
             with self._isolated(session):

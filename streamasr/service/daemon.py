@@ -1,4 +1,7 @@
-"""Run the server as a process: load the engine, report readiness, feed the watchdog, and drain on a signal."""
+"""Run the server as a process: load the engine, report readiness, feed the watchdog, and drain on a signal.
+
+If the engine ends by itself, so does the process, so that a service manager can start another one.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from streamasr.service.config import ServerConfig
 from streamasr.service.interfaces import EngineInterface
@@ -20,6 +23,12 @@ from streamasr.service.server import CaptionServer
 
 _PINGS_PER_WATCHDOG_INTERVAL = 3
 _STATUS_INTERVAL_S = 10.0
+_ENGINE_CHECK_S = 1.0
+
+EXIT_CUT_OFF = 1
+"""Exit status when sessions had to be cut off."""
+EXIT_ENGINE_LOST = 3
+"""Exit status when the engine ended by itself, for example because every step failed."""
 
 
 async def run_daemon(
@@ -37,7 +46,7 @@ async def run_daemon(
         environment: the process's variables, with those of systemd.
 
     Returns:
-        The exit status: 0, or 1 if sessions had to be cut off.
+        The exit status: 0, :data:`EXIT_CUT_OFF` or :data:`EXIT_ENGINE_LOST`.
 
     Raises:
         ConfigError: the address or the certificate cannot be used.
@@ -74,14 +83,28 @@ async def _serve(
     log_event("ready", url=server.stream_url)
     watchdog = asyncio.create_task(_feed_watchdog(notifier, engine))
     try:
-        await stop.wait()
+        if not await _stopped_before_the_engine(stop, engine):
+            notifier.send(STOPPING=1, STATUS="the engine has ended")
+            log_event("engine_lost", level=logging.CRITICAL)
+            await server.close()
+            return EXIT_ENGINE_LOST
         notifier.send(STOPPING=1, STATUS="finishing sessions")
         finished = await _drain(server, stop)
         await server.close()
     finally:
         watchdog.cancel()
     log_event("stopped", finished=finished)
-    return 0 if finished else 1
+    return 0 if finished else EXIT_CUT_OFF
+
+
+async def _stopped_before_the_engine(stop: asyncio.Event, engine: EngineInterface) -> bool:
+    """Wait for the signal to stop, or until the engine has ended: then return false."""
+    while engine.alive:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ENGINE_CHECK_S):
+                await stop.wait()
+                return True
+    return False
 
 
 def _stop_on_signals() -> asyncio.Event:

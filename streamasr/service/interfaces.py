@@ -64,7 +64,7 @@ class EngineInterface(Protocol):
 
     @property
     def alive(self) -> bool:
-        """Whether the worker thread is running."""
+        """Whether the worker thread is running; once it has ended, no session can be opened."""
 
     def open(
         self,

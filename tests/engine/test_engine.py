@@ -193,6 +193,60 @@ def test_a_crashed_step_fails_its_sessions_and_the_engine_goes_on(
     assert engine.alive
 
 
+def test_a_device_that_fails_for_good_ends_the_engine(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with Engine(model, EngineConfig(max_sessions=4, max_failed_steps=3)) as engine:
+        monkeypatch.setattr(BatchStep, "run", broken)
+        bystander = Inbox()
+        engine.open(Start(), bystander)
+        for _ in range(3):
+            assert engine.alive
+            inbox = Inbox()
+            engine.open(Start(), inbox).feed(s16(noise(1.0)))
+            inbox.wait_for("error")
+        error = bystander.wait_for("error")
+        assert isinstance(error, Error)
+        assert error.code == "engine_failed"
+        engine._worker.join(timeout=30)
+        assert not engine.alive
+        with pytest.raises(OverloadedError) as refused:
+            engine.open(Start(), Inbox())
+        assert refused.value.code == "shutting_down"
+    assert "3 steps in a row failed" in caplog.text
+
+
+@pytest.mark.parametrize("limit", [0, 3])
+def test_failed_steps_between_good_ones_do_not_end_the_engine(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    run, failing = BatchStep.run, threading.Event()
+
+    def flaky(step: BatchStep, work: Any) -> Any:
+        if failing.is_set():
+            raise RuntimeError("a bad moment")
+        return run(step, work)
+
+    monkeypatch.setattr(BatchStep, "run", flaky)
+    with Engine(model, EngineConfig(max_sessions=4, max_failed_steps=limit)) as engine:
+        for _ in range(3):
+            failing.set()
+            for _ in range(2 if limit else 5):
+                inbox = Inbox()
+                engine.open(Start(), inbox).feed(s16(noise(1.0)))
+                inbox.wait_for("error")
+            failing.clear()
+            inbox = Inbox()
+            session = engine.open(Start(), inbox)
+            session.feed(s16(noise(1.0)))
+            session.stop()
+            inbox.wait_for("done")
+        assert engine.alive
+
+
 def test_a_failing_decoder_or_sink_fails_its_session_alone(
     engine: Engine, gate: _Gate, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from streamasr.errors import ConfigError, ModelError
 from streamasr.protocol.messages import Start
 from streamasr.protocol.serialisation import encode, parse_server_message
 from streamasr.service.config import ServerConfig
-from streamasr.service.daemon import run_daemon
+from streamasr.service.daemon import EXIT_ENGINE_LOST, run_daemon
 from streamasr.service.server import CaptionServer
 from tests.service.fake import FakeEngine
 
@@ -83,6 +83,24 @@ async def test_a_stalled_engine_gets_no_watchdog_pings(manager: socket.socket) -
     lines = received_lines(manager)
     assert "STATUS=0 sessions" in lines
     assert "WATCHDOG=1" not in lines
+
+
+async def test_the_process_ends_when_the_engine_has_ended(
+    manager: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = FakeEngine()
+    run = Run(ServerConfig(port=0), engine, {"NOTIFY_SOCKET": str(manager.getsockname())})
+    server = await run.ready()
+    async with connect(server.stream_url, proxy=None) as client:
+        await client.send(encode(Start()))
+        await client.recv()
+        engine.alive = False
+        await client.wait_closed()
+        assert client.close_code == 1001
+    assert await run.task == EXIT_ENGINE_LOST == 3
+    assert engine.closed
+    assert "engine_lost" in caplog.text
+    assert "STOPPING=1" in received_lines(manager)
 
 
 async def test_a_second_signal_stops_at_once() -> None:
