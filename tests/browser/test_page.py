@@ -65,7 +65,7 @@ async def test_audio_is_sent_unprocessed(page: Page, daemon: FakeDaemon) -> None
     daemon.scripts = [script]
     await page.goto(daemon.url)
     await page.press(" ")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await enough.wait()
     samples = np.frombuffer(received["pcm"], "<i2").astype(float)
     rate = received["sample_rate"]
@@ -126,7 +126,7 @@ async def test_download(
         eventsEnabled=True,
     )
     await page.evaluate(f"document.querySelector('[data-download={form}]').click()")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await page.downloaded.wait()
     (file,) = tmp_path.iterdir()  # noqa: ASYNC240 - nothing else waits
     assert file.name.startswith("captions-")

@@ -31,7 +31,7 @@ async def livekit(url: str, pcm: bytes, rate: int) -> None:
                     await asyncio.sleep(0.02)
 
             pushing = asyncio.create_task(push())
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 async for event in stream:
                     if event.type == stt.SpeechEventType.FINAL_TRANSCRIPT:
                         print(event.alternatives[0].text, flush=True)
@@ -74,7 +74,7 @@ async def pipecat(url: str, pcm: bytes, rate: int) -> None:
             await task.queue_frame(InputAudioRawFrame(pcm[at : at + size], rate, 1))
             await asyncio.sleep(0.02)
         await task.queue_frame(VADUserStoppedSpeakingFrame())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await heard.wait()
         await task.queue_frame(EndFrame())
 

@@ -146,7 +146,7 @@ async def test_a_refused_origin_is_logged_and_told_what_to_set(
 
 
 async def test_garbage_instead_of_http_affects_no_other_client(launch: Launch) -> None:
-    harness = await launch(start_timeout_s=1.0)
+    harness = await launch(start_timeout_s=2.0)
     other = await harness.session()
     for garbage in (
         b"\x16\x03\x01\x02\x00\x01\xff" * 100,

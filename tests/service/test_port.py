@@ -25,7 +25,7 @@ async def exchange(port: int, *pieces: bytes) -> bytes:
         writer.write(piece)
         await writer.drain()
         await asyncio.sleep(0)
-    answer = await asyncio.wait_for(reader.read(4_096), 10)
+    answer = await asyncio.wait_for(reader.read(4_096), 60)
     writer.close()
     return answer
 
@@ -33,7 +33,7 @@ async def exchange(port: int, *pieces: bytes) -> bytes:
 async def ended(reader: asyncio.StreamReader) -> None:
     """Check that the server ends the connection without an answer."""
     with suppress(ConnectionResetError):
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), 60) == b""
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ async def test_frames_behind_the_handshake_are_not_lost(launch: Launch) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", harness.port)
     writer.write(head + frame)
     await reader.readuntil(b"\r\n\r\n")
-    assert b'"type":"ready"' in await asyncio.wait_for(reader.read(4_096), 10)
+    assert b'"type":"ready"' in await asyncio.wait_for(reader.read(4_096), 60)
     writer.close()
 
 
@@ -100,7 +100,7 @@ async def test_closing_ends_connections_that_wait_for_nothing(launch: Launch) ->
     half, half_writer = await asyncio.open_connection("127.0.0.1", harness.port)
     half_writer.write(b"POST /v1/token HTTP/1.1\r\nContent-Le")
     await harness.session(Start())
-    async with connect(harness.server.stream_url, proxy=None), asyncio.timeout(10):
+    async with connect(harness.server.stream_url, proxy=None), asyncio.timeout(60):
         await harness.server.close()
     for stream in (reader, half):
         await ended(stream)

@@ -13,7 +13,7 @@ from streamasr.service.sdnotify import Notifier, passed_socket
 def test_state_reaches_the_manager(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(5)
+        manager.settimeout(60)
         Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")}).send(READY=1, STATUS="accepting sessions")
         assert manager.recv(1_000) == b"READY=1\nSTATUS=accepting sessions"
 
@@ -22,7 +22,7 @@ def test_an_abstract_address_is_supported() -> None:
     name = f"streamasr-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + name)
-        manager.settimeout(5)
+        manager.settimeout(60)
         Notifier({"NOTIFY_SOCKET": "@" + name}).send(WATCHDOG=1)
         assert manager.recv(1_000) == b"WATCHDOG=1"
 
