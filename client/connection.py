@@ -283,9 +283,10 @@ def _refused(url: str, error: InvalidStatus) -> DaemonError:
         401: ("unauthorized", "; give the daemon's token with --token"),
         403: ("unauthorized", "; the daemon, or a proxy in front of it, does not allow this client"),
         404: ("not_found", "; the path is /v1/stream"),
+        429: ("rate_limited", ""),
         503: ("overloaded", ""),
     }.get(status, ("refused", ""))
-    fault: Fault = "server" if status >= 500 else "client"
+    fault: Fault = "server" if status >= 500 or status == 429 else "client"
     reason = f": {body}" if body else ""
     return DaemonError(
         f"{url} refused the connection (HTTP {status}{reason}){hint}",

@@ -38,6 +38,9 @@ ERROR_CODES: dict[str, ErrorCode] = {
         "client", CLOSE_UNSUPPORTED, "audio that cannot be what `start` stated: a container, or NaN"
     ),
     "unauthorized": ErrorCode("client", CLOSE_POLICY, "no token, a wrong one, or an expired one"),
+    "rate_limited": ErrorCode(
+        "server", CLOSE_TRY_AGAIN_LATER, "too many wrong tokens from this address; see `retry_after_ms`"
+    ),
     "unknown_session": ErrorCode("client", CLOSE_POLICY, "no session to resume: ended, expired or elsewhere"),
     "start_timeout": ErrorCode("client", CLOSE_POLICY, "no `start` in time after connecting"),
     "idle_timeout": ErrorCode("client", CLOSE_POLICY, "no audio and no message in time"),

@@ -10,20 +10,28 @@ import hmac
 import ipaddress
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 from urllib.parse import urlsplit
 
-_BROWSER_PREFIX = "b1"
+_ANY_ORIGIN, _ONE_ORIGIN = "b1", "b2"
+"""Kinds of browser tokens."""
+_ORIGIN_TAG_CHARS = 32
+_IMPLIED_PORTS = {"http": 80, "https": 443}
 _NONCE_BYTES = 9
 _OPENAI_KEY = "openai-insecure-api-key."
 """Begins the subprotocol in which OpenAI's clients in browsers send their key."""
 
 
+Verdict = Literal["accepted", "expired", "foreign", "wrong"]
+
+
 class TokenAuth:
     """Compares tokens with the daemon's own in constant time. Without a token, every client is accepted.
 
-    A browser token is ``b1.<expiry>.<nonce>.<mac>``: the expiry in seconds since 1970, a random nonce, and the
-    HMAC-SHA256 of the text before it, keyed with the daemon's token. The daemon does not store browser tokens:
-    they survive a restart, and a new daemon token invalidates them all.
+    A browser token is ``b1.<expiry>.<nonce>.<mac>``, or ``b2.<expiry>.<nonce>.<origin>.<mac>`` if only pages of one
+    origin may use it: the expiry in seconds since 1970, a random nonce, an HMAC of the origin, and the HMAC-SHA256 of
+    the text before it, all keyed with the daemon's token. The daemon does not store browser tokens: they survive a
+    restart, and a new daemon token invalidates them all.
 
     Args:
         token: the daemon's token; ``None`` accepts every client.
@@ -43,27 +51,71 @@ class TokenAuth:
             return True
         return token is not None and hmac.compare_digest(_bytes(token), _bytes(self._token))
 
-    def accepts(self, token: str | None, now_s: float) -> bool:
-        """Whether ``token`` is the daemon's own, or a browser token that has not expired at ``now_s``."""
-        return self.is_master(token) or (token is not None and self._is_valid_browser_token(token, now_s))
+    def verdict(self, token: str | None, now_s: float, origin: str | None = None) -> Verdict:
+        """Judge a token that a client has sent.
 
-    def mint(self, now_s: float, ttl_s: int) -> tuple[str, int]:
-        """Return a new browser token and its expiry, in seconds since 1970."""
+        Args:
+            token: the token; ``None`` if there is none.
+            now_s: the time, in seconds since 1970.
+            origin: the ``Origin`` header of the request.
+
+        Returns:
+            ``accepted`` for the daemon's own token and for valid browser tokens; ``expired`` or ``foreign`` for a
+            browser token of this daemon whose time is over, or that was made for another origin; else ``wrong``.
+        """
+        if self.is_master(token):
+            return "accepted"
+        return "wrong" if token is None else self._verdict_on_browser_token(token, now_s, origin)
+
+    def mint(self, now_s: float, ttl_s: int, origin: str | None = None) -> tuple[str, int]:
+        """Return a new browser token and its expiry, in seconds since 1970.
+
+        Args:
+            now_s: the time, in seconds since 1970.
+            ttl_s: the token's lifetime in seconds.
+            origin: the only origin whose pages may use it, as :func:`normalized_origin` returns it; ``None`` for any.
+        """
         assert self._token is not None, "browser tokens are made from the daemon's token"
         expiry = int(now_s) + ttl_s
-        body = f"{_BROWSER_PREFIX}.{expiry}.{secrets.token_urlsafe(_NONCE_BYTES)}"
+        nonce = secrets.token_urlsafe(_NONCE_BYTES)
+        body = f"{_ANY_ORIGIN}.{expiry}.{nonce}"
+        if origin is not None:
+            body = f"{_ONE_ORIGIN}.{expiry}.{nonce}.{self._origin_tag(origin)}"
         return f"{body}.{self._mac(body)}", expiry
 
-    def _is_valid_browser_token(self, token: str, now_s: float) -> bool:
+    def _verdict_on_browser_token(self, token: str, now_s: float, origin: str | None) -> Verdict:
         body, _, mac = token.rpartition(".")
         if not hmac.compare_digest(_bytes(mac), _bytes(self._mac(body))):
-            return False
-        prefix, expiry, _ = body.split(".")
-        return prefix == _BROWSER_PREFIX and now_s < int(expiry)
+            return "wrong"
+        kind, expiry, _, *tag = body.split(".")
+        if kind == _ONE_ORIGIN and not hmac.compare_digest(tag[0], self._origin_tag(origin or "")):
+            return "foreign"
+        return "accepted" if now_s < int(expiry) else "expired"
 
-    def _mac(self, body: str) -> str:
-        text = b"streamasr browser token\n" + _bytes(body)
-        return hmac.new(_bytes(self._token or ""), text, hashlib.sha256).hexdigest()
+    def _origin_tag(self, origin: str) -> str:
+        return self._mac(origin, b"streamasr browser origin\n")[:_ORIGIN_TAG_CHARS]
+
+    def _mac(self, text: str, purpose: bytes = b"streamasr browser token\n") -> str:
+        return hmac.new(_bytes(self._token or ""), purpose + _bytes(text), hashlib.sha256).hexdigest()
+
+
+def normalized_origin(text: str) -> str | None:
+    """Return an origin as browsers send it, for example ``https://example.org``; ``None`` if it is none.
+
+    The scheme and the host are in lower case, and a port that the scheme implies is left out.
+    """
+    try:
+        parts = urlsplit(text.strip())
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if not parts.scheme or not host or parts.username is not None or parts.path not in ("", "/"):
+        return None
+    if parts.query or parts.fragment or not all("!" <= char <= "~" for char in host):
+        return None
+    host = f"[{host}]" if ":" in host else host
+    shown = "" if port is None or port == _IMPLIED_PORTS.get(parts.scheme) else f":{port}"
+    return f"{parts.scheme}://{host}{shown}"
 
 
 def bearer_token(header: str | None) -> str | None:

@@ -19,6 +19,7 @@ from streamasr.config import Backend, PrecisionChoice
 from streamasr.engine.config import EngineConfig
 from streamasr.errors import ConfigError
 from streamasr.protocol.limits import Limits
+from streamasr.service.access import parse_networks
 from streamasr.textfile import read_text
 from streamasr.toml import from_mapping
 
@@ -35,6 +36,10 @@ ENGINE_SETTINGS = {
 
 MIN_TOKEN_CHARS = 16
 """A shorter token could be guessed."""
+
+
+MAX_HEADERS = 128
+"""Most headers that the websockets package reads."""
 
 
 def _help(text: str) -> dict[str, str]:
@@ -80,6 +85,16 @@ class ServerConfig:
         default=(),
         metadata=_help("other web origins whose pages may connect, such as https://example.org"),
     )
+    max_failed_tokens: int = field(
+        default=30, metadata=_help("wrong tokens of an address in a minute; then HTTP 429; 0: no limit")
+    )
+    trusted_proxies: tuple[str, ...] = field(
+        default=(),
+        metadata=_help("reverse proxies whose X-Forwarded-For names the client"),
+    )
+    tls_reload_s: float = field(
+        default=60.0, metadata=_help("time between checks whether tls_cert or tls_key has changed")
+    )
     browser_token_ttl_s: int = field(default=900, metadata=_help("lifetime of a token from POST /v1/token"))
     max_connections: int = field(
         default=256, metadata=_help("open sockets, with or without a session; one more gets HTTP 503")
@@ -88,6 +103,10 @@ class ServerConfig:
     max_upload_bytes: int = field(
         default=1_073_741_824, metadata=_help("largest uploaded file; it is stored in TMPDIR meanwhile")
     )
+    max_header_bytes: int = field(
+        default=65_536, metadata=_help("longest head of a request; a longer one gets HTTP 431")
+    )
+    max_headers: int = field(default=100, metadata=_help("headers of a request; more get HTTP 431"))
     start_timeout_s: float = field(
         default=10.0, metadata=_help("longest wait for the handshake, and again for `start`")
     )
@@ -131,10 +150,17 @@ class ServerConfig:
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
-            if f.name.endswith(("_s", "_messages", "_bytes", "_connections", "_uploads")) and value <= 0:
+            if (
+                f.name.endswith(("_s", "_messages", "_bytes", "_connections", "_uploads", "_headers"))
+                and value <= 0
+            ):
                 raise ConfigError(f"{f.name} must be positive, got {value}")
-        if self.resume_for_ms < 0:
-            raise ConfigError(f"resume_for_ms must not be negative, got {self.resume_for_ms}")
+        for name in ("resume_for_ms", "max_failed_tokens"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.max_headers > MAX_HEADERS:
+            raise ConfigError(f"max_headers must be 1 to {MAX_HEADERS}, got {self.max_headers}")
+        parse_networks(self.trusted_proxies)
         for name in ("port", "vosk_port", "wyoming_port"):
             port = getattr(self, name)
             if port is not None and not 0 <= port <= 65_535:

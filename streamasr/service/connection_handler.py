@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from streamasr.dialects.base import Frame, Incoming, Reply
@@ -19,7 +19,6 @@ from streamasr.protocol.codes import CLOSE_GOING_AWAY, CLOSE_POLICY
 from streamasr.protocol.connection import Audio
 from streamasr.protocol.messages import Done, Error, KeepAlive, Resume, Start
 from streamasr.protocol.states import State
-from streamasr.service.auth import TokenAuth
 from streamasr.service.client_session import ClientSession
 from streamasr.service.config import ServerConfig
 from streamasr.service.interfaces import EngineInterface, SessionInterface
@@ -42,9 +41,9 @@ class ConnectionHandler:
         dialect: the dialect's name, for metrics.
         config: the daemon's settings.
         engine: opens the session.
-        auth: checks the token of ``start``.
+        refuse: returns why the token of ``start`` is refused, if it is; ``None`` if the client needs none in
+            ``start``.
         metrics: the daemon's metrics.
-        authorized: whether the handshake had a valid token, or no token is required.
         sessions: the sessions that may be resumed; ``None`` if this one ends with its connection.
         bulk: whether the audio is an uploaded file. Its session gives way to live ones, and is finished, not cut
             short, when the daemon shuts down.
@@ -58,9 +57,8 @@ class ConnectionHandler:
         dialect: str,
         config: ServerConfig,
         engine: EngineInterface,
-        auth: TokenAuth,
+        refuse: Callable[[str | None], StreamasrError | None] | None,
         metrics: Metrics,
-        authorized: bool,
         sessions: ResumableSessions | None = None,
         bulk: bool = False,
     ) -> None:
@@ -68,9 +66,8 @@ class ConnectionHandler:
         self._conversation = conversation
         self._config = config
         self._engine = engine
-        self._auth = auth
+        self._refuse = refuse
         self._metrics = metrics
-        self._authorized = authorized
         self._sessions = sessions
         self._bulk = bulk
         self._loop = asyncio.get_running_loop()
@@ -233,12 +230,9 @@ class ConnectionHandler:
         return session
 
     def _open(self, start: Start) -> None:
-        if not self._authorized and not self._auth.accepts(start.token, time.time()):
-            raise ProtocolError(
-                "missing or invalid token; send it as `token` in start, "
-                "as `Authorization: Bearer TOKEN` or as `?token=TOKEN`",
-                code="unauthorized",
-            )
+        error = None if self._refuse is None else self._refuse(start.token)
+        if error is not None:
+            raise error
         ready = self._admit(start).ready
         if self._sessions is not None:
             token = self._sessions.add(self._session, self._lose_session)

@@ -78,6 +78,9 @@ async def _serve(
     server = CaptionServer(config, engine)
     await server.start(listener, further)
     stop = _stop_on_signals()
+    if config.tls_cert is not None or notifier.active:
+        # Otherwise the signal ends the process, as it should when a terminal is closed.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.reload_certificate)
     announce(server)
     notifier.send(READY=1, STATUS="accepting sessions")
     log_event("ready", url=server.stream_url)

@@ -18,10 +18,18 @@ from websockets.http11 import Request, Response
 from streamasr.dialects.base import Dialect, LiveDialect, Refusal
 from streamasr.dialects.base import Request as DialectRequest
 from streamasr.dialects.native import PATH as STREAM_PATH
+from streamasr.errors import StreamasrError
 from streamasr.protocol.model_info import ModelInfo
 from streamasr.service import metrics as exposition
+from streamasr.service.access import AccessControl, Client
 from streamasr.service.assets import SECURITY_HEADERS, Asset
-from streamasr.service.auth import TokenAuth, bearer_token, origin_allowed, presented_token
+from streamasr.service.auth import (
+    TokenAuth,
+    bearer_token,
+    normalized_origin,
+    origin_allowed,
+    presented_token,
+)
 from streamasr.service.config import ServerConfig
 from streamasr.service.interfaces import EngineInterface
 from streamasr.service.logs import log_event
@@ -38,7 +46,8 @@ class HttpHandler:
 
     Args:
         config: the daemon's settings.
-        auth: checks and makes tokens.
+        auth: makes browser tokens.
+        access: checks tokens.
         engine: reports its health and counters.
         metrics: served at ``/metrics``.
         assets: request path to file of the captions page.
@@ -52,6 +61,7 @@ class HttpHandler:
         *,
         config: ServerConfig,
         auth: TokenAuth,
+        access: AccessControl,
         engine: EngineInterface,
         metrics: Metrics,
         assets: Mapping[str, Asset],
@@ -61,6 +71,7 @@ class HttpHandler:
     ) -> None:
         self._config = config
         self._auth = auth
+        self._access = access
         self._engine = engine
         self._metrics = metrics
         self._assets = assets
@@ -68,21 +79,31 @@ class HttpHandler:
         self._connections = connections
         self._draining = draining
 
-    def respond(self, request: Request) -> Response | None:
-        """Return the response to ``request``; ``None`` if it may be upgraded to a websocket."""
+    def respond(self, request: Request, peer: object) -> Response | None:
+        """Return the response to ``request``; ``None`` if it may be upgraded to a websocket.
+
+        ``peer`` is the remote address of its socket.
+        """
         path = urlsplit(request.path).path
+        client = self.client(request, peer)
         if path in self._streams:
-            return self._check_upgrade(path, request)
+            return self._check_upgrade(path, request, client)
         if path == TOKEN_PATH:
-            return self._mint_token(request)
+            return self._mint_token(request, client)
         if path == CHECK_PATH:
-            return self._explain(request)
+            return self._explain(request, client)
         if request.method not in ("GET", "HEAD"):
             return text_response(405, f"{request.method} is not allowed here; use GET\n", Allow="GET, HEAD")
-        response = self._route(path, request)
+        response = self._route(path, request, client)
         if request.method == "HEAD":
             response.body = b""
         return response
+
+    def client(self, request: Request, peer: object) -> Client:
+        """Return who sent a request over a socket with the remote address ``peer``."""
+        return self._access.client(
+            peer, request.headers.get("Origin"), request.headers.get_all("X-Forwarded-For")
+        )
 
     def presented_token(self, request: Request) -> str | None:
         """Return the token that a request presents in a header or in its query, if any."""
@@ -109,14 +130,15 @@ class HttpHandler:
         silent_s = time.monotonic() - self._engine.last_heartbeat
         return self._engine.alive and silent_s < self._config.stalled_s
 
-    def _route(self, path: str, request: Request) -> Response:
+    def _route(self, path: str, request: Request, client: Client) -> Response:
         if path == "/health":
             return self._health()
         if path == "/ready":
             return self._ready()
         if path == "/metrics":
-            if not self._auth.is_master(self.presented_token(request)):
-                return _unauthorized_response()
+            error = self._access.refuse_master(client, self.presented_token(request))
+            if error is not None:
+                return _refused_token(error)
             return _response(200, self._metrics.exposition(), exposition.CONTENT_TYPE)
         if path in self._assets:
             return _asset_response(self._assets[path], request)
@@ -143,11 +165,11 @@ class HttpHandler:
             },
         )
 
-    def _check_upgrade(self, path: str, request: Request) -> Response | None:
+    def _check_upgrade(self, path: str, request: Request, client: Client) -> Response | None:
         if request.headers.get("Upgrade", "").lower() != "websocket":
             return text_response(426, f"{path} accepts only websocket connections\n", Upgrade="websocket")
         dialect = self._streams[path]
-        refusal = self.check(request, dialect)
+        refusal = self.check(request, client, dialect)
         return None if refusal is None else self.refused(refusal, dialect)
 
     def check_room(self) -> Refusal | None:
@@ -158,12 +180,12 @@ class HttpHandler:
             return self.later("overloaded", "too many connections; connect again later")
         return None
 
-    def check(self, request: Request, dialect: Dialect | None) -> Refusal | None:
+    def check(self, request: Request, client: Client, dialect: Dialect | None) -> Refusal | None:
         """Return why a request for a session is refused; ``None`` if it is not."""
         refusal = self.check_room()
         if refusal is not None:
             return refusal
-        origin, host = request.headers.get("Origin"), request.headers.get("Host")
+        origin, host = client.origin, request.headers.get("Host")
         if not origin_allowed(origin, host, self._config.allowed_origins, token_required=self._auth.required):
             log_event("origin_refused", level=logging.WARNING, origin=origin, host=host)
             text = (
@@ -173,30 +195,36 @@ class HttpHandler:
             return Refusal(status=403, code="bad_origin", message=text)
         token = self.presented_token(request)
         # The native protocol's token may also come in `start`.
-        if (token is not None or dialect is not None) and not self._auth.accepts(token, time.time()):
-            return UNAUTHORIZED
-        return None
+        error = self._access.refuse(client, token) if token is not None or dialect is not None else None
+        return None if error is None else token_refusal(error)
 
-    def _explain(self, request: Request) -> Response:
+    def _explain(self, request: Request, client: Client) -> Response:
         if request.method != "POST":  # browsers send the origin of a page with POST, but not with GET
             return text_response(405, "use POST, with an empty body\n", Allow="POST")
-        refusal = self.check(request, None)
+        refusal = self.check(request, client, None)
         if refusal is None:
             return _json_response(200, {"accepted": True})
         answer: dict[str, object] = {"accepted": False, "code": refusal.code, "message": refusal.message}
         if refusal.status == 503:
             answer["retry_after_ms"] = self._config.engine.retry_after_ms
+        elif "Retry-After" in refusal.headers:
+            answer["retry_after_ms"] = int(refusal.headers["Retry-After"]) * MS_PER_SECOND
         return _json_response(200, answer)
 
-    def _mint_token(self, request: Request) -> Response:
+    def _mint_token(self, request: Request, client: Client) -> Response:
         if request.method != "POST":
             return text_response(405, "use POST, with an empty body\n", Allow="POST")
         if not self._auth.required:
             return text_response(404, "this server has no token, so clients need none\n")
-        if not self._auth.is_master(bearer_token(request.headers.get("Authorization"))):
-            return _unauthorized_response()
-        token, expiry = self._auth.mint(time.time(), self._config.browser_token_ttl_s)
-        return _json_response(200, {"token": token, "expires_at": expiry})
+        error = self._access.refuse_master(client, bearer_token(request.headers.get("Authorization")))
+        if error is not None:
+            return _refused_token(error)
+        wanted = parse_qs(urlsplit(request.path).query).get("origin", [client.origin])[0]
+        origin = None if wanted is None else normalized_origin(wanted)
+        if wanted is not None and origin is None:
+            return text_response(400, f"{wanted!r} is not an origin; an example is https://example.org\n")
+        token, expiry = self._auth.mint(time.time(), self._config.browser_token_ttl_s, origin)
+        return _json_response(200, {"token": token, "expires_at": expiry, "origin": origin})
 
 
 def _asset_response(asset: Asset, request: Request) -> Response:
@@ -227,19 +255,19 @@ def dialect_request(
     )
 
 
-UNAUTHORIZED = Refusal(
-    status=401,
-    code="unauthorized",
-    message=(
-        "missing or invalid token; send it as `Authorization: Bearer TOKEN`, as `?token=TOKEN` "
-        "or as `token` in the start message"
-    ),
-    headers={"WWW-Authenticate": "Bearer"},
-)
+def token_refusal(error: StreamasrError) -> Refusal:
+    """Return the refusal of a request whose token was refused with ``error``."""
+    if error.retry_after_ms is None:
+        headers = {"WWW-Authenticate": "Bearer"}
+        return Refusal(status=401, code=error.code, message=error.message, headers=headers)
+    seconds = math.ceil(error.retry_after_ms / MS_PER_SECOND)
+    return Refusal(status=429, code=error.code, message=error.message, headers={"Retry-After": str(seconds)})
 
 
-def _unauthorized_response() -> Response:
-    return text_response(401, UNAUTHORIZED.message + "\n", WWW_Authenticate="Bearer")
+def _refused_token(error: StreamasrError) -> Response:
+    refusal = token_refusal(error)
+    named = {name.replace("-", "_"): value for name, value in refusal.headers.items()}
+    return text_response(refusal.status, refusal.message + "\n", **named)
 
 
 def _json_response(status: int, value: object) -> Response:

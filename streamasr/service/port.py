@@ -14,9 +14,10 @@ from typing import cast
 from websockets.asyncio.server import ServerConnection
 from websockets.server import ServerProtocol
 
-HEAD_BYTES = 65_536
-"""Longest head of a request that is searched for an upgrade; the HTTP server refuses a longer one."""
+from streamasr.service.http import text_response
+
 _END = re.compile(rb"\r?\n\r?\n")
+_END_BYTES = 4
 _UPGRADE = re.compile(
     rb"\n[Uu][Pp][Gg][Rr][Aa][Dd][Ee][ \t]*:[ \t]*[^\r\n]*[Ww][Ee][Bb][Ss][Oo][Cc][Kk][Ee][Tt]"
 )
@@ -30,6 +31,8 @@ class HeadReader(asyncio.Protocol):
         http: makes the protocol for HTTP.
         waiting: the readers that wait for a head; this one adds itself.
         timeout_s: longest wait for the head.
+        max_bytes: longest head.
+        max_headers: most headers in it.
         protocol: the websocket's sans-I/O protocol, which the websockets package reads from its connections.
     """
 
@@ -40,6 +43,8 @@ class HeadReader(asyncio.Protocol):
         http: Callable[[], asyncio.Protocol],
         waiting: set[HeadReader],
         timeout_s: float,
+        max_bytes: int,
+        max_headers: int,
         protocol: ServerProtocol,
     ) -> None:
         self.protocol = protocol
@@ -47,6 +52,9 @@ class HeadReader(asyncio.Protocol):
         self._http = http
         self._waiting = waiting
         self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+        self._max_headers = max_headers
+        self._refused = False
         self._head = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -56,13 +64,21 @@ class HeadReader(asyncio.Protocol):
         self._waiting.add(self)
 
     def data_received(self, data: bytes) -> None:
-        """Add to the head; when it is complete, choose the protocol."""
+        """Add to the head; when it is complete, choose the protocol. A head beyond a limit is refused."""
+        if self._refused:
+            return
+        new = max(0, len(self._head) - _END_BYTES)
         self._head += data
-        if end := _END.search(self._head):
+        end = _END.search(self._head, new)
+        if not self._head[:1].isalpha():
+            self._hand_on(self._http)  # it explains what is wrong
+        elif (len(self._head) if end is None else end.end()) > self._max_bytes:
+            self._refuse(f"the head of the request is longer than {self._max_bytes} bytes")
+        elif self._head.count(b"\n", 0, None if end is None else end.start()) > self._max_headers:
+            self._refuse(f"the request has more than {self._max_headers} headers")
+        elif end is not None:
             upgrade = _UPGRADE.search(self._head, 0, end.start())
             self._hand_on(self._http if upgrade is None else self._websocket)
-        elif len(self._head) > HEAD_BYTES or not self._head[:1].isalpha():
-            self._hand_on(self._http)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Forget a client that left before its request."""
@@ -71,6 +87,16 @@ class HeadReader(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the connection."""
         self._transport.abort()
+
+    def _refuse(self, reason: str) -> None:
+        """Answer with HTTP 431, and read on until the client closes or its time is over: it may still be sending."""
+        self._refused = True
+        self._head = b""
+        self._transport.write(text_response(431, reason + "\n").serialize())
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
 
     def _hand_on(self, factory: Callable[[], asyncio.Protocol]) -> None:
         self._forget()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from streamasr.service.metrics import Metrics
 from streamasr.units import MS_PER_SECOND
 
 _TOKEN_BYTES = 24
-"""Randomness of a token. It cannot be guessed, so finding it in a dictionary is proof enough."""
+"""Randomness of a token."""
 
 
 @dataclass(slots=True)
@@ -38,19 +39,20 @@ class ResumableSessions:
     def __init__(self, resume_for_ms: int, metrics: Metrics) -> None:
         self._resume_for_ms = resume_for_ms
         self._metrics = metrics
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[bytes, _Entry] = {}
+        """By the digest of the token: how long a look-up takes tells nothing about the token."""
         self._parked: dict[str, None] = {}
         """Tokens of parked sessions, the longest parked first."""
 
     def add(self, session: ClientSession, detach: Callable[[], None]) -> str:
         """Register an open session and return its token. ``detach`` takes it from its connection."""
         session.token = secrets.token_urlsafe(_TOKEN_BYTES)
-        self._entries[session.token] = _Entry(session, detach)
+        self._entries[_digest(session.token)] = _Entry(session, detach)
         return session.token
 
     def park(self, session: ClientSession) -> None:
         """Keep a session that lost its connection; it ends after ``resume_for_ms``."""
-        entry = self._entries[session.token]
+        entry = self._entries[_digest(session.token)]
         loop = asyncio.get_running_loop()
         entry.expiry = loop.call_later(self._resume_for_ms / MS_PER_SECOND, self._expire, session.token)
         self._parked[session.token] = None
@@ -59,12 +61,12 @@ class ResumableSessions:
 
     def find(self, token: str) -> ClientSession | None:
         """Return the session of ``token``, parked or not."""
-        entry = self._entries.get(token)
+        entry = self._entries.get(_digest(token))
         return None if entry is None else entry.session
 
     def take(self, session: ClientSession, detach: Callable[[], None]) -> None:
         """Take a session from its former connection, or from the parked ones, for the owner of ``detach``."""
-        entry = self._entries[session.token]
+        entry = self._entries[_digest(session.token)]
         if not self._unpark(session.token):
             entry.detach()
         entry.detach = detach
@@ -72,12 +74,12 @@ class ResumableSessions:
     def forget(self, session: ClientSession) -> None:
         """Drop a session that is over, or whose client has left. Others are ignored."""
         self._unpark(session.token)
-        self._entries.pop(session.token, None)
+        self._entries.pop(_digest(session.token), None)
 
     def end_oldest(self) -> bool:
         """End the session that was parked first, for its slot; false if none is parked."""
         for token in self._parked:
-            if not self._entries[token].session.over:
+            if not self._entries[_digest(token)].session.over:
                 self._expire(token)
                 return True
         return False
@@ -88,7 +90,7 @@ class ResumableSessions:
             self._expire(token)
 
     def _expire(self, token: str) -> None:
-        session = self._entries[token].session
+        session = self._entries[_digest(token)].session
         self.forget(session)
         session.end()
 
@@ -97,7 +99,11 @@ class ResumableSessions:
             return False
         del self._parked[token]
         self._metrics.parked.set(len(self._parked))
-        expiry = self._entries[token].expiry
+        expiry = self._entries[_digest(token)].expiry
         assert expiry is not None, "a parked session expires"
         expiry.cancel()
         return True
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

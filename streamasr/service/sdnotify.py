@@ -23,6 +23,11 @@ class Notifier:
         self.watchdog_s = _watchdog_s(environment)
         """Longest time between two ``WATCHDOG=1``, in seconds; ``None`` if the watchdog is off."""
 
+    @property
+    def active(self) -> bool:
+        """Whether there is a service manager."""
+        return bool(self._address)
+
     def send(self, **state: str | int) -> None:
         """Send ``KEY=value`` lines, such as ``READY=1``. A missing manager is ignored."""
         if not self._address:

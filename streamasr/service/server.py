@@ -7,8 +7,9 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -24,9 +25,10 @@ from streamasr.dialects.native import PATH as STREAM_PATH
 from streamasr.dialects.native import NativeTranslation
 from streamasr.dialects.registry import load_dialects
 from streamasr.dialects.vosk import PATH as VOSK_PATH
-from streamasr.errors import ConfigError
+from streamasr.errors import StreamasrError
+from streamasr.service.access import AccessControl, parse_networks
 from streamasr.service.assets import load_assets
-from streamasr.service.auth import TokenAuth
+from streamasr.service.auth import TokenAuth, normalized_origin
 from streamasr.service.config import ServerConfig
 from streamasr.service.connection_handler import ConnectionHandler
 from streamasr.service.http import HttpHandler, dialect_request
@@ -37,6 +39,7 @@ from streamasr.service.metrics import Metrics
 from streamasr.service.port import HeadReader
 from streamasr.service.resumption import ResumableSessions
 from streamasr.service.tcp import TcpServer
+from streamasr.service.tls import Certificate
 from streamasr.service.transport import LocalTransport, TcpTransport, Transport, WebsocketTransport
 
 logger = logging.getLogger(__name__)
@@ -62,6 +65,9 @@ class CaptionServer:
         self._config = config
         self._engine = engine
         self._auth = TokenAuth(config.token)
+        self._access = AccessControl(
+            self._auth, config.max_failed_tokens, parse_networks(config.trusted_proxies)
+        )
         self._handlers: set[ConnectionHandler] = set()
         self._draining = False
         self._servers: dict[str, Server] = {}
@@ -77,6 +83,8 @@ class CaptionServer:
         self._tcp_dialects = {d.name: d for d in served if isinstance(d, TcpDialect)}
         self._tcp: dict[str, TcpServer] = {}
         """The running servers of dialects without HTTP, by name."""
+        self._certificate: Certificate | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -88,6 +96,7 @@ class CaptionServer:
         self.http = HttpHandler(
             config=config,
             auth=self._auth,
+            access=self._access,
             engine=engine,
             metrics=self.metrics,
             assets=load_assets(),
@@ -103,7 +112,7 @@ class CaptionServer:
         self._uploads = Uploads(
             config=config, engine=engine, pages=self.http, run=self._run_upload, working=self._working
         )
-        self._web = WebServer(WebApp(self.http, self._uploads.apps(served)), config.slow_reader_s)
+        self._web = WebServer(WebApp(self.http, self._uploads.apps(served)), config)
 
     async def start(
         self, listener: socket.socket, dialect_listeners: Mapping[str, socket.socket] | None = None
@@ -117,7 +126,10 @@ class CaptionServer:
         Raises:
             ConfigError: the certificate or its key cannot be loaded.
         """
-        tls = _tls(self._config)
+        if self._config.tls_cert is not None and self._config.tls_key is not None:
+            self._certificate = Certificate(self._config.tls_cert, self._config.tls_key)
+            self._watching = asyncio.create_task(self._watch(self._certificate))
+        tls = None if self._certificate is None else self._certificate.context
         self._servers["native"] = await self._serve(listener, tls, STREAM_PATH)
         for name, further in (dialect_listeners or {}).items():
             if name == VOSK:
@@ -125,6 +137,16 @@ class CaptionServer:
             else:
                 self._tcp[name] = self._tcp_server(name)
                 await self._tcp[name].start(further)
+
+    def reload_certificate(self) -> None:
+        """Load the certificate and its key again, for new connections; does nothing without TLS."""
+        if self._certificate is not None:
+            self._certificate.reload()
+
+    async def _watch(self, certificate: Certificate) -> None:
+        while True:
+            await asyncio.sleep(self._config.tls_reload_s)
+            certificate.reload_if_changed()
 
     def _tcp_server(self, name: str) -> TcpServer:
         def refusal() -> Refusal | None:
@@ -194,7 +216,8 @@ class CaptionServer:
         """Return the captions page's URL for a browser on this machine, with a browser token if one is required."""
         if not self._auth.required:
             return self.page_url
-        token, _ = self._auth.mint(time.time(), self._config.browser_token_ttl_s)
+        origin = normalized_origin(self.page_url)
+        token, _ = self._auth.mint(time.time(), self._config.browser_token_ttl_s, origin)
         return f"{self.page_url}#token={token}"
 
     async def drain(self) -> bool:
@@ -218,6 +241,8 @@ class CaptionServer:
     async def close(self) -> None:
         """Close the ports, and the remaining connections with code 1001."""
         self._end_parked()
+        if self._watching is not None:
+            self._watching.cancel()
         if self._servers:
             for server in self._servers.values():
                 server.close()
@@ -240,11 +265,13 @@ class CaptionServer:
             http=self._web.protocol,
             waiting=self._waiting,
             timeout_s=self._config.start_timeout_s,
+            max_bytes=self._config.max_header_bytes,
+            max_headers=self._config.max_headers,
             protocol=protocol,
         )
 
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        response = self.http.respond(request)
+        response = self.http.respond(request, connection.remote_address)
         dialect = self._streams.get(urlsplit(request.path).path)
         if response is not None or dialect is None:
             return response
@@ -261,22 +288,28 @@ class CaptionServer:
 
     async def _handle(self, connection: ServerConnection) -> None:
         assert connection.request is not None, "the handshake is done"
-        token = self.http.presented_token(connection.request)
+        client = self.http.client(connection.request, connection.remote_address)
+        presented = self.http.presented_token(connection.request)
         dialect = self._streams[urlsplit(connection.request.path).path]
         translation = self._translations.pop(connection, None) or NativeTranslation(self._config.limits)
         await self._run_live(
-            WebsocketTransport(connection),
+            WebsocketTransport(connection, client.peer),
             translation,
             "native" if dialect is None else dialect.name,
-            authorized=not self._auth.required or self._auth.accepts(token, time.time()),
+            # A handshake that presents an invalid token is refused.
+            None if presented is not None else partial(self._access.refuse, client),
         )
 
     async def _run_tcp(self, transport: TcpTransport, dialect: TcpDialect, request: DialectRequest) -> None:
         # Its clients have no tokens: the address that it listens on decides who may connect.
-        await self._run_live(transport, dialect.open(request), dialect.name, authorized=True)
+        await self._run_live(transport, dialect.open(request), dialect.name, None)
 
     async def _run_live(
-        self, transport: Transport, translation: Translation, dialect: str, *, authorized: bool
+        self,
+        transport: Transport,
+        translation: Translation,
+        dialect: str,
+        refuse: Callable[[str | None], StreamasrError | None] | None,
     ) -> None:
         handler = ConnectionHandler(
             transport,
@@ -284,9 +317,8 @@ class CaptionServer:
             dialect=dialect,
             config=self._config,
             engine=self._engine,
-            auth=self._auth,
+            refuse=refuse,
             metrics=self.metrics,
-            authorized=authorized,
             sessions=self._sessions if isinstance(translation, NativeTranslation) else None,
         )
         self._handlers.add(handler)
@@ -307,9 +339,8 @@ class CaptionServer:
             dialect=dialect,
             config=self._config,
             engine=self._engine,
-            auth=self._auth,
+            refuse=None,
             metrics=self.metrics,
-            authorized=True,
             bulk=True,
         )
         try:
@@ -331,14 +362,3 @@ class CaptionServer:
             self._busy -= 1
             if not self._busy:
                 self._idle.set()
-
-
-def _tls(config: ServerConfig) -> ssl.SSLContext | None:
-    if config.tls_cert is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(config.tls_cert, config.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"tls_cert {config.tls_cert}, tls_key {config.tls_key}: {error}") from None
-    return context

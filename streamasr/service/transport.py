@@ -54,12 +54,12 @@ class WebsocketTransport:
 
     Args:
         socket: the open websocket.
+        peer: the client's address, for the log.
     """
 
-    def __init__(self, socket: ServerConnection) -> None:
+    def __init__(self, socket: ServerConnection, peer: str) -> None:
         self._socket = socket
-        address = socket.remote_address
-        self.peer = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)
+        self.peer = peer
         """See :class:`Transport`."""
 
     @property

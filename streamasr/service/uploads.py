@@ -93,7 +93,7 @@ class Uploads:
 
     async def _serve_page(self, dialect: PageDialect, scope: Scope, receive: Receive, send: Send) -> None:
         request = request_of(scope)
-        refusal = self._pages.check(request, dialect)
+        refusal = self._pages.check(request, self._pages.client(request, scope["client"]), dialect)
         if refusal is None:
             try:
                 answer = dialect.page(dialect_request(request, self._engine.info))
@@ -110,7 +110,8 @@ class Uploads:
         body = Body(receive, scope, self._config)
         response = _Response(send, scope, self._config.slow_reader_s)
         try:
-            refusal = self._pages.check(request, dialect)
+            client = self._pages.client(request, scope["client"])
+            refusal = self._pages.check(request, client, dialect)
             if refusal is None and len(self._open) >= self._config.max_uploads:
                 text = f"{self._config.max_uploads} uploads are being recognised already; try again later"
                 refusal = self._pages.later("overloaded", text)
@@ -141,8 +142,7 @@ class Uploads:
         async with store(dialect.file_fields, body) as recording:
             upload = dialect.open(dialect_request(request, self._engine.info, recording.form))
             upload.sha256 = recording.sha256
-            client = scope.get("client")
-            peer = f"{client[0]}:{client[1]}" if client else "local"
+            peer = self._pages.client(request, scope["client"]).peer
             messages = self._recognise(dialect, upload, recording, peer)
             working = asyncio.ensure_future(_reply(upload, messages, scope, body.receive, send))
             leaving = asyncio.ensure_future(body.disconnected())

@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
+from streamasr.service.config import ServerConfig
 from streamasr.service.http import HttpHandler, text_response
 
 _STOP_TIMEOUT_S = 1.0
@@ -39,11 +40,12 @@ class WebServer:
 
     Args:
         app: the ASGI application.
-        slow_reader_s: longest time for the rest of a response that the client does not read.
+        config: the daemon's settings. A response whose end the client does not read within ``slow_reader_s`` is
+            dropped.
     """
 
-    def __init__(self, app: ASGIApp, slow_reader_s: float) -> None:
-        self._slow_reader_s = slow_reader_s
+    def __init__(self, app: ASGIApp, config: ServerConfig) -> None:
+        self._slow_reader_s = config.slow_reader_s
         self._config = uvicorn.Config(
             app,
             http=_Connection,
@@ -52,6 +54,7 @@ class WebServer:
             log_config=None,
             access_log=False,
             proxy_headers=False,
+            h11_max_incomplete_event_size=config.max_header_bytes,
             headers=[("Server", "streamasr"), ("Connection", "close")],
         )
         self._config.load()
@@ -103,7 +106,8 @@ class WebApp:
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
         # ``None`` is an upgrade in a form that was not recognised as one.
-        response = self._pages.respond(request_of(scope)) or text_response(400, "not a valid handshake\n")
+        response = self._pages.respond(request_of(scope), scope["client"])
+        response = response or text_response(400, "not a valid handshake\n")
         await to_asgi(response)(scope, receive, send)
 
 

@@ -129,6 +129,7 @@ async def test_a_lost_connection_raises_an_error(daemon: ScriptedDaemon) -> None
     [
         (401, "--token", "client", None),
         (404, "the path is /v1/stream", "client", None),
+        (429, "full", "server", 2_000),
         (503, "full", "server", 2_000),
     ],
 )

@@ -95,14 +95,19 @@ async def launch() -> AsyncIterator[Launch]:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """Make a self-signed certificate for localhost, with its key in the same file."""
+    """A self-signed certificate for localhost, with its key in the same file."""
+    return make_certificate(tmp_path)
+
+
+def make_certificate(folder: Path) -> Path:
+    """Make a self-signed certificate for localhost and return the file with it and its key."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl is not installed")
-    key, chain = tmp_path / "key.pem", tmp_path / "cert.pem"
+    key, chain = folder / "key.pem", folder / "cert.pem"
     request = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     subprocess.run([*request, *names, "-keyout", key, "-out", chain], check=True, capture_output=True)
-    both = tmp_path / "both.pem"
+    both = folder / "both.pem"
     both.write_text(key.read_text() + chain.read_text())
     return both

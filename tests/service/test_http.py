@@ -113,7 +113,7 @@ async def test_only_the_master_token_can_mint_browser_tokens(launch: Launch) -> 
     await harness.session(Start(token=minted["token"]))
     again = await request(harness, "/v1/token", "POST", Authorization=f"Bearer {minted['token']}")
     assert again[0] == 401
-    assert harness.server.browser_url().startswith(f"{harness.server.page_url}#token=b1.")
+    assert harness.server.browser_url().startswith(f"{harness.server.page_url}#token=b2.")
 
 
 async def test_without_a_token_no_browser_tokens_are_minted(launch: Launch) -> None:

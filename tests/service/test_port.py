@@ -91,7 +91,39 @@ async def test_a_head_that_does_not_come_ends_the_connection(launch: Launch, sen
 async def test_an_endless_head_is_refused(launch: Launch) -> None:
     harness = await launch()
     answer = await exchange(harness.port, b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000)
-    assert answer.startswith(b"HTTP/1.1 4")
+    assert answer.startswith(b"HTTP/1.1 431")
+    assert b"longer than 65536 bytes" in answer
+
+
+@pytest.mark.parametrize("upgrade", ["Upgrade: websocket", "X-Other: websocket"])
+async def test_the_limits_of_a_head_are_exact(launch: Launch, upgrade: str) -> None:
+    harness = await launch(max_header_bytes=1_000, max_headers=20)
+    head = HANDSHAKE.format(upgrade=upgrade).encode()[:-2]
+    good = b"HTTP/1.1 101" if upgrade.startswith("Upgrade") else b"HTTP/1.1 426"
+
+    def padded(size: int) -> bytes:
+        return head + b"X: " + b"x" * (size - len(head) - 7) + b"\r\n\r\n"
+
+    assert len(padded(1_000)) == 1_000
+    assert (await exchange(harness.port, padded(1_000))).startswith(good)
+    answer = await exchange(harness.port, padded(1_001))
+    assert answer.startswith(b"HTTP/1.1 431")
+    assert b"longer than 1000 bytes" in answer
+
+    def counted(number: int) -> bytes:
+        return head + b"".join(b"X-%d: 1\r\n" % n for n in range(number - 5)) + b"\r\n"
+
+    assert (await exchange(harness.port, counted(20))).startswith(good)
+    answer = await exchange(harness.port, counted(21))
+    assert answer.startswith(b"HTTP/1.1 431")
+    assert b"more than 20 headers" in answer
+
+
+async def test_a_long_body_behind_a_short_head_is_no_long_head(launch: Launch) -> None:
+    harness = await launch(max_header_bytes=200)
+    body = b"x\n" * 5_000
+    head = b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    assert (await exchange(harness.port, head + body)).startswith(b"HTTP/1.1 405")
 
 
 async def test_closing_ends_connections_that_wait_for_nothing(launch: Launch) -> None:
