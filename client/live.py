@@ -40,9 +40,10 @@ from streamasr_client.connection import (
 from streamasr_client.errors import ConnectionFailed, DaemonError
 
 REPLAY_MS = 30_000
-"""Most audio buffered for a reconnect, longer than the longest utterance. The oldest audio is dropped first."""
-IDLE_REPLAY_MS = 5_000
-"""Audio buffered while no utterance is in progress: long enough for the daemon to report that one has begun."""
+"""Most audio buffered for a reconnect, longer than the longest utterance. The oldest audio is dropped first.
+
+Only a final or ``done`` acknowledges audio: without one, a daemon that is behind may still find words in all of it.
+"""
 TRIES_AFTER_END = 3
 """Sessions that may fail after the source has ended, before the stream gives up."""
 
@@ -150,7 +151,6 @@ class LiveStream:
         self._origin_ms = 0
         self._first_utterance = 0
         self._next_utterance = 0
-        self._speaking = False
         self._fell_behind = False
         self._recognised_ms = 0
         self._draining = False
@@ -282,7 +282,6 @@ class LiveStream:
             self._lost = 0
         self._origin_ms = self._format.bytes_to_ms(self._origin)
         self._first_utterance = self._next_utterance
-        self._speaking = False
         return events
 
     async def _run_session(self, session: Session) -> AsyncIterator[ServerMessage]:
@@ -310,7 +309,6 @@ class LiveStream:
 
     async def _send_audio(self, session: Session) -> None:
         """Send the buffered audio, then new audio, then ``stop``. The receiver reports a lost connection."""
-        idle = self._format.ms_to_bytes(IDLE_REPLAY_MS)
         while True:
             block = self._buffer.read(self._position, AUDIO_MESSAGE_BYTES)
             if block:
@@ -320,8 +318,6 @@ class LiveStream:
                 except ConnectionFailed:
                     return
                 self._sent = max(self._sent, self._position)
-                if not self._speaking:
-                    self._buffer.release(self._position - idle)
             elif self._source_ended.is_set():
                 if session.resumed is None or session.resumed.requests == 0:
                     with contextlib.suppress(ConnectionFailed):
@@ -386,10 +382,7 @@ class LiveStream:
         return self._source_ended.is_set() and recognised_ms >= self._format.bytes_to_ms(self._buffer.end)
 
     def _track(self, message: ServerMessage) -> None:
-        if isinstance(message, (SpeechStarted, Partial)):
-            self._speaking = True
-        elif isinstance(message, Final):
-            self._speaking = False
+        if isinstance(message, Final):
             self._next_utterance = message.utterance + 1
             self._buffer.release(min(self._format.ms_to_bytes(message.end_ms), self._sent))
         elif isinstance(message, Done):

@@ -5,8 +5,9 @@
 
 import { Session } from "./protocol.js";
 
-const REPLAY_MS = 30000; // most audio buffered, longer than the longest utterance
-const IDLE_REPLAY_MS = 5000; // audio buffered while no utterance is in progress
+// Most audio buffered, longer than the longest utterance. Only a final or `done` acknowledges audio: without one, a
+// server that is behind may still find words in all of it.
+const REPLAY_MS = 30000;
 const BACKLOG_MS = 5000; // most audio queued in the websocket
 const FIRST_WAIT_MS = 500;
 const MAX_WAIT_MS = 20000;
@@ -151,7 +152,6 @@ export class LiveStream {
     this.opened = message;
     this.kept = null;
     this.configures = 0;
-    this.speaking = false;
     this.stopped = false;
     this.position = this.origin = this.buffer.start;
     this.originMs = Math.round(this.origin / this.bytesPerMs);
@@ -198,7 +198,6 @@ export class LiveStream {
       this.position += bytes.length;
     }
     this.sent = Math.max(this.sent, this.position);
-    if (!this.speaking) this.buffer.release(this.position - this.bytes(IDLE_REPLAY_MS));
     if (this.finishing) {
       this.stopped = true;
       this.session.send({ type: "stop" });
@@ -231,9 +230,7 @@ export class LiveStream {
 
   show(message) {
     const rebased = this.rebase(message);
-    if (rebased.type === "speech_started" || rebased.type === "partial") this.speaking = true;
     if (rebased.type === "final") {
-      this.speaking = false;
       this.nextUtterance = rebased.utterance + 1;
       this.releaseBuffer(message.end_ms);
     }
