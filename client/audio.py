@@ -149,6 +149,10 @@ async def in_thread(
         blocks.close()
 
 
+CATCH_UP_S = 5.0
+"""How much audio of a source that paused may come at once; more would outrun a daemon that keeps up with speech."""
+
+
 class PacedFile:
     """An :class:`AudioSource` that plays an audio file in real time, like a microphone.
 
@@ -181,6 +185,7 @@ class PacedFile:
         clock = self._clock or asyncio.get_running_loop().time
         due = clock()
         async for block in self.file.blocks_from_thread():
+            due = max(due, clock() - CATCH_UP_S)
             due += len(block) / self.format.frame_bytes / self.format.sample_rate
             await self._sleep(max(0.0, due - clock()))
             if self._stopped:

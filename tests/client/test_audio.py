@@ -12,7 +12,7 @@ import soundfile
 
 from streamasr.errors import DataError
 from streamasr.protocol.audio import AudioFormat
-from streamasr_client.audio import SILENCE_DBFS, PacedFile, SoundFile, level_dbfs
+from streamasr_client.audio import CATCH_UP_S, SILENCE_DBFS, PacedFile, SoundFile, level_dbfs
 
 
 def write(path: Path, samples: npt.NDArray[Any], rate: int = 16_000, subtype: str = "PCM_16") -> Path:
@@ -90,6 +90,24 @@ async def test_a_paced_file_plays_in_real_time_and_stops(tmp_path: Path) -> None
         if len(blocks) == 10:
             source.stop()
     assert blocks == [(round(0.05 * (index + 1), 3), 1_600) for index in range(10)]
+
+
+async def test_a_source_that_paused_does_not_send_all_at_once(tmp_path: Path) -> None:
+    now = 100.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    source = PacedFile(write(tmp_path / "a.wav", np.zeros(12 * 16_000)), clock=lambda: now, sleep=sleep)
+    times = []
+    async for _ in source:
+        times.append(now)
+        if len(times) == 20:
+            now += 60.0  # the source pauses
+    at_once = sum(time == times[20] for time in times[20:])
+    assert at_once * 0.05 == pytest.approx(CATCH_UP_S, abs=0.051)
+    assert times[-1] == pytest.approx(100 + 12 + 60 - CATCH_UP_S, abs=0.051)
 
 
 @pytest.mark.parametrize(
