@@ -7,11 +7,9 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from streamasr.cues import DEFAULT_LIMITS, Cue, CueLimits, cues
+from streamasr.cues import DEFAULT_LIMITS, Cue, CueLimits
 from streamasr.protocol.messages import Final
-from streamasr.subtitles import VTT_HEADER, srt_cue, vtt_cue
-
-SEPARATOR = ": "
+from streamasr.subtitles import VTT_HEADER, label_text, labelled_cues, srt_cue, vtt_cue
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +19,6 @@ class Transcript:
     label: str
     """Name of the channel; empty if the channels were not kept apart."""
     finals: Sequence[Final]
-
-
-def label_text(label: str, text: str) -> str:
-    """Return the text with the label before it, if there is one."""
-    return f"{label}{SEPARATOR}{text}" if label else text
-
-
-def label_final(label: str, final: Final) -> Final:
-    """Return the utterance with the label before its text and its first word."""
-    words = final.words
-    if words:
-        words = (dataclasses.replace(words[0], word=label_text(label, words[0].word)), *words[1:])
-    return dataclasses.replace(final, text=label_text(label, final.text), words=words)
 
 
 def merge(transcripts: Iterable[Transcript]) -> list[tuple[str, Final]]:
@@ -74,11 +59,5 @@ WRITERS: dict[str, Callable[[Sequence[Transcript], CueLimits], str]] = {
 
 
 def _cues(transcripts: Iterable[Transcript], limits: CueLimits) -> list[Cue]:
-    result: list[Cue] = []
-    for each in transcripts:
-        width = len(label_text(each.label, ""))
-        narrower = dataclasses.replace(limits, line_chars=max(1, limits.line_chars - width))
-        for cue in cues(each.finals, narrower):
-            first, *rest = cue.lines
-            result.append(dataclasses.replace(cue, lines=(label_text(each.label, first), *rest)))
+    result = [cue for each in transcripts for cue in labelled_cues(each.label, each.finals, limits)]
     return sorted(result, key=lambda cue: (cue.start_ms, cue.end_ms))

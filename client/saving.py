@@ -66,9 +66,9 @@ class SavedCaptions:
                 ) from None
             raise ConfigError(f"--save {path}: cannot be written: {error.strerror}") from None
 
-    def add(self, final: Final) -> str | None:
-        """Save an utterance. Return a sentence if that failed for the first time."""
-        return self._try(lambda: (self._subtitles or self._begin()).add(final))
+    def add(self, final: Final, label: str = "") -> str | None:
+        """Save an utterance, labelled with its channel. Return a sentence if that failed for the first time."""
+        return self._try(lambda: (self._subtitles or self._begin()).add(final, label))
 
     def finish(self) -> str | None:
         """Replace what the file contained, if no final did. Return a sentence as :meth:`add`."""

@@ -10,7 +10,7 @@ from streamasr.media.channels import channel_label
 from streamasr.media.inputs import AudioInput
 from streamasr.protocol.audio import AudioFormat, encode_pcm, wire_format
 from streamasr.units import ms_to_samples
-from streamasr_client.audio import BLOCK_MS, in_thread
+from streamasr_client.audio import BLOCK_MS, CATCH_UP_S, in_thread
 
 QUEUED_BLOCKS = 100
 """Blocks of one channel that wait for its stream: five seconds."""
@@ -81,6 +81,7 @@ class SplitFile:
         try:
             async with aclosing(in_thread(self._blocks(), self._reader.interrupt)) as blocks:
                 async for parts in blocks:
+                    due = max(due, clock() - CATCH_UP_S)
                     due += len(parts[0]) / self._format.frame_bytes / self._format.sample_rate
                     await self._sleep(max(0.0, due - clock()))
                     if self._stopped:

@@ -18,8 +18,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from streamasr.protocol.messages import Final, Partial, Ready, Start, Warning
+from streamasr.subtitles import label_text
 from streamasr_client.audio import AudioSource, level_dbfs
-from streamasr_client.channels import label_final, label_text
 from streamasr_client.hotwords import describe_readings
 from streamasr_client.live import AudioLost, ConnectionStatus, LiveEvent, LiveStream
 from streamasr_client.render import CaptionState, lost_notice, overrun_notice, render, update
@@ -31,8 +31,8 @@ REFRESH_PER_SECOND = 12
 class Saver(Protocol):
     """Keeps finished utterances."""
 
-    def add(self, final: Final) -> str | None:
-        """Save an utterance; return a sentence for the user if it cannot be saved."""
+    def add(self, final: Final, label: str = "") -> str | None:
+        """Save an utterance, labelled with its channel; return a sentence for the user if it cannot be saved."""
         ...
 
 
@@ -142,7 +142,7 @@ class LabelledView:
     def show(self, event: LiveEvent) -> None:
         """See :class:`View`."""
         if isinstance(event, Final) and event.text:
-            event = label_final(self._label, event)
+            event = dataclasses.replace(event, text=label_text(self._label, event.text))
         elif isinstance(event, Partial) and (event.committed or event.tail):
             event = dataclasses.replace(event, committed=label_text(self._label, event.committed).rstrip())
         self._view.show(event)
@@ -260,7 +260,7 @@ async def show_channels(
             async for event in events:
                 view.show(event)
                 if save is not None and isinstance(event, Final) and event.text:
-                    _save(save, label_final(label, event), view)
+                    _save(save, event, view, label)
 
     async with stop_on_interrupt(split.stop):
         tasks = [
@@ -276,8 +276,8 @@ async def show_channels(
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _save(save: Saver, final: Final, view: View) -> None:
-    problem = save.add(final)
+def _save(save: Saver, final: Final, view: View, label: str = "") -> None:
+    problem = save.add(final, label)
     if problem is not None:
         view.show(Warning(code="not_saved", message=problem))
 

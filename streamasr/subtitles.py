@@ -23,6 +23,26 @@ def srt_cue(number: int, cue: Cue) -> str:
     return "\n".join([str(number), times, *cue.lines, "", ""])
 
 
+SEPARATOR = ": "
+"""Between the label of a speaker or channel and the text."""
+
+
+def label_text(label: str, text: str) -> str:
+    """Return the text with the label before it, if there is one."""
+    return f"{label}{SEPARATOR}{text}" if label else text
+
+
+def labelled_cues(
+    label: str, finals: Iterable[Final], limits: CueLimits = DEFAULT_LIMITS, *, earliest_ms: int = 0
+) -> list[Cue]:
+    """Return the cues of one speaker or channel. The first line of each begins with the label and is no longer."""
+    narrower = dataclasses.replace(limits, line_chars=max(1, limits.line_chars - len(label_text(label, ""))))
+    found = cues(finals, narrower, earliest_ms=earliest_ms)
+    return [
+        dataclasses.replace(cue, lines=(label_text(label, cue.lines[0]), *cue.lines[1:])) for cue in found
+    ]
+
+
 VTT_HEADER = "WEBVTT\n\n"
 
 
@@ -90,18 +110,25 @@ class SubtitleFile:
             file.write(VTT_HEADER)
         self._last_utterance_offset = 0 if append else file.tell()
 
-    def add(self, final: Final) -> None:
-        """Append an utterance and flush the file."""
+    def add(self, final: Final, label: str = "") -> None:
+        """Append an utterance and flush the file.
+
+        Args:
+            final: the utterance.
+            label: its speaker or channel, with which each of its cues begins; only with ``append``.
+        """
+        assert self._append or not label, "cues of labelled utterances are not written again"
         if self._file_format == "txt":
-            self._file.write(to_text([final]))
+            self._file.write(to_text([dataclasses.replace(final, text=label_text(label, final.text))]))
         elif self._append:
-            self._append_cues(final)
+            self._append_cues(final, label)
         else:
             self._rewrite_with(final)
         self._file.flush()
 
-    def _append_cues(self, final: Final) -> None:
-        new_cues = cues([final], self._limits, earliest_ms=0 if self._overlapping else self._earliest_ms)
+    def _append_cues(self, final: Final, label: str) -> None:
+        earliest_ms = 0 if self._overlapping else self._earliest_ms
+        new_cues = labelled_cues(label, [final], self._limits, earliest_ms=earliest_ms)
         if not new_cues:
             return
         # The next utterance, which may begin at once, is not known.

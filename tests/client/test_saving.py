@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pysubs2
 import pytest
 
 from streamasr.cues import CueLimits
@@ -94,9 +95,29 @@ def test_old_captions_stay_until_there_are_new_ones(tmp_path: Path) -> None:
 def test_channels_apart_may_overlap(tmp_path: Path) -> None:
     path = tmp_path / "a.srt"
     with SavedCaptions(path, channels_apart=True) as save:
-        save.add(final(0, "left: yes"))
-        save.add(final(0, "right: no"))
+        save.add(final(0, "yes"), "left")
+        save.add(final(0, "no"), "right")
     assert path.read_text().count("00:00:00,000 --> 00:00:00,400") == 2
+    assert [line for line in path.read_text().splitlines() if ": " in line] == ["left: yes", "right: no"]
+
+
+@pytest.mark.parametrize("ending", ["srt", "vtt"])
+def test_every_cue_of_a_channel_is_labelled(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    with SavedCaptions(path, CueLimits(line_chars=20, lines=2), channels_apart=True) as save:
+        save.add(final(0, "a long answer that does not fit into a single cue of two lines"), "left")
+    written = list(pysubs2.load(str(path)))
+    assert len(written) > 2
+    assert all(cue.plaintext.startswith("left: ") for cue in written)
+    assert max(len(line) for cue in written for line in cue.plaintext.split("\n")) <= 20
+
+
+def test_every_line_of_text_is_labelled(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with SavedCaptions(path, channels_apart=True) as save:
+        save.add(final(0, "yes"), "left")
+        save.add(final(0, "no"), "right")
+    assert path.read_text() == "left: yes\nright: no\n"
 
 
 def test_limits_of_cues_are_kept(tmp_path: Path) -> None:

@@ -58,4 +58,4 @@ def test_labels_are_shown_before_captions() -> None:
     assert isinstance(partial, Partial)
     assert (partial.committed, partial.tail) == ("right:", "yes")
     assert isinstance(final, Final)
-    assert (final.text, final.words[0].word) == ("right: yes", "right: yes")
+    assert (final.text, final.words[0].word) == ("right: yes", "yes")
