@@ -153,6 +153,21 @@ RESULTS: dict[str, Result] = {
         minutes=4,
         data=(),
     ),
+    "failover": Result(
+        title="Clients of three daemons, of which one drains and one is killed",
+        about="Three daemons behind HAProxy, with deploy/haproxy/cluster.cfg, and their clients on the same cores. "
+        "The first daemon gets SIGTERM while people speak, the second one SIGKILL. The texts are compared with "
+        "those of the same audio in one session; where a client goes on in a new session, the encoder begins anew, "
+        "so a word may be recognised differently. Lag is the time from the end of a word until a caption first "
+        "contains it; it contains the chunk of 640 ms.",
+        commands=(
+            "python benchmarks/failover.py --audio tests/data/librispeech/2136-5147-0011.flac "
+            "tests/data/librispeech/3607-135982-0000.flac tests/data/librispeech/481-123719-0000.flac "
+            "tests/data/librispeech/5789-70653-0013.flac --streams 9",
+        ),
+        minutes=1,
+        data=(),
+    ),
     "long-session": Result(
         title="One hour in one session",
         about="The utterances of dev-librispeech are played into one session, again and again, as fast as it "
