@@ -36,7 +36,7 @@ PLACES = re.compile(
 
 def parser_of(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"streamasr {command}")
-    importlib.import_module(f"streamasr.cli.{command}").add_arguments(parser)
+    importlib.import_module(f"streamasr.cli.{command.replace('-', '_')}").add_arguments(parser)
     return parser
 
 
@@ -87,9 +87,9 @@ def test_every_help_shows_an_example(command: str, capsys: pytest.CaptureFixture
 def test_every_command_has_a_line_in_the_overview(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
-    overview = capsys.readouterr().out
+    overview = " ".join(capsys.readouterr().out.split())
     for command, summary in COMMANDS.items():
-        assert re.search(rf"{command}\s+{re.escape(summary)}", overview)
+        assert f" {command} {summary}" in overview
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ CHECKS: dict[str, Callable[[str], bool]] = {
     "its worklet": "streamasr_client/web/audio-worklet.js".__eq__,
     "the default model's language model": "streamasr_models/en-small/lm.bin".__eq__,
     "its words": "streamasr_models/en-small/unigrams.txt".__eq__,
+    "the systemd unit": "streamasr_systemd/streamasr.service".__eq__,
+    "the unit of a user": "streamasr_systemd/user/streamasr.service".__eq__,
     "the licence": lambda name: name.endswith(".dist-info/licenses/LICENSE"),
 }
 
@@ -65,7 +67,12 @@ def test_the_wheel_holds(part: str, contents: list[str]) -> None:
 
 
 def test_every_source_file_is_in_the_wheel(contents: list[str]) -> None:
-    renamed = {"streamasr": "streamasr", "client": "streamasr_client", "models": "streamasr_models"}
+    renamed = {
+        "streamasr": "streamasr",
+        "client": "streamasr_client",
+        "models": "streamasr_models",
+        "systemd": "streamasr_systemd",
+    }
     missing = []
     for folder, name in renamed.items():
         for path in (ROOT / folder).rglob("*"):
@@ -81,6 +88,7 @@ def test_nothing_else_is_in_the_wheel(contents: list[str]) -> None:
         "streamasr",
         "streamasr_client",
         "streamasr_models",
+        "streamasr_systemd",
     }
 
 

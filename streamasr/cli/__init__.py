@@ -13,6 +13,7 @@ from streamasr.errors import StreamasrError
 
 COMMANDS = {
     "serve": "run the captions daemon",
+    "install-service": "install the daemon as a systemd service",
     "doctor": "check that this machine can run the daemon and record",
     "listen": "show live captions of a microphone in the terminal",
     "transcribe": "transcribe audio files",
@@ -27,8 +28,8 @@ COMMANDS = {
     "model": "inspect, convert and export models",
     "bench": "load-test a running daemon",
 }
-"""Names of the commands with their summaries. ``streamasr/cli/<name>.py`` defines ``EXAMPLE``, ``add_arguments``
-and ``run``."""
+"""Names of the commands with their summaries. ``streamasr/cli/<name>.py``, with underscores, defines ``EXAMPLE``,
+``add_arguments`` and ``run``."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         if name == command:
-            module = importlib.import_module(f"streamasr.cli.{name}")
+            module = importlib.import_module(f"streamasr.cli.{name.replace('-', '_')}")
             sub.epilog = "example:\n  " + module.EXAMPLE.replace("\n", "\n  ")
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)

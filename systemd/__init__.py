@@ -1,0 +1,1 @@
+"""Hold the systemd units and their settings, for ``streamasr install-service``."""
