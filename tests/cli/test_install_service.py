@@ -142,6 +142,6 @@ def test_who_may_not_install_is_told(
 def test_a_program_in_a_home_folder_is_no_service_of_the_machine(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.executable", "/home/somebody/.venv/bin/python")
+    monkeypatch.setattr("sys.executable", str(Path("/home", "somebody", "bin", "python")))
     assert main(["install-service", "--dry-run"]) == 1
     assert "home folders are hidden from it" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from streamasr.service.units import (
 )
 
 UNITS = Path(__file__).parents[2] / "systemd"
+HOME = Path("/home", "somebody")
 
 
 @pytest.mark.parametrize("user", [False, True])
@@ -65,8 +66,8 @@ def test_unreadable_and_unwritable_places_are_reported(tmp_path: Path) -> None:
 def test_programs_that_the_service_cannot_see_are_refused(tmp_path: Path) -> None:
     check_readable([Path("/opt/streamasr/bin/python"), Path("/usr/bin/python3"), Path("/homeland/x")])
     link = tmp_path / "python"
-    link.symlink_to("/home/somebody/python")
-    for path in (Path("/home/somebody/.venv/bin/python"), Path("/root/x"), link):
+    link.symlink_to(HOME / "python")
+    for path in (HOME / "bin" / "python", Path("/root", "x"), link):
         with pytest.raises(ConfigError, match="home folders are hidden from it"):
             check_readable([path])
 
@@ -83,7 +84,7 @@ def test_specifiers_and_variables_are_escaped() -> None:
 
 
 def test_a_users_units_go_into_the_configuration_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert user_locations({}).units == Path("/home/somebody/.config/systemd/user")
+    monkeypatch.setenv("HOME", str(HOME))
+    assert user_locations({}).units == HOME / ".config" / "systemd" / "user"
     moved = user_locations({"XDG_CONFIG_HOME": "/cfg"})
     assert (moved.units, moved.settings) == (Path("/cfg/systemd/user"), Path("/cfg/streamasr/streamasr.env"))
