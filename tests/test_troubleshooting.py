@@ -41,6 +41,8 @@ RAISING = (
     "streamasr/cli/hotword.py",
     "streamasr/cli/serve.py",
     "streamasr/cli/transcribe.py",
+    "streamasr/cli/transcribe_manifest.py",
+    "streamasr/bulk/*.py",
     "streamasr/engine/*.py",
     "streamasr/protocol/connection.py",
     "streamasr/recognition/*.py",

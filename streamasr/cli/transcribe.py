@@ -18,6 +18,7 @@ from streamasr.cli.cue_flags import add_cue_flags, cue_limits
 from streamasr.cli.format_flag import add_written_flag
 from streamasr.cli.hotword import add_hotword_flag
 from streamasr.cli.output import write_stdout
+from streamasr.cli.transcribe_manifest import DEFAULT_MODEL, add_manifest_flags, transcribe_manifest
 from streamasr.config import BACKENDS, PRECISION_CHOICES, Backend, PrecisionChoice
 from streamasr.cues import CueLimits
 from streamasr.errors import ConfigError, StreamasrError
@@ -34,10 +35,9 @@ from streamasr_client.transcription import transcribe_file
 EXAMPLE = """streamasr transcribe interview.flac
 streamasr transcribe --local --format srt --output subtitles/ *.wav
 streamasr transcribe --channels each call.wav
-arecord -f S16_LE -r 16000 -d 60 | streamasr transcribe -"""
+arecord -f S16_LE -r 16000 -d 60 | streamasr transcribe -
+streamasr transcribe --manifest calls.jsonl --out texts.jsonl"""
 
-DEFAULT_MODEL = "en-small"
-"""Default model of ``--local``."""
 SUFFIXES = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
 """Suffixes of the output files, by format."""
 
@@ -49,22 +49,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     parser.add_argument(
         "files",
-        nargs="+",
+        nargs="*",
         metavar="FILE",
         help="WAV, FLAC, Ogg, Opus, MP3; with ffmpeg also video, M4A and URLs; - for standard input",
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--url", default=DEFAULT_URL, help="the daemon's websocket (default: %(default)s)")
     where.add_argument("--local", action="store_true", help="recognise in this process, without a daemon")
-    parser.add_argument("--model", metavar="NAME|DIR", help=f"model for --local (default: {DEFAULT_MODEL})")
     parser.add_argument(
-        "--backend", choices=BACKENDS, default="auto", help="runtime for --local (default: %(default)s)"
+        "--model", metavar="NAME|DIR", help=f"model without a daemon (default: {DEFAULT_MODEL})"
+    )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="runtime without a daemon (default: %(default)s)",
     )
     parser.add_argument(
         "--precision",
         choices=PRECISION_CHOICES,
         default="auto",
-        help="precision of a native encoder for --local (default: %(default)s)",
+        help="precision of a native encoder without a daemon (default: %(default)s)",
     )
     parser.add_argument("--token", metavar="TOKEN", help="the daemon's token, if it requires one")
     parser.add_argument(
@@ -87,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_hotword_flag(parser)
     add_written_flag(parser)
     add_cue_flags(parser)
+    add_manifest_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -94,6 +100,12 @@ def run(args: argparse.Namespace) -> int:
 
     Returns 1 if one could not be read, or was incomplete; else 0.
     """
+    if args.manifest is not None:
+        return transcribe_manifest(args)
+    if not args.files:
+        raise ConfigError("nothing to transcribe; name FILEs, or a manifest with --manifest")
+    if args.out is not None:
+        raise ConfigError("--out needs --manifest; for FILEs use --output")
     sources = [audio_input(args, text) for text in args.files]
     limits = cue_limits(args)
     _check(args, sources)
