@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -24,6 +25,11 @@ _HEADER_BYTES = 1 << 20
 """How far from its beginning a file's audio data is looked for."""
 _OGG_TAIL_BYTES = 1 << 17
 """An Ogg page has at most 65,307 bytes, so that this holds the last whole page."""
+
+_OGG_FIRST_PAGE = b"OggS\x00\x02"
+"""The beginning of a page that begins a stream."""
+_MPEG_TAG_BYTES = 1_024
+"""Behind the audio that a Xing frame states, more bytes than this may be other MP3 files, not only small tags."""
 
 NEVER_FILLED_IN = "its header gives no length, so it is read to its end"
 
@@ -41,6 +47,8 @@ class Layout:
     """Bytes to be read in place of the first ``skipped_bytes`` of the file."""
     skipped_bytes: int = 0
     mpeg: FrameCount | None = None
+    links: tuple[int, ...] = ()
+    """Offsets at which the streams of a chained Ogg file begin; empty if there is only one."""
 
 
 def inspect(file: BinaryIO, *, count_mpeg: bool = False) -> Layout:
@@ -182,27 +190,54 @@ def _ogg(file: BinaryIO, size: int) -> Layout:
         table = tail[position + 27 : position + 27 + segments]
         if segments >= 0 and len(table) == segments:
             whole = position + 27 + segments + sum(table) <= len(tail)
-            return Layout(cut=not (whole and tail[position + 5] & 4))
+            return Layout(cut=not (whole and tail[position + 5] & 4), links=_ogg_links(file))
         position = tail.rfind(b"OggS\x00", 0, position)
         if position >= 0:
             return Layout(cut=True)
     return Layout(cut=True)
 
 
-def _mpeg(file: BinaryIO, count_all: bool) -> Layout:
+def _ogg_links(file: BinaryIO) -> tuple[int, ...]:
+    """Return where the streams of a chained file begin (RFC 3533, section 4); empty if it has one only."""
+    with _mapped(file) as data:
+        links: list[int] = []
+        after = position = data.find(_OGG_FIRST_PAGE)
+        while position >= 0:
+            if position != after or not links:  # else a page of another stream that begins at the same time
+                links.append(position)
+            segments = data[position + 26] if position + 26 < len(data) else 0
+            after = position + 27 + segments + sum(data[position + 27 : position + 27 + segments])
+            position = data.find(_OGG_FIRST_PAGE, position + 1)
+    return tuple(links) if len(links) > 1 else ()
+
+
+@contextmanager
+def _mapped(file: BinaryIO) -> Iterator[mmap.mmap | bytes]:
+    """The bytes of a file, which is not empty."""
     if isinstance(file, io.BytesIO):
-        return _mpeg_layout(file.getvalue(), count_all)
+        yield file.getvalue()
+        return
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield data
+
+
+def _mpeg(file: BinaryIO, count_all: bool) -> Layout:
+    with _mapped(file) as data:
         return _mpeg_layout(data, count_all)
 
 
 def _mpeg_layout(data: mmap.mmap | bytes, count_all: bool) -> Layout:
-    counted = count_frames(data, only_without_xing=not count_all)
+    size = stated_bytes(data)
+    appended = size is not None and size[2] - size[1] > _MPEG_TAG_BYTES
+    counted = count_frames(data, only_without_xing=not (count_all or appended))
     if counted is not None and counted.stated_frames is None:
         return Layout(cut=counted.cut, prefix=xing_frame(counted), skipped_bytes=counted.start, mpeg=counted)
     patches = {}
-    size = stated_bytes(data)
-    if size is not None and size[1] > size[2]:
+    if size is not None and appended and counted is not None and counted.stated_frames is not None:
+        # libsndfile reads no more than the first file's frames.
+        frames = max(counted.frames, counted.stated_frames)
+        patches = {size[0]: size[2].to_bytes(4, "big"), size[0] - 4: frames.to_bytes(4, "big")}
+    elif size is not None and size[1] > size[2]:
         # Otherwise mpg123 prints a warning of its own.
         patches = {size[0]: size[2].to_bytes(4, "big")}
     return Layout(cut=counted is not None and counted.cut, patches=patches, mpeg=counted)
@@ -216,13 +251,18 @@ class PatchedFile:
     """A file as libsndfile shall see it: with the prefix and the patches of a :class:`Layout`.
 
     It has the methods that the package soundfile asks of a file object.
+
+    Args:
+        file: the file.
+        layout: what is changed, and how many of its first bytes are left out.
+        end: where it ends; by default, at its true end.
     """
 
-    def __init__(self, file: BinaryIO, layout: Layout) -> None:
+    def __init__(self, file: BinaryIO, layout: Layout, end: int | None = None) -> None:
         self._file = file
         self._layout = layout
         self._shift = len(layout.prefix) - layout.skipped_bytes
-        self._size = self._shift + file.seek(0, os.SEEK_END)
+        self._size = self._shift + (file.seek(0, os.SEEK_END) if end is None else end)
         self._position = 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

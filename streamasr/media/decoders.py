@@ -6,6 +6,7 @@ Shape suffixes: S samples (frames of audio), C channels.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -88,32 +89,60 @@ class SoundFileDecoder:
         self._name = name
         self._bytes: BinaryIO = source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
         try:
-            self._layout = layout = inspect(self._bytes)
-            self._sound = self._open(source, layout)
+            layout = inspect(self._bytes)
+            self._sounds = self._open(source, layout)
         except soundfile.LibsndfileError as error:
             self._bytes.close()
             raise NotAudioError(f"{name}: {error.error_string.rstrip('.')}") from None
         except BaseException:
             self._bytes.close()
             raise
-        self.sample_rate: int = self._sound.samplerate
-        self.channels: int = self._sound.channels
-        self.sixteen_bits = self._sound.subtype in _SIXTEEN_BITS
-        self.frames: int | None = self._sound.frames if self._sound.frames < _UNKNOWN_FRAMES else None
+        self._sound = first = self._sounds.pop(0)
+        self.sample_rate: int = first.samplerate
+        self.channels: int = first.channels
+        self.sixteen_bits = first.subtype in _SIXTEEN_BITS
+        frames = first.frames + sum(sound.frames for sound in self._sounds)
+        self.frames: int | None = frames if frames < _UNKNOWN_FRAMES else None
         self.warnings = [layout.warning] if layout.warning else []
         self.incomplete = layout.cut
-        self._position = 0
+        self._position = self._before = 0
         self._slack = _MPEG_SLACK if self._sound.format == "MP3" else 0
         self._ended = False
 
-    def _open(self, source: Path | bytes, layout: Layout) -> _SequentialSoundFile:
+    def _open(self, source: Path | bytes, layout: Layout) -> list[_SequentialSoundFile]:
+        """Open the file; libsndfile reads only one stream of a chained Ogg file, so that each is opened."""
+        if layout.links:
+            return [
+                _SequentialSoundFile(PatchedFile(self._bytes, Layout(skipped_bytes=begin), end))
+                for begin, end in itertools.pairwise((*layout.links, None))
+                if begin is not None
+            ]
         if isinstance(source, Path) and not (layout.prefix or layout.patches):
-            return _SequentialSoundFile(os.fsencode(source))
-        self._bytes.seek(0)
-        return _SequentialSoundFile(PatchedFile(self._bytes, layout))
+            return [_SequentialSoundFile(os.fsencode(source))]
+        return [_SequentialSoundFile(PatchedFile(self._bytes, layout))]
 
     def read(self, frames: int) -> Samples2D:
         """See :class:`Decoder`."""
+        block_SC = self._read(frames)
+        while not len(block_SC) and self._sounds:
+            self._next_sound()
+            block_SC = self._read(frames)
+        return block_SC
+
+    def _next_sound(self) -> None:
+        """Go on with the next stream of a chained Ogg file."""
+        self._sound.close()
+        self._sound, self._ended = self._sounds.pop(0), False
+        self._before += self._position
+        self._position = 0
+        found, expected = (self._sound.samplerate, self._sound.channels), (self.sample_rate, self.channels)
+        if found != expected:
+            raise DataError(
+                f"{self._name}: the format changes at {self._before / self.sample_rate:.2f} s, from "
+                f"{expected[0]} Hz with {expected[1]} channels to {found[0]} Hz with {found[1]}; split the file there"
+            )
+
+    def _read(self, frames: int) -> Samples2D:
         if self._ended:
             return np.zeros((0, self.channels), dtype=np.float32)
         block_SC = np.zeros((frames, self.channels), dtype=np.float32)
@@ -122,7 +151,7 @@ class SoundFileDecoder:
         except soundfile.LibsndfileError as error:
             # What was decoded before the damage is in the block.
             self._ended = self.incomplete = True
-            if not self._sound.tell():
+            if not self._before and not self._sound.tell():
                 raise DataError(
                     f"{self._name}: nothing can be decoded: {error.error_string.rstrip('.')}"
                 ) from None
@@ -130,7 +159,9 @@ class SoundFileDecoder:
         self._position += decoded
         if not decoded:
             self._ended = True
-            missing = 0 if self.frames is None else self.frames - self._position
+            missing = (
+                0 if self.frames is None or self._sounds else self.frames - self._before - self._position
+            )
             self.incomplete = self.incomplete or missing > self._slack
         return block_SC[:decoded]
 
@@ -139,7 +170,8 @@ class SoundFileDecoder:
 
     def close(self) -> None:
         """See :class:`Decoder`."""
-        self._sound.close()
+        for sound in (self._sound, *self._sounds):
+            sound.close()
         self._bytes.close()
 
 

@@ -81,7 +81,7 @@ def count_frames(data: mmap.mmap | bytes, *, only_without_xing: bool = False) ->
         if found is None or found.fixed_bits != fixed_bits:
             if data[position : position + 11].startswith(_TAGS):
                 break
-            further = _find(data, position, fixed_bits)
+            further = _find(data, _after_id3(data, position), fixed_bits)  # of a file that was appended
             if further is None:
                 break
             position = further[0]
@@ -165,13 +165,15 @@ def _find(data: mmap.mmap | bytes, start: int, fixed_bits: int | None) -> tuple[
     return None
 
 
-def _after_id3(data: mmap.mmap | bytes) -> int:
-    if data[:3] != b"ID3" or len(data) < 10:
-        return 0
+def _after_id3(data: mmap.mmap | bytes, start: int = 0) -> int:
+    """Return the place behind the ID3v2 tag at ``start``, or ``start`` if there is none."""
+    header = data[start : start + 10]
+    if header[:3] != b"ID3" or len(header) < 10:
+        return start
     size = 0
-    for byte in data[6:10]:
+    for byte in header[6:]:
         size = size << 7 | byte & 0x7F
-    return 10 + size
+    return start + 10 + size
 
 
 def _stated_frames(data: mmap.mmap | bytes, position: int, header: _Header) -> int | None:

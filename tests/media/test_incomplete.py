@@ -163,3 +163,39 @@ def test_floats_above_full_scale_are_treated_as_by_the_daemon(tmp_path: Path) ->
         DataError, match=r"sample 0 of channel 1 \(0\.000 s\) has the level 20000, full scale is 1"
     ):
         read_audio(tmp_path / "integers.wav", 16_000)
+
+
+@pytest.mark.parametrize("ending", ["ogg", "opus", "mp3"])
+def test_files_that_were_joined_are_read_to_the_end(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    data = clip_as(path)
+    once, _, _ = decoded(path)
+    tag = b"ID3\x04\0\0\0\x08\0\0" + bytes(1 << 17) if ending == "mp3" else b""  # such as a picture
+    path.write_bytes(data + tag + data)
+    twice, warnings, incomplete = decoded(path)
+    assert (warnings, incomplete) == ([], None)
+    added = len(twice) - 2 * len(once)  # the second MP3 has a frame of silence, and its padding
+    assert 0 <= added <= 4 * 1_152
+    begins = len(twice) - len(once)
+    assert np.abs(twice[: len(once) - 3_000] - once[:-3_000]).max() < 0.02
+    assert np.abs(twice[begins + 3_000 :] - once[3_000:]).max() < 0.02
+    assert read_header(path).frames == len(twice)
+    assert len(read_audio(path.read_bytes(), 16_000)) == len(twice)
+    path.write_bytes((data + tag + data)[: len(data) + len(tag) + len(data) // 2])
+    beginning, _, incomplete = decoded(path)
+    assert len(once) < len(beginning) < len(twice)
+    assert incomplete == pytest.approx(len(beginning) / 16_000)
+
+
+def test_a_chained_file_whose_format_changes_is_refused(tmp_path: Path) -> None:
+    samples, rate = soundfile.read(CLIP, dtype="float32")
+    parts = []
+    for number, data in enumerate((samples, np.stack([samples, samples], axis=1))):
+        path = tmp_path / f"{number}.ogg"
+        soundfile.write(path, data, rate, format="OGG", subtype="VORBIS")
+        parts.append(path.read_bytes())
+    path.write_bytes(b"".join(parts))
+    with pytest.raises(
+        DataError, match=r"1\.ogg: the format changes at 4\.80 s, from 16000 Hz with 1 channels to"
+    ):
+        decoded(path)
