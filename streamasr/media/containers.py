@@ -21,8 +21,8 @@ _UNKNOWN_32 = (range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000))
 """Lengths that programs write before they know the true one."""
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 _W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
-_HEADER_BYTES = 1 << 20
-"""How far from its beginning a file's audio data is looked for."""
+_MOST_CHUNKS = 10_000
+"""How many chunks of a file are looked at to find its audio data."""
 _OGG_TAIL_BYTES = 1 << 17
 """An Ogg page has at most 65,307 bytes, so that this holds the last whole page."""
 
@@ -84,7 +84,9 @@ def inspect(file: BinaryIO, *, count_mpeg: bool = False) -> Layout:
 def _wave(file: BinaryIO, size: int) -> Layout:
     """Walk over the chunks up to ``data``. RF64 keeps the long sizes in the chunk ``ds64``."""
     position, long_size, long_offset = 12, 0, 0
-    while position + 8 <= min(size, _HEADER_BYTES):
+    for _ in range(_MOST_CHUNKS):
+        if position + 8 > size:
+            break
         file.seek(position)
         chunk = file.read(16)
         name, length = chunk[:4], int.from_bytes(chunk[4:8], "little")
@@ -124,7 +126,9 @@ def _only_chunks(file: BinaryIO, position: int, size: int) -> bool:
 
 def _wave64(file: BinaryIO, size: int) -> Layout:
     position = 40
-    while position + 24 <= min(size, _HEADER_BYTES):
+    for _ in range(_MOST_CHUNKS):
+        if position + 24 > size:
+            break
         file.seek(position)
         chunk = file.read(24)
         length = int.from_bytes(chunk[16:24], "little")
@@ -140,7 +144,9 @@ def _wave64(file: BinaryIO, size: int) -> Layout:
 
 def _aiff(file: BinaryIO, size: int) -> Layout:
     position = 12
-    while position + 8 <= min(size, _HEADER_BYTES):
+    for _ in range(_MOST_CHUNKS):
+        if position + 8 > size:
+            break
         file.seek(position)
         chunk = file.read(8)
         length = int.from_bytes(chunk[4:8], "big")
@@ -164,7 +170,9 @@ def _au(file: BinaryIO, size: int) -> Layout:
 
 def _caf(file: BinaryIO, size: int) -> Layout:
     position = 8
-    while position + 12 <= min(size, _HEADER_BYTES):
+    for _ in range(_MOST_CHUNKS):
+        if position + 12 > size:
+            break
         file.seek(position)
         chunk = file.read(12)
         length = int.from_bytes(chunk[4:12], "big", signed=True)

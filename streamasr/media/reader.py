@@ -164,6 +164,8 @@ def open_file(
         try:
             return AudioReader(SoundFileDecoder(path, name), name)
         except NotAudioError as error:
+            if not path.stat().st_size:
+                raise DataError(f"{name}: the file is empty") from None
             return AudioReader(_with_ffmpeg(path, name, error, read_timeout_s), name)
     except FileNotFoundError:
         raise DataError(f"{name}: no such file") from None

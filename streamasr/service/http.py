@@ -105,6 +105,13 @@ class HttpHandler:
             peer, request.headers.get("Origin"), request.headers.get_all("X-Forwarded-For")
         )
 
+    def allowed_origin(self, request: Request) -> str | None:
+        """Return the origin of the page that sent a request, if its pages may use the daemon; else ``None``."""
+        origin, host = request.headers.get("Origin"), request.headers.get("Host")
+        allowed = self._config.allowed_origins
+        is_allowed = origin_allowed(origin, host, allowed, token_required=self._auth.required)
+        return origin if is_allowed else None
+
     def presented_token(self, request: Request) -> str | None:
         """Return the token that a request presents in a header or in its query, if any."""
         return presented_token(headers_of(request), parse_qs(urlsplit(request.path).query))

@@ -14,6 +14,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from streamasr.service.config import ServerConfig
+from streamasr.service.cors import ReadableBy, is_preflight, preflight_response
 from streamasr.service.http import HttpHandler, text_response
 
 _STOP_TIMEOUT_S = 1.0
@@ -92,8 +93,22 @@ class WebApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        request = request_of(scope)
         app = self._app(scope["method"], scope["path"])
+        if app is None and is_preflight(request):
+            app = self._preflight(request, scope["path"])
+        elif app is not None and (origin := self._pages.allowed_origin(request)):
+            app = ReadableBy(app, origin)
         await (app or self._page)(scope, receive, send)
+
+    def _preflight(self, request: Request, path: str) -> ASGIApp | None:
+        methods = [method for method in ("GET", "POST") if self._app(method, path)]
+        if not methods:
+            return None
+        origin = self._pages.allowed_origin(request)
+        if origin is None:
+            return to_asgi(text_response(403, "the origin of this page is not in allowed_origins\n"))
+        return to_asgi(preflight_response(request, origin, ", ".join(methods)))
 
     def _app(self, method: str, path: str) -> ASGIApp | None:
         exact = self._apps.get((method, path))

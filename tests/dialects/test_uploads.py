@@ -166,7 +166,7 @@ async def test_models(launch: Launch) -> None:
         ({"language": "de"}, 400, "language", "recognises 'en', not 'de'"),
         ({"timestamp_granularities": ["char"]}, 400, "timestamp_granularities", "word, segment"),
         ({"file": ("a.txt", b"no audio at all")}, 400, "file", "a.txt: not an audio file"),
-        ({"file": ("a.wav", b"")}, 400, "file", "a.wav: not an audio file"),
+        ({"file": ("a.wav", b"")}, 400, "file", "a.wav: the file is empty"),
     ],
 )
 async def test_unusable_requests_are_explained(
@@ -440,3 +440,50 @@ async def test_metrics_count_uploads_by_dialect(launch: Launch) -> None:
     assert 'streamasr_dialect_audio_seconds_total{dialect="openai"} 1.0' in text
     answer = await post(harness, data={"model": "x"}, files={"file": ("a.wav", wav())})
     assert json.loads(answer.content)["error"]["type"] == "invalid_request_error"
+
+
+PAGE = "https://captions.example"
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/transcribe", "/v1/listen"])
+async def test_a_page_of_an_allowed_origin_may_upload(launch: Launch, path: str) -> None:
+    harness = await launch(engine(), allowed_origins=(PAGE,), token=SECRET)
+    url = f"http://127.0.0.1:{harness.port}{path}"
+    asks = {
+        "Origin": PAGE,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, content-type",
+    }
+    async with httpx.AsyncClient() as http:
+        leave = await http.options(url, headers=asks)
+        assert leave.status_code == 204
+        assert leave.headers["Access-Control-Allow-Origin"] == PAGE
+        assert "POST" in leave.headers["Access-Control-Allow-Methods"]
+        assert leave.headers["Access-Control-Allow-Headers"] == "authorization, content-type"
+        assert leave.headers["Vary"] == "Origin"
+        for key, status in ((SECRET, 200), ("wrong", 401)):
+            headers = {"Origin": PAGE, "Authorization": f"Bearer {key}"}
+            if path == "/v1/listen":
+                answer = await http.post(url, headers=headers, content=wav())
+            else:
+                answer = await http.post(
+                    url,
+                    headers=headers,
+                    files={"audio" if path == "/transcribe" else "file": ("a.wav", wav())},
+                )
+            assert answer.status_code == status
+            assert answer.headers["Access-Control-Allow-Origin"] == PAGE, "or the page cannot read the answer"
+
+
+async def test_a_page_of_another_origin_gets_no_leave_to_upload(launch: Launch) -> None:
+    harness = await launch(engine(), allowed_origins=(PAGE,))
+    url = f"http://127.0.0.1:{harness.port}/v1/audio/transcriptions"
+    async with httpx.AsyncClient() as http:
+        for origin in ("https://evil.example", "null"):
+            asks = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+            leave = await http.options(url, headers=asks)
+            assert leave.status_code == 403
+            assert not [name for name in leave.headers if name.startswith("access-control")]
+        models = await http.get(f"http://127.0.0.1:{harness.port}/v1/models", headers={"Origin": PAGE})
+        assert (models.status_code, models.headers["Access-Control-Allow-Origin"]) == (200, PAGE)
+        assert (await http.options(url)).status_code == 405, "no preflight"

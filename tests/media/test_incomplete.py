@@ -199,3 +199,17 @@ def test_a_chained_file_whose_format_changes_is_refused(tmp_path: Path) -> None:
         DataError, match=r"1\.ogg: the format changes at 4\.80 s, from 16000 Hz with 1 channels to"
     ):
         decoded(path)
+
+
+def test_the_length_is_found_behind_large_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    data = clip_as(path)
+    tags = b"LIST" + struct.pack("<I", 5 << 20) + b"INFO" + bytes((5 << 20) - 4)
+    path.write_bytes(data[:36] + tags + data[36:-10_000])
+    beginning, warnings, incomplete = decoded(path)
+    assert (len(beginning), incomplete) == (3 * 76_800 - 5_000, len(beginning) / 16_000)
+    assert "incomplete" in warnings[0]
+    path.write_bytes(data[:36] + tags + data[36:40] + bytes(4) + data[44:])
+    whole, warnings, incomplete = decoded(path)
+    assert (len(whole), incomplete) == (3 * 76_800, None)
+    assert warnings == [f"{path}: its header gives no length, so it is read to its end"]
