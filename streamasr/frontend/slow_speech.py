@@ -8,6 +8,7 @@ samples, N frames, L samples of a frame, F frequencies.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -70,23 +71,30 @@ def frame_features(samples_S: Samples, sample_rate: int) -> tuple[FrameFeatures,
         sample_rate: their stated rate, in Hz.
     """
     length, hop = FRAME_MS * sample_rate // 1_000, HOP_MS * sample_rate // 1_000
-    frames = 1 + (len(samples_S) - length) // hop if len(samples_S) >= length else 0
+    frames = frame_count(len(samples_S), sample_rate)
     if not frames:
         return FrameFeatures(*(np.zeros(0) for _ in FrameFeatures._fields)), samples_S
+    tables = _tables(sample_rate)
     frames_NL = np.lib.stride_tricks.sliding_window_view(samples_S, length)[::hop].astype(np.float64)
     power_N = np.square(frames_NL).mean(axis=1)
-    window_L = np.hanning(length)
-    centred_NL = frames_NL - frames_NL.mean(axis=1, keepdims=True)
-    spectrum_NF: Values = np.square(np.abs(np.fft.rfft(centred_NL * window_L, 2 * length))).astype(np.float64)
-    hz_F = np.fft.rfftfreq(2 * length, 1 / sample_rate)
-    pitch_N, peak_N = _pitch(spectrum_NF, window_L, sample_rate)
+    frames_NL -= frames_NL.mean(axis=1, keepdims=True)
+    frames_NL *= tables.window_L
+    transform_NF = np.fft.rfft(frames_NL, 2 * length)
+    spectrum_NF = np.square(transform_NF.real) + np.square(transform_NF.imag)
+    pitch_N, peak_N = _pitch(spectrum_NF, tables, sample_rate)
     return FrameFeatures(
         power_N,
         pitch_N,
         peak_N,
-        spectrum_NF[:, hz_F > _LOW_HZ].sum(axis=1),
-        spectrum_NF[:, hz_F >= _HIGH_HZ].sum(axis=1),
+        spectrum_NF[:, tables.low_F :].sum(axis=1),
+        spectrum_NF[:, tables.high_F :].sum(axis=1),
     ), samples_S[frames * hop :]
+
+
+def frame_count(samples: int, sample_rate: int) -> int:
+    """Return the number of whole frames of ``samples`` samples."""
+    length, hop = FRAME_MS * sample_rate // 1_000, HOP_MS * sample_rate // 1_000
+    return 1 + (samples - length) // hop if samples >= length else 0
 
 
 def join_features(parts: list[FrameFeatures]) -> FrameFeatures:
@@ -121,18 +129,47 @@ def sounds_slow(features: FrameFeatures) -> bool:
     )
 
 
-def _pitch(spectrum_NF: Values, window_L: Values, sample_rate: int) -> tuple[Values, Values]:
-    """Return the pitch of each frame in Hz [N], and the normalised autocorrelation at its period [N]."""
-    length = len(window_L)
+class _Tables(NamedTuple):
+    """What depends on the sample rate only."""
+
+    window_L: Values
+    scale_L: Values
+    """The reciprocal of the window's autocorrelation at the possible pitch periods."""
+    cost_L: Values
+    """What is subtracted at each of them."""
+    shortest: int
+    """The shortest of them, in samples."""
+    low_F: int
+    """The first frequency of ``FrameFeatures.total_N``."""
+    high_F: int
+    """The first frequency of ``FrameFeatures.high_N``."""
+
+
+@lru_cache(maxsize=8)
+def _tables(sample_rate: int) -> _Tables:
+    length = FRAME_MS * sample_rate // 1_000
+    window_L = np.hanning(length)
     of_window_L = np.fft.irfft(np.abs(np.fft.rfft(window_L, 2 * length)) ** 2)[:length]
-    correlation_NL = np.fft.irfft(spectrum_NF, axis=1)[:, :length]
-    correlation_NL /= np.maximum(correlation_NL[:, :1], 1e-20)
-    correlation_NL /= np.maximum(of_window_L / of_window_L[0], 1e-3)
+    hz_F = np.fft.rfftfreq(2 * length, 1 / sample_rate)
     shortest, longest = (sample_rate // hz for hz in reversed(_PITCH_HZ))
-    lags = np.arange(shortest, longest)
-    candidates = correlation_NL[:, shortest:longest]
-    best_N = (candidates - _OCTAVE_COST * np.log2(lags / shortest)).argmax(axis=1)
-    return sample_rate / lags[best_N], candidates[np.arange(len(candidates)), best_N]
+    return _Tables(
+        window_L,
+        1 / np.maximum(of_window_L / of_window_L[0], 1e-3)[shortest:longest],
+        _OCTAVE_COST * np.log2(np.arange(shortest, longest) / shortest),
+        shortest,
+        int(np.searchsorted(hz_F, _LOW_HZ, side="right")),
+        int(np.searchsorted(hz_F, _HIGH_HZ)),
+    )
+
+
+def _pitch(spectrum_NF: Values, tables: _Tables, sample_rate: int) -> tuple[Values, Values]:
+    """Return the pitch of each frame in Hz [N], and the normalised autocorrelation at its period [N]."""
+    shortest = tables.shortest
+    correlation_NL = np.fft.irfft(spectrum_NF, axis=1)
+    candidates = correlation_NL[:, shortest : shortest + len(tables.scale_L)] * tables.scale_L
+    candidates /= np.maximum(correlation_NL[:, :1], 1e-20)
+    best_N = (candidates - tables.cost_L).argmax(axis=1)
+    return sample_rate / (shortest + best_N), candidates[np.arange(len(candidates)), best_N]
 
 
 def _gliding(pitch_N: Values, voiced_N: NDArray[np.bool_]) -> float:

@@ -6,7 +6,10 @@ import numpy as np
 
 from streamasr.frontend.pcm import Samples
 from streamasr.frontend.slow_speech import (
+    FRAME_MS,
+    HOP_MS,
     FrameFeatures,
+    frame_count,
     frame_features,
     is_audible,
     join_features,
@@ -17,6 +20,8 @@ _WINDOW_FRAMES = 800
 """Frames of one look: 12.8 s. As speech of 48 kHz at the stated rate of 16 kHz, it is 4.3 s of talk."""
 _WINDOWS = 2
 """How many such looks are taken, one after the other."""
+_GROUP_FRAMES = 16
+"""Frames that are analysed together, a quarter of a second: one message at a time would take twice the time."""
 _BLOCK_S = 2
 """Seconds that are analysed at a time, so that a long message takes little memory."""
 _HIGHEST_RATE = 24_000
@@ -27,7 +32,8 @@ _NO_SAMPLES: Samples = np.zeros(0, dtype=np.float32)
 class RateCheck:
     """Looks at the first 26 s that a session has sound, and only at them.
 
-    It keeps less than a frame of samples (8 KiB) and five numbers for each frame of a look (32 KiB).
+    It keeps less than a frame and a group of frames of samples (32 KiB), and five numbers for each frame of a look
+    (32 KiB).
 
     Args:
         sample_rate: the stated rate, in Hz.
@@ -54,7 +60,15 @@ class RateCheck:
         return None
 
     def _look_at(self, samples_S: Samples) -> bool:
-        features, self._rest_S = frame_features(np.concatenate((self._rest_S, samples_S)), self._sample_rate)
+        samples_S = np.concatenate((self._rest_S, samples_S))
+        frames = frame_count(len(samples_S), self._sample_rate)
+        frames -= frames % _GROUP_FRAMES
+        if not frames:
+            self._rest_S = samples_S
+            return False
+        end_ms = (frames - 1) * HOP_MS + FRAME_MS
+        features, _ = frame_features(samples_S[: end_ms * self._sample_rate // 1_000], self._sample_rate)
+        self._rest_S = samples_S[frames * (HOP_MS * self._sample_rate // 1_000) :]
         if not self._frames:
             audible = is_audible(features)
             features = _slice(features, int(audible.argmax()) if audible.any() else len(audible), None)
