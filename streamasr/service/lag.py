@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from streamasr.units import MS_PER_SECOND, ceil_div
 
-_AGREEING_PARTIALS = 5
-"""The number of partials that must agree before a stream counts as whole chunks behind."""
+_AGREEING_WORDS = 12
+"""The number of new words in a row that must end whole hops before the newest one, until a stream counts as behind:
+by chance, five words in a row do so about once a minute."""
 
 
 class SentAudio:
@@ -37,13 +38,24 @@ class SentAudio:
         return self._times[index] if index < len(self._times) else None
 
 
+class _PartialTime(NamedTuple):
+    """When a partial arrived, and the newest hop that had been sent completely."""
+
+    now: float
+    newest_hop: int
+    words: int
+    """How many new words the stream had before this partial."""
+    after_stop: bool
+    """Whether all audio had been sent."""
+
+
 class StreamLag:
     """Measures the lags of one stream, in milliseconds.
 
-    A partial does not state which chunk of audio it belongs to. It is taken to belong to the newest chunk that was
-    sent completely. This is wrong if the daemon is whole chunks behind, which shows in the word times: a daemon
-    that keeps up soon emits a word that ends in the newest chunk. Therefore the smallest distance, in chunks, of
-    the last few new words from the newest chunk is added to the lag.
+    A partial does not state which hop of audio it belongs to. It is taken to belong to the newest hop that was sent
+    completely with its look-ahead. This is wrong if the daemon is whole hops behind, which shows in the word times: a
+    daemon that keeps up soon emits a word that ends in the newest hop. Therefore the smallest distance, in hops, of
+    the next or of the previous new words from the newest hop is added to the lag.
 
     Args:
         chunk_ms: audio of one step, as in ``ready.latency_ms``.
@@ -56,13 +68,31 @@ class StreamLag:
         self._look_ahead_ms = chunk_ms - self._hop_ms
         self._sent = sent
         self._newest_word_ms = 0
-        self._chunks_behind: deque[int] = deque(maxlen=_AGREEING_PARTIALS)
-        self.partial_ms: list[float] = []
-        """Times from a chunk's last audio being sent to its partial arriving."""
+        self._hops_behind: list[int] = []
+        self._partials: list[_PartialTime] = []
+        self._stopped = False
         self.final_ms: list[float] = []
         """Times from an utterance's last word being sent to its final arriving, including the silence between."""
         self.first_partial_ms: float | None = None
         """Time from the first audio being sent to the first partial arriving."""
+
+    @property
+    def partial_ms(self) -> list[float]:
+        """Times from a chunk's last audio being sent to its partial arriving."""
+        return [lag_ms for _, lag_ms in self.partials()]
+
+    def partials(self) -> list[tuple[float, float]]:
+        """Return when each partial arrived, and its lag as in :attr:`partial_ms`."""
+        lags = []
+        for now, newest_hop, words, after_stop in self._partials:
+            behind = self._whole_hops_behind(words)
+            end_ms = (newest_hop - behind) * self._hop_ms + self._look_ahead_ms
+            if after_stop and not behind:
+                end_ms = self._sent.total_ms  # The last chunk is complete when the stream ends.
+            sent_at = self._sent.time_of(end_ms)
+            if sent_at is not None and newest_hop > 0:
+                lags.append((now, (now - sent_at) * MS_PER_SECOND))
+        return lags
 
     def partial(self, end_ms: int, now: float) -> None:
         """Record that a partial whose last word ends at ``end_ms`` arrived at ``now``."""
@@ -70,19 +100,31 @@ class StreamLag:
         if self.first_partial_ms is None and started_at is not None:
             self.first_partial_ms = (now - started_at) * MS_PER_SECOND
         newest = (self._sent.total_ms - self._look_ahead_ms) // self._hop_ms
+        self._partials.append(_PartialTime(now, newest, len(self._hops_behind), self._stopped))
         if end_ms > self._newest_word_ms:
             self._newest_word_ms = end_ms
-            self._chunks_behind.append(max(0, newest - ceil_div(end_ms, self._hop_ms)))
-        step = newest - min(self._chunks_behind, default=0)
-        sent_at = self._sent.time_of(step * self._hop_ms + self._look_ahead_ms)
-        if sent_at is not None and newest > 0:
-            self.partial_ms.append((now - sent_at) * MS_PER_SECOND)
+            self._hops_behind.append(max(0, newest - ceil_div(end_ms, self._hop_ms)))
+
+    def stop(self) -> None:
+        """Record that all audio was sent."""
+        self._stopped = True
+
+    def _whole_hops_behind(self, words: int) -> int:
+        """Return by how many hops the words before or after the first ``words`` ones show the stream to be behind."""
+        return max(
+            _agreed(self._hops_behind[max(0, words - _AGREEING_WORDS) : words]),
+            _agreed(self._hops_behind[words : words + _AGREEING_WORDS]),
+        )
 
     def final(self, end_ms: int, now: float) -> None:
         """Record that a final whose last word ends at ``end_ms`` arrived at ``now``."""
         spoken_at = self._sent.time_of(end_ms)
         if spoken_at is not None:
             self.final_ms.append((now - spoken_at) * MS_PER_SECOND)
+
+
+def _agreed(hops_behind: Sequence[int]) -> int:
+    return min(hops_behind) if len(hops_behind) == _AGREEING_WORDS else 0
 
 
 def percentiles(values: Iterable[float]) -> dict[str, float | None]:

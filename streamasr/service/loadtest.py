@@ -147,6 +147,7 @@ async def _play(plan: LoadPlan, index: int) -> _StreamResult:
             receiver = asyncio.create_task(_receive_until_done(socket, client, lag))
             try:
                 await _send_in_real_time(plan, index, socket, client, sent)
+                lag.stop()
                 stopped_at = time.monotonic()
                 await socket.send(client.stop())
                 async with asyncio.timeout(_ANSWER_TIMEOUT_S):
