@@ -49,6 +49,10 @@ class OverloadedError(StreamasrError):
     fault: Fault = "server"
 
 
+class NoHeadroomError(OverloadedError):
+    """The machine has slots for more sessions, but not the time: an idle session that ends makes no room."""
+
+
 class EngineError(StreamasrError):
     """A step of the engine failed; the sessions in it end, the engine continues."""
 

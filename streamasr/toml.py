@@ -86,6 +86,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         args = [a for a in typing.get_args(hint) if a is not type(None)]
         if value is None and len(args) < len(typing.get_args(hint)):
             return None
+        if value in _words(args):
+            return value
         return _convert(_union_member(args, value, path), value, path)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
@@ -101,8 +103,23 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     return value
 
 
+def _words(kinds: list[Any]) -> list[Any]:
+    """Return the words that a union of a type and words allows, such as ``auto``."""
+    literals = [kind for kind in kinds if typing.get_origin(kind) is Literal]
+    return [word for kind in literals for word in typing.get_args(kind)] if len(literals) < len(kinds) else []
+
+
 def _union_member(kinds: list[Any], value: Any, path: str) -> Any:
-    """Select the member of a union that ``value`` is for."""
+    """Select the member of a union that ``value`` is for.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if words := _words(kinds):
+        kinds = [kind for kind in kinds if typing.get_origin(kind) is not Literal]
+        if not isinstance(value, kinds[0]):
+            expected = " or ".join([kinds[0].__name__, *map(repr, words)])
+            raise ConfigError(f"{path}: expected {expected}, got {value!r}")
     if len(kinds) == 1 or not isinstance(value, Mapping):
         return kinds[0]
     families = {typing.get_args(typing.get_type_hints(kind)["family"])[0]: kind for kind in kinds}

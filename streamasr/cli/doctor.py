@@ -9,10 +9,10 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
@@ -20,17 +20,8 @@ from streamasr import __version__
 from streamasr.errors import StreamasrError
 from streamasr.service.config import ServerConfig, add_flags, load_config, settings
 
-if TYPE_CHECKING:
-    from streamasr.recognition.model import LoadedModel
-
 EXAMPLE = """streamasr doctor
 streamasr doctor --model my-model --port 9000"""
-
-_STREAMS = 8
-_AUDIO_S = 6
-"""Streams, and seconds of audio in each, of the measurement of speed."""
-_USABLE = 0.7
-"""Share of the processor that streams can use before captions are late: sockets and clients need the rest."""
 
 State = Literal["ok", "warning", "problem"]
 
@@ -107,6 +98,7 @@ def check_model(config: ServerConfig) -> Iterator[Finding]:
     """Load the model, and measure how many live streams this machine can carry."""
     try:
         from streamasr.engine.precision import resolve_precision
+        from streamasr.engine.step_cost import measured_headroom
         from streamasr.recognition.model import load_model
 
         begin = time.perf_counter()
@@ -121,11 +113,12 @@ def check_model(config: ServerConfig) -> Iterator[Finding]:
         return
     name = f"{model.config.name} ({type(model.encoder).__name__}, {model.device})"
     yield Finding("ok", "model", f"{name} loaded in {took:.1f} s")
-    cost = measure_speed(model, time.perf_counter)
+    headroom = measured_headroom(model, config.engine)
     text = (
-        f"{cost:.2f} s of computing for a second of audio, enough for {_counted(streams_for(cost))} at once"
+        f"{headroom.cpu_per_audio_s:.3f} s of computing for a second of audio, "
+        f"enough for {_counted(headroom.capacity())} at once"
     )
-    if cost > _USABLE:
+    if not headroom.keeps_up:
         remedy = (
             "captions will be late; close other programs, or choose a smaller model or a higher latency_ms"
         )
@@ -134,40 +127,8 @@ def check_model(config: ServerConfig) -> Iterator[Finding]:
         yield Finding("ok", "speed", text)
 
 
-def streams_for(cost: float) -> int:
-    """The number of live streams that keep up, if a second of audio of one takes ``cost`` seconds."""
-    return max(1, int(_USABLE / cost))
-
-
 def _counted(streams: int) -> str:
     return "about one live stream" if streams == 1 else f"about {streams} live streams"
-
-
-def measure_speed(model: LoadedModel, clock: Callable[[], float]) -> float:
-    """Return the seconds of computing for a second of audio, with several streams in each step.
-
-    The audio is noise with the rhythm of speech, which costs an encoder as much as speech, a decoder a little less.
-    """
-    import numpy as np
-
-    from streamasr.protocol.messages import Start
-    from streamasr.recognition.captions import Captioner
-    from streamasr.recognition.options import resolve_options
-    from streamasr.recognition.streaming import stream_many
-
-    options = resolve_options(Start(), model)
-    samples = np.arange(_AUDIO_S * model.sample_rate)
-    loudness = 0.1 * np.abs(np.sin(2 * np.pi * 2 * samples / model.sample_rate))
-    noise = np.random.default_rng(1).standard_normal((_STREAMS, len(samples)))
-    streams = (loudness * noise).astype(np.float32)
-    for _ in stream_many(model, streams[:1], options.chunk_frames, lambda: Captioner(model, options)):
-        pass  # warm up
-    begin = clock()
-    for _ in stream_many(
-        model, streams, options.chunk_frames, lambda: Captioner(model, options), slots=_STREAMS
-    ):
-        pass
-    return (clock() - begin) / (_STREAMS * _AUDIO_S)
 
 
 def check_microphone() -> Finding:

@@ -21,6 +21,7 @@ from streamasr.engine.config import EngineConfig
 from streamasr.engine.schedule import ChunkJob, Scheduler
 from streamasr.engine.session import MessageSink, Session
 from streamasr.engine.stats import EncoderInfo, EngineStats
+from streamasr.engine.step_cost import measured_headroom
 from streamasr.errors import EngineError, OverloadedError, StreamasrError
 from streamasr.protocol.messages import Error, Start, Warning
 from streamasr.protocol.model_info import ModelInfo
@@ -44,8 +45,10 @@ class Engine:
     def __init__(self, model: LoadedModel, config: EngineConfig | None = None) -> None:
         self.model = model
         self.config = config or EngineConfig()
-        self._scheduler = Scheduler(self.config, model.sample_rate)
-        self._batch = BatchStep(model, self.config.max_sessions, time.perf_counter)
+        headroom = measured_headroom(model, self.config) if self.config.max_sessions == "auto" else None
+        self._scheduler = Scheduler(self.config, model.sample_rate, headroom=headroom)
+        self._batch = BatchStep(model, self.config.slots, time.perf_counter)
+        self._cpu_s = time.process_time()
         self._sessions: dict[str, Session] = {}
         self._admission_lock = threading.Lock()
         self._failed_steps = 0
@@ -80,7 +83,8 @@ class Engine:
 
         Raises:
             ProtocolError: the model does not support an option; the message says what it supports.
-            OverloadedError: all sessions are taken, or the engine is stopping; with ``retry_after_ms``.
+            OverloadedError: all sessions are taken, the captions of all would be late, or the engine is stopping;
+                with ``retry_after_ms``.
         """
         options = resolve_options(start, self.model)
         with self._admission_lock:
@@ -147,7 +151,10 @@ class Engine:
         elif self.config.threads:
             torch.set_num_threads(self.config.threads)
         while (batch := self._scheduler.next_batch()) is not None:
+            start = time.perf_counter()
             self._step(batch)
+            cpu_s, self._cpu_s = self._cpu_s, time.process_time()
+            self._scheduler.correct_headroom(batch, time.perf_counter() - start, self._cpu_s - cpu_s)
             if self._failed_steps and self._failed_steps == self.config.max_failed_steps:
                 self._give_up()
                 return

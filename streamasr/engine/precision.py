@@ -41,11 +41,11 @@ def resolve_precision(
     return fastest_precision(cache_file())
 
 
-def cache_file() -> Path | None:
-    """Return the file that keeps measurements: in ``$XDG_CACHE_HOME`` or ``~/.cache``; ``None`` without a home."""
+def cache_file(name: str = "precision.json") -> Path | None:
+    """Return a file that keeps measurements: in ``$XDG_CACHE_HOME`` or ``~/.cache``; ``None`` without a home."""
     root = os.environ.get("XDG_CACHE_HOME")
     with suppress(RuntimeError):
-        return (Path(root) if root else Path.home() / ".cache") / "streamasr" / "precision.json"
+        return (Path(root) if root else Path.home() / ".cache") / "streamasr" / name
     return None
 
 

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from streamasr.engine.config import EngineConfig
+from streamasr.engine.headroom import Headroom, Load
 from streamasr.engine.stats import Counters, EngineStats
-from streamasr.errors import OverloadedError
+from streamasr.errors import NoHeadroomError, OverloadedError
 from streamasr.frontend.pcm import Samples
 from streamasr.recognition.batch import StepTimes
 from streamasr.recognition.chunking import Chunk, ChunkQueue, EndMark, HotwordsMark, StopMark
 from streamasr.units import MS_PER_SECOND, ms_to_samples, samples_to_ms
+
+_IDLE_S = 10.0
+"""A session that has sent no audio for so long does not count as live load."""
+_PACE = 1.05
+"""A client's clock may be so much faster than real time."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +42,11 @@ class QueuedSession:
     """Whether a chunk of it is in the current step."""
     ready_since: float = 0.0
     """Clock time when its next chunk became ready."""
+    last_audio: float = 0.0
+    """Clock time of its last audio, or of its admission."""
+    on_time_until: float = 0.0
+    """Clock time when its recognised audio would have been sent in real time. As in the generic cell rate algorithm
+    (ITU-T I.371), it is never behind the clock, so that a pause gives no credit."""
 
 
 class ChunkJob(NamedTuple):
@@ -45,31 +56,41 @@ class ChunkJob(NamedTuple):
     chunk: Chunk
     ready_since: float
     """Clock time when the chunk became ready."""
+    live: bool
+    """Whether it was taken as a chunk of a live session, not of one that gives way."""
 
 
 class Scheduler:
     """Queues of all sessions, scheduled first come, first served. Every method may be called from any thread.
 
-    After a step, a session with another ready chunk goes to the end of the line. Bulk sessions, which are uploaded
-    files, give way to live ones: their chunks run when no live chunk waits, and while live sessions are open one at a
-    time, so that a live chunk waits for at most one of them. A bulk chunk that has waited for ``bulk_wait_ms`` joins
-    the next step, so that uploads go on under any load.
+    After a step, a session with another ready chunk goes to the end of the line. Bulk sessions give way to live ones:
+    their chunks run when no live chunk waits, and while live sessions are open one at a time, so that a live chunk
+    waits for at most one of them. A bulk chunk that has waited for ``bulk_wait_ms`` joins the next step, so that bulk
+    sessions go on under any load. Uploaded files are bulk sessions, and so is any other session while the engine has
+    recognised ``burst_ms`` more of its audio than it could have sent in real time.
 
     Args:
         config: limits.
         sample_rate: sample rate of the queues, in Hz.
         clock: returns the time in seconds, for the heartbeat and the statistics.
+        headroom: refuses live sessions for which the machine has no time; ``None`` to refuse none for that.
     """
 
     def __init__(
-        self, config: EngineConfig, sample_rate: int, clock: Callable[[], float] = time.monotonic
+        self,
+        config: EngineConfig,
+        sample_rate: int,
+        clock: Callable[[], float] = time.monotonic,
+        headroom: Headroom | None = None,
     ) -> None:
         self._config = config
+        self._headroom = headroom
+        self._burst_s = config.burst_ms / MS_PER_SECOND
         self._sample_rate = sample_rate
         self._clock = clock
         self._condition = threading.Condition()
         self._sessions: dict[str, QueuedSession] = {}
-        self._free_slots = list(reversed(range(config.max_sessions)))
+        self._free_slots = list(reversed(range(config.slots)))
         self._ready: dict[str, QueuedSession] = {}
         self._counters = Counters()
         self._draining = False
@@ -86,7 +107,8 @@ class Scheduler:
         """Add a session with a slot of its own and ``queue`` for its audio. Live sessions precede ``bulk`` ones.
 
         Raises:
-            OverloadedError: all slots are taken, or the engine is stopping.
+            OverloadedError: all slots are taken, the machine has no time for another live session, or the engine
+                is stopping.
         """
         with self._condition:
             if self._draining or self._closed:
@@ -99,12 +121,18 @@ class Scheduler:
             if not self._free_slots:
                 self._counters.sessions_refused += 1
                 raise OverloadedError(
-                    f"all {self._config.max_sessions} sessions are taken; "
+                    f"all {self._config.slots} sessions are taken; "
                     f"try again in {self._config.retry_after_ms} ms",
                     retry_after_ms=self._config.retry_after_ms,
                 )
+            now = self._clock()
+            load = self._load(chunk_frames, queue)
+            if self._headroom is not None and not bulk:
+                self._check_headroom(self._headroom, load, now)
             self._counters.sessions_opened += 1
-            session = QueuedSession(session_id, self._free_slots.pop(), chunk_frames, queue, bulk)
+            session = QueuedSession(
+                session_id, self._free_slots.pop(), chunk_frames, queue, bulk, last_audio=now
+            )
             self._sessions[session_id] = session
             return session
 
@@ -132,6 +160,7 @@ class Scheduler:
                     "send no faster than it is recognised"
                 )
             session.queue.append(samples_S)
+            session.last_audio = self._clock()
             session.congested = session.congested or session.queue.waiting > self._high_samples
             self._enqueue_if_ready(session)
 
@@ -180,7 +209,10 @@ class Scheduler:
         """Note that a chunk's messages have been sent; true if that ended its session's congestion."""
         with self._condition:
             self._counters.audio_seconds += job.chunk.audio_samples / self._sample_rate
-            self._counters.chunk_lag_s.observe(self._clock() - job.ready_since)
+            now = self._clock()
+            self._counters.chunk_lag_s.observe(now - job.ready_since)
+            if self._headroom is not None and job.live:
+                self._headroom.observe_lag(now, now - job.ready_since)
             session = job.queued
             session.stepping = False
             if session.id not in self._sessions:
@@ -214,6 +246,19 @@ class Scheduler:
             self._counters.frontend_s.observe(times.frontend_s)
             self._counters.encoder_s.observe(times.encoder_s)
 
+    def correct_headroom(self, batch: Sequence[ChunkJob], step_s: float, cpu_s: float) -> None:
+        """Correct the estimate of what steps cost by a whole step, from front end to messages.
+
+        Args:
+            batch: its chunks.
+            step_s: its duration.
+            cpu_s: CPU time of the process since the step before.
+        """
+        if self._headroom is not None:
+            with self._condition:
+                loads = [self._load(job.queued.chunk_frames, job.queued.queue) for job in batch]
+                self._headroom.observe_step(loads, step_s, cpu_s)
+
     def count_decoding(self, seconds: float) -> None:
         """Count a decoded chunk."""
         with self._condition:
@@ -235,11 +280,53 @@ class Scheduler:
                 sessions=len(self._sessions),
                 queue_depth=len(self._ready),
                 backlog_ms=samples_to_ms(waiting, self._sample_rate),
+                max_sessions=self._most_sessions(),
+                step_cost_ratio=1.0 if self._headroom is None else self._headroom.step_ratio,
             )
 
     def backlog_ms(self, session: QueuedSession) -> int:
         """Return a session's waiting audio in milliseconds."""
         return samples_to_ms(session.queue.waiting, self._sample_rate)
+
+    def _check_headroom(self, headroom: Headroom, load: Load, now: float) -> None:
+        """Refuse a live session that would make the captions of all late.
+
+        Raises:
+            NoHeadroomError: that is to be expected, or they are late already.
+        """
+        loads, late_ms = self._live_loads(now), self._config.max_lag_ms
+        if not loads:
+            return
+        if headroom.is_late(now):
+            reason = f"captions are more than {late_ms} ms late"
+        elif not headroom.fits([*loads, load]):
+            reason = f"with one more session, captions would be more than {late_ms} ms late"
+        else:
+            return
+        self._counters.sessions_refused += 1
+        retry_after_ms = self._config.retry_after_ms
+        raise NoHeadroomError(f"{reason}; try again in {retry_after_ms} ms", retry_after_ms=retry_after_ms)
+
+    def _live_loads(self, now: float) -> list[Load]:
+        """Return what the sessions ask for that send audio in real time."""
+        return [
+            self._load(session.chunk_frames, session.queue)
+            for session in self._sessions.values()
+            if self._is_live(session, now)
+        ]
+
+    def _is_live(self, session: QueuedSession, now: float) -> bool:
+        return not self._gives_way(session, now) and now - session.last_audio < _IDLE_S
+
+    def _gives_way(self, session: QueuedSession, now: float) -> bool:
+        return session.bulk or session.on_time_until - now > self._burst_s
+
+    def _load(self, chunk_frames: int, queue: ChunkQueue) -> Load:
+        return Load(chunk_frames, queue.hop_samples / self._sample_rate)
+
+    def _most_sessions(self) -> int:
+        """Return the slots, or with ``auto`` how many live sessions with default options fit by the estimate."""
+        return self._config.slots if self._headroom is None else self._headroom.capacity()
 
     def _enqueue_if_ready(self, session: QueuedSession) -> None:
         if session.queue.ready and not session.stepping and session.id not in self._ready:
@@ -251,20 +338,25 @@ class Scheduler:
         waiting = self._next_in_line()
         sessions = [session for session in waiting if session.chunk_frames == waiting[0].chunk_frames]
         batch = []
+        now = self._clock()
         for session in sessions[: self._config.max_batch]:
             del self._ready[session.id]
             session.stepping = True
-            batch.append(ChunkJob(session, session.queue.take(), session.ready_since))
+            live, chunk = not self._gives_way(session, now), session.queue.take()
+            audio_s = chunk.audio_samples / self._sample_rate
+            session.on_time_until = max(session.on_time_until, now) + audio_s / _PACE
+            batch.append(ChunkJob(session, chunk, session.ready_since, live))
         return batch
 
     def _next_in_line(self) -> list[QueuedSession]:
         """The sessions with a ready chunk that may take part in the next step, the most urgent one first."""
-        live = [session for session in self._ready.values() if not session.bulk]
-        bulk = [session for session in self._ready.values() if session.bulk]
+        now = self._clock()
+        bulk = [session for session in self._ready.values() if self._gives_way(session, now)]
         if not bulk:
-            return live
+            return list(self._ready.values())
+        live = [session for session in self._ready.values() if not self._gives_way(session, now)]
         if not live:
-            alone = all(session.bulk for session in self._sessions.values())
+            alone = not any(self._is_live(session, now) for session in self._sessions.values())
             return bulk if alone else bulk[:1]
-        overdue = self._clock() - bulk[0].ready_since >= self._config.bulk_wait_ms / MS_PER_SECOND
+        overdue = now - bulk[0].ready_since >= self._config.bulk_wait_ms / MS_PER_SECOND
         return [bulk[0], *live] if overdue else live

@@ -84,6 +84,10 @@ class EngineStats:
     """Seconds per step."""
     decoder_s: HistogramSnapshot
     """Seconds per chunk: its share of the call that decodes a step's chunks."""
+    max_sessions: int = 0
+    """The most sessions at the same time; with ``max_sessions = "auto"`` an estimate, for default options."""
+    step_cost_ratio: float = 1.0
+    """Duration of the last steps relative to the measurement at start, with ``max_sessions = "auto"``."""
     chunk_lag_s: HistogramSnapshot
     """Seconds from when a chunk is ready until its messages have been sent."""
 
@@ -105,13 +109,23 @@ class Counters:
     chunk_lag_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     encoder: EncoderInfo = EncoderInfo()
 
-    def snapshot(self, *, sessions: int, queue_depth: int, backlog_ms: int) -> EngineStats:
+    def snapshot(
+        self,
+        *,
+        sessions: int,
+        queue_depth: int,
+        backlog_ms: int,
+        max_sessions: int = 0,
+        step_cost_ratio: float = 1.0,
+    ) -> EngineStats:
         """Return the counters with the engine's current state."""
         return EngineStats(
             encoder=self.encoder,
             sessions=sessions,
             queue_depth=queue_depth,
             backlog_ms=backlog_ms,
+            max_sessions=max_sessions,
+            step_cost_ratio=step_cost_ratio,
             sessions_opened=self.sessions_opened,
             sessions_refused=self.sessions_refused,
             audio_seconds=self.audio_seconds,

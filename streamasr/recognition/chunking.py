@@ -116,6 +116,11 @@ class ChunkQueue:
         self._starts_stream = True
 
     @property
+    def hop_samples(self) -> int:
+        """Samples by which a stream advances per chunk."""
+        return self._hop_samples
+
+    @property
     def waiting(self) -> int:
         """Samples not yet taken; look-ahead counts as not taken."""
         return self._received - self._taken

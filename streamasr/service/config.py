@@ -28,7 +28,8 @@ CONFIG_VARIABLE = ENV_PREFIX + "CONFIG"
 """Names the TOML file if ``--config`` is not given."""
 
 ENGINE_SETTINGS = {
-    "max_sessions": "concurrent sessions; one more is refused with `overloaded`",
+    "max_sessions": "concurrent sessions; more are refused; auto: by the lag",
+    "max_lag_ms": "with auto: highest 95th percentile of captions' lag beyond their chunk",
     "max_batch": "most chunks in one forward pass",
     "threads": "threads of one forward pass; 0 leaves PyTorch's own choice",
 }
@@ -278,9 +279,11 @@ def _parse(name: str, text: str, source: str) -> Any:
     if hint == tuple[str, ...]:
         return [part.strip() for part in text.split(",") if part.strip()]
     kinds = [kind for kind in (int, float) if kind == hint or kind in get_args(hint)]
-    if not kinds:
+    words = [word for kind in get_args(hint) for word in get_args(kind)]
+    if not kinds or text in words:
         return text
     try:
         return kinds[0](text)
     except ValueError:
-        raise ConfigError(f"{source}: expected a number, got {text!r}") from None
+        also = f" or {words[0]}" if words else ""
+        raise ConfigError(f"{source}: expected a number{also}, got {text!r}") from None

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from streamasr.dialects.base import Frame, Incoming, Reply
 from streamasr.dialects.conversation import Conversation
-from streamasr.errors import OverloadedError, ProtocolError, StreamasrError
+from streamasr.errors import NoHeadroomError, OverloadedError, ProtocolError, StreamasrError
 from streamasr.protocol.codes import CLOSE_GOING_AWAY, CLOSE_POLICY
 from streamasr.protocol.connection import Audio
 from streamasr.protocol.messages import Done, Error, KeepAlive, Resume, Start
@@ -244,6 +244,8 @@ class ConnectionHandler:
         while True:
             try:
                 return self._session.open(self._engine, start, bulk=self._bulk)
+            except NoHeadroomError:
+                raise
             except OverloadedError as error:
                 parked = self._sessions if error.code == "overloaded" else None
                 if parked is None or not parked.end_oldest():

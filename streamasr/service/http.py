@@ -168,7 +168,7 @@ class HttpHandler:
                 "ready": ready,
                 "draining": self._draining(),
                 "sessions": stats.sessions,
-                "max_sessions": self._config.engine.max_sessions,
+                "max_sessions": stats.max_sessions or self._config.engine.slots,
             },
         )
 

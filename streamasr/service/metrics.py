@@ -114,6 +114,16 @@ def _gauges(stats: EngineStats) -> Iterator[Metric]:
     yield GaugeMetricFamily("streamasr_sessions", "Open sessions", stats.sessions)
     yield GaugeMetricFamily("streamasr_queue_depth", "Sessions with a chunk waiting", stats.queue_depth)
     yield GaugeMetricFamily(
+        "streamasr_sessions_limit",
+        "Sessions that fit; with max_sessions = auto an estimate",
+        stats.max_sessions,
+    )
+    yield GaugeMetricFamily(
+        "streamasr_step_cost_ratio",
+        "Duration of steps relative to the measurement at start",
+        stats.step_cost_ratio,
+    )
+    yield GaugeMetricFamily(
         "streamasr_backlog_seconds", "Audio waiting, over all sessions", stats.backlog_ms / 1_000
     )
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from streamasr.cli import main
-from streamasr.cli.doctor import Finding, check_microphone, check_port, measure_speed, streams_for
+from streamasr.cli.doctor import Finding, check_microphone, check_model, check_port
+from streamasr.engine import step_cost
+from streamasr.engine.headroom import StepCost
 from streamasr.service.config import ServerConfig
 from streamasr_client import devices
 from streamasr_client.errors import MicrophoneError
-from tests.recognition.tiny import tiny_model
 
 
 def test_a_machine_that_can_run_the_default_model(
@@ -50,10 +52,27 @@ def test_a_port_that_another_program_has() -> None:
     assert check_port(ServerConfig(port=port)) == Finding("ok", "port", f"127.0.0.1 port {port} is free")
 
 
-def test_speed_is_seconds_of_computing_for_a_second_of_audio() -> None:
-    times = iter((100.0, 112.0))
-    assert measure_speed(tiny_model(), lambda: next(times)) == pytest.approx(12 / (8 * 6))
-    assert [streams_for(cost) for cost in (0.068, 0.3, 5.0)] == [10, 2, 1]
+def slow(monkeypatch: pytest.MonkeyPatch, factor: float) -> list[Finding]:
+    """Return the findings about a model whose steps take ``factor`` times 9 ms."""
+    cost = StepCost(chunk_frames=32, batch=8, alone_s=0.009, full_s=0.036, cpu_s=0.07)
+    slower = replace(cost, **{name: getattr(cost, name) * factor for name in ("alone_s", "full_s", "cpu_s")})
+    monkeypatch.setattr(step_cost, "step_cost", lambda *_: slower)
+    monkeypatch.setattr(step_cost, "usable_cores", lambda: 2)
+    return list(check_model(ServerConfig()))
+
+
+def test_speed_is_the_number_of_sessions_that_the_daemon_admits(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, fast = slow(monkeypatch, 1)
+    assert (fast.state, fast.text) == (
+        "ok",
+        "0.035 s of computing for a second of audio, enough for about 45 live streams at once",
+    )
+    _, slower = slow(monkeypatch, 20)
+    assert slower.state == "ok"
+    assert "enough for about 2 live streams at once" in slower.text
+    _, hopeless = slow(monkeypatch, 200)
+    assert hopeless.state == "warning"
+    assert "enough for about one live stream at once; captions will be late" in hopeless.text
 
 
 def test_the_microphone(monkeypatch: pytest.MonkeyPatch) -> None:

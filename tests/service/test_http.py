@@ -85,7 +85,7 @@ async def test_a_draining_server_is_not_ready(launch: Launch) -> None:
     harness = await launch()
     status, _, body = await request(harness, "/ready")
     assert status == 200
-    assert json.loads(body) == {"ready": True, "draining": False, "sessions": 0, "max_sessions": 32}
+    assert json.loads(body) == {"ready": True, "draining": False, "sessions": 0, "max_sessions": 256}
     await harness.server.drain()
     status, _, body = await request(harness, "/ready")
     assert (status, json.loads(body)["draining"]) == (503, True)
