@@ -14,7 +14,7 @@ from typing import NamedTuple
 MOST_UTILISATION = 0.8
 """Share of the processors, and of the worker's time, that live sessions may take: nearer to 1, the smallest
 disturbance makes all captions late."""
-SERVICE_CPU_S = 0.008
+SERVICE_CPU_S = 0.012
 """CPU seconds for a second of audio that sockets, messages and checks take beside the steps (AMD EPYC, 2.6 GHz)."""
 _LATE_SHARE = 0.05
 """Share of the captions that may be later than the agreed lag: the lag is a 95th percentile."""
@@ -22,6 +22,8 @@ _WINDOW_CHUNKS = 48
 """Chunks of real steps after which the estimate is corrected."""
 _NEW_SHARE = 0.5
 """Weight of the newest correction."""
+_MOST_RATIO = 3.0
+"""The most by which steps count as longer than measured: disturbances pass, and late captions are noticed anyway."""
 _FEWEST_LAGS = 20
 _RECENT_S = 10.0
 """Lags of the last seconds count, if there are at least so many of them."""
@@ -172,8 +174,8 @@ class Headroom:
             return
         window, self._window = self._window, _Window()
         loaded = window.chunks >= 2 * window.steps
-        step_change = window.step_s / window.expected_step_s - self._step_ratio
-        cpu_change = window.cpu_s / window.expected_cpu_s - self._cpu_ratio
+        step_change = min(window.step_s / window.expected_step_s, _MOST_RATIO) - self._step_ratio
+        cpu_change = min(window.cpu_s / window.expected_cpu_s, _MOST_RATIO) - self._cpu_ratio
         self._step_ratio += _NEW_SHARE * (step_change if loaded else min(0.0, step_change))
         self._cpu_ratio += _NEW_SHARE * (cpu_change if loaded else min(0.0, cpu_change))
 

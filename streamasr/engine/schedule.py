@@ -22,6 +22,8 @@ from streamasr.units import MS_PER_SECOND, ms_to_samples, samples_to_ms
 
 _IDLE_S = 10.0
 """A session that has sent no audio for so long does not count as live load."""
+_SETTLED_S = 5.0
+"""How long a session must have been open before its lag counts: a client that sends all at once makes itself late."""
 _PACE = 1.05
 """A client's clock may be so much faster than real time."""
 
@@ -42,6 +44,8 @@ class QueuedSession:
     """Whether a chunk of it is in the current step."""
     ready_since: float = 0.0
     """Clock time when its next chunk became ready."""
+    opened_at: float = 0.0
+    """Clock time of its admission."""
     last_audio: float = 0.0
     """Clock time of its last audio, or of its admission."""
     on_time_until: float = 0.0
@@ -58,6 +62,8 @@ class ChunkJob(NamedTuple):
     """Clock time when the chunk became ready."""
     live: bool
     """Whether it was taken as a chunk of a live session, not of one that gives way."""
+    in_real_time: bool
+    """Whether its session has long sent its audio in real time, so that the chunk's lag is the captions' lag."""
 
 
 class Scheduler:
@@ -130,8 +136,9 @@ class Scheduler:
             if self._headroom is not None and not bulk:
                 self._check_headroom(self._headroom, load, now)
             self._counters.sessions_opened += 1
+            slot = self._free_slots.pop()
             session = QueuedSession(
-                session_id, self._free_slots.pop(), chunk_frames, queue, bulk, last_audio=now
+                session_id, slot, chunk_frames, queue, bulk, opened_at=now, last_audio=now
             )
             self._sessions[session_id] = session
             return session
@@ -211,7 +218,7 @@ class Scheduler:
             self._counters.audio_seconds += job.chunk.audio_samples / self._sample_rate
             now = self._clock()
             self._counters.chunk_lag_s.observe(now - job.ready_since)
-            if self._headroom is not None and job.live:
+            if self._headroom is not None and job.in_real_time:
                 self._headroom.observe_lag(now, now - job.ready_since)
             session = job.queued
             session.stepping = False
@@ -344,8 +351,10 @@ class Scheduler:
             session.stepping = True
             live, chunk = not self._gives_way(session, now), session.queue.take()
             audio_s = chunk.audio_samples / self._sample_rate
+            ahead = session.on_time_until - now > audio_s
+            in_real_time = live and not ahead and now - session.opened_at >= _SETTLED_S
             session.on_time_until = max(session.on_time_until, now) + audio_s / _PACE
-            batch.append(ChunkJob(session, chunk, session.ready_since, live))
+            batch.append(ChunkJob(session, chunk, session.ready_since, live, in_real_time))
         return batch
 
     def _next_in_line(self) -> list[QueuedSession]:

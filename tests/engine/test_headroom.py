@@ -64,7 +64,7 @@ def test_utilisation_is_that_of_the_processors_or_of_the_worker() -> None:
     busy, _ = headroom(replace(COST, cpu_s=0.0)).forecast([LOAD] * 10)
     assert busy == pytest.approx(10 * 0.036 / 8 / 0.32)
     processors, _ = headroom(replace(COST, alone_s=0.0, full_s=0.0)).forecast([LOAD] * 10)
-    assert processors == pytest.approx(10 * (0.070 / 8 / 0.32 + 0.008) / 2)
+    assert processors == pytest.approx(10 * (0.070 / 8 / 0.32 + 0.012) / 2)
 
 
 def test_more_work_than_time_is_an_endless_lag() -> None:
@@ -99,7 +99,7 @@ def test_real_steps_correct_the_estimate() -> None:
     assert some.step_ratio == pytest.approx(2.0, rel=0.01)
     assert some.capacity() < 0.6 * before
     for _ in range(200):
-        some.observe_step([LOAD] * 8, 0.036, 0.070 + 8 * 0.008 * 0.32)
+        some.observe_step([LOAD] * 8, 0.036, 0.070 + 8 * 0.012 * 0.32)
     assert some.capacity() == before
 
 
@@ -111,6 +111,15 @@ def test_single_chunks_lower_the_estimate_but_do_not_raise_it() -> None:
     for _ in range(500):
         some.observe_step([LOAD], 0.0045, 0.005)
     assert some.step_ratio == pytest.approx(0.5, rel=0.01)
+
+
+def test_a_disturbance_lowers_the_capacity_to_a_third_at_most() -> None:
+    some = headroom()
+    before = some.capacity()
+    for _ in range(200):
+        some.observe_step([LOAD] * 8, 3.6, 7.0)
+    assert some.step_ratio == pytest.approx(3.0, rel=0.01)
+    assert some.capacity() == pytest.approx(before / 3, abs=2)
 
 
 def test_late_captions_are_noticed_and_forgotten() -> None:
@@ -219,6 +228,25 @@ def test_a_session_that_sends_faster_than_real_time_gives_way(clock: _Clock) -> 
     batch = scheduler.next_batch()
     assert batch is not None
     assert [(job.queued.id, job.live) for job in batch] == [("fast", False)]
+
+
+def test_only_the_lag_of_sessions_in_real_time_counts(clock: _Clock) -> None:
+    scheduler = Scheduler(CONFIG, RATE, clock, headroom())
+    fast, live = _admit(scheduler, "fast"), _admit(scheduler, "live")
+    scheduler.append(fast, np.zeros(60_000, dtype=np.float32))
+    counted: dict[str, list[bool]] = {"fast": [], "live": []}
+    for _ in range(40):
+        clock.now += 0.32
+        scheduler.append(live, np.zeros(320, dtype=np.float32))
+        for _ in range(4):  # steps in this time, most of them for the fast session alone
+            batch = scheduler.next_batch()
+            assert batch is not None
+            for job in batch:
+                counted[job.queued.id].append(job.in_real_time)
+                scheduler.finish(job)
+    assert counted["live"][-20:] == [True] * 20
+    assert not counted["live"][0]
+    assert not any(counted["fast"])
 
 
 def test_a_session_in_real_time_never_gives_way(clock: _Clock) -> None:
