@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
@@ -54,14 +53,17 @@ async def run_daemon(
     notifier = Notifier(environment)
     # Bind before loading the model, which takes seconds, so that a port in use is reported at once.
     with ExitStack() as sockets:
-        listener = sockets.enter_context(open_listener(config, passed_socket(environment, os.getpid())))
+        passed = passed_socket(environment, os.getpid())
+        listener = sockets.enter_context(open_listener(config, passed))
         further = open_dialect_listeners(config)
         for opened in further.values():
             sockets.enter_context(opened)
         notifier.send(STATUS="loading the model")
         engine = await asyncio.to_thread(load_engine)
         try:
-            return await _serve(config, engine, listener, further, announce=announce, notifier=notifier)
+            server = CaptionServer(config, engine)
+            await server.start(listener, further, shared=passed is not None)
+            return await _serve(config, engine, server, announce=announce, notifier=notifier)
         finally:
             await asyncio.to_thread(engine.close)
 
@@ -69,14 +71,11 @@ async def run_daemon(
 async def _serve(
     config: ServerConfig,
     engine: EngineInterface,
-    listener: socket.socket,
-    further: Mapping[str, socket.socket],
+    server: CaptionServer,
     *,
     announce: Callable[[CaptionServer], None],
     notifier: Notifier,
 ) -> int:
-    server = CaptionServer(config, engine)
-    await server.start(listener, further)
     stop = _stop_on_signals()
     if config.tls_cert is not None or notifier.active:
         # Otherwise the signal ends the process, as it should when a terminal is closed.

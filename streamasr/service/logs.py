@@ -64,7 +64,7 @@ def configure_logging(level: str, environment: Mapping[str, str] = os.environ) -
 
 def log_event(name: str, *, level: int = logging.INFO, exc_info: bool = False, **fields: object) -> None:
     """Log the event ``name`` with ``fields`` as ``key=value`` pairs."""
-    logger.log(level, name, exc_info=exc_info, extra={"fields": fields})
+    logger.log(level, name, exc_info=exc_info, extra={"fields": fields}, stacklevel=2)
 
 
 def _text(text: str) -> str:

@@ -55,6 +55,8 @@ class HeadReader(asyncio.Protocol):
         self._max_bytes = max_bytes
         self._max_headers = max_headers
         self._refused = False
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the connection has been passed on, or is lost."""
         self._head = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -108,3 +110,5 @@ class HeadReader(asyncio.Protocol):
     def _forget(self) -> None:
         self._timer.cancel()
         self._waiting.discard(self)
+        if not self.ended.done():
+            self.ended.set_result(None)

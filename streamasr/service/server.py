@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 _HARD_SIZE_FACTOR = 4
 """A message up to this many times the limit gets an error message; the websocket layer rejects longer ones."""
+_LAST_HEADS_S = 1.0
+"""Longest wait for the first requests of connections that are open when the server closes."""
 _QUEUED_FRAMES = 4
 """Frames read ahead of the handler. Times the frame size, this bounds the memory of a client's input."""
 
@@ -85,6 +87,7 @@ class CaptionServer:
         """The running servers of dialects without HTTP, by name."""
         self._certificate: Certificate | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._shared = False
         self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -115,17 +118,24 @@ class CaptionServer:
         self._web = WebServer(WebApp(self.http, self._uploads.apps(served)), config)
 
     async def start(
-        self, listener: socket.socket, dialect_listeners: Mapping[str, socket.socket] | None = None
+        self,
+        listener: socket.socket,
+        dialect_listeners: Mapping[str, socket.socket] | None = None,
+        *,
+        shared: bool = False,
     ) -> None:
         """Accept connections from now on. The server closes the sockets.
 
         Args:
             listener: the daemon's own port.
             dialect_listeners: the further ports, by the name of the dialect.
+            shared: whether another process has ``listener``, too, from which a successor will get it. Then a server
+                that drains accepts no more connections, so that they wait for the successor.
 
         Raises:
             ConfigError: the certificate or its key cannot be loaded.
         """
+        self._shared = shared
         if self._config.tls_cert is not None and self._config.tls_key is not None:
             self._certificate = Certificate(self._config.tls_cert, self._config.tls_key)
             self._watching = asyncio.create_task(self._watch(self._certificate))
@@ -223,9 +233,11 @@ class CaptionServer:
     async def drain(self) -> bool:
         """Refuse new sessions and finish the open ones; false if ``drain_timeout_s`` ran out first.
 
-        HTTP requests are answered meanwhile, ``/ready`` with 503.
+        HTTP requests are answered meanwhile, ``/ready`` with 503. New connections to a shared listener are not.
         """
         self._draining = True
+        if self._shared:
+            self._servers["native"].server.close()
         log_event("draining", connections=len(self._handlers))
         self._end_parked()
         for handler in list(self._handlers):
@@ -244,6 +256,11 @@ class CaptionServer:
         if self._watching is not None:
             self._watching.cancel()
         if self._servers:
+            for server in self._servers.values():
+                server.server.close()
+            if self._waiting:
+                # Connections that were accepted a moment ago still get their answer.
+                await asyncio.wait([reader.ended for reader in self._waiting], timeout=_LAST_HEADS_S)
             for server in self._servers.values():
                 server.close()
             for reader in list(self._waiting):

@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from streamasr.errors import ConfigError, ModelError
-from streamasr.protocol.messages import Start
+from streamasr.protocol.messages import Done, Start
 from streamasr.protocol.serialisation import encode, parse_server_message
 from streamasr.service.config import ServerConfig
 from streamasr.service.daemon import EXIT_ENGINE_LOST, run_daemon
@@ -147,6 +147,68 @@ async def test_a_passed_socket_needs_a_token_too(monkeypatch: pytest.MonkeyPatch
         environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
         with pytest.raises(ConfigError, match=r"refusing to listen on 0\.0\.0\.0 without a token"):
             await run_daemon(ServerConfig(), FakeEngine, lambda server: None, environment)
+
+
+async def test_connections_wait_for_the_successor_while_a_daemon_with_a_passed_socket_drains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As with a socket unit: the manager keeps the listener, and passes it to the next process."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+        monkeypatch.setattr("streamasr.service.sdnotify._FIRST_FD", os.dup(listener.fileno()))
+        engine = FakeEngine()
+        first = Run(ServerConfig(), engine, environment)
+        server = await first.ready()
+        url = server.stream_url
+        async with connect(url, proxy=None) as client:
+            await client.send(encode(Start()))
+            await client.recv()
+            engine.sessions[0].stop = lambda: None  # type: ignore[method-assign]
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert parse_server_message(str(await client.recv())).type == "warning"
+            early = asyncio.create_task(health(listener.getsockname()[1]))
+            await asyncio.sleep(0)
+            engine.sessions[0].emit(Done(audio_ms=0))
+            await client.wait_closed()
+        assert await first.task == 0
+        assert not early.done()
+        late = asyncio.create_task(health(listener.getsockname()[1]))
+        monkeypatch.setattr("streamasr.service.sdnotify._FIRST_FD", os.dup(listener.fileno()))
+        second = Run(ServerConfig(), FakeEngine(), environment)
+        await second.ready()
+        async with asyncio.timeout(30):
+            assert {await early, await late} == {"HTTP/1.1 200 OK"}
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await second.task == 0
+
+
+async def health(port: int) -> str:
+    """Ask for the health of the daemon; return the first line of the answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    line = await reader.readline()
+    writer.close()
+    return line.decode().strip()
+
+
+async def test_a_request_that_comes_late_is_still_answered() -> None:
+    run = Run(ServerConfig(port=0), FakeEngine(), {})
+    server = await run.ready()
+    port = int(server.page_url.rsplit(":", 1)[1].rstrip("/"))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(30):
+        while True:
+            await asyncio.sleep(0.01)
+            if server._waiting:
+                break
+    closing = asyncio.create_task(server.close())
+    await asyncio.sleep(0)
+    writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    writer.close()
+    await closing
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await run.task == 0
 
 
 async def test_a_passed_socket_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

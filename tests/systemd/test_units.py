@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from streamasr.service.config import ENV_PREFIX, ServerConfig, settings
+from streamasr.service.units import make_units
 
 UNITS = Path(__file__).parents[2] / "systemd"
-MAX_EXPOSURE = 3.0
+USER_UNIT = UNITS / "user" / "streamasr.service"
+MAX_EXPOSURE = 1.5
 
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
@@ -20,14 +22,12 @@ needs_systemd = pytest.mark.skipif(
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """Copies of the units with a command that exists on this machine."""
-    for name in ("streamasr.service", "streamasr.socket"):
-        text = (UNITS / name).read_text()
-        command = "ExecStart=/opt/streamasr/bin/streamasr serve"
-        assert (command in text) == name.endswith(".service")
-        (tmp_path / name).write_text(
-            text.replace(command, f"ExecStart={sys.executable} -m streamasr.cli serve")
-        )
+    """The units with a command that exists on this machine; those of a user are in the folder ``user``."""
+    (tmp_path / "user").mkdir()
+    for user in (False, True):
+        made = make_units([sys.executable, "-m", "streamasr.cli"], user=user, socket=True)
+        for name, text in made.items():
+            ((tmp_path / "user" if user else tmp_path) / name).write_text(text)
     return tmp_path
 
 
@@ -40,6 +40,14 @@ def analyze(*args: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", ["streamasr.service", "streamasr.socket"])
 def test_the_unit_is_valid(units: Path, name: str) -> None:
     result = analyze("verify", "--man=no", str(units / name))
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
+
+
+@needs_systemd
+@pytest.mark.parametrize("name", ["streamasr.service", "streamasr.socket"])
+def test_the_unit_of_a_user_is_valid(units: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(units))
+    result = analyze("verify", "--user", "--man=no", str(units / "user" / name))
     assert (result.returncode, result.stdout + result.stderr) == (0, "")
 
 
