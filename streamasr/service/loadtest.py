@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 import urllib.request
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from urllib.error import URLError
 from urllib.parse import urlsplit, urlunsplit
 
@@ -20,6 +21,7 @@ from streamasr.dialects.clients import CLIENTS, LiveClient, NativeClient
 from streamasr.errors import ConfigError, StreamasrError
 from streamasr.protocol.messages import Done, Error, Final, Partial, Ready, Start
 from streamasr.protocol.serialisation import parse_server_message
+from streamasr.service.emission import Emission, ReferenceWord
 from streamasr.service.lag import SentAudio, StreamLag, percentiles
 from streamasr.units import MS_PER_SECOND
 
@@ -29,6 +31,9 @@ SAMPLE_RATE = 16_000
 _BYTES_PER_MS = 2 * SAMPLE_RATE // MS_PER_SECOND
 _ANSWER_TIMEOUT_S = 60.0
 """Longest wait for ``done`` after ``stop``."""
+_MINUTE_S = 60.0
+MOST_STREAMS = 4_096
+"""The search for the limit goes no further."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,8 @@ class LoadPlan:
     token: str | None = None
     dialect: str = "native"
     """The protocol that the streams speak, one of :data:`~streamasr.dialects.clients.CLIENTS`."""
+    reference: tuple[ReferenceWord, ...] = ()
+    """The words that are said in ``pcm``, in order; without them there are no emission latencies."""
 
     def __post_init__(self) -> None:
         if self.streams < 1:
@@ -68,6 +75,41 @@ class LoadPlan:
         """The session of each stream."""
         return Start(sample_rate=SAMPLE_RATE, latency_ms=self.latency_ms, token=self.token)
 
+    def first_message(self, index: int) -> int:
+        """Return with which of the audio's messages a stream begins: each begins at another place."""
+        return index * self._messages // self.streams
+
+    def message(self, number: int) -> bytes:
+        """Return a message of the repeated audio."""
+        size = MESSAGE_MS * _BYTES_PER_MS
+        offset = number % self._messages * size
+        return self.pcm[offset : offset + size]
+
+    def reference_of(self, index: int) -> list[ReferenceWord]:
+        """Return the words of the reference that end in a stream, with their times in it."""
+        audio_ms, offset_ms = self._messages * MESSAGE_MS, self.first_message(index) * MESSAGE_MS
+        rounds = range(int((offset_ms + self.duration_s * MS_PER_SECOND) // audio_ms) + 1)
+        words = (
+            replace(word, end_ms=word.end_ms + turn * audio_ms - offset_ms)
+            for turn in rounds
+            for word in self.reference
+        )
+        return [word for word in words if 0 < word.end_ms <= self.duration_s * MS_PER_SECOND]
+
+    @property
+    def _messages(self) -> int:
+        return len(self.pcm) // (MESSAGE_MS * _BYTES_PER_MS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadMinute:
+    """One minute of a load test."""
+
+    partials: int
+    partial_lag_ms: dict[str, float | None]
+    resident_mb: float | None
+    """Memory of the daemon at its end, in 10^6 bytes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoadReport:
@@ -87,8 +129,25 @@ class LoadReport:
     """From the first audio to the first partial."""
     flush_ms: dict[str, float | None]
     """From ``stop`` to ``done``."""
+    emission_shown_ms: dict[str, float | None]
+    """From the end of a word of the reference to the first message that shows it."""
+    emission_committed_ms: dict[str, float | None]
+    """From the end of a word of the reference to the first message that commits it."""
+    speech_end_ms: dict[str, float | None]
+    """From the end of an utterance's last word, by the reference, to its final."""
+    reference_words: int
+    reference_words_found: int
+    """How many of them were shown, with their text and time."""
+    changed_per_100_words: float | None
+    """Shown words that change, for 100 words of the finals; see :class:`~streamasr.service.emission.Emission`."""
     cpu_s_per_audio_s: float | None
     """CPU seconds of the daemon per second of audio; ``None`` if its metrics cannot be read."""
+    batch_chunks: float | None
+    """Mean number of chunks in a step."""
+    resident_mb: float | None
+    """Memory of the daemon at the end, in 10^6 bytes."""
+    minutes: tuple[LoadMinute, ...]
+    """What happened in each minute of the test."""
     errors: tuple[str, ...]
     """The distinct error messages of the failed streams."""
 
@@ -98,6 +157,8 @@ class _StreamResult:
     """The measurements of one completed stream."""
 
     lag: StreamLag
+    emission: Emission
+    reference_words: int
     latency_ms: int
     audio_ms: int
     flush_ms: float
@@ -106,29 +167,122 @@ class _StreamResult:
 async def run_load(plan: LoadPlan) -> LoadReport:
     """Play all streams concurrently, with starts spread over one chunk as with independent clients."""
     before = await asyncio.to_thread(_read_usage, plan)
+    started_at = time.monotonic()
+    memory: list[float | None] = []
+    watching = asyncio.create_task(_watch_memory(plan, memory))
     streams = (_play(plan, index) for index in range(plan.streams))
     results = await asyncio.gather(*streams, return_exceptions=True)
+    watching.cancel()
     after = await asyncio.to_thread(_read_usage, plan)
     completed = [stream for stream in results if isinstance(stream, _StreamResult)]
     errors = sorted({str(error) or type(error).__name__ for error in results if isinstance(error, Exception)})
-    cpu = None
-    if before and after and after[1] > before[1]:
-        cpu = round((after[0] - before[0]) / (after[1] - before[1]), 4)
+    lags = [lag for stream in completed for lag in stream.lag.partials()]
+    emissions = [stream.emission for stream in completed]
+    final_words = sum(emission.final_words for emission in emissions)
+    changed = sum(emission.changed_words for emission in emissions)
+
+    def spread(of: Callable[[_StreamResult], Iterable[float]]) -> dict[str, float | None]:
+        return percentiles(value for stream in completed for value in of(stream))
+
     return LoadReport(
         streams=plan.streams,
         failed=plan.streams - len(completed),
         latency_ms=completed[0].latency_ms if completed else plan.latency_ms,
         audio_s=round(sum(stream.audio_ms for stream in completed) / MS_PER_SECOND, 1),
-        partials=sum(len(stream.lag.partial_ms) for stream in completed),
+        partials=len(lags),
         finals=sum(len(stream.lag.final_ms) for stream in completed),
-        partial_lag_ms=percentiles(lag for stream in completed for lag in stream.lag.partial_ms),
-        final_lag_ms=percentiles(lag for stream in completed for lag in stream.lag.final_ms),
+        partial_lag_ms=percentiles(lag for _, lag in lags),
+        final_lag_ms=spread(lambda stream: stream.lag.final_ms),
         first_partial_ms=percentiles(
             stream.lag.first_partial_ms for stream in completed if stream.lag.first_partial_ms is not None
         ),
         flush_ms=percentiles(stream.flush_ms for stream in completed),
-        cpu_s_per_audio_s=cpu,
+        emission_shown_ms=spread(lambda stream: stream.emission.shown_ms),
+        emission_committed_ms=spread(lambda stream: stream.emission.committed_ms),
+        speech_end_ms=spread(lambda stream: stream.emission.speech_end_ms),
+        reference_words=sum(stream.reference_words for stream in completed),
+        reference_words_found=sum(len(emission.shown_ms) for emission in emissions),
+        changed_per_100_words=round(100 * changed / final_words, 1) if final_words else None,
+        cpu_s_per_audio_s=_ratio(before, after, "cpu_s", "audio_s", 4),
+        batch_chunks=_ratio(before, after, "chunks", "steps", 2),
+        resident_mb=None if after is None else after.resident_mb,
+        minutes=_minutes(lags, started_at, memory),
         errors=tuple(errors),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLimit:
+    """The result of :func:`find_limit`."""
+
+    streams: int
+    """The most streams that kept the lag; 0 if not even one did."""
+    max_lag_ms: float
+    reports: tuple[LoadReport, ...]
+    """All load tests, in their order."""
+
+
+async def find_limit(
+    plan: LoadPlan, max_lag_ms: float, observe: Callable[[LoadReport], None] = lambda _: None
+) -> LoadLimit:
+    """Find how many streams the daemon serves with a 95th percentile of the partials' lag of ``max_lag_ms``.
+
+    The number is doubled until the lag is exceeded or a stream fails, for example because the daemon refuses it, and
+    then approached by bisection to an eighth of it.
+
+    Args:
+        plan: the load test; its number of streams is the first one tried.
+        max_lag_ms: the highest acceptable lag.
+        observe: called after each load test.
+    """
+    reports: list[LoadReport] = []
+
+    async def carries(streams: int) -> bool:
+        report = await run_load(replace(plan, streams=streams))
+        reports.append(report)
+        observe(report)
+        return keeps_lag(report, max_lag_ms)
+
+    good, bad, streams = 0, None, plan.streams
+    while True:
+        if await carries(streams):
+            good = streams
+        else:
+            bad = streams
+        if bad is None and 2 * good > MOST_STREAMS:
+            break
+        if bad is not None and bad - good <= max(1, good // 8):
+            break
+        streams = 2 * good if bad is None else (good + bad) // 2
+    return LoadLimit(good, max_lag_ms, tuple(reports))
+
+
+def keeps_lag(report: LoadReport, max_lag_ms: float) -> bool:
+    """Whether no stream failed, and the lag is acceptable in the partials and at the end of the streams."""
+    lag_ms, flush_ms = report.partial_lag_ms["p95"], report.flush_ms["p95"]
+    late = lag_ms is None or lag_ms > max_lag_ms
+    return not (report.failed or late or flush_ms is None or flush_ms > max_lag_ms + report.latency_ms)
+
+
+async def _watch_memory(plan: LoadPlan, memory: list[float | None]) -> None:
+    """Append the daemon's memory at the end of each minute."""
+    while True:
+        await asyncio.sleep(_MINUTE_S)
+        usage = await asyncio.to_thread(_read_usage, plan)
+        memory.append(None if usage is None else usage.resident_mb)
+
+
+def _minutes(
+    lags: list[tuple[float, float]], started_at: float, memory: list[float | None]
+) -> tuple[LoadMinute, ...]:
+    by_minute: list[list[float]] = [[] for _ in memory]
+    for at, lag_ms in lags:
+        minute = int((at - started_at) // _MINUTE_S)
+        if minute < len(by_minute):
+            by_minute[minute].append(lag_ms)
+    return tuple(
+        LoadMinute(partials=len(found), partial_lag_ms=percentiles(found), resident_mb=resident_mb)
+        for found, resident_mb in zip(by_minute, memory, strict=True)
     )
 
 
@@ -144,7 +298,9 @@ async def _play(plan: LoadPlan, index: int) -> _StreamResult:
             ready = ready or await _receive_ready(socket)
             sent = SentAudio()
             lag = StreamLag(ready.latency_ms, sent, ready.hop_ms)
-            receiver = asyncio.create_task(_receive_until_done(socket, client, lag))
+            reference = plan.reference_of(index)
+            emission = Emission(sent, reference)
+            receiver = asyncio.create_task(_receive_until_done(socket, client, lag, emission))
             try:
                 await _send_in_real_time(plan, index, socket, client, sent)
                 lag.stop()
@@ -155,7 +311,7 @@ async def _play(plan: LoadPlan, index: int) -> _StreamResult:
             finally:
                 receiver.cancel()
             flush_ms = (time.monotonic() - stopped_at) * MS_PER_SECOND
-            return _StreamResult(lag, ready.latency_ms, done.audio_ms, flush_ms)
+            return _StreamResult(lag, emission, len(reference), ready.latency_ms, done.audio_ms, flush_ms)
     except (ConnectionClosed, InvalidHandshake, OSError, TimeoutError) as error:
         raise StreamasrError(f"{plan.url}: {error or 'no answer'}") from None
 
@@ -185,18 +341,17 @@ async def _send_in_real_time(
     plan: LoadPlan, index: int, socket: ClientConnection, client: LiveClient, sent: SentAudio
 ) -> None:
     """Send each message when its audio would have been spoken. Each stream starts at another place of the file."""
-    size = MESSAGE_MS * _BYTES_PER_MS
-    messages = len(plan.pcm) // size
-    started_at = time.monotonic()
+    started_at, first = time.monotonic(), plan.first_message(index)
     for number in range(max(1, round(plan.duration_s * MS_PER_SECOND / MESSAGE_MS))):
         due_at = started_at + (number + 1) * MESSAGE_MS / MS_PER_SECOND
         await asyncio.sleep(max(0.0, due_at - time.monotonic()))
-        offset = (number + index * messages // plan.streams) % messages * size
-        await socket.send(client.audio(plan.pcm[offset : offset + size]))
+        await socket.send(client.audio(plan.message(first + number)))
         sent.add((number + 1) * MESSAGE_MS, time.monotonic())
 
 
-async def _receive_until_done(socket: ClientConnection, client: LiveClient, lag: StreamLag) -> Done:
+async def _receive_until_done(
+    socket: ClientConnection, client: LiveClient, lag: StreamLag, emission: Emission
+) -> Done:
     while True:
         frame = await socket.recv()
         now = time.monotonic()
@@ -206,8 +361,10 @@ async def _receive_until_done(socket: ClientConnection, client: LiveClient, lag:
                     raise StreamasrError(f"{message.code}: {message.message}")
                 case Partial():
                     lag.partial(message.end_ms, now)
+                    emission.message(message, now)
                 case Final():
                     lag.final(message.end_ms, now)
+                    emission.message(message, now)
                 case Done():
                     return message
 
@@ -221,8 +378,28 @@ async def _receive_ready(socket: ClientConnection) -> Ready:
     return message
 
 
-def _read_usage(plan: LoadPlan) -> tuple[float, float] | None:
-    """Read the daemon's CPU seconds and seconds of audio so far from ``/metrics``; ``None`` if that fails."""
+@dataclass(frozen=True, slots=True)
+class _Usage:
+    """What the daemon has used and done so far."""
+
+    cpu_s: float
+    audio_s: float
+    chunks: float
+    steps: float
+    resident_mb: float
+
+
+_METRICS = {
+    "cpu_s": "process_cpu_seconds_total",
+    "audio_s": "streamasr_audio_seconds_total",
+    "chunks": "streamasr_batch_size_chunks_sum",
+    "steps": "streamasr_batch_size_chunks_count",
+    "resident_mb": "process_resident_memory_bytes",
+}
+
+
+def _read_usage(plan: LoadPlan) -> _Usage | None:
+    """Read the daemon's usage from ``/metrics``; ``None`` if that fails."""
     parts = urlsplit(plan.url)
     url = urlunsplit(("https" if parts.scheme == "wss" else "http", parts.netloc, "/metrics", "", ""))
     headers = {"Authorization": f"Bearer {plan.token}"} if plan.token else {}
@@ -234,6 +411,19 @@ def _read_usage(plan: LoadPlan) -> tuple[float, float] | None:
         return None
     samples = {s.name: s.value for family in text_string_to_metric_families(text) for s in family.samples}
     try:
-        return samples["process_cpu_seconds_total"], samples["streamasr_audio_seconds_total"]
+        values = {name: samples[metric] for name, metric in _METRICS.items()}
     except KeyError:
         return None
+    return _Usage(**{**values, "resident_mb": round(values["resident_mb"] / 1e6, 1)})
+
+
+def _ratio(
+    before: _Usage | None, after: _Usage | None, numerator: str, denominator: str, digits: int
+) -> float | None:
+    """Return by how much one number grew for each unit of another; ``None`` if that is unknown."""
+    if before is None or after is None:
+        return None
+    grown = getattr(after, denominator) - getattr(before, denominator)
+    return (
+        round((getattr(after, numerator) - getattr(before, numerator)) / grown, digits) if grown > 0 else None
+    )
