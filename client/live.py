@@ -23,6 +23,7 @@ from streamasr.protocol.messages import (
     ServerMessage,
     SpeechStarted,
     Start,
+    UtteranceEnding,
     Warning,
     WordTiming,
 )
@@ -344,7 +345,7 @@ class LiveStream:
             return dataclasses.replace(message, at_ms=message.at_ms + shift)
         if isinstance(message, Done):
             return dataclasses.replace(message, audio_ms=message.audio_ms + shift)
-        if isinstance(message, (Partial, Final)):
+        if isinstance(message, (Partial, UtteranceEnding, Final)):
             return dataclasses.replace(
                 message,
                 utterance=message.utterance + self._first_utterance,

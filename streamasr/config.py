@@ -311,7 +311,19 @@ class EndpointConfig:
     """When an utterance ends, on audio time (the rules of Kaldi's ``online-endpoint.h``, in milliseconds)."""
 
     silence_ms: int = 800
-    """Trailing silence that ends an utterance with words."""
+    """Trailing silence that ends an utterance with words, unless the next two settings are there."""
+    min_silence_ms: int | None = None
+    """Trailing silence that ends an utterance whose end is probable …"""
+    max_silence_ms: int | None = None
+    """… and that ends any utterance with words. Both, or neither."""
+    end_threshold: float = 0.5
+    """Probability from which an end is probable."""
+    end_bias: float = 2.7
+    """That probability is a logistic regression: this number …"""
+    end_silence: float = 1.4
+    """… plus this weight times the natural log of the trailing silence in seconds …"""
+    end_sentence: float = 0.54
+    """… plus this weight times the natural log of the language model's probability that the sentence ends."""
     start_silence_ms: int = 5_000
     """Silence without a word from the start after which the decoder starts over, without a final."""
     max_utterance_ms: int = 20_000
@@ -325,6 +337,24 @@ class EndpointConfig:
         _check_positive(
             self, "silence_ms", "start_silence_ms", "max_utterance_ms", "max_overrun_ms", "pause_ms"
         )
+        if not 0 < self.end_threshold < 1:
+            raise ConfigError(f"end_threshold must be between 0 and 1, got {self.end_threshold:g}")
+        shortest, longest = self.min_silence_ms, self.max_silence_ms
+        if shortest is None and longest is None:
+            return
+        if shortest is None or longest is None:
+            name, missing = ("min_", "max_") if longest is None else ("max_", "min_")
+            raise ConfigError(f"{name}silence_ms needs {missing}silence_ms")
+        _check_positive(self, "min_silence_ms", "max_silence_ms")
+        if shortest > longest:
+            raise ConfigError(f"min_silence_ms must be at most max_silence_ms ({longest}), got {shortest}")
+
+    @property
+    def silence_bounds_ms(self) -> tuple[int, int]:
+        """The least and the greatest trailing silence that ends an utterance with words."""
+        if self.min_silence_ms is None or self.max_silence_ms is None:
+            return self.silence_ms, self.silence_ms
+        return self.min_silence_ms, self.max_silence_ms
 
 
 @dataclass(frozen=True, kw_only=True)

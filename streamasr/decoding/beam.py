@@ -34,6 +34,7 @@ Its size is bounded by its text and by ``max_path_tokens``.
 
 * ``frame``: frames of the stream so far, including those before this search.
 * ``speech_start``: the first frame of the first word when the best beam first had one; ``None`` before.
+* ``speech_end``: the frame behind the last token of the best beam's words; ``None`` before.
 * ``hotwords``: the compiled hotwords.
 * ``committed``, ``committed_words``: the words with which every best hypothesis begins from now on, and their number.
 * ``blank_log_prob``: log-prob of the frames in which only blank was possible; it is part of every beam's score.
@@ -141,6 +142,13 @@ class BeamDecoder:
         below it.
         """
         return self._search.stable_text(state, margin)
+
+    def sentence_end_log_prob(self, state: BeamState) -> float:
+        """Return the natural-log probability that the sentence ends after the words of the best beam.
+
+        It is the language model's alone; 0 without a language model.
+        """
+        return self._search.sentence_end_log_prob(state)
 
     def check(self, log_probs_TV: LogProbs) -> None:
         """Refuse invalid log-probs. Without frames, any number of tokens is valid.

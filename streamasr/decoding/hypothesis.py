@@ -84,6 +84,15 @@ class Partial:
 
 
 @dataclass(frozen=True, slots=True)
+class UtteranceEnding:
+    """The utterance probably ends here, with this hypothesis; a partial of the utterance takes that back."""
+
+    utterance: int
+    hypothesis: Hypothesis
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class Final:
     """A finished utterance. ``alternatives`` are the next best hypotheses, best first."""
 
@@ -94,4 +103,4 @@ class Final:
     """Whether the sentence ends too. It goes on if the utterance was split for its length."""
 
 
-UtteranceEvent = SpeechStarted | Partial | Final
+UtteranceEvent = SpeechStarted | Partial | UtteranceEnding | Final

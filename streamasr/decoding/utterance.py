@@ -2,8 +2,11 @@
 
 One :class:`UtteranceDecoder` serves all sessions of a model; the state of a session is a frozen
 :class:`UtteranceState`. The native core takes every decision frame by frame, so results depend neither on how the
-frames are cut into chunks nor on which sessions are stepped together. Only partials are once per chunk. All times
-are counted in encoder frames.
+frames are cut into chunks nor on which sessions are stepped together. Only partials and endings are once per chunk.
+All times are counted in encoder frames.
+
+An utterance that ends in a chunk's look-ahead ends at once. The frames up to there are then decoded from the
+look-ahead's log-probs, and left out of the next chunk.
 
 Shape suffixes: T encoder frames, V tokens.
 """
@@ -15,8 +18,11 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from streamasr.config import EndpointConfig, StabilityConfig
 from streamasr.decoding.beam import BatchResult, BeamDecoder, BeamState, LogProbs
+from streamasr.decoding.confidence import logistic
 from streamasr.decoding.endpoint import EndpointDecision, EndpointRules, endpoint_rules
 from streamasr.decoding.hypothesis import (
     Final,
@@ -24,6 +30,7 @@ from streamasr.decoding.hypothesis import (
     Hypothesis,
     Partial,
     SpeechStarted,
+    UtteranceEnding,
     UtteranceEvent,
     Word,
 )
@@ -34,6 +41,14 @@ UtteranceOutcome = tuple["UtteranceState", tuple[UtteranceEvent, ...]]
 COMMIT_INTERVAL_FRAMES = 8
 """Stable words are committed, and the evidence of speech is checked, at every eighth frame of an utterance, wherever
 its chunks end."""
+_NO_COMMITS = 1 << 30
+"""The commit interval for look-ahead, in which nothing is committed."""
+_ENDING_SILENCE_FRAMES = 8
+"""An ending is not announced before so much trailing silence."""
+_BORDER_FRAMES = 2
+"""Frames by which the silence of the best tokens may be shorter than that of the best beam."""
+_UNSHOWN = ("", -1)
+"""A last partial that differs from every partial."""
 CONFIRMING_WORDS = 2
 """Words are shown before their utterance ends once so many of them are sharp enough."""
 
@@ -48,6 +63,8 @@ class UtteranceOptions:
     alternatives: int = 1
     """Hypotheses of a final at most, the best one included."""
     partials: bool = True
+    ending_threshold: float | None = None
+    """Probability from which an :class:`UtteranceEnding` is emitted; ``None`` for never."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +89,10 @@ class UtteranceState:
     """Whether the utterance's ``SpeechStarted`` has been emitted."""
     last_partial: tuple[str, int] = ("", 0)
     """Text and number of committed words of the last partial."""
+    ending: str | None = None
+    """The text of an announced ending that was not taken back."""
+    frames_ahead: int = 0
+    """Frames of the next chunk that were decoded from look-ahead."""
 
     @property
     def frame(self) -> int:
@@ -84,8 +105,10 @@ class _SessionStep:
     """A session while its chunk is decoded."""
 
     state: UtteranceState
-    next_frame: int = 0
+    next_frame: int
     """The first row of the chunk that has not been decoded."""
+    preview: UtteranceState | None = None
+    """The state after the look-ahead, if it was decoded and the utterance goes on."""
     events: list[UtteranceEvent] = field(default_factory=list)
 
 
@@ -150,34 +173,56 @@ class UtteranceDecoder:
         beam = self.beams.with_hotwords(state.beam, options.hotwords)
         return replace(state, options=options, beam=beam)
 
-    def step(self, state: UtteranceState, log_probs_TV: LogProbs) -> UtteranceOutcome:
+    def step(
+        self, state: UtteranceState, log_probs_TV: LogProbs, lookahead_TV: LogProbs | None = None
+    ) -> UtteranceOutcome:
         """Decode T more frames of natural-log probabilities and return the events; no frames give none.
 
         A final is emitted at the frame at which its utterance ends; the rest of the chunk belongs to the next
         utterance. At most one partial is emitted: that of the current utterance after the last frame, if it changed.
+        Or an ending, if the options ask for it: instead of partials until the hypothesis changes.
+
+        Args:
+            state: the session's state.
+            log_probs_TV: the next frames.
+            lookahead_TV: preliminary log-probs of the frames behind, which the next step gets again. They serve to
+                find the end of the utterance sooner, and change nothing else.
 
         Raises:
             ValueError: the shape is not (frames, tokens), or a value is NaN.
         """
-        (outcome,) = self.step_all([(state, log_probs_TV)])
+        lookahead = None if lookahead_TV is None else [lookahead_TV]
+        (outcome,) = self.step_all([(state, log_probs_TV)], lookahead)
         return outcome
 
     def step_all(
-        self, work: Sequence[tuple[UtteranceState, LogProbs]], *, threads: int = 1
+        self,
+        work: Sequence[tuple[UtteranceState, LogProbs]],
+        lookahead: Sequence[LogProbs] | None = None,
+        *,
+        threads: int = 1,
     ) -> list[UtteranceOutcome]:
         """Do :meth:`step` for many sessions at once, with the same results.
 
         Args:
             work: the state and the log-probs of each session.
+            lookahead: the look-ahead of each session.
             threads: at most, this one included; 0 for as many as there are usable cores.
 
         Raises:
             ValueError: as :meth:`step`; no session has been stepped.
         """
         log_probs = [self.beams.prepare(log_probs_TV) for _, log_probs_TV in work]
+        previews = [
+            self.beams.prepare(log_probs_TV) if len(log_probs_TV) else log_probs_TV
+            for log_probs_TV in lookahead or ()
+        ]
         threads = threads or usable_cores()
-        sessions = [_SessionStep(state) for state, _ in work]
-        unfinished = [at for at, log_probs_TV in enumerate(log_probs) if len(log_probs_TV)]
+        sessions = [
+            _begin_step(state, len(log_probs_TV))
+            for (state, _), log_probs_TV in zip(work, log_probs, strict=True)
+        ]
+        unfinished = [at for at, session in enumerate(sessions) if session.next_frame < len(log_probs[at])]
         while unfinished:
             results = self.beams.step_batch(
                 [sessions[at].state.beam for at in unfinished],
@@ -191,7 +236,48 @@ class UtteranceDecoder:
             for at, result in zip(unfinished, results, strict=True):
                 self._apply(sessions[at], result)
             unfinished = [at for at in unfinished if sessions[at].next_frame < len(log_probs[at])]
-        return [self._outcome(session) for session in sessions]
+        if previews:
+            self._look_ahead(sessions, log_probs, previews, threads)
+        return [
+            self._outcome(session, len(log_probs_TV) > 0)
+            for session, log_probs_TV in zip(sessions, log_probs, strict=True)
+        ]
+
+    def _look_ahead(
+        self,
+        sessions: Sequence[_SessionStep],
+        log_probs: Sequence[LogProbs],
+        previews: Sequence[LogProbs],
+        threads: int,
+    ) -> None:
+        """End the utterances that end in the look-ahead, and keep the other ones' state after it."""
+        silent_tokens = {self.beams.tokens.blank, self.beams.tokens.separator}
+        chosen = [
+            at
+            for at, session in enumerate(sessions)
+            if not session.state.frames_ahead
+            and len(log_probs[at])
+            and _may_end(session.state, log_probs[at], previews[at], silent_tokens)
+        ]
+        if not chosen:
+            return
+        results = self.beams.step_batch(
+            [sessions[at].state.beam for at in chosen],
+            [previews[at] for at in chosen],
+            [0] * len(chosen),
+            [sessions[at].state.rules for at in chosen],
+            [math.inf] * len(chosen),
+            commit_interval=_NO_COMMITS,
+            threads=threads,
+        )
+        for at, result in zip(chosen, results, strict=True):
+            session = sessions[at]
+            preview = replace(session.state, beam=result.state)
+            if result.decision is EndpointDecision.END:
+                state = self._finish(preview, session.events, end_of_sentence=True)
+                session.state = replace(state, frames_ahead=result.next_frame)
+            elif result.decision is EndpointDecision.CONTINUE:
+                session.preview = preview
 
     def flush(self, state: UtteranceState) -> UtteranceOutcome:
         """End the current utterance: emit its final, unless it is noise or empty, and return the next one's state."""
@@ -219,11 +305,46 @@ class UtteranceDecoder:
                     state = replace(state, committed=words)
         session.state = state
 
-    def _outcome(self, session: _SessionStep) -> UtteranceOutcome:
+    def _outcome(self, session: _SessionStep, has_frames: bool) -> UtteranceOutcome:
         state = session.state
-        if state.options.partials and session.next_frame:
+        if has_frames and state.options.ending_threshold is not None:
+            state = self._update_ending(state, session.preview or state, session.events)
+        if has_frames and state.options.partials and state.ending is None:
             state = self._emit_partial(state, session.events)
         return state, tuple(session.events)
+
+    def _update_ending(
+        self, state: UtteranceState, newest: UtteranceState, events: list[UtteranceEvent]
+    ) -> UtteranceState:
+        """Announce that the utterance ends, or take that back if its hypothesis has changed.
+
+        Args:
+            state: the session's state.
+            newest: the state after the look-ahead.
+            events: receives the events.
+        """
+        silence = newest.frame - (newest.frame if newest.beam.speech_end is None else newest.beam.speech_end)
+        if state.ending is None and silence < _ENDING_SILENCE_FRAMES:
+            return state
+        hypothesis = self._final_hypotheses(newest, end_of_sentence=True)[0]
+        if state.ending is not None:
+            return state if hypothesis.text == state.ending else self._take_back_ending(state, events)
+        sentence_end = self.beams.sentence_end_log_prob(newest.beam)
+        probability = logistic(newest.rules.end_odds.log_odds(silence, sentence_end))
+        threshold = state.options.ending_threshold
+        if threshold is None or probability < threshold or self._is_noise(newest, hypothesis):
+            return state
+        if not state.speech_started:
+            events.append(SpeechStarted(self._speech_start(newest, hypothesis.words)))
+        events.append(UtteranceEnding(state.utterance, hypothesis, probability))
+        return replace(state, speech_started=True, ending=hypothesis.text)
+
+    def _take_back_ending(self, state: UtteranceState, events: list[UtteranceEvent]) -> UtteranceState:
+        state = replace(state, ending=None, last_partial=_UNSHOWN)
+        if state.confirmed:
+            return self._emit_partial(state, events)
+        events.append(Partial(state.utterance, Hypothesis((), 0.0), 0))
+        return replace(state, last_partial=("", 0))
 
     @property
     def _starts_confirmed(self) -> bool:
@@ -268,13 +389,13 @@ class UtteranceDecoder:
     def _finish(
         self, state: UtteranceState, events: list[UtteranceEvent], *, end_of_sentence: bool
     ) -> UtteranceState:
-        best, *others = self.beams.hypotheses(
-            state.beam, final=True, count=max(1, state.options.alternatives), end_of_sentence=end_of_sentence
+        best, *others = self._final_hypotheses(
+            state, count=max(1, state.options.alternatives), end_of_sentence=end_of_sentence
         )
-        best = _with_committed(best, state)
-        is_noise = not state.committed and best.sharpness < self.beams.config.min_utterance_sharpness
-        if not best.words or is_noise:
+        if self._is_noise(state, best):
             return self._discard(state, events)
+        if state.ending is not None and state.ending != best.text:
+            state = self._take_back_ending(state, events)
         if not state.speech_started:
             events.append(SpeechStarted(self._speech_start(state, best.words)))
         alternatives = tuple(other for other in others if other.words)
@@ -282,9 +403,24 @@ class UtteranceDecoder:
         previous_words = () if end_of_sentence else [word.text for word in best.words]
         return self._next_utterance(state, state.utterance + 1, previous_words)
 
+    def _final_hypotheses(
+        self, state: UtteranceState, *, count: int = 1, end_of_sentence: bool
+    ) -> tuple[Hypothesis, ...]:
+        """The hypotheses if the utterance ended here, with the committed words in the best one."""
+        best, *others = self.beams.hypotheses(
+            state.beam, final=True, count=count, end_of_sentence=end_of_sentence
+        )
+        return _with_committed(best, state), *others
+
+    def _is_noise(self, state: UtteranceState, best: Hypothesis) -> bool:
+        """Whether an utterance with this best hypothesis has no words, or only words that are not sharp enough."""
+        if not best.words:
+            return True
+        return not state.committed and best.sharpness < self.beams.config.min_utterance_sharpness
+
     def _discard(self, state: UtteranceState, events: list[UtteranceEvent]) -> UtteranceState:
         """Start over without a final; an empty partial takes back words that were shown."""
-        if state.last_partial[0]:
+        if state.last_partial[0] or state.ending is not None:
             events.append(Partial(state.utterance, Hypothesis((), 0.0), 0))
         return self._next_utterance(state, state.utterance)
 
@@ -300,6 +436,34 @@ class UtteranceDecoder:
             start_frame=state.frame,
             confirmed=self._starts_confirmed,
         )
+
+
+def _begin_step(state: UtteranceState, frames: int) -> _SessionStep:
+    """Skip the rows of a chunk that were decoded from look-ahead."""
+    skipped = min(state.frames_ahead, frames)
+    return _SessionStep(replace(state, frames_ahead=state.frames_ahead - skipped), next_frame=skipped)
+
+
+def _may_end(
+    state: UtteranceState, log_probs_TV: LogProbs, lookahead_TV: LogProbs, silent_tokens: set[int | None]
+) -> bool:
+    """Whether the look-ahead has so much silence that the utterance may end there, or be about to end.
+
+    Counts the frames of silence before the end of the look-ahead's last one, as far back as this chunk reaches.
+    """
+    if not len(lookahead_TV) or (state.beam.speech_start is None and state.ending is None):
+        return False
+    best_T = np.concatenate((log_probs_TV, lookahead_TV)).argmax(axis=1)
+    silent_T = np.isin(best_T, [token for token in silent_tokens if token is not None])
+    needed = state.rules.min_silence_frames
+    if state.options.ending_threshold is not None:
+        needed = min(needed, _ENDING_SILENCE_FRAMES)
+    longest = run = 0
+    for at, silent in enumerate(silent_T):
+        run = run + 1 if silent else 0
+        if at >= len(log_probs_TV):
+            longest = max(longest, run)
+    return longest >= min(needed, len(log_probs_TV)) - _BORDER_FRAMES
 
 
 def _next_check(session: _SessionStep) -> int | None:

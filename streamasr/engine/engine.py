@@ -170,7 +170,7 @@ class Engine:
 
     def _step(self, batch: list[ChunkJob]) -> None:
         try:
-            log_probs, times = self._batch.run([(job.queued.slot, job.chunk) for job in batch])
+            log_probs, times, lookahead = self._batch.run([(job.queued.slot, job.chunk) for job in batch])
         except Exception:
             logger.exception("a step with %d sessions failed", len(batch))
             self._failed_steps += 1
@@ -181,7 +181,7 @@ class Engine:
             return
         self._failed_steps = 0
         self._scheduler.count_step(len(batch), times)
-        for session, job, outcome in self._decode(batch, log_probs):
+        for session, job, outcome in self._decode(batch, log_probs, lookahead):
             with self._isolated(session):
                 for message in session.captioner.end_chunk(job.chunk, *outcome):
                     session.emit(message)
@@ -191,20 +191,22 @@ class Engine:
                 self._leave(session)
 
     def _decode(
-        self, batch: list[ChunkJob], log_probs: list[LogProbs]
+        self, batch: list[ChunkJob], log_probs: list[LogProbs], lookahead: list[LogProbs]
     ) -> list[tuple[Session, ChunkJob, UtteranceOutcome]]:
         """Decode the chunks of the sessions that are still open, in one call of the decoder."""
         start = time.perf_counter()
         decoding: list[tuple[Session, ChunkJob]] = []
         inputs: list[tuple[UtteranceState, LogProbs]] = []
-        for job, log_probs_TV in zip(batch, log_probs, strict=True):
+        previews: list[LogProbs] = []
+        for job, log_probs_TV, lookahead_TV in zip(batch, log_probs, lookahead, strict=True):
             session = self._sessions.get(job.queued.id)
             if session is None:
                 continue  # It left during the step. Another session may have its slot by now.
             with self._isolated(session):
                 inputs.append((session.captioner.begin_chunk(job.chunk), log_probs_TV))
                 decoding.append((session, job))
-        outcomes = self._decode_batch([session for session, _ in decoding], inputs)
+                previews.append(lookahead_TV)
+        outcomes = self._decode_batch([session for session, _ in decoding], inputs, previews)
         decoded = [
             (session, job, outcome)
             for (session, job), outcome in zip(decoding, outcomes, strict=True)
@@ -215,20 +217,23 @@ class Engine:
         return decoded
 
     def _decode_batch(
-        self, sessions: list[Session], inputs: list[tuple[UtteranceState, LogProbs]]
+        self,
+        sessions: list[Session],
+        inputs: list[tuple[UtteranceState, LogProbs]],
+        lookahead: list[LogProbs],
     ) -> list[UtteranceOutcome | None]:
         """Return the decoder's outcomes; ``None`` for the sessions that failed and have been ended."""
         step_all, threads = self.model.decoder.step_all, self.config.decoder_threads
         if len(sessions) > 1:
             try:
-                return list(step_all(inputs, threads=threads))
+                return list(step_all(inputs, lookahead, threads=threads))
             except Exception:
                 logger.exception("decoding a batch of %d sessions failed: decoding each alone", len(sessions))
         # States are values, so the failed call has changed nothing. Alone, each session fails by its own fault only.
         outcomes: list[UtteranceOutcome | None] = [None] * len(sessions)
         for place, session in enumerate(sessions):
             with self._isolated(session):
-                (outcomes[place],) = step_all([inputs[place]], threads=threads)
+                (outcomes[place],) = step_all([inputs[place]], [lookahead[place]], threads=threads)
         return outcomes
 
     @contextmanager

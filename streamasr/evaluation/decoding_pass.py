@@ -143,7 +143,7 @@ def decode_files(
 class _ModeDecoder(Protocol):
     """Decodes the log-probs of one utterance, chunk by chunk."""
 
-    def accept(self, chunk: Chunk, log_probs_TV: LogProbs, /) -> None: ...
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs, lookahead_TV: LogProbs, /) -> None: ...
 
     def text(self) -> str: ...
 
@@ -156,10 +156,10 @@ class _ModeDecoders:
         self.seconds = dict.fromkeys(by_mode, 0.0)
         self.cpu_s = dict.fromkeys(by_mode, 0.0)
 
-    def accept(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs, lookahead_TV: LogProbs) -> None:
         for mode, decoder in self.by_mode.items():
             started, started_cpu = time.perf_counter(), time.process_time()
-            decoder.accept(chunk, log_probs_TV)
+            decoder.accept(chunk, log_probs_TV, lookahead_TV)
             self.seconds[mode] += time.perf_counter() - started
             self.cpu_s[mode] += time.process_time() - started_cpu
 
@@ -171,8 +171,8 @@ class _SessionDecoder:
         self._captioner = captioner
         self._texts: list[str] = []
 
-    def accept(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
-        sent = self._captioner.accept(chunk, log_probs_TV)
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs, lookahead_TV: LogProbs) -> None:
+        sent = self._captioner.accept(chunk, log_probs_TV, lookahead_TV)
         self._texts.extend(m.text for m in sent if isinstance(m, messages.Final))
 
     def text(self) -> str:
@@ -186,7 +186,7 @@ class _GreedyDecoder:
         self._tokens = model.decoder.beams.tokens
         self._ids: list[int] = []
 
-    def accept(self, _chunk: Chunk, log_probs_TV: LogProbs) -> None:
+    def accept(self, _chunk: Chunk, log_probs_TV: LogProbs, _lookahead_TV: LogProbs) -> None:
         if len(log_probs_TV):
             self._ids.extend(log_probs_TV.argmax(axis=1).tolist())
 
@@ -202,7 +202,7 @@ class _ReferenceDecoder:
         self._pieces: list[LogProbs] = []
         self._text = ""
 
-    def accept(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs, _lookahead_TV: LogProbs) -> None:
         if len(log_probs_TV):
             self._pieces.append(log_probs_TV)
         if isinstance(chunk.end, StopMark) and self._pieces:
@@ -237,5 +237,6 @@ def _decode_whole(
         started = time.perf_counter()
         decoders = make_decoders()
         whole = Chunk(samples_S, len(samples_S), starts_stream=True, hotwords=None, end=StopMark())
-        decoders.accept(whole, run_whole(model, samples_S, None).log_probs_TV)
+        log_probs_TV = run_whole(model, samples_S, None).log_probs_TV
+        decoders.accept(whole, log_probs_TV, log_probs_TV[:0])
         yield index, decoders, time.perf_counter() - started

@@ -99,7 +99,7 @@ class _Recorder:
     def __init__(self) -> None:
         self.pieces: list[LogProbs] = []
 
-    def accept(self, _chunk: Chunk, log_probs_TV: LogProbs) -> None:
+    def accept(self, _chunk: Chunk, log_probs_TV: LogProbs, _lookahead_TV: LogProbs) -> None:
         if len(log_probs_TV):
             self.pieces.append(log_probs_TV)
 

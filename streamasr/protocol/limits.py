@@ -53,10 +53,16 @@ class Limits:
     """Characters of ``finalize.id``."""
     silence_ms: Range = Range(100, 10_000)
     """``endpointing.silence_ms``."""
+    min_silence_ms: Range = Range(100, 10_000)
+    """``endpointing.min_silence_ms``."""
+    max_silence_ms: Range = Range(100, 10_000)
+    """``endpointing.max_silence_ms``."""
     start_silence_ms: Range = Range(500, 60_000)
     """``endpointing.start_silence_ms``."""
     max_utterance_ms: Range = Range(1_000, 60_000)
     """``endpointing.max_utterance_ms``."""
+    ending_threshold: Range = Range(0.1, 0.95)
+    """``start.ending_threshold``, a probability."""
 
     def __post_init__(self) -> None:
         for name in ("message_bytes", "audio_bytes"):

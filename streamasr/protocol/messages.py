@@ -21,9 +21,14 @@ class HotwordSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointingSpec:
-    """Per-session endpoint rules in milliseconds of audio; ``None`` keeps the model's value."""
+    """Per-session endpoint rules in milliseconds of audio; ``None`` keeps the model's value.
+
+    ``silence_ms`` is a fixed silence; ``min_silence_ms`` and ``max_silence_ms`` bound one that depends on the words.
+    """
 
     silence_ms: int | None = None
+    min_silence_ms: int | None = None
+    max_silence_ms: int | None = None
     start_silence_ms: int | None = None
     max_utterance_ms: int | None = None
 
@@ -50,6 +55,7 @@ class Start:
     alternatives: int = 1
     hotwords: tuple[HotwordSpec, ...] = ()
     endpointing: EndpointingSpec = field(default_factory=EndpointingSpec)
+    ending_threshold: float | None = None
     stability: StabilitySpec = field(default_factory=StabilitySpec)
     format: Literal["plain", "written"] = "plain"
     token: str | None = None
@@ -177,6 +183,22 @@ class Partial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UtteranceEnding:
+    """The utterance is likely to end here, with this text. A ``partial`` of the same utterance takes that back.
+
+    Sent only if ``start.ending_threshold`` asks for it.
+    """
+
+    type: ClassVar[str] = "utterance_ending"
+    utterance: int
+    probability: float
+    text: str
+    start_ms: int
+    end_ms: int
+    words: tuple[WordTiming, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Final:
     """A finished utterance."""
 
@@ -226,4 +248,6 @@ class Done:
     audio_ms: int
 
 
-ServerMessage = Ready | Resumed | SpeechStarted | Partial | Final | Finalized | Warning | Error | Done
+ServerMessage = (
+    Ready | Resumed | SpeechStarted | Partial | UtteranceEnding | Final | Finalized | Warning | Error | Done
+)

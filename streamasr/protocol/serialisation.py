@@ -204,6 +204,16 @@ def _check_start(start: Start, limits: Limits) -> None:
             value = getattr(spec, name)
             if value is not None:
                 _check_range(f"start.{part}.{name}", value, getattr(limits, name))
+    if start.endpointing.silence_ms is not None and (
+        start.endpointing.min_silence_ms is not None or start.endpointing.max_silence_ms is not None
+    ):
+        _refuse("start.endpointing: expected silence_ms, or min_silence_ms and max_silence_ms, got both")
+    if start.ending_threshold is not None:
+        _check_range("start.ending_threshold", start.ending_threshold, limits.ending_threshold)
+        if not start.partials:
+            _refuse(
+                "start.ending_threshold: expected with partials only, because a partial takes an ending back"
+            )
     _check_hotwords("start", start.hotwords, limits)
     if start.token is not None:
         _check_text("start.token", start.token, limits.token_chars)

@@ -209,8 +209,8 @@ class _Finals:
         self._captioner = captioner
         self.finals: list[Final] = []
 
-    def accept(self, chunk: Chunk, log_probs_TV: LogProbs, /) -> None:
-        messages = self._captioner.accept(chunk, log_probs_TV)
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs, lookahead_TV: LogProbs, /) -> None:
+        messages = self._captioner.accept(chunk, log_probs_TV, lookahead_TV)
         self.finals += [message for message in messages if isinstance(message, Final)]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +37,17 @@ class StepTimes:
 
     frontend_s: float
     encoder_s: float
+
+
+class StepResult(NamedTuple):
+    """What a step returns: a list has one entry for each chunk, in their order."""
+
+    log_probs: list[LogProbs]
+    """Log-probs [T, V] of the hops. T is 0 for a chunk without an encoder frame, which only a stream's end has."""
+    times: StepTimes
+    lookahead: list[LogProbs]
+    """Log-probs [T, V] of the look-ahead, which saw nothing of what follows: the next step computes these frames
+    again. T is 0 without look-ahead."""
 
 
 class BatchStep:
@@ -68,27 +79,28 @@ class BatchStep:
         self._no_log_probs_TV: LogProbs = np.zeros((0, model.vocab_size), dtype=np.float32)
 
     @torch.inference_mode()
-    def run(self, chunks: Sequence[tuple[int, Chunk]]) -> tuple[list[LogProbs], StepTimes]:
+    def run(self, chunks: Sequence[tuple[int, Chunk]]) -> StepResult:
         """Run one step.
 
         Args:
             chunks: slots and their next chunks; each slot at most once.
-
-        Returns:
-            The log-probs [T, V] of every chunk, in the order of ``chunks``, and the step's durations. T is 0 for a
-            chunk without an encoder frame, which only the end of a stream has.
         """
         for slot, chunk in chunks:
             if chunk.starts_stream:
                 self._mel_states.reset(slot)
                 self._encoder_slots.reset(slot)
         has_frames = [self._encoder_frames(chunk) > 0 for _, chunk in chunks]
+        nothing = [self._no_log_probs_TV for _ in chunks]
         if not any(has_frames):
-            return [self._no_log_probs_TV for _ in chunks], StepTimes(0.0, 0.0)
+            return StepResult(nothing, StepTimes(0.0, 0.0), nothing)
         slots, with_frames = zip(*compress(chunks, has_frames), strict=True)
-        log_probs, times = self._forward(list(slots), list(with_frames))
-        results = iter(log_probs)
-        return [next(results) if some else self._no_log_probs_TV for some in has_frames], times
+        log_probs, times, lookahead = self._forward(list(slots), list(with_frames))
+
+        def in_all_places(results: list[LogProbs]) -> list[LogProbs]:
+            following = iter(results)
+            return [next(following) if some else self._no_log_probs_TV for some in has_frames]
+
+        return StepResult(in_all_places(log_probs), times, in_all_places(lookahead))
 
     def _encoder_frames(self, chunk: Chunk) -> int:
         """Return the number of encoder frames of a chunk, without look-ahead."""
@@ -98,7 +110,7 @@ class BatchStep:
             return 0
         return ceil_div(mel_frames, self._framing.subsampling)
 
-    def _forward(self, slots: list[int], chunks: list[Chunk]) -> tuple[list[LogProbs], StepTimes]:
+    def _forward(self, slots: list[int], chunks: list[Chunk]) -> StepResult:
         start = self._clock()
         # All rows advance by the same hop. A row at its stream's end may have more samples, and has no look-ahead.
         hop = min((len(chunk.samples_S) for chunk in chunks if len(chunk.lookahead_S)), default=None)
@@ -120,7 +132,16 @@ class BatchStep:
         log_probs_BTV, frames_B = self._encoder_slots.step(slots, mel_BTM, lengths_B, advance_B)
         log_probs = log_probs_BTV.float().cpu().numpy()
         times = StepTimes(frontend_s=frontend_end - start, encoder_s=self._clock() - frontend_end)
-        return [row_TV[:count] for row_TV, count in zip(log_probs, frames_B.tolist(), strict=True)], times
+        ends_B = torch.div(lengths_B, self._framing.subsampling, rounding_mode="floor")
+        spans = list(zip(log_probs, frames_B.tolist(), ends_B.tolist(), strict=True))
+        return StepResult(
+            [row_TV[:count] for row_TV, count, _ in spans],
+            times,
+            [
+                row_TV[count : max(count, end)] if advance_B is not None else row_TV[:0]
+                for row_TV, count, end in spans
+            ],
+        )
 
     def _mel_frames(self, state: Any, chunks: list[Chunk]) -> tuple[Any, Tensor, Tensor]:
         """Return the front end's new state, ``mel_BTM`` and each row's number of frames, left padding included."""

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamasr.decoding.hypothesis import Final, Hypothesis, Partial, SpeechStarted, UtteranceEvent, Word
+from streamasr.decoding.hypothesis import (
+    Final,
+    Hypothesis,
+    Partial,
+    SpeechStarted,
+    UtteranceEnding,
+    UtteranceEvent,
+    Word,
+)
 from streamasr.decoding.utterance import UtteranceState
 from streamasr.protocol import messages
 from streamasr.recognition.chunking import Chunk, FinalizeMark, StopMark
@@ -44,24 +52,33 @@ class Captioner:
         self._stream_start = 0
         """The sample of the session at which the stream starts."""
         self._end_sample = 0
-        """Samples of the session up to the end of the newest chunk."""
+        """Samples of the session up to the end of the newest chunk's hop."""
+        self._newest_sample = 0
+        """Samples of the session up to the end of the newest chunk's look-ahead."""
         self._last_end_ms = 0
         """End of the last final."""
         self._first_utterance = 0
         """Number of the stream's first utterance."""
         self._next_utterance = 0
 
-    def accept(self, chunk: Chunk, log_probs_TV: NDArray[np.floating[Any]]) -> list[messages.ServerMessage]:
+    def accept(
+        self,
+        chunk: Chunk,
+        log_probs_TV: NDArray[np.floating[Any]],
+        lookahead_TV: NDArray[np.floating[Any]] | None = None,
+    ) -> list[messages.ServerMessage]:
         """Decode the log-probs of the next chunk, and return the messages that result.
 
         Args:
             chunk: the chunk, with the marks that take effect at its start and end.
             log_probs_TV: its natural-log token probabilities; T is 0 for a chunk without frames.
+            lookahead_TV: those of its look-ahead.
 
         Raises:
             ValueError: the log-probs have a wrong shape, or one is NaN.
         """
-        return self.end_chunk(chunk, *self._model.decoder.step(self.begin_chunk(chunk), log_probs_TV))
+        state = self.begin_chunk(chunk)
+        return self.end_chunk(chunk, *self._model.decoder.step(state, log_probs_TV, lookahead_TV))
 
     def begin_chunk(self, chunk: Chunk) -> UtteranceState:
         """Apply the chunk's new hotwords, and return the state from which to decode its log-probs.
@@ -69,6 +86,7 @@ class Captioner:
         With :meth:`end_chunk` it does the work of :meth:`accept` for callers that decode many sessions in one call.
         """
         self._end_sample = chunk.end_sample
+        self._newest_sample = max(chunk.end_sample, chunk.lookahead_end_sample)
         if chunk.hotwords is not None:
             self._decoding = replace(self._decoding, hotwords=chunk.hotwords)
             self._state = self._model.decoder.configure(self._state, chunk.hotwords)
@@ -110,6 +128,8 @@ class Captioner:
                 return messages.SpeechStarted(at_ms=self._ms(event.frame))
             case Partial():
                 return self._partial(event)
+            case UtteranceEnding():
+                return self._ending(event)
             case Final():
                 return self._final(event)
 
@@ -121,6 +141,19 @@ class Captioner:
             utterance=self._first_utterance + event.utterance,
             committed=join_words(word.text for word in words[:committed]),
             tail=join_words(word.text for word in words[committed:]),
+            start_ms=start_ms,
+            end_ms=end_ms,
+            words=self._word_timings(words, spans),
+        )
+
+    def _ending(self, event: UtteranceEnding) -> messages.UtteranceEnding:
+        words = self._formatter.format_final(event.hypothesis.words, ends_sentence=True)
+        spans = self._spans_ms(words)
+        start_ms, end_ms = self._span_ms(spans)
+        return messages.UtteranceEnding(
+            utterance=self._first_utterance + event.utterance,
+            probability=round(event.probability, 3),
+            text=join_words(word.text for word in words),
             start_ms=start_ms,
             end_ms=end_ms,
             words=self._word_timings(words, spans),
@@ -181,7 +214,7 @@ class Captioner:
             start_ms = max(self._ms(word.start_frame), earliest)
             earliest = max(self._ms(word.end_frame), start_ms + 1)
             spans.append((start_ms, earliest))
-        latest = samples_to_ms(self._end_sample, self._model.sample_rate)
+        latest = samples_to_ms(self._newest_sample, self._model.sample_rate)
         for at in reversed(range(len(spans))):
             end_ms = min(spans[at][1], latest)
             latest = min(spans[at][0], end_ms - 1)
@@ -191,11 +224,11 @@ class Captioner:
     def _span_ms(self, spans: Sequence[tuple[int, int]]) -> tuple[int, int]:
         """Return the first word's start and the last word's end; the end of the audio without a word."""
         if not spans:
-            now_ms = samples_to_ms(self._end_sample, self._model.sample_rate)
+            now_ms = samples_to_ms(self._newest_sample, self._model.sample_rate)
             return now_ms, now_ms
         return spans[0][0], spans[-1][1]
 
     def _ms(self, frame: int) -> int:
         sample = self._stream_start + frame * self._model.frame_samples - self._model.config.sample_delay
-        sample = min(max(sample, self._stream_start), self._end_sample)
+        sample = min(max(sample, self._stream_start), self._newest_sample)
         return samples_to_ms(sample, self._model.sample_rate)

@@ -54,6 +54,8 @@ class Chunk:
     """The mark that ends the stream after this chunk, if any."""
     lookahead_S: Samples = field(default_factory=lambda: _NO_SAMPLES)
     """The look-ahead: samples after ``samples_S``, which the next chunk contains again."""
+    lookahead_end_sample: int = 0
+    """The end of the audio in ``lookahead_S``, which may have silence behind it; 0 without look-ahead."""
     left_padding_samples: int = 0
     """Zeros before the first sample of a stream; 0 in later chunks."""
     right_padding_samples: int = 0
@@ -167,6 +169,7 @@ class ChunkQueue:
             hotwords = mark.hotwords
             self._marks.popleft()
         samples_S, end, lookahead_S = self._cut(stop - self._taken), None, _NO_SAMPLES
+        lookahead_end = 0
         self._right_padding_taken += right_padding
         if ends:
             end, self._right_padding_taken = self._pop_end(stop), 0
@@ -177,6 +180,7 @@ class ChunkQueue:
             samples_S = np.pad(samples_S, (0, silence))
         if whole:
             lookahead_S = self._peek(min(lookahead, limit - stop))
+            lookahead_end = stop + len(lookahead_S)
             lookahead_S = np.pad(lookahead_S, (0, lookahead - len(lookahead_S)))
         chunk = Chunk(
             samples_S,
@@ -185,6 +189,7 @@ class ChunkQueue:
             hotwords,
             end,
             lookahead_S,
+            lookahead_end,
             left_padding,
             right_padding,
             silence,

@@ -59,8 +59,8 @@ class LocalSession:
         self._opening.clear()
         while self._queue.ready:
             chunk = self._queue.take()
-            (log_probs_TV,), _ = self._step.run([(0, chunk)])
-            emitted.extend(self._captioner.accept(chunk, log_probs_TV))
+            (log_probs_TV,), _, (lookahead_TV,) = self._step.run([(0, chunk)])
+            emitted.extend(self._captioner.accept(chunk, log_probs_TV, lookahead_TV))
         return emitted
 
 

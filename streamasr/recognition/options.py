@@ -69,7 +69,8 @@ def resolve_options(start: Start, model: LoadedModel) -> SessionOptions:
         hotwords=read,
         decoding=UtteranceOptions(
             hotwords=read.hotwords,
-            endpointing=_override(start.endpointing, model.config.endpointing, "endpointing"),
+            endpointing=_endpointing(start.endpointing, model.config.endpointing),
+            ending_threshold=start.ending_threshold,
             stability=_override(start.stability, model.config.stability, "stability"),
             alternatives=start.alternatives,
             partials=start.partials,
@@ -86,6 +87,24 @@ def _formatter(text_format: str, model: LoadedModel) -> Formatter | None:
         if model.punctuator is not None:
             return None
         raise ProtocolError(f"start.format: {error.message}; leave it at 'plain'") from None
+
+
+def _endpointing(spec: EndpointingSpec, default: EndpointConfig) -> EndpointConfig:
+    """Return the model's rules with those of ``spec``.
+
+    A ``silence_ms`` is a fixed silence. If one bound is missing, it is the model's, or the model's fixed silence.
+    """
+    if spec.silence_ms is not None:
+        default = replace(default, min_silence_ms=None, max_silence_ms=None)
+    elif spec.min_silence_ms is not None or spec.max_silence_ms is not None:
+        shortest, longest = default.silence_bounds_ms
+        default = replace(default, min_silence_ms=None, max_silence_ms=None)
+        spec = replace(
+            spec,
+            min_silence_ms=shortest if spec.min_silence_ms is None else spec.min_silence_ms,
+            max_silence_ms=longest if spec.max_silence_ms is None else spec.max_silence_ms,
+        )
+    return _override(spec, default, "endpointing")
 
 
 def _override(spec: EndpointingSpec | StabilitySpec, default: SettingsT, name: str) -> SettingsT:

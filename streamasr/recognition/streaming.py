@@ -18,8 +18,8 @@ from streamasr.recognition.model import LoadedModel
 class LogProbsSink(Protocol):
     """Accepts the log-probs of one stream; a :class:`~streamasr.recognition.captions.Captioner` is one."""
 
-    def accept(self, chunk: Chunk, log_probs_TV: LogProbs, /) -> object:
-        """Accept the log-probs [T, V] of the next chunk; T is 0 for a chunk without frames."""
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs, lookahead_TV: LogProbs, /) -> object:
+        """Accept the log-probs [T, V] of the next chunk and its look-ahead; T is 0 for one without frames."""
 
 
 SinkT = TypeVar("SinkT", bound=LogProbsSink)
@@ -73,12 +73,12 @@ def stream_many(
             return
         start = clock()
         chunks = [(slot, utterance.queue.take()) for slot, utterance in running.items()]
-        log_probs, _ = step.run(chunks)
+        log_probs, _, lookahead = step.run(chunks)
         per_sample_s = (clock() - start) / max(1, sum(chunk.audio_samples for _, chunk in chunks))
-        for (slot, chunk), log_probs_TV in zip(chunks, log_probs, strict=True):
+        for (slot, chunk), log_probs_TV, lookahead_TV in zip(chunks, log_probs, lookahead, strict=True):
             utterance = running[slot]
             start = clock()
-            utterance.sink.accept(chunk, log_probs_TV)
+            utterance.sink.accept(chunk, log_probs_TV, lookahead_TV)
             utterance.seconds += clock() - start + per_sample_s * chunk.audio_samples
             if chunk.end is not None:
                 del running[slot]

@@ -7,7 +7,7 @@ from collections import deque
 from typing import NamedTuple
 
 from streamasr.dialects.base import Reply
-from streamasr.protocol.messages import Final, Partial, Resumed, ServerMessage
+from streamasr.protocol.messages import Final, Partial, Resumed, ServerMessage, UtteranceEnding
 
 
 class QueuedMessage(NamedTuple):
@@ -39,6 +39,7 @@ class Outbox:
         """Messages at the front of the queue that the reader gets for the second time."""
         self._closed = False
         self._changed = asyncio.Event()
+        self._last_taken: ServerMessage | Reply | None = None
         self.next_seq = 0
         """The number of the next message."""
         self._room = asyncio.Event()
@@ -106,6 +107,7 @@ class Outbox:
             self._changed.clear()
             await self._changed.wait()
         queued = self._waiting.popleft()
+        self._last_taken = queued.message
         if len(self._waiting) <= self._limit // 2:
             self._room.set()
         self._repeated = max(0, self._repeated - 1)
@@ -124,4 +126,8 @@ class Outbox:
         if len(self._waiting) <= self._repeated or not isinstance(message, (Partial, Final)):
             return False
         last = self._waiting[-1].message
-        return isinstance(last, Partial) and last.utterance == message.utterance
+        if not isinstance(last, Partial) or last.utterance != message.utterance:
+            return False
+        # A partial that takes an ending back must come before the final, whose text differs.
+        before = self._waiting[-2].message if len(self._waiting) > 1 else self._last_taken
+        return isinstance(message, Partial) or not isinstance(before, UtteranceEnding)

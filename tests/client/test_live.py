@@ -22,6 +22,7 @@ from streamasr.protocol.messages import (
     Resumed,
     SpeechStarted,
     Start,
+    UtteranceEnding,
     Warning,
 )
 from streamasr_client.connection import Backoff
@@ -143,6 +144,7 @@ async def test_times_numbers_and_audio_continue_after_a_reconnect(
         await connection.send(final("one two three four", start_ms=850))
         await connection.send(
             SpeechStarted(at_ms=2_100),
+            UtteranceEnding(utterance=1, probability=0.5, text="fi", start_ms=2_100, end_ms=2_200),
             Partial(utterance=1, committed="fi", tail="", start_ms=2_100, end_ms=2_300),
         )
         connection.socket.transport.abort()
@@ -151,7 +153,16 @@ async def test_times_numbers_and_audio_continue_after_a_reconnect(
         await connection.open()
         source.give(blocks[3])
         source.stop()
-        await connection.finish(final("five", start_ms=100))
+        words = final("five", start_ms=100)
+        ending = UtteranceEnding(
+            utterance=0,
+            probability=0.5,
+            text="five",
+            start_ms=words.start_ms,
+            end_ms=words.end_ms,
+            words=words.words,
+        )
+        await connection.finish(ending, words)
 
     daemon.scripts = [disconnects, continues]
     events = await collect(stream(daemon, source))
@@ -162,6 +173,8 @@ async def test_times_numbers_and_audio_continue_after_a_reconnect(
         ("five", 1, 2_100),
     ]
     assert finals[1].words[0].end_ms == 2_350
+    _, ending = (event for event in events if isinstance(event, UtteranceEnding))
+    assert (ending.utterance, ending.start_ms, ending.words) == (1, 2_100, finals[1].words)
     assert events[-1] == Done(audio_ms=4_000)
     (waiting,) = [
         event for event in events if isinstance(event, ConnectionStatus) and event.state == "waiting"

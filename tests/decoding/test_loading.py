@@ -24,7 +24,7 @@ def test_tokens_alone_are_enough(tmp_path: Path) -> None:
     decoder = load_decoder(tmp_path, CONFIG, frame_ms=20.0)
     assert decoder.beams.lm is None
     assert decoder.beams.config.beam_width == 16
-    assert decoder.initial_state().rules.silence_frames == 20
+    assert decoder.initial_state().rules.max_silence_frames == 20
 
 
 def test_a_language_model_is_used_if_there_is_one(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from streamasr.protocol.messages import (
     SpeechStarted,
     Start,
     Stop,
+    UtteranceEnding,
     WordTiming,
 )
 from streamasr.protocol.messages import Warning as WarningMessage
@@ -120,6 +121,14 @@ messages = st.one_of(
         Ready, session=st.just("s"), sample_rate=st.just(16_000), latency_ms=st.just(640), model=st.just("m")
     ),
     st.builds(SpeechStarted, at_ms=st.integers(0, 10**7)),
+    st.builds(
+        UtteranceEnding,
+        utterance=st.integers(0, 9),
+        probability=st.floats(0, 1),
+        text=st.text(),
+        start_ms=st.integers(0, 10**7),
+        end_ms=st.integers(0, 10**7),
+    ),
     st.builds(
         Partial,
         utterance=st.integers(0, 9),

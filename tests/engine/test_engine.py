@@ -288,11 +288,11 @@ def test_nan_log_probs_fail_their_session_alone(
     victim, healthy = (engine.open(Start(), sink) for sink in (doomed, fine))
 
     def sick(step: BatchStep, work: Any) -> Any:
-        log_probs, times = run(step, work)
-        for (slot, _), log_probs_TV in zip(work, log_probs, strict=True):
+        result = run(step, work)
+        for (slot, _), log_probs_TV in zip(work, result.log_probs, strict=True):
             if slot == victim.queued.slot:
                 log_probs_TV[:] = np.nan
-        return log_probs, times
+        return result
 
     monkeypatch.setattr(BatchStep, "run", sick)
     for session in (victim, healthy):
@@ -315,12 +315,12 @@ def test_a_bad_chunk_in_a_batch_fails_its_session_alone(
     neighbours: list[int] = []
 
     def corrupt(step: BatchStep, chunks: Any) -> Any:
-        log_probs, times = run(step, chunks)
-        for (slot, _), log_probs_TV in zip(chunks, log_probs, strict=True):
+        result = run(step, chunks)
+        for (slot, _), log_probs_TV in zip(chunks, result.log_probs, strict=True):
             if slot == victim.queued.slot:
                 neighbours.append(len(chunks) - 1)
                 log_probs_TV[:] = np.nan
-        return log_probs, times
+        return result
 
     monkeypatch.setattr(BatchStep, "run", corrupt)
     gate.shut()
@@ -347,9 +347,9 @@ def test_log_probs_are_checked_once(engine: Engine, monkeypatch: pytest.MonkeyPa
         check(decoder, log_probs_TV)
 
     def counting_run(step: BatchStep, chunks: Any) -> Any:
-        log_probs, times = run(step, chunks)
-        computed.extend(log_probs)
-        return log_probs, times
+        result = run(step, chunks)
+        computed.extend((*result.log_probs, *(row_TV for row_TV in result.lookahead if len(row_TV))))
+        return result
 
     monkeypatch.setattr(BeamDecoder, "check", counting_check)
     monkeypatch.setattr(BatchStep, "run", counting_run)

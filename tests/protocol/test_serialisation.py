@@ -18,6 +18,7 @@ SERVER_EXAMPLES: list[messages.ServerMessage] = [
     messages.Resumed(session="s", audio_samples=16_000, requests=1),
     messages.SpeechStarted(at_ms=120),
     messages.Partial(utterance=0, committed="a", tail="b", start_ms=0, end_ms=640),
+    messages.UtteranceEnding(utterance=1, probability=0.6, text="a b", start_ms=0, end_ms=640),
     messages.Final(
         utterance=1,
         text="naïve café",
@@ -55,7 +56,13 @@ starts = st.builds(
     latency_ms=st.integers(20, 10_000),
     alternatives=st.integers(1, 10),
     hotwords=hotwords,
-    endpointing=st.builds(messages.EndpointingSpec, silence_ms=st.none() | st.integers(100, 10_000)),
+    endpointing=st.builds(messages.EndpointingSpec, silence_ms=st.none() | st.integers(100, 10_000))
+    | st.builds(
+        messages.EndpointingSpec,
+        min_silence_ms=st.none() | st.integers(100, 10_000),
+        max_silence_ms=st.none() | st.integers(100, 10_000),
+    ),
+    ending_threshold=st.none() | st.floats(0.1, 0.95),
     token=st.none() | texts,
 )
 client_messages = st.one_of(
@@ -118,6 +125,19 @@ def test_none_is_not_sent() -> None:
         ('{"type":"start","sample_rate":1' + "0" * 5000 + "}", "not valid JSON"),
         ('{"type":"start","hotwords":[{"text":"\\ud800"}]}', "half of a surrogate pair"),
         ('{"type":"start","endpointing":{"silence_ms":5}}', "endpointing.silence_ms: expected 100 to 10000"),
+        (
+            '{"type":"start","endpointing":{"silence_ms":500,"min_silence_ms":200}}',
+            "start.endpointing: expected silence_ms, or min_silence_ms and max_silence_ms, got both",
+        ),
+        (
+            '{"type":"start","endpointing":{"max_silence_ms":5}}',
+            "max_silence_ms: expected 100 to 10000, got 5",
+        ),
+        ('{"type":"start","ending_threshold":1}', "start.ending_threshold: expected 0.1 to 0.95, got 1"),
+        (
+            '{"type":"start","ending_threshold":0.5,"partials":false}',
+            "start.ending_threshold: expected with partials only",
+        ),
         ('{"type":"start","endpointing":7}', "endpointing: expected names with values, got int"),
         ('{"type":"start","type":"stop"}', "the field .type. appears twice"),
         ('{"type":"configure"}', "configure.hotwords: missing"),

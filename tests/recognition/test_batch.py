@@ -80,7 +80,7 @@ class _Parts:
     def __init__(self) -> None:
         self.parts: list[LogProbs] = []
 
-    def accept(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs, lookahead_TV: LogProbs) -> None:
         self.parts.append(log_probs_TV)
 
 
@@ -96,7 +96,7 @@ def test_other_streams_and_their_lengths_change_nothing(model: LoadedModel) -> N
         ]
         if index == 2:
             work.insert(0, (1, _chunk(noise(0.05, seed=9), starts_stream=True, end=True)))
-        log_probs, _ = step.run(work)
+        log_probs, _, _ = step.run(work)
         together.append(log_probs[[slot for slot, _ in work].index(0)])
     assert np.abs(np.concatenate(together) - alone).max() <= TOLERANCE
 
@@ -111,31 +111,31 @@ def test_a_reused_slot_equals_a_new_one(model: LoadedModel) -> None:
 def test_chunks_without_samples_give_no_frames_and_disturb_none(model: LoadedModel) -> None:
     step = BatchStep(model, 2, time.perf_counter)
     empty = _chunk(np.zeros(0, dtype=np.float32), starts_stream=True, end=True)
-    (nothing, something), times = step.run([(0, empty), (1, _chunk(noise(0.16), starts_stream=True))])
+    (nothing, something), times, _ = step.run([(0, empty), (1, _chunk(noise(0.16), starts_stream=True))])
     assert len(nothing) == 0
     assert len(something) == 8
     assert times.encoder_s > 0
-    (nothing,), times = step.run([(0, empty)])
+    (nothing,), times, _ = step.run([(0, empty)])
     assert len(nothing) == 0
     assert times.encoder_s == 0
 
 
 def test_an_empty_first_step_has_as_many_tokens_as_the_model(model: LoadedModel) -> None:
     empty = _chunk(np.zeros(0, dtype=np.float32), starts_stream=True, end=True)
-    (nothing,), _ = BatchStep(model, 1).run([(0, empty)])
+    (nothing,), _, _ = BatchStep(model, 1).run([(0, empty)])
     assert nothing.shape == (0, model.vocab_size)
 
 
 def test_without_a_clock_every_duration_is_zero(model: LoadedModel) -> None:
-    _, times = BatchStep(model, 1).run([(0, _chunk(noise(0.16), starts_stream=True))])
+    _, times, _ = BatchStep(model, 1).run([(0, _chunk(noise(0.16), starts_stream=True))])
     assert times == StepTimes(0.0, 0.0)
 
 
 @pytest.mark.parametrize(("samples", "frames"), [(1, 1), (319, 1), (320, 1), (321, 2)])
 def test_the_last_frame_is_completed_with_silence(model: LoadedModel, samples: int, frames: int) -> None:
     samples_S = noise(0.1)[:samples]
-    (short,), _ = BatchStep(model, 1).run([(0, _chunk(samples_S, starts_stream=True, end=True))])
+    (short,), _, _ = BatchStep(model, 1).run([(0, _chunk(samples_S, starts_stream=True, end=True))])
     padded = np.pad(samples_S, (0, frames * FRAME - samples))
-    (whole,), _ = BatchStep(model, 1).run([(0, _chunk(padded, starts_stream=True))])
+    (whole,), _, _ = BatchStep(model, 1).run([(0, _chunk(padded, starts_stream=True))])
     assert len(short) == frames
     assert np.array_equal(short, whole)

@@ -14,6 +14,7 @@ from streamasr.decoding.hypothesis import (
     Hypothesis,
     Partial,
     SpeechStarted,
+    UtteranceEnding,
     UtteranceEvent,
     Word,
 )
@@ -47,7 +48,9 @@ class _ScriptedDecoder:
         self.hotwords.append(hotwords)
         return state
 
-    def step(self, state: str, log_probs_TV: Any) -> tuple[str, tuple[UtteranceEvent, ...]]:
+    def step(
+        self, state: str, log_probs_TV: Any, lookahead_TV: Any
+    ) -> tuple[str, tuple[UtteranceEvent, ...]]:
         return state, self.script.pop(0) if len(log_probs_TV) else ()
 
     def flush(self, state: str) -> tuple[str, tuple[UtteranceEvent, ...]]:
@@ -96,6 +99,30 @@ def test_times_are_the_sessions_audio_less_the_models_delay(
             messages.WordTiming(word="cd", start_ms=410, end_ms=590, confidence=0.877),
         ),
     )
+
+
+def test_an_ending_is_sent_as_the_final_would_be(model: LoadedModel, decoder: _ScriptedDecoder) -> None:
+    hypothesis = _hypothesis(("ab", 10, 20), ("cd", 21, 30))
+    decoder.script = [(UtteranceEnding(0, hypothesis, 0.61239), Final(0, hypothesis, ()))]
+    ending, final = _captioner(model, decoder).accept(_chunk(40), LOG_PROBS)
+    assert isinstance(ending, messages.UtteranceEnding)
+    assert isinstance(final, messages.Final)
+    assert ending.probability == 0.612
+    assert (ending.utterance, ending.text) == (final.utterance, final.text) == (0, "ab cd")
+    assert (ending.start_ms, ending.end_ms, ending.words) == (final.start_ms, final.end_ms, final.words)
+
+
+def test_times_may_lie_in_the_look_ahead(model: LoadedModel, decoder: _ScriptedDecoder) -> None:
+    decoder.script = [
+        (Final(0, _hypothesis(("ab", 0, 15)), ()),),
+        (Final(1, _hypothesis(("cd", 15, 99)), ()),),
+    ]
+    captioner = _captioner(model, decoder)
+    chunks = (replace(_chunk(end), lookahead_end_sample=(end + 8) * FRAME) for end in (10, 20))
+    (first,), (second,) = (captioner.accept(chunk, LOG_PROBS) for chunk in chunks)
+    assert isinstance(first, messages.Final)
+    assert isinstance(second, messages.Final)
+    assert (first.end_ms, second.start_ms, second.end_ms) == (290, 290, 560)
 
 
 def test_times_stay_inside_the_audio_so_far(model: LoadedModel, decoder: _ScriptedDecoder) -> None:

@@ -22,8 +22,8 @@ class _Messages:
         self.captioner = captioner
         self.messages: list[ServerMessage] = []
 
-    def accept(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
-        self.messages.extend(self.captioner.accept(chunk, log_probs_TV))
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs, lookahead_TV: LogProbs) -> None:
+        self.messages.extend(self.captioner.accept(chunk, log_probs_TV, lookahead_TV))
 
 
 def test_blocks_of_any_size_give_the_same_messages(model: LoadedModel) -> None:

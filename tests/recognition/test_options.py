@@ -47,6 +47,35 @@ def test_the_models_settings_are_the_defaults(model: LoadedModel) -> None:
     assert (options.decoding.alternatives, options.decoding.partials, options.words) == (3, False, False)
 
 
+@pytest.mark.parametrize(
+    ("spec", "own", "bounds"),
+    [
+        (EndpointingSpec(), {}, (300, 300)),
+        (EndpointingSpec(silence_ms=700), {}, (700, 700)),
+        (EndpointingSpec(min_silence_ms=200, max_silence_ms=900), {}, (200, 900)),
+        (EndpointingSpec(min_silence_ms=200), {}, (200, 300)),
+        (EndpointingSpec(max_silence_ms=900), {}, (300, 900)),
+        (EndpointingSpec(), {"min_silence_ms": 250, "max_silence_ms": 800}, (250, 800)),
+        (EndpointingSpec(silence_ms=700), {"min_silence_ms": 250, "max_silence_ms": 800}, (700, 700)),
+        (EndpointingSpec(max_silence_ms=500), {"min_silence_ms": 250, "max_silence_ms": 800}, (250, 500)),
+    ],
+)
+def test_the_silence_is_fixed_or_has_bounds(
+    model: LoadedModel, spec: EndpointingSpec, own: dict[str, int], bounds: tuple[int, int]
+) -> None:
+    config = replace(model.config, endpointing=replace(model.config.endpointing, **own))
+    options = resolve_options(Start(endpointing=spec), replace(model, config=config))
+    assert options.decoding.endpointing.silence_bounds_ms == bounds
+
+
+def test_bounds_that_contradict_the_models_are_refused(model: LoadedModel) -> None:
+    start = Start(endpointing=EndpointingSpec(max_silence_ms=200))
+    with pytest.raises(
+        ProtocolError, match=r"start.endpointing.min_silence_ms must be at most .* \(200\), got 300"
+    ):
+        resolve_options(start, model)
+
+
 def test_a_hotword_without_boost_has_the_models_weight(model: LoadedModel) -> None:
     start = Start(hotwords=(HotwordSpec(text="bad"), HotwordSpec(text="cab", boost=2.0)))
     plain, boosted = resolve_options(start, model).decoding.hotwords

@@ -5,7 +5,16 @@ import asyncio
 import pytest
 
 from streamasr.dialects.base import Reply
-from streamasr.protocol.messages import Done, Error, Final, Finalized, Partial, ServerMessage, SpeechStarted
+from streamasr.protocol.messages import (
+    Done,
+    Error,
+    Final,
+    Finalized,
+    Partial,
+    ServerMessage,
+    SpeechStarted,
+    UtteranceEnding,
+)
 from streamasr.service.outbox import Outbox
 
 
@@ -96,3 +105,15 @@ async def test_room_is_waited_for_until_half_of_the_limit_is_free_or_the_outbox_
     assert not waiting.done()
     outbox.close()
     await asyncio.wait_for(waiting, 60)
+
+
+@pytest.mark.parametrize("sent", [False, True])
+async def test_a_partial_that_takes_an_ending_back_comes_before_the_final(sent: bool) -> None:
+    outbox = Outbox(10)
+    ending = UtteranceEnding(utterance=0, probability=0.5, text="y", start_ms=0, end_ms=0)
+    outbox.put(ending, 0.0)
+    if sent:
+        assert (await outbox.get()) is not None
+    for message in (partial(1), partial(2), final(0)):
+        outbox.put(message, 0.0)
+    assert await drained(outbox) == [*([] if sent else [ending]), partial(2), final(0)]

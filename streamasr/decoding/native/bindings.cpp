@@ -234,6 +234,11 @@ NB_MODULE(_native, m) {
                      if (state.speech_start < 0) return std::nullopt;
                      return state.start_frame + state.speech_start;
                    })
+      .def_prop_ro("speech_end",
+                   [](const State& state) -> std::optional<std::int64_t> {
+                     if (state.speech_end() < 0) return std::nullopt;
+                     return state.start_frame + state.speech_end();
+                   })
       .def_prop_ro("hotwords",
                    [](const State& state) { return std::const_pointer_cast<Hotwords>(state.hotwords); })
       .def_prop_ro("committed", [](const State& state) { return state.history_text(state.committed); })
@@ -264,17 +269,24 @@ NB_MODULE(_native, m) {
       .value("END", EndpointDecision::kEnd)
       .value("SPLIT", EndpointDecision::kSplit)
       .value("RESET", EndpointDecision::kReset);
+  nb::class_<EndOdds>(m, "EndOdds")
+      .def(nb::init<double, double, double>(), "bias"_a, "silence"_a, "sentence"_a)
+      .def("log_odds", &EndOdds::log_odds, "trailing_silence"_a, "sentence_end_log_prob"_a);
   nb::class_<EndpointRules>(m, "EndpointRules")
-      .def(nb::init<std::int32_t, std::int32_t, std::int32_t, std::int32_t, std::int32_t>(),
-           "silence_frames"_a, "start_silence_frames"_a, "max_utterance_frames"_a, "max_overrun_frames"_a,
-           "pause_frames"_a)
-      .def_ro("silence_frames", &EndpointRules::silence_frames)
+      .def(nb::init<std::int32_t, std::int32_t, std::int32_t, std::int32_t, std::int32_t, std::int32_t,
+                    EndOdds, double>(),
+           "min_silence_frames"_a, "max_silence_frames"_a, "start_silence_frames"_a,
+           "max_utterance_frames"_a, "max_overrun_frames"_a, "pause_frames"_a, "end_odds"_a,
+           "min_log_odds"_a)
+      .def_ro("min_silence_frames", &EndpointRules::min_silence_frames)
+      .def_ro("max_silence_frames", &EndpointRules::max_silence_frames)
       .def_ro("start_silence_frames", &EndpointRules::start_silence_frames)
       .def_ro("max_utterance_frames", &EndpointRules::max_utterance_frames)
       .def_ro("max_overrun_frames", &EndpointRules::max_overrun_frames)
       .def_ro("pause_frames", &EndpointRules::pause_frames)
+      .def_ro("end_odds", &EndpointRules::end_odds)
       .def("decide", &EndpointRules::decide, "utterance_frames"_a, "trailing_silence"_a.none(),
-           "at_word_boundary"_a, "silence"_a);
+           "at_word_boundary"_a, "silence"_a, "sentence_end_log_prob"_a);
 
   nb::class_<SearchConfig>(m, "SearchConfig")
       .def(nb::init<std::size_t, double, double, bool, bool, std::size_t, LmWeights>(), "beam_width"_a,
@@ -298,6 +310,7 @@ NB_MODULE(_native, m) {
             return state.history_text(search.stable_history(state, margin));
           },
           "state"_a, "margin"_a)
+      .def("sentence_end_log_prob", &Search::sentence_end_log_prob, "state"_a, ReleasesGil())
       .def("step", &step, "state"_a, "log_probs_TV"_a, ReleasesGil())
       .def("step_batch", &step_batch, "states"_a, "log_probs"_a, "next_frames"_a, "rules"_a,
            "commit_margins"_a, "commit_interval"_a, "threads"_a)

@@ -105,6 +105,18 @@ double Search::final_score(const State& state, NodeId id, bool end_of_sentence, 
   return end_of_sentence ? score + lm->score_end(config.weights, lm_state) : score;
 }
 
+double Search::sentence_end_log_prob(const State& state) const {
+  if (!lm) return 0.0;
+  const Beam& beam = state.beams[0];
+  LmStateRef lm_state = state.histories[beam.history].lm_state;
+  if (beam.partial_word != kNoLetters) {
+    const LazyText spell = [&] { return state.word_text(beam.partial_word); };
+    const auto word = lm->word_id(state.spellings[beam.partial_word].lexicon_node, spell);
+    lm_state = lm->ngram_score(lm_state, word, spell).next_state;
+  }
+  return lm->score_end({1.0, 0.0, 0.0}, lm_state);
+}
+
 void Search::set_hotwords(State& state, std::shared_ptr<const Hotwords> hotwords) const {
   state.hotwords = std::move(hotwords);
   state.spellings[kNoLetters].hotword_node = state.hotwords->empty() ? Trie::kNone : Trie::kRoot;

@@ -97,6 +97,10 @@ class Search {
   // The score of a history at the end of an utterance; phrases under way score nothing.
   double final_score(const State& state, NodeId history, bool end_of_sentence, bool empty_word) const;
 
+  // Natural-log probability, by the language model alone, that the sentence ends after the words of the best
+  // beam, its open word included; 0 without a language model.
+  double sentence_end_log_prob(const State& state) const;
+
   const Tokens tokens;
   const std::shared_ptr<LanguageModel> lm;
   const SearchConfig config;

@@ -115,6 +115,13 @@ struct State {
     return path_tokens.size() - static_cast<std::size_t>(path_length(common_path));
   }
 
+  // The frame behind the last token of the best beam's words; -1 before the first word.
+  std::int32_t speech_end() const {
+    const Beam& best = beams[0];
+    if (best.token_open) return best.end;
+    return best.path == kNoNode ? -1 : path_tokens[best.path].end;
+  }
+
   // The first `length` tokens of the path that ends at `id`, or all of them if there are fewer.
   NodeId path_prefix(NodeId id, std::int32_t length) const {
     while (path_length(id) > length) id = path_tokens[id].parent;

@@ -72,16 +72,17 @@ class StreamBatch {
       }
       search_.advance(state, scratch.frame, scratch);
       const Beam& best = state.beams[0];
-      const std::int32_t speech_end = best.token_open        ? best.end
-                                      : best.path != kNoNode ? state.path_tokens[best.path].end
-                                                             : -1;
+      const std::int32_t speech_end = state.speech_end();
       if (speech_end >= 0 && state.speech_start < 0) state.speech_start = speech_start(state, best);
       const std::int32_t best_token = scratch.frame.best_token;
       const bool silence = best_token == search_.tokens.blank || best_token == search_.tokens.separator;
       const auto trailing_silence =
           speech_end < 0 ? std::nullopt : std::optional(state.num_frames - speech_end);
-      job.decision =
-          job.rules.decide(state.num_frames, trailing_silence, best.partial_word == kNoLetters, silence);
+      const double sentence_end = silence && job.rules.depends_on_words(trailing_silence)
+                                      ? search_.sentence_end_log_prob(state)
+                                      : 0.0;
+      job.decision = job.rules.decide(state.num_frames, trailing_silence, best.partial_word == kNoLetters,
+                                      silence, sentence_end);
       if (job.decision == EndpointDecision::kContinue && is_too_long(state))
         job.decision = EndpointDecision::kSplit;
       if (job.decision != EndpointDecision::kContinue) return;
