@@ -7,6 +7,7 @@ is supported.
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,10 @@ _USED = frozenset(
         "numerals", "punctuate", "sample_rate", "smart_format", "utterance_end_ms", "utterances", "vad_events",
     }
 )  # fmt: skip
+_USED_IN_TURNS = frozenset({"eager_eot_threshold", "eot_timeout_ms"})
+"""Further ones of conversations."""
+_EAGER_THRESHOLD = Range(0.3, 0.9)
+_TURN_TIMEOUT_MS = Range(500, 10_000)
 _OFF = ("false", "0", "")
 _ERROR_CODES = {
     400: "INVALID_QUERY_PARAMETER",
@@ -68,7 +73,7 @@ class Options:
 
 
 def read_options(request: Request, *, turns: bool = False) -> Options:
-    """Read a request's query; with ``turns``, partials are always sent.
+    """Read a request's query. With ``turns`` it is one of a conversation, and partials are always sent.
 
     Raises:
         RefusedError: a value is not usable; it names the parameter.
@@ -79,7 +84,8 @@ def read_options(request: Request, *, turns: bool = False) -> Options:
     warnings = [
         f"{name} is not supported and has no effect"
         for name, values in request.values.items()
-        if name not in _USED | _WITHOUT_EFFECT and any(value.lower() not in _OFF for value in values)
+        if name not in _USED | _WITHOUT_EFFECT | (_USED_IN_TURNS if turns else frozenset())
+        and any(value.lower() not in _OFF for value in values)
     ]
     formats = [name for name in ("punctuate", "smart_format", "numerals") if _is_on(request, name)]
     formatted = bool(formats) and request.model.language == "en"
@@ -88,6 +94,8 @@ def read_options(request: Request, *, turns: bool = False) -> Options:
     interim = turns or _is_on(request, "interim_results")
     encoding, sample_rate = _format(request)
     endpointing = _endpointing(request, warnings)
+    if turns and endpointing.silence_ms is None:
+        endpointing = _turn_endpointing(request)
     start = Start(
         sample_rate=sample_rate,
         encoding=encoding or "pcm_s16le",
@@ -96,6 +104,7 @@ def read_options(request: Request, *, turns: bool = False) -> Options:
         alternatives=_number(request, "alternatives", DEFAULT_LIMITS.alternatives, 1),
         hotwords=_hotwords(request, warnings),
         endpointing=endpointing,
+        ending_threshold=_eager_threshold(request) if turns else None,
         format="written" if formatted else "plain",
     )
     try:
@@ -247,6 +256,27 @@ def _endpointing(request: Request, warnings: list[str]) -> EndpointingSpec:
     if used != asked:
         warnings.append(f"endpointing is {used} ms, the nearest possible value to {asked}")
     return EndpointingSpec(silence_ms=used)
+
+
+def _turn_endpointing(request: Request) -> EndpointingSpec:
+    name = "eot_timeout_ms"
+    return EndpointingSpec(
+        max_silence_ms=_number(request, name, _TURN_TIMEOUT_MS, 0) if request.value(name) else None
+    )
+
+
+def _eager_threshold(request: Request) -> float | None:
+    text = request.value("eager_eot_threshold")
+    if not text:
+        return None
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = math.nan
+    if threshold not in _EAGER_THRESHOLD:
+        message = f"eager_eot_threshold must be {_EAGER_THRESHOLD}, got {text!r}"
+        raise RefusedError(message, param="eager_eot_threshold")
+    return threshold
 
 
 def _hotwords(request: Request, warnings: list[str]) -> tuple[HotwordSpec, ...]:

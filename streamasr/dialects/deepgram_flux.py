@@ -44,6 +44,7 @@ from streamasr.protocol.messages import (
     Partial,
     ServerMessage,
     Stop,
+    UtteranceEnding,
     Warning,
     WordTiming,
 )
@@ -93,6 +94,8 @@ class FluxTranslation(StatefulTranslation[State]):
         self._sequence = 0
         self._turn = 0
         self._turn_started = False
+        self._eager = False
+        """Whether ``EagerEndOfTurn`` was sent, and neither ``TurnResumed`` nor ``EndOfTurn`` since."""
         self._window_start_ms = 0
         self._forced = 0
         """Requests to end a turn that are not answered yet."""
@@ -137,16 +140,21 @@ class FluxTranslation(StatefulTranslation[State]):
         """See :class:`~streamasr.dialects.base.Translation`."""
         match message:
             case Partial():
-                event = "Update" if self._turn_started else "StartOfTurn"
-                self._turn_started = True
+                event = "TurnResumed" if self._eager else "Update" if self._turn_started else "StartOfTurn"
+                self._turn_started, self._eager = True, False
                 text = join_words([part for part in (message.committed, message.tail) if part])
                 yield self._turn_info(event, text, message.words, message.end_ms)
+            case UtteranceEnding():
+                yield from self._start_turn(message)
+                self._eager = True
+                yield self._turn_info(
+                    "EagerEndOfTurn", message.text, message.words, message.end_ms, message.probability
+                )
             case Final() if message.text:
-                if not self._turn_started:
-                    yield self._turn_info("StartOfTurn", message.text, message.words, message.end_ms)
-                yield self._turn_info("EndOfTurn", message.text, message.words, message.end_ms)
+                yield from self._start_turn(message)
+                yield self._turn_info("EndOfTurn", message.text, message.words, message.end_ms, 1.0)
                 self._turn += 1
-                self._turn_started = False
+                self._turn_started = self._eager = False
                 self._window_start_ms = message.end_ms
             case Finalized():
                 self._forced -= 1
@@ -169,7 +177,14 @@ class FluxTranslation(StatefulTranslation[State]):
         values = {"type": "ConfigureSuccess", "thresholds": {}, "keyterms": [term.text for term in terms]}
         yield _reply(values)
 
-    def _turn_info(self, event: str, text: str, words: Sequence[WordTiming], end_ms: int) -> Frame:
+    def _start_turn(self, message: UtteranceEnding | Final) -> Iterable[Frame]:
+        if not self._turn_started:
+            yield self._turn_info("StartOfTurn", message.text, message.words, message.end_ms)
+        self._turn_started = True
+
+    def _turn_info(
+        self, event: str, text: str, words: Sequence[WordTiming], end_ms: int, confidence: float = 0.0
+    ) -> Frame:
         values: dict[str, object] = {
             "type": "TurnInfo",
             "event": event,
@@ -186,7 +201,7 @@ class FluxTranslation(StatefulTranslation[State]):
                 }
                 for word in words
             ],
-            "end_of_turn_confidence": 1.0 if event == "EndOfTurn" else 0.0,
+            "end_of_turn_confidence": confidence,
         }
         if event == "EndOfTurn":
             values["trigger"] = "manual" if self._forced else "model"

@@ -16,6 +16,7 @@ from streamasr.protocol.connection import Audio
 from streamasr.protocol.messages import (
     Configure,
     Done,
+    EndpointingSpec,
     Error,
     Finalize,
     Finalized,
@@ -25,6 +26,7 @@ from streamasr.protocol.messages import (
     ServerMessage,
     Start,
     Stop,
+    UtteranceEnding,
 )
 from tests.dialects.test_deepgram import PCM, final, partial, request
 from tests.service.conftest import Launch, launch
@@ -72,6 +74,62 @@ def test_a_turn() -> None:
     ]
     assert (sent[3]["trigger"], sent[3]["end_of_turn_confidence"]) == ("model", 1.0)
     assert sent[3]["words"][1] == {"word": "two", "confidence": 0.5, "start": 0.5, "end": 0.9}
+
+
+def ending(utterance: int, *words: str, probability: float = 0.6) -> UtteranceEnding:
+    like = final(utterance, *words)
+    return UtteranceEnding(
+        utterance=utterance,
+        probability=probability,
+        text=like.text,
+        start_ms=like.start_ms,
+        end_ms=like.end_ms,
+        words=like.words,
+    )
+
+
+def test_a_turn_that_seems_to_end_is_resumed_or_ends() -> None:
+    client = Client(eager_eot_threshold="0.4", eot_timeout_ms="3000")
+    start, _ = client.opened
+    assert start == Start(ending_threshold=0.4, endpointing=EndpointingSpec(max_silence_ms=3_000))
+    sent = client.receives(
+        partial(0, "one"),
+        ending(0, "one", "two", probability=0.45),
+        partial(0, "one", "two three"),
+        partial(0, "one two", "three"),
+        ending(0, "one", "two", "three", probability=0.7),
+        final(0, "one", "two", "three"),
+        ending(1, "four"),
+        final(1, "four"),
+    )
+    turns = [(m["event"], m["turn_index"], m["transcript"], m["end_of_turn_confidence"]) for m in sent]
+    assert turns == [
+        ("StartOfTurn", 0, "one", 0.0),
+        ("EagerEndOfTurn", 0, "one two", 0.45),
+        ("TurnResumed", 0, "one two three", 0.0),
+        ("Update", 0, "one two three", 0.0),
+        ("EagerEndOfTurn", 0, "one two three", 0.7),
+        ("EndOfTurn", 0, "one two three", 1.0),
+        ("StartOfTurn", 1, "four", 0.0),
+        ("EagerEndOfTurn", 1, "four", 0.6),
+        ("EndOfTurn", 1, "four", 1.0),
+    ]
+    assert ["trigger" in message for message in sent] == [m["event"] == "EndOfTurn" for m in sent]
+    assert sent[1]["words"][1]["word"] == "two"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("eager_eot_threshold", "0.2", "0.3 to 0.9"),
+        ("eager_eot_threshold", "soon", "0.3 to 0.9"),
+        ("eager_eot_threshold", "nan", "0.3 to 0.9"),
+        ("eot_timeout_ms", "100", "500 to 10000"),
+    ],
+)
+def test_unusable_thresholds_are_refused(name: str, value: str, allowed: str) -> None:
+    with pytest.raises(RefusedError, match=f"{name} must be {allowed}, got '{value}'"):
+        Client(**{name: value})
 
 
 def test_a_forced_end_of_a_turn_is_marked() -> None:
@@ -143,6 +201,7 @@ async def test_the_sdk(launch: Launch) -> None:
         encoding="linear16",
         sample_rate="16000",
         keyterm="Scheveningen",
+        eager_eot_threshold="0.5",
         eot_threshold="0.7",
     ) as socket:
         connected: Any = await socket.recv()
@@ -159,9 +218,20 @@ async def test_the_sdk(launch: Launch) -> None:
         session.emit(partial(0, "one"))
         begins: Any = await socket.recv()
         assert (begins.event, begins.transcript) == ("StartOfTurn", "one")
+        assert session.start.ending_threshold == 0.5
+        session.emit(ending(0, "one", "two"))
+        session.emit(partial(0, "one two", "th"))
+        eager: Any = await socket.recv()
+        assert (eager.event, eager.transcript, eager.end_of_turn_confidence) == (
+            "EagerEndOfTurn",
+            "one two",
+            0.6,
+        )
+        resumed: Any = await socket.recv()
+        assert (resumed.event, resumed.transcript) == ("TurnResumed", "one two th")
         session.last_words = (final(0, "one", "two"),)
         await socket.send_close_stream()
         ends: Any = await socket.recv()
-        assert (ends.event, ends.transcript, ends.sequence_id) == ("EndOfTurn", "one two", 3)
+        assert (ends.event, ends.transcript, ends.sequence_id) == ("EndOfTurn", "one two", 5)
         assert [message async for message in socket] == []
     assert session.audio == b"abcd"
