@@ -99,10 +99,10 @@ class Listeners:
         self.captioners = [Captioner(model, resolve_options(Start(), model)) for model in models]
         self.messages: list[list[ServerMessage]] = [[] for _ in models]
 
-    def accept(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs, lookahead_TV: LogProbs) -> None:
         """Decode one more chunk."""
         for captioner, messages in zip(self.captioners, self.messages, strict=True):
-            messages.extend(captioner.accept(chunk, log_probs_TV))
+            messages.extend(captioner.accept(chunk, log_probs_TV, lookahead_TV))
 
     def counts(self) -> NDArray[np.int64]:
         """The four columns: words without and with the gate, words taken back and starts of speech with it."""

@@ -57,7 +57,7 @@ class EncodedStream:
 
     chunks: list[tuple[LogProbs, int]] = field(default_factory=list)
 
-    def accept(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs, _lookahead_TV: LogProbs) -> None:
         if len(log_probs_TV):
             self.chunks.append((log_probs_TV, chunk.end_sample + len(chunk.lookahead_S)))
 

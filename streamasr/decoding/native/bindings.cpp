@@ -275,9 +275,8 @@ NB_MODULE(_native, m) {
   nb::class_<EndpointRules>(m, "EndpointRules")
       .def(nb::init<std::int32_t, std::int32_t, std::int32_t, std::int32_t, std::int32_t, std::int32_t,
                     EndOdds, double>(),
-           "min_silence_frames"_a, "max_silence_frames"_a, "start_silence_frames"_a,
-           "max_utterance_frames"_a, "max_overrun_frames"_a, "pause_frames"_a, "end_odds"_a,
-           "min_log_odds"_a)
+           "min_silence_frames"_a, "max_silence_frames"_a, "start_silence_frames"_a, "max_utterance_frames"_a,
+           "max_overrun_frames"_a, "pause_frames"_a, "end_odds"_a, "min_log_odds"_a)
       .def_ro("min_silence_frames", &EndpointRules::min_silence_frames)
       .def_ro("max_silence_frames", &EndpointRules::max_silence_frames)
       .def_ro("start_silence_frames", &EndpointRules::start_silence_frames)

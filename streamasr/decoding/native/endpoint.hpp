@@ -1,5 +1,5 @@
-// Decide after each frame whether an utterance ends, by the rules of Kaldi's online-endpoint.h, with a silence
-// that depends on how probable the end of the sentence is.
+// Decide after each frame whether an utterance ends, by the rules of Kaldi's online-endpoint.h, with a
+// silence that depends on how probable the end of the sentence is.
 #pragma once
 
 #include <cmath>
