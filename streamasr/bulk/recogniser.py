@@ -141,15 +141,15 @@ class BulkRecogniser:
             return
         chunks = [(slot, stream.queue.take()) for slot, stream in streams.items()]
         try:
-            log_probs, _ = step.run(chunks)
+            log_probs, _, lookahead = step.run(chunks)
         except Exception:
             logger.exception("a step of the model failed; each of its %d rows is tried alone", len(chunks))
             for stream in streams.values():
                 self._run_alone(stream, number)
             return
-        for (slot, chunk), log_probs_TV in zip(chunks, log_probs, strict=True):
+        for (slot, chunk), log_probs_TV, lookahead_TV in zip(chunks, log_probs, lookahead, strict=True):
             try:
-                streams[slot].accept(chunk, log_probs_TV)
+                streams[slot].accept(chunk, log_probs_TV, lookahead_TV)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with a stream, its row gets the error
                 streams[slot].error = error
             self._done_samples[number] += chunk.audio_samples
@@ -174,8 +174,8 @@ class BulkRecogniser:
     def _step_alone(self, step: BatchStep, stream: _Stream) -> None:
         while stream.is_ready and not stream.ended and not self._stopping.is_set():
             chunk = stream.queue.take()
-            (log_probs_TV,), _ = step.run([(0, chunk)])
-            stream.accept(chunk, log_probs_TV)
+            (log_probs_TV,), _, (lookahead_TV,) = step.run([(0, chunk)])
+            stream.accept(chunk, log_probs_TV, lookahead_TV)
 
     def _finish(self, stream: _Stream) -> None:
         job, error = stream.file.job, stream.error or stream.file.error
@@ -234,9 +234,9 @@ class _Stream:
             self.error = self.file.error
             self.queue.mark(StopMark())
 
-    def accept(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
-        """Decode the log-probs of the next chunk."""
-        messages = self._captioner.accept(chunk, log_probs_TV)
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs, lookahead_TV: LogProbs) -> None:
+        """Decode the log-probs of the next chunk and its look-ahead."""
+        messages = self._captioner.accept(chunk, log_probs_TV, lookahead_TV)
         self.finals += [message for message in messages if isinstance(message, Final)]
         self.samples += chunk.audio_samples
         self.ended = chunk.end is not None

@@ -105,11 +105,11 @@ def _measure(
             break
         chunks = [queue.take() for queue in queues]
         moments = [_now(clocks)]
-        log_probs, _ = step.run(list(enumerate(chunks)))
+        log_probs, _, lookahead = step.run(list(enumerate(chunks)))
         moments.append(_now(clocks))
         states = [captioner.begin_chunk(chunk) for captioner, chunk in zip(captioners, chunks, strict=True)]
         outcomes = model.decoder.step_all(
-            list(zip(states, log_probs, strict=True)), threads=config.decoder_threads
+            list(zip(states, log_probs, strict=True)), lookahead, threads=config.decoder_threads
         )
         moments.append(_now(clocks))
         for captioner, chunk, outcome in zip(captioners, chunks, outcomes, strict=True):

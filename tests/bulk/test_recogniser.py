@@ -124,10 +124,10 @@ def test_a_failing_decoder_fails_its_row_alone(files: list[Path], monkeypatch: p
     model = tiny_model()
     accept = Captioner.accept
 
-    def failing(self: Captioner, chunk: Any, log_probs_TV: Any) -> Any:
+    def failing(self: Captioner, chunk: Any, *log_probs: Any) -> Any:
         if chunk.end_sample > 11 * 16_000:
             raise RuntimeError("injected")
-        return accept(self, chunk, log_probs_TV)
+        return accept(self, chunk, *log_probs)
 
     monkeypatch.setattr(Captioner, "accept", failing)
     found = recognise(model, files, batch=4, retries=0)
