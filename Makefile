@@ -18,7 +18,7 @@ LINKED := $(VENV)/.linked-$(HASH)-$(PLACE)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: run install test test-all check format bench results wheel clean help
+.PHONY: run install test test-all check audit format bench results wheel clean help
 
 run: install ## start the daemon with the default model; it names the page to open (ARGS="--port 9000 …")
 	@$(BIN)/streamasr serve $(ARGS)
@@ -53,6 +53,10 @@ check: install ## style, types and the direction of imports
 	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+audit: ## look the pinned packages up in a database of vulnerabilities; needs the network
+	test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && .audit/bin/pip install --quiet pip-audit; }
+	.audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
 
 format: install ## put the code in the project's style
 	$(BIN)/ruff check --fix .

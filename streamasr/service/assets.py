@@ -24,9 +24,18 @@ SECURITY_HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+    "Permissions-Policy": "microphone=(self), camera=(), display-capture=(), geolocation=(), payment=(), usb=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""The page loads nothing from other hosts and connects to its own daemon only."""
+"""The page loads nothing from other hosts, connects to its own daemon only, and cannot be framed."""
+
+DATA_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+"""Of answers that are no part of the page: a browser that is led to one shows it as data and runs nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from streamasr.errors import StreamasrError
 from streamasr.protocol.model_info import ModelInfo
 from streamasr.service import metrics as exposition
 from streamasr.service.access import AccessControl, Client
-from streamasr.service.assets import SECURITY_HEADERS, Asset
+from streamasr.service.assets import DATA_HEADERS, SECURITY_HEADERS, Asset
 from streamasr.service.auth import (
     TokenAuth,
     bearer_token,
@@ -290,7 +290,7 @@ def text_response(status: int, text: str, **headers: str) -> Response:
 def _response(
     status: int, body: bytes, content_type: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    lines = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
+    lines = {"Cache-Control": "no-store", **DATA_HEADERS, **(headers or {})}
     return Response(
         status,
         http.HTTPStatus(status).phrase,

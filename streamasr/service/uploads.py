@@ -23,6 +23,7 @@ from streamasr.media.reader import AudioReader, open_file
 from streamasr.protocol.audio import encode_blocks, wire_format
 from streamasr.protocol.messages import Done, Error, ServerMessage, Stop, Warning
 from streamasr.protocol.serialisation import encode, parse_server_message
+from streamasr.service.assets import DATA_HEADERS
 from streamasr.service.config import ServerConfig
 from streamasr.service.http import HttpHandler, dialect_request
 from streamasr.service.interfaces import EngineInterface
@@ -315,7 +316,12 @@ async def _stream(
 
 
 def _http(answer: Answer) -> HttpResponse:
-    headers = {"Content-Type": answer.content_type, "Cache-Control": "no-store", **answer.headers}
+    headers = {
+        "Content-Type": answer.content_type,
+        "Cache-Control": "no-store",
+        **DATA_HEADERS,
+        **answer.headers,
+    }
     return HttpResponse(answer.body, answer.status, headers)
 
 

@@ -47,6 +47,32 @@ async def test_the_page_and_its_files_are_served(launch: Launch) -> None:
     assert (status, body) == (304, b"")
 
 
+async def test_a_browser_runs_nothing_but_the_page_and_nobody_frames_it(launch: Launch) -> None:
+    harness = await launch(token=SECRET)
+    for path in (
+        "/",
+        "/main.js",
+        "/health",
+        "/ready",
+        "/metrics",
+        "/v1/stream",
+        "/v1/token",
+        "/nothing",
+        "/v1/models",
+    ):
+        _, headers, _ = await request(harness, path)
+        policy = headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'")
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+    _, headers, _ = await request(harness, "/")
+    assert "microphone=(self), camera=()" in headers["Permissions-Policy"]
+    assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
 @pytest.mark.parametrize(
     "path",
     ["/../config.py", "/__init__.py", "/%2e%2e/x", "/web/index.html", "//", "/v2/stream", "/?/x/../y/.."],

@@ -1,6 +1,7 @@
 """Test that a session outlives its connection, and that its client continues it on another one."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -157,6 +158,14 @@ async def test_an_unknown_token_is_refused(launch: Launch, token: str) -> None:
     error = await refused(harness, token)
     assert (error.code, error.fault) == ("unknown_session", "client")
     assert "open a new one with `start`" in error.message
+
+
+async def test_sessions_are_found_by_a_digest(launch: Launch) -> None:
+    harness = await launch()
+    await harness.session()
+    assert harness.server._sessions is not None
+    (session,) = (entry.session for entry in harness.server._sessions._entries.values())
+    assert list(harness.server._sessions._entries) == [hashlib.sha256(session.token.encode()).digest()]
 
 
 async def test_messages_that_are_no_longer_kept_cannot_be_repeated(launch: Launch) -> None:

@@ -159,7 +159,7 @@ def test_the_sandbox_is_in_force(container: Container) -> None:
     assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
     assert "0" not in status["Uid"].split()
     inside = ["nsenter", f"--target={process}", "--mount", "--root", "--wd"]
-    container.run("mkdir", "-p", "/home/visitor")
+    container.run("mkdir", "-p", str(Path("/home", "visitor")))
     assert container.run(*inside, "ls", "-A", "/home") == ""
     for folder in ("/usr", "/etc", "/opt"):
         assert "Read-only" in container.run(*inside, "sh", "-c", f"touch {folder}/x 2>&1", check=False)

@@ -64,6 +64,11 @@ def values(name: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
+@pytest.mark.parametrize("name", ["streamasr.service", "user/streamasr.service"])
+def test_no_core_dump_is_written(name: str) -> None:
+    assert values(name)["LimitCORE"] == "0"
+
+
 def test_systemd_waits_longer_than_the_daemon_drains() -> None:
     service = values("streamasr.service")
     config = ServerConfig()
