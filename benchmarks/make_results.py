@@ -198,6 +198,20 @@ RESULTS: dict[str, Result] = {
         packages=("faster_whisper",),
         files=("whisper-base/model.bin",),
     ),
+    "endpointing": Result(
+        title="How soon and how rightly utterances end",
+        about="Streams of recordings with pauses of 0.6 to 2.5 s between their words, at 640 ms with a hop of "
+        "320 ms. Final after: milliseconds from the end of a recording's last word, by forced alignment, "
+        "to the audio received when its final is sent, without computing time: median and 95th "
+        "percentile. Joined: recordings that ended only behind the beginning of the next one. Cuts: "
+        "utterances that ended inside a recording; in sentences: not where the punctuation model ends a "
+        "sentence of the reference. A range is a silence that depends on the words, with its "
+        "end_threshold; its weights were fitted, and one rule was chosen, on the other half of the "
+        "speakers, to cut no more sentences there than 800 ms. Every second recording of dev-l2 is used.",
+        commands=(f"python benchmarks/endpointing.py --manifest {DEV} {DEV_L2} --every 1 2",),
+        minutes=15,
+        data=("dev-librispeech", "dev-l2"),
+    ),
     "word-times": Result(
         title="Accuracy of word times",
         about="Milliseconds, the model's time less the reference's: median, median of the absolute values and "

@@ -27,16 +27,14 @@ from pathlib import Path
 
 import numpy as np
 import pocketsphinx
-import torch
+from alignment import ctc_spans
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from torchaudio.functional import forced_align, merge_tokens
 
 from streamasr.decoding.beam import LogProbs
 from streamasr.decoding.hypothesis import Final, Word
 from streamasr.decoding.nbest import HypothesisBuilder
-from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.errors import StreamasrError
 from streamasr.frontend.pcm import Samples
@@ -87,24 +85,6 @@ class HmmAligner:
         if len(found) != len(words):
             return None
         return [(s.start_frame * HMM_FRAME_MS, (s.end_frame + 1) * HMM_FRAME_MS) for s in found]
-
-
-def ctc_spans(log_probs_TV: LogProbs, tokens: TokenList, words: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the frames from the first to the last token of each word, by CTC forced alignment."""
-    ids = tokens.encode(" ".join(words))
-    log_probs = torch.from_numpy(np.ascontiguousarray(log_probs_TV, dtype=np.float32))[None]
-    labels, scores = forced_align(log_probs, torch.tensor([ids]), blank=tokens.blank)
-    spans: list[tuple[int, int]] = []
-    open_word = False
-    for token in merge_tokens(labels[0], scores[0], blank=tokens.blank):
-        if token.token == tokens.separator:
-            open_word = False
-        elif open_word and not tokens.starts_word[token.token]:
-            spans[-1] = spans[-1][0], token.end
-        else:
-            spans.append((token.start, token.end))
-            open_word = True
-    return spans
 
 
 def words_of(decoder: UtteranceDecoder, log_probs_TV: LogProbs) -> list[Word]:
