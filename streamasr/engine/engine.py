@@ -18,6 +18,7 @@ import torch
 
 from streamasr.decoding.utterance import UtteranceOutcome, UtteranceState
 from streamasr.engine.config import EngineConfig
+from streamasr.engine.headroom import Headroom
 from streamasr.engine.schedule import ChunkJob, Scheduler
 from streamasr.engine.session import MessageSink, Session
 from streamasr.engine.stats import EncoderInfo, EngineStats
@@ -45,8 +46,7 @@ class Engine:
     def __init__(self, model: LoadedModel, config: EngineConfig | None = None) -> None:
         self.model = model
         self.config = config or EngineConfig()
-        headroom = measured_headroom(model, self.config) if self.config.max_sessions == "auto" else None
-        self._scheduler = Scheduler(self.config, model.sample_rate, headroom=headroom)
+        self._scheduler = Scheduler(self.config, model.sample_rate, headroom=_headroom(model, self.config))
         self._batch = BatchStep(model, self.config.slots, time.perf_counter)
         self._cpu_s = time.process_time()
         self._sessions: dict[str, Session] = {}
@@ -263,3 +263,17 @@ class Engine:
     def _leave(self, session: Session) -> None:
         self._sessions.pop(session.id, None)
         self._scheduler.release(session.queued)
+
+
+def _headroom(model: LoadedModel, config: EngineConfig) -> Headroom | None:
+    """Return what forecasts the lag with ``max_sessions = "auto"``.
+
+    A model whose steps fail starts without: its sessions report the failure, and the others of the machine go on.
+    """
+    if config.max_sessions != "auto":
+        return None
+    try:
+        return measured_headroom(model, config)
+    except Exception:
+        logger.exception("the time of a step could not be measured: sessions are admitted without a forecast")
+        return None

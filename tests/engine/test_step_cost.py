@@ -9,6 +9,7 @@ import pytest
 
 from streamasr.engine import Engine, EngineConfig, step_cost
 from streamasr.engine.step_cost import default_load, measure_step_cost
+from streamasr.recognition.batch import BatchStep
 from tests.recognition.tiny import tiny_model
 
 
@@ -64,3 +65,15 @@ def test_an_engine_estimates_how_many_sessions_fit(cache: Path) -> None:
     with Engine(tiny_model(), EngineConfig(max_sessions=5)) as engine:
         assert engine.stats().max_sessions == 5
     assert len(json.loads(cache.read_text())) == 1
+
+
+def test_an_engine_whose_steps_fail_starts_without_a_forecast(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(*_: object) -> None:
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr(BatchStep, "run", failing)
+    with Engine(tiny_model(), EngineConfig(max_sessions="auto")) as engine:
+        assert engine.stats().max_sessions == engine.config.slots
+    assert "sessions are admitted without a forecast" in caplog.text
