@@ -145,10 +145,11 @@ RESULTS: dict[str, Result] = {
     "load": Result(
         title="Real-time streams on one daemon",
         about="A daemon and its clients on the same cores. Lags are in milliseconds, beyond the chunk. The lag of "
-        "a final counts from the end of its last word and contains the 800 ms of silence that end an utterance.",
+        "a final counts from the end of its last word and contains the silence that ends an utterance. The second "
+        "table counts from the ends of the words of the reference, aligned to the audio.",
         commands=(
             "python benchmarks/server_load.py --audio tests/data/librispeech/3607-135982-0000.flac "
-            "--streams 1 8 16 24 --duration 60",
+            "--reference tests/data/librispeech/3607-135982-0000.txt --streams 1 8 16 24 --duration 60",
         ),
         minutes=4,
         data=(),

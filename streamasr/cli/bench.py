@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_trial(report: LoadReport) -> None:
-    lag_ms = report.partial_lag_ms["p95"]
+    lag_ms = report.partial_lag_ms["p95"] or report.engine_lag_ms["p95"]
     lag = "no partials" if lag_ms is None else f"lag p95 {lag_ms:.0f} ms"
     print(f"{report.streams} streams: {report.failed} failed, {lag}", flush=True)
     for error in report.errors:
@@ -171,6 +171,7 @@ def print_report(report: LoadReport) -> None:
     table = Table("ms", "p50", "p95", "p99")
     for name, values in (
         (f"partial lag, without the chunk of {report.latency_ms}", report.partial_lag_ms),
+        ("the same by the daemon's metric, for all chunks", report.engine_lag_ms),
         ("final lag, from the end of the last word", report.final_lag_ms),
         ("end of a word to its being shown", report.emission_shown_ms),
         ("end of a word to its being committed", report.emission_committed_ms),

@@ -47,7 +47,8 @@ def align_words(model: LoadedModel, samples_S: Samples, text: str) -> tuple[Spok
         DataError: the text has no words, or the audio is too short for them, or longer than ``MAX_AUDIO_S``.
         ConfigError: the model has no token for a character of the text.
     """
-    words = text_rules(model.config.language).words(text)
+    rules = text_rules(model.config.language)
+    words = rules.words(rules.normalise(text))
     if not words:
         raise DataError("the reference has no words")
     if len(samples_S) > MAX_AUDIO_S * model.sample_rate:

@@ -74,7 +74,7 @@ def test_the_times_are_those_of_the_models_own_words() -> None:
     samples_S = read_audio(CLIPS / "3607-135982-0000.flac", model.sample_rate)[: 6 * 16_000]
     transcript = transcribe(model, samples_S)
     recognised = [word for final in transcript.utterances for word in final.words]
-    aligned = align_words(model, samples_S, transcript.text)
+    aligned = align_words(model, samples_S, transcript.text.capitalize() + ".")
     assert [word.text for word in aligned] == [word.word for word in recognised]
     distances = [abs(a.end_ms - b.end_ms) for a, b in zip(aligned, recognised, strict=True)]
     assert len(distances) >= 8

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from dataclasses import replace
 
 import pytest
 
@@ -35,6 +37,7 @@ def report(streams: int, lag_ms: float | None, failed: int = 0, flush_ms: float 
         partials=1,
         finals=1,
         partial_lag_ms={**LAG_MS, "p95": lag_ms},
+        engine_lag_ms=none,
         final_lag_ms=none,
         first_partial_ms=none,
         flush_ms={**LAG_MS, "p95": flush_ms},
@@ -85,6 +88,20 @@ def test_the_reference_follows_the_repeated_audio_of_each_stream() -> None:
 )
 def test_the_lag_is_kept_if_nothing_fails_and_nothing_is_late(found: LoadReport, kept: bool) -> None:
     assert keeps_lag(found, 500.0) is kept
+
+
+def test_without_partials_the_daemons_own_lag_counts() -> None:
+    assert keeps_lag(replace(report(1, None), engine_lag_ms={**LAG_MS, "p95": 499.0}), 500.0)
+    assert not keeps_lag(replace(report(1, None), engine_lag_ms={**LAG_MS, "p95": 501.0}), 500.0)
+
+
+def test_quantiles_of_the_daemons_histogram_are_interpolated() -> None:
+    counts = [(0.1, 40.0), (0.2, 80.0), (0.5, 99.0), (math.inf, 100.0)]
+    assert loadtest._quantile(counts, 0.5) == pytest.approx(125.0)
+    assert loadtest._quantile(counts, 0.95) == pytest.approx(436.8)
+    assert loadtest._quantile(counts, 0.995) == pytest.approx(500.0)
+    assert loadtest._quantile([(0.1, 0.0), (math.inf, 0.0)], 0.5) is None
+    assert loadtest._quantile([], 0.5) is None
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 7, 8, 29, 100])
