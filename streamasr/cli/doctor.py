@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import platform
+import re
 import shutil
 import socket
+import ssl
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.error import URLError
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 from streamasr import __version__
-from streamasr.errors import StreamasrError
+from streamasr.errors import ConfigError, StreamasrError
 from streamasr.service.config import ServerConfig, add_flags, load_config, settings
+from streamasr.service.tls import Certificate
+from streamasr.service.units import SOCKET
 
 EXAMPLE = """streamasr doctor
 streamasr doctor --model my-model --port 9000"""
@@ -62,6 +68,14 @@ def find(args: argparse.Namespace) -> Iterator[Finding]:
         return
     yield Finding("ok", "settings", "valid")
     yield check_port(config)
+    for name, host, port in (
+        ("vosk_port", config.host, config.vosk_port),
+        ("wyoming_port", config.wyoming_host, config.wyoming_port),
+    ):
+        if port is not None:
+            yield check_port(dataclasses.replace(config, host=host, port=port), name)
+    if config.tls_cert is not None and config.tls_key is not None:
+        yield check_certificate(config.tls_cert, config.tls_key)
     yield from check_model(config)
     yield check_microphone()
     yield check_ffmpeg()
@@ -72,26 +86,56 @@ def _program() -> Finding:
     return Finding("ok", "program", f"{text}, {os.cpu_count()} processor cores")
 
 
-def check_port(config: ServerConfig) -> Finding:
+def check_port(config: ServerConfig, setting: str = "port") -> Finding:
     """Find out whether the daemon's port is free, or who has it."""
     where = f"{config.host} port {config.port}"
     if config.port == 0:
-        return Finding("ok", "port", "a free one is chosen")
+        return Finding("ok", setting, "a free one is chosen")
     try:
         with socket.create_server((config.host, config.port)):
-            return Finding("ok", "port", f"{where} is free")
+            return Finding("ok", setting, f"{where} is free")
     except OSError as error:
         reason = error.strerror
+    if _systemd_listens(config.port):
+        return Finding("ok", setting, f"systemd's {SOCKET} has {where}, and passes it to the daemon")
+    if _is_streamasr(config):
+        return Finding("ok", setting, f"a streamasr daemon is running on {where}")
+    flag = "--" + setting.replace("_", "-")
+    return Finding("problem", setting, f"cannot listen on {where}: {reason}; choose another one with {flag}")
+
+
+def _is_streamasr(config: ServerConfig) -> bool:
+    """Whether the port is a daemon's. Its certificate is not checked: it may be that of another name."""
     scheme = "https" if config.tls_cert else "http"
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context))
     try:
-        with build_opener(ProxyHandler({})).open(
-            f"{scheme}://{config.host}:{config.port}/health", timeout=3
-        ) as answer:
-            if answer.headers.get("Server") == "streamasr":
-                return Finding("ok", "port", f"a streamasr daemon is running on {where}")
+        with opener.open(f"{scheme}://{config.host}:{config.port}/health", timeout=3) as answer:
+            return bool(answer.headers.get("Server") == "streamasr")
     except (URLError, OSError, ValueError):
-        pass
-    return Finding("problem", "port", f"cannot listen on {where}: {reason}; choose another one with --port")
+        return False
+
+
+def _systemd_listens(port: int) -> bool:
+    """Whether a socket unit of the machine or of this user has the port, for the daemon."""
+    if shutil.which("systemctl") is None:
+        return False
+    for flags in ([], ["--user"]):
+        show = ["systemctl", *flags, "show", "--property=ActiveState,Listen", SOCKET]
+        found = subprocess.run(show, capture_output=True, text=True, check=False).stdout
+        if "ActiveState=active" in found and re.search(rf":{port}\b", found):
+            return True
+    return False
+
+
+def check_certificate(cert: Path, key: Path) -> Finding:
+    """Find out whether the daemon can use its certificate."""
+    try:
+        Certificate(cert, key)
+    except ConfigError as error:
+        return Finding("problem", "certificate", error.message)
+    return Finding("ok", "certificate", f"{cert} and its key can be used")
 
 
 def check_model(config: ServerConfig) -> Iterator[Finding]:
@@ -111,7 +155,8 @@ def check_model(config: ServerConfig) -> Iterator[Finding]:
     except ImportError as error:
         yield Finding("problem", "model", f"a package is missing: {error}; install streamasr again")
         return
-    name = f"{model.config.name} ({type(model.encoder).__name__}, {model.device})"
+    runtime, weights, *_ = model.encoder.arithmetic
+    name = f"{model.config.name} ({runtime}, {weights}, {model.device})"
     yield Finding("ok", "model", f"{name} loaded in {took:.1f} s")
     headroom = measured_headroom(model, config.engine)
     text = (

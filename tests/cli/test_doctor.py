@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +29,7 @@ def test_a_machine_that_can_run_the_default_model(
     lines = capsys.readouterr().out.splitlines()
     subjects = [line.split()[1].rstrip(":") for line in lines]
     assert subjects == ["program", "settings", "port", "model", "speed", "microphone", "ffmpeg"]
-    assert "en-small" in lines[3]
+    assert re.search(r"en-small \(\w+, (float32|bfloat16|int8), cpu\) loaded", lines[3])
     assert "s of computing for a second of audio, enough for about" in lines[4]
 
 
@@ -50,6 +53,38 @@ def test_a_port_that_another_program_has() -> None:
         assert (finding.state, finding.subject) == ("problem", "port")
         assert f"cannot listen on 127.0.0.1 port {port}" in finding.text
     assert check_port(ServerConfig(port=port)) == Finding("ok", "port", f"127.0.0.1 port {port} is free")
+
+
+def test_every_port_and_the_certificate_are_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.pem"
+    broken.write_text("not a certificate")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = str(other.getsockname()[1])
+        flags = ["--port", "0", "--vosk-port", taken, "--wyoming-port", "0", "--model", "gone"]
+        assert main(["doctor", *flags, "--tls-cert", str(broken), "--tls-key", str(broken)]) == 1
+    output = capsys.readouterr().out
+    assert f"problem  vosk_port: cannot listen on 127.0.0.1 port {taken}" in output
+    assert "choose another one with --vosk-port" in output
+    assert "ok       wyoming_port: a free one is chosen" in output
+    assert f"problem  certificate: tls_cert {broken}" in output
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:{port} (Stream)", "127.0.0.1:1 (Stream)"])
+def test_a_port_that_systemd_has_for_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listen: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        systemctl = tmp_path / "systemctl"
+        systemctl.write_text(
+            f"#!/bin/sh\necho 'ActiveState=active'; echo 'Listen={listen.format(port=port)}'\n"
+        )
+        systemctl.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        finding = check_port(ServerConfig(port=port))
+    assert finding.state == ("ok" if "{port}" in listen else "problem")
 
 
 def slow(monkeypatch: pytest.MonkeyPatch, factor: float) -> list[Finding]:
