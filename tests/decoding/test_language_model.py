@@ -20,6 +20,7 @@ from tests.decoding.synthetic import (
     FRAME_MS,
     SENTENCES,
     TOKENS,
+    beam_decoder,
     kenlm_model,
     language_model,
     speech,
@@ -161,3 +162,22 @@ def test_errors_in_kenlm_are_raised_by_the_search(threads: int) -> None:
     log_probs = speech("the sea", np.random.default_rng(0))
     with pytest.raises(MemoryError, match="no room"):
         decoder.step_all([(decoder.initial_state(), log_probs)] * 4, threads=threads)
+
+
+@pytest.mark.parametrize(
+    "text", ["the boat left the harbour before the sun came up", "they sat by the", "zzyx"]
+)
+def test_the_sentence_ends_with_the_language_models_probability(text: str) -> None:
+    model, _ = kenlm_model()
+    beams = beam_decoder()
+    state = beams.step(beams.initial_state(), speech(text, np.random.default_rng(0), confusion=0.0))
+    (hypothesis,) = beams.hypotheses(state, final=False, count=1)
+    assert hypothesis.text == text
+    *_, (log10_prob, _, _) = model.full_scores(text, bos=True, eos=True)
+    assert beams.sentence_end_log_prob(state) == pytest.approx(log10_prob * math.log(10), rel=1e-5)
+
+
+def test_without_a_language_model_the_end_of_a_sentence_is_not_scored() -> None:
+    beams = beam_decoder(lm=False)
+    state = beams.step(beams.initial_state(), speech("the sea", np.random.default_rng(0)))
+    assert beams.sentence_end_log_prob(state) == 0.0
