@@ -192,6 +192,23 @@ async def test_a_public_name_needs_a_token_and_its_port_is_passed_on(
         await connect(f"{proxy.stream}?token=wrong", ssl=proxy.context, proxy=None)
 
 
+async def test_the_clients_address_is_passed_on(launch: Launch, start_proxy: StartProxy) -> None:
+    """The clients of the test are at a trusted address, too, so what they say about themselves counts."""
+    harness = await launch(token=SECRET, max_failed_tokens=1, trusted_proxies=("127.0.0.1",))
+    proxy = start_proxy(harness)
+
+    async def connect_from(address: str, token: str) -> None:
+        forwarded = {"X-Forwarded-For": address}
+        url = f"{proxy.stream}?token={token}"
+        async with connect(url, ssl=proxy.context, proxy=None, additional_headers=forwarded):
+            pass
+
+    for status in ("401", "429"):
+        with pytest.raises(InvalidStatus, match=status):
+            await connect_from("203.0.113.9", "wrong")
+    await connect_from("203.0.113.10", SECRET)
+
+
 async def test_a_large_upload_reaches_the_daemon(launch: Launch, start_proxy: StartProxy) -> None:
     """nginx refuses more than 1 MB by default."""
     proxy = start_proxy(await launch(token=SECRET))
