@@ -45,7 +45,7 @@ class Emission:
         self.committed_ms: list[float] = []
         """Times from the end of a word being sent to the first message that commits it."""
         self.speech_end_ms: list[float] = []
-        """Times from the end of an utterance's last word being sent to its final."""
+        """Times from the end of an utterance's last word being sent to its final, however the word was recognised."""
         self.final_words = 0
         """Words of the finals."""
         self.changed_words = 0
@@ -67,7 +67,6 @@ class Emission:
         )
         self.changed_words += len(self._last) - kept
         self._last = () if isinstance(message, Final) else shown
-        found: int | None = None
         for place, word in enumerate(message.words):
             found = self._find(word)
             if found is None:
@@ -81,15 +80,20 @@ class Emission:
                 self.committed_ms.append(delay_ms)
         if isinstance(message, Final):
             self.final_words += len(shown)
-            if found is not None:
-                self.speech_end_ms.append(self._since(self._ends_ms[found], now))
+            ends_ms = [self._ends_ms[at] for at in self._near(message.end_ms)]
+            if ends_ms:
+                end_ms = min(ends_ms, key=lambda end_ms: abs(end_ms - message.end_ms))
+                self.speech_end_ms.append(self._since(end_ms, now))
 
     def _find(self, word: WordTiming) -> int | None:
         """Return the index of the nearest word of the reference with the same text."""
-        first = bisect_left(self._ends_ms, word.end_ms - MATCH_MS)
-        last = bisect_left(self._ends_ms, word.end_ms + MATCH_MS + 1)
-        same = [at for at in range(first, last) if self._reference[at].text == word.word]
+        same = [at for at in self._near(word.end_ms) if self._reference[at].text == word.word]
         return min(same, key=lambda at: abs(self._ends_ms[at] - word.end_ms), default=None)
+
+    def _near(self, ms: int) -> range:
+        """Return the indices of the words of the reference that end at about this time."""
+        first = bisect_left(self._ends_ms, ms - MATCH_MS)
+        return range(first, bisect_left(self._ends_ms, ms + MATCH_MS + 1))
 
     def _since(self, ms: int, now: float) -> float:
         sent_at = self._sent.time_of(ms)

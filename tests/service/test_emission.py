@@ -33,7 +33,8 @@ def partial(committed: str, tail: str, *ends_ms: int) -> Partial:
 
 def final(text: str, *ends_ms: int) -> Final:
     words = tuple(map(timing, text.split(), ends_ms))
-    return Final(utterance=0, text=text, confidence=1.0, start_ms=0, end_ms=0, words=words)
+    end_ms = max(ends_ms, default=0)
+    return Final(utterance=0, text=text, confidence=1.0, start_ms=0, end_ms=end_ms, words=words)
 
 
 def test_words_count_from_their_end_in_the_reference(sent: SentAudio) -> None:
@@ -45,6 +46,14 @@ def test_words_count_from_their_end_in_the_reference(sent: SentAudio) -> None:
     assert emission.committed_ms == pytest.approx([1_100, 1_200, 800])
     assert emission.speech_end_ms == pytest.approx([800])
     assert (emission.final_words, emission.changed_words) == (3, 0)
+
+
+def test_speech_ends_with_the_reference_whatever_was_recognised(sent: SentAudio) -> None:
+    emission = Emission(sent, REFERENCE)
+    emission.message(final("so are sew", 380, 760, 1_300), 2.0)
+    assert emission.speech_end_ms == pytest.approx([800])
+    emission.message(final("noise", 3_000), 3.5)
+    assert len(emission.speech_end_ms) == 1
 
 
 def test_only_the_reference_counts(sent: SentAudio) -> None:
