@@ -1,11 +1,12 @@
 """Decide who may connect: check the tokens of clients, and slow down those who guess.
 
-The functions do no I/O. Clocks are arguments.
+The functions do no I/O but logging. Clocks are arguments.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import logging
 import math
 import time
 from collections import OrderedDict
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 from streamasr.errors import ConfigError, OverloadedError, ProtocolError, StreamasrError
 from streamasr.service.auth import TokenAuth
+from streamasr.service.logs import log_event
 from streamasr.units import MS_PER_SECOND
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -132,7 +134,7 @@ class AccessControl:
             return limited
         verdict = self._auth.verdict(token, self._wall_clock(), client.origin)
         if verdict == "wrong" and token is not None:
-            self._limiter.fail(client.address, self._clock())
+            self._count(client)
         return None if verdict == "accepted" else ProtocolError(_MESSAGES[verdict], code="unauthorized")
 
     def refuse_master(self, client: Client, token: str | None) -> StreamasrError | None:
@@ -144,8 +146,14 @@ class AccessControl:
         if self._auth.is_master(token):
             return None
         if token is not None and self._auth.verdict(token, self._wall_clock(), client.origin) == "wrong":
-            self._limiter.fail(client.address, self._clock())
+            self._count(client)
         return ProtocolError(_MESSAGES["wrong"], code="unauthorized")
+
+    def _count(self, client: Client) -> None:
+        """Count a wrong token, and log when its address has to wait from now on."""
+        self._limiter.fail(client.address, self._clock())
+        if self._limiter.wait_s(client.address, self._clock()):
+            log_event("rate_limited", level=logging.WARNING, address=client.address)
 
     def _limited(self, client: Client) -> StreamasrError | None:
         wait_s = self._limiter.wait_s(client.address, self._clock())

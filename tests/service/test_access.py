@@ -39,13 +39,14 @@ def code(error: StreamasrError | None) -> str | None:
     return None if error is None else error.code
 
 
-def test_so_many_wrong_tokens_are_compared_in_a_minute() -> None:
+def test_so_many_wrong_tokens_are_compared_in_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     access = control(3, clock)
     guesser, other = Client("192.0.2.1"), Client("192.0.2.2")
     assert [code(access.refuse(guesser, WRONG)) for _ in range(5)] == ["unauthorized"] * 3 + [
         "rate_limited"
     ] * 2
+    assert [vars(record)["fields"] for record in caplog.records] == [{"address": "192.0.2.1"}]
     error = access.refuse(guesser, SECRET)
     assert error is not None, "not even the right token is compared"
     assert (error.code, error.fault, error.retry_after_ms) == ("rate_limited", "server", 20_000)
