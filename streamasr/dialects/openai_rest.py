@@ -36,8 +36,8 @@ LANGUAGES = {
     "ja": "japanese",
 }
 """The names that ``verbose_json`` gives languages; others keep their code."""
-_ERROR_TYPES = {401: "invalid_request_error", 503: "server_error", 500: "server_error", 507: "server_error"}
-_ERROR_CODES = {401: "invalid_api_key", 503: "server_overloaded"}
+_ERROR_TYPES = {429: "requests", 503: "server_error", 500: "server_error", 507: "server_error"}
+_ERROR_CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded", 503: "server_overloaded"}
 _MIN_CONFIDENCE = 1e-6
 
 

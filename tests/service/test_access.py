@@ -160,6 +160,22 @@ async def test_wrong_tokens_of_an_address_get_429(launch: Launch) -> None:
     assert (await request(harness, "/health"))[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/v1/audio/transcriptions", b'"code": "rate_limit_exceeded"'),
+        ("/v1/listen", b'"err_code": "TOO_MANY_REQUESTS"'),
+    ],
+)
+async def test_other_clients_get_429_in_their_shape(launch: Launch, path: str, words: bytes) -> None:
+    harness = await launch(token=SECRET, max_failed_tokens=1)
+    for status, found in ((401, b""), (429, words)):
+        bearer = {"Authorization": f"Bearer {WRONG}", "Content_Length": "0"}
+        answered, _, body = await request(harness, path, "POST", **bearer)
+        assert answered == status
+        assert found.replace(b" ", b"") in body.replace(b" ", b"")
+
+
 async def test_a_wrong_token_in_start_counts_too(launch: Launch) -> None:
     harness = await launch(token=SECRET, max_failed_tokens=2)
     ends = []
