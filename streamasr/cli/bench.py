@@ -167,7 +167,7 @@ def read_pcm(path: Path) -> bytes:
 
 def print_report(report: LoadReport) -> None:
     """Print a table, the errors, and one JSON line."""
-    console = Console()
+    console = Console(emoji=False)
     table = Table("ms", "p50", "p95", "p99")
     for name, values in (
         (f"partial lag, without the chunk of {report.latency_ms}", report.partial_lag_ms),

@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
 def progress_bar(count: int) -> Iterator[Progress]:
     """Show a progress bar on standard error for ``count`` recognitions."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("evaluating", total=count)
 
@@ -189,8 +189,8 @@ def _print(evaluation: Evaluation, manifests: Mapping[str, Sequence[Utterance]])
     for name, utterances in manifests.items():
         audio_s = next(m.audio_s for m in evaluation.measurements if m.manifest == name)
         print(f"{name}: {len(utterances)} utterances, {audio_s / 60:.1f} min of audio")
-    console = Console()
-    Console(width=None if console.is_terminal else max(console.width, _FILE_WIDTH)).print(table)
+    console = Console(emoji=False)
+    Console(width=None if console.is_terminal else max(console.width, _FILE_WIDTH), emoji=False).print(table)
 
 
 def _percent(rate: Interval) -> str:

@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show captions until the source ends or Ctrl-C is pressed; return the exit status."""
-    out, err = Console(), Console(stderr=True)
+    out, err = Console(emoji=False), Console(stderr=True, emoji=False)
     if args.list_devices:
         for device in list_devices(load_portaudio()):
             out.print(str(device), markup=False, highlight=False, soft_wrap=True)

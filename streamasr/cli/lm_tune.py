@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     folder = resolve_model(args.model)
     model = load_model(folder, args.device)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         encoding = progress.add_task("encoding", total=len(utterances))
         recordings = []
@@ -132,6 +132,6 @@ def _print(trials: list[Trial], current: Weights, rate: str) -> None:
         rates = f"{100 * trial.errors.rate:.2f}"
         alpha, beta, penalty = (f"{weight:.4g}" for weight in trial.weights)
         table.add_row(f"{mark}{alpha}", beta, penalty, rates, errors)
-    Console().print(table)
+    Console(emoji=False).print(table)
     chosen = ", ".join(f"{name} = {weight:.4g}" for name, weight in best.weights._asdict().items())
     print(f"best: {chosen}: {rate} {100 * best.errors.rate:.2f} %")

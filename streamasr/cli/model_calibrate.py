@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     utterances = [utterance for some in named.values() for utterance in some]
     folder = resolve_model(args.model)
     model = load_model(folder, args.device)
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     recordings = track(
         record(model, utterances, chunk_ms=args.chunk_ms, batch=args.batch),
         "encoding",
@@ -97,7 +97,7 @@ def _print(found: Calibration) -> None:
             )
         ]
         table.add_row(f"{before.low:.1f} – {before.high:.1f}", *cells)
-    Console().print(table)
+    Console(emoji=False).print(table)
     weights = [f"{name} = {getattr(found.config, name):g}" for name in ("bias", *FEATURES)]
     print(f"weights: {', '.join(weights)}")
     print(f"{found.words} words, {100 * found.right / found.words:.1f} % of them correct")

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         table = Table("weights", "error rate %", "95 %", title=f"{name}, {args.chunk_ms} ms")
         for weights, rate in pair.items():
             table.add_row(weights, f"{100 * rate.value:.2f}", f"{100 * rate.low:.2f} – {100 * rate.high:.2f}")
-        Console().print(table)
+        Console(emoji=False).print(table)
     return 0
 
 

@@ -68,7 +68,7 @@ def _train(args: argparse.Namespace) -> int:
         seed=args.seed,
     )
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     path = args.out / PUNCTUATION_FILE
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading text", total=1.0)

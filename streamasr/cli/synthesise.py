@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     )
     sentences = script_lines(args.texts, ScriptConfig(seed=args.seed, numbers=args.numbers))
     voice = load_voice(args.voice)
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("synthesis", total=args.hours * 3600)

@@ -220,7 +220,7 @@ def _target(args: argparse.Namespace, source: AudioInput, several: bool) -> Path
 
 def _progress() -> Progress:
     """Return progress bars on standard error, removed in the end; none if it is no terminal."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -189,7 +189,7 @@ class _Display:
     """Shows a run on standard error: a bar on a terminal, else a line a minute; and a summary at its end."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, emoji=False)
         self._bar = Bars(
             BarColumn(), TextColumn("{task.description}"), console=self._console, transient=True,
             disable=not self._console.is_terminal,

@@ -21,6 +21,8 @@ _UNKNOWN_32 = (range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000))
 """Lengths that programs write before they know the true one."""
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 _W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
+_SMALL_REST = 1_024
+"""Fewer bytes than this behind the audio of a WAV file are no audio."""
 _MOST_CHUNKS = 10_000
 """How many chunks of a file are looked at to find its audio data."""
 _OGG_TAIL_BYTES = 1 << 17
@@ -47,6 +49,8 @@ class Layout:
     """Bytes to be read in place of the first ``skipped_bytes`` of the file."""
     skipped_bytes: int = 0
     mpeg: FrameCount | None = None
+    end: int | None = None
+    """Where libsndfile, which stumbles over what follows, shall see the file end."""
     links: tuple[int, ...] = ()
     """Offsets at which the streams of a chained Ogg file begin; empty if there is only one."""
 
@@ -107,9 +111,19 @@ def _wave(file: BinaryIO, size: int) -> Layout:
                 return Layout(warning=NEVER_FILLED_IN) if size > start else Layout()
             if length == 0 and size > start and not _only_chunks(file, start, size):
                 return Layout(warning=NEVER_FILLED_IN, patches={position + 4: b"\xff\xff\xff\xff"})
-            return _compare(size - start, length)
+            end = start + length + (length & 1)
+            unread = _unread(file, end, size)
+            return Layout(cut=size - start < length, warning=unread, end=end if unread else None)
         position += 8 + length + (length & 1)
     return Layout()
+
+
+def _unread(file: BinaryIO, end: int, size: int) -> str:
+    """A sentence about bytes behind the audio that may be audio, too: another file, or a length that is too small."""
+    file.seek(end)
+    if size - end < _SMALL_REST or (file.read(4) != b"RIFF" and _only_chunks(file, end, size)):
+        return ""
+    return f"{size - end} bytes behind the length that its header gives are not read"
 
 
 def _only_chunks(file: BinaryIO, position: int, size: int) -> bool:
@@ -262,15 +276,14 @@ class PatchedFile:
 
     Args:
         file: the file.
-        layout: what is changed, and how many of its first bytes are left out.
-        end: where it ends; by default, at its true end.
+        layout: what is changed or left out.
     """
 
-    def __init__(self, file: BinaryIO, layout: Layout, end: int | None = None) -> None:
+    def __init__(self, file: BinaryIO, layout: Layout) -> None:
         self._file = file
         self._layout = layout
         self._shift = len(layout.prefix) - layout.skipped_bytes
-        self._size = self._shift + (file.seek(0, os.SEEK_END) if end is None else end)
+        self._size = self._shift + (file.seek(0, os.SEEK_END) if layout.end is None else layout.end)
         self._position = 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

@@ -113,11 +113,11 @@ class SoundFileDecoder:
         """Open the file; libsndfile reads only one stream of a chained Ogg file, so that each is opened."""
         if layout.links:
             return [
-                _SequentialSoundFile(PatchedFile(self._bytes, Layout(skipped_bytes=begin), end))
+                _SequentialSoundFile(PatchedFile(self._bytes, Layout(skipped_bytes=begin, end=end)))
                 for begin, end in itertools.pairwise((*layout.links, None))
                 if begin is not None
             ]
-        if isinstance(source, Path) and not (layout.prefix or layout.patches):
+        if isinstance(source, Path) and not (layout.prefix or layout.patches or layout.end):
             return [_SequentialSoundFile(os.fsencode(source))]
         return [_SequentialSoundFile(PatchedFile(self._bytes, layout))]
 

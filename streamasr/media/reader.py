@@ -19,7 +19,7 @@ from streamasr.frontend.resample import Resampler
 from streamasr.media.channels import MonoMixer
 from streamasr.media.decoders import Decoder, NotAudioError, PcmDecoder, SoundFileDecoder
 from streamasr.media.ffmpeg import READ_TIMEOUT_S, FfmpegDecoder, find_ffmpeg
-from streamasr.media.pcm import RawFormat, Samples2D
+from streamasr.media.pcm import RAW_RATES, RawFormat, Samples2D
 
 BLOCK_FRAMES = 65_536
 """Samples of each channel read at a time, so that a file of hours needs no more memory than one of seconds."""
@@ -33,6 +33,9 @@ class AudioReader:
     Args:
         decoder: decodes the input; it is closed with the reader.
         name: the input's name, which begins every message.
+
+    Raises:
+        DataError: a sample rate that no audio has.
     """
 
     def __init__(self, decoder: Decoder, name: str) -> None:
@@ -40,6 +43,12 @@ class AudioReader:
         self.name = name
         self.sample_rate = decoder.sample_rate
         """Hz."""
+        if self.sample_rate not in RAW_RATES:
+            decoder.close()
+            raise DataError(
+                f"{name}: its header states a sample rate of {self.sample_rate} Hz; "
+                f"audio has {RAW_RATES[0]} to {RAW_RATES[-1]} Hz"
+            )
         self.channels = decoder.channels
         self.frames = decoder.frames
         """Samples of each channel that the input should have; ``None`` if it does not state that."""

@@ -139,3 +139,9 @@ def test_standard_input(tmp_path: Path, how: str) -> None:
     assert [line for line in lines if not line.startswith("==")] == [" ".join(WORDS)] * (
         2 if how == "cp1252" else 1
     )
+
+
+def test_colons_in_a_message_make_no_emoji(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a:smile:b.wav"
+    assert local(path) == 1
+    assert f"{path}: no such file" in capsys.readouterr().err.replace("\n", "")

@@ -213,3 +213,32 @@ def test_the_length_is_found_behind_large_metadata(tmp_path: Path) -> None:
     whole, warnings, incomplete = decoded(path)
     assert (len(whole), incomplete) == (3 * 76_800, None)
     assert warnings == [f"{path}: its header gives no length, so it is read to its end"]
+
+
+def test_bytes_behind_the_audio_of_a_wav_file_are_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    data = clip_as(path)
+    tag = b"LIST" + struct.pack("<I", 5_000) + bytes(5_000)
+    path.write_bytes(data + tag)
+    assert decoded(path)[1:] == ([], None), "chunks that belong there"
+    too_short = struct.pack("<I", len(data) // 2)
+    for content in (data + data, data[:40] + too_short + data[44:]):
+        path.write_bytes(content)
+        samples, warnings, incomplete = decoded(path)
+        rest = len(content) - 44 - 2 * len(samples)
+        assert (warnings, incomplete) == (
+            [f"{path}: {rest} bytes behind the length that its header gives are not read"],
+            None,
+        )
+        assert read_header(path).frames == len(samples)
+
+
+@pytest.mark.parametrize("rate", [1, 999, 768_001, 2_000_000_000])
+def test_a_sample_rate_that_no_audio_has_is_refused(tmp_path: Path, rate: int) -> None:
+    path = tmp_path / "a.wav"
+    data = clip_as(path)
+    path.write_bytes(data[:24] + struct.pack("<II", rate, 2 * rate) + data[32:])
+    with pytest.raises(
+        DataError, match=rf"a\.wav: its header states a sample rate of {rate} Hz; audio has 1000 to"
+    ):
+        decoded(path)

@@ -51,7 +51,7 @@ class TerminalView:
     """
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or Console(stderr=True, emoji=False)
         self._clock = clock
         self._preparation_bars = Progress(
             TextColumn("preparing {task.description}"),
