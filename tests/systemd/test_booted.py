@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 from streamasr.protocol.messages import Done, Final, Ready, ServerMessage, Start, Stop
 from streamasr.protocol.serialisation import encode, parse_server_message
 from streamasr.scoring import word_edits
+from tests.service.conftest import make_certificate
 from tests.systemd.container import Container, boot, debian_root
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -217,6 +219,55 @@ def test_the_watchdog_ends_a_stopped_daemon(container: Container, recording: Pat
         assert_all_words(text_of(process), undisturbed)
     assert container.show(SERVICE, "MainPID") != before
     assert "Watchdog timeout" in container.journal("-u", SERVICE)
+    container.run("rm", "-r", f"/run/systemd/system/{SERVICE}.d")
+    container.run("systemctl", "daemon-reload")
+
+
+def shown_certificate(container: Container) -> str:
+    """The certificate that a new connection is shown, as PEM."""
+    trust = ssl.create_default_context()
+    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+    with trust.wrap_socket(connected_socket(container)) as client:
+        certificate = client.getpeercert(binary_form=True)
+    assert certificate is not None
+    return ssl.DER_cert_to_PEM_cert(certificate)
+
+
+def test_a_renewed_certificate_is_used_without_a_restart(container: Container, tmp_path: Path) -> None:
+    """The key is readable by root and a group of the service, as docs/systemd.md recommends."""
+    folders = tmp_path / "first", tmp_path / "second"
+    certificates = []
+    for folder in folders:
+        folder.mkdir()
+        certificates.append(make_certificate(folder))
+    place = "/etc/streamasr/captions.pem"
+    container.run("groupadd", "--system", "captions-tls")
+
+    def deploy(file: Path) -> None:
+        container.write(place, file.read_text(), 0o640)
+        container.run("chgrp", "captions-tls", place)
+
+    deploy(certificates[0])
+    settings = f"STREAMASR_TLS_CERT={place} STREAMASR_TLS_KEY={place}"
+    drop_in = f"/run/systemd/system/{SERVICE}.d/tls.conf"
+    container.write(drop_in, f"[Service]\nSupplementaryGroups=captions-tls\nEnvironment={settings}\n")
+    container.run("systemctl", "daemon-reload")
+    container.run("systemctl", "restart", SERVICE)
+    process = container.show(SERVICE, "MainPID")
+    assert shown_certificate(container) in certificates[0].read_text()
+    deploy(certificates[1])
+    container.run("systemctl", "reload", SERVICE)
+    container.wait("old", lambda: shown_certificate(container) in certificates[1].read_text())
+    assert container.show(SERVICE, "MainPID") == process
+
+    credentials = (
+        f"LoadCredential=captions.pem:{place}\nEnvironment={settings.replace(place, '%d/captions.pem')}"
+    )
+    container.run("chmod", "600", place)
+    container.write(drop_in, f"[Service]\n{credentials}\n")
+    container.run("systemctl", "daemon-reload")
+    container.run("systemctl", "restart", SERVICE)
+    assert shown_certificate(container) in certificates[1].read_text()
     container.run("rm", "-r", f"/run/systemd/system/{SERVICE}.d")
     container.run("systemctl", "daemon-reload")
 
