@@ -318,11 +318,11 @@ class EndpointConfig:
     """… and that ends any utterance with words. Both, or neither."""
     end_threshold: float = 0.5
     """Probability from which an end is probable."""
-    end_bias: float = 2.7
+    end_bias: float = 2.4
     """That probability is a logistic regression: this number …"""
-    end_silence: float = 1.4
+    end_silence: float = 1.6
     """… plus this weight times the natural log of the trailing silence in seconds …"""
-    end_sentence: float = 0.54
+    end_sentence: float = 0.4
     """… plus this weight times the natural log of the language model's probability that the sentence ends."""
     start_silence_ms: int = 5_000
     """Silence without a word from the start after which the decoder starts over, without a final."""
