@@ -142,6 +142,24 @@ RESULTS: dict[str, Result] = {
         data=(),
         files=("cased/dev.txt.gz",),
     ),
+    "punctuation-speech": Result(
+        title="Capitals and punctuation of recognised speech",
+        about="F1 of marks and capitals on read books, as far as the printed text of a recording was found. Each "
+        "recording is a session with chunks of 640 ms and the language model; numbers stay words. Recognised "
+        "words are aligned with those of the book. The mark behind a word and its capital count where a "
+        "recognised word is aligned, right or wrong. What belongs to a missing word is missing; what is written "
+        "at an additional word is wrong. Ends and starts of recordings within a sentence do not count. All but "
+        "the line without pauses are told where the session's utterances end. Spoken words are the book's, with "
+        "the times and utterances of the recognised ones, so that the difference is the loss by recognition "
+        "errors. The books are not in the training text. Question marks are few.",
+        commands=(
+            "python benchmarks/punctuation_speech.py {data}/dev-librispeech "
+            "--cased {data}/dev-librispeech-cased.jsonl",
+        ),
+        minutes=8,
+        packages=("truecase",),
+        files=("dev-librispeech-cased.jsonl",),
+    ),
     "load": Result(
         title="Real-time streams on one daemon",
         about="A daemon and its clients on the same cores. Lags are in milliseconds, beyond the chunk. The lag of "
@@ -430,7 +448,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.list:
         for name, result in RESULTS.items():
-            print(f"{name:15} about {result.minutes:3} min  {result.title}")
+            print(f"{name:18} about {result.minutes:3} min  {result.title}")
         return
     if args.render:
         for path in sorted(FOLDER.glob("*.json")):
