@@ -14,8 +14,9 @@ words are aligned with the spoken ones:
 * The mark at the end of a recording counts only if a sentence ends there in the book, the capital at its start only
   if the book has one there. Marks that the book leaves open (a dash, ``...``, the end of a heading) do not count.
 
-Recognition takes most of the time. ``--cache`` keeps its finals for later runs with the same acoustic model and
-language model; the punctuation model may change.
+Recognition takes most of the time. ``--cache`` keeps its finals for later runs with the same acoustic model,
+language model and ``config.toml``; the punctuation model may change. After changes to the code of the search or the
+end of utterances, delete the file.
 """
 
 from __future__ import annotations
@@ -85,9 +86,9 @@ class FinalsSink:
         self._state = model.decoder.initial_state(options)
         self.finals: list[SpokenUtterance] = []
 
-    def accept(self, chunk: Chunk, log_probs_TV: LogProbs) -> None:
+    def accept(self, chunk: Chunk, log_probs_TV: LogProbs, lookahead_TV: LogProbs) -> None:
         """Decode the next chunk."""
-        self._state, events = self._decoder.step(self._state, log_probs_TV)
+        self._state, events = self._decoder.step(self._state, log_probs_TV, lookahead_TV)
         if chunk.end is not None:
             self._state, last = self._decoder.flush(self._state)
             events = (*events, *last)
@@ -113,7 +114,8 @@ def recognise_all(model: LoadedModel, audio: Mapping[str, Path], cache: Path | N
 
     The cache gets each recording as it ends, so that an interrupted run can be continued.
     """
-    digest = model_digest(resolve_model(MODEL))
+    folder = resolve_model(MODEL)
+    digest = model_digest(folder) + hashlib.sha256((folder / "config.toml").read_bytes()).hexdigest()[:12]
     recordings: dict[str, Recording] = {}
     if cache is not None and cache.is_file():
         for line in cache.read_text(encoding="utf-8").splitlines():
