@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from streamasr.errors import DataError
 from streamasr.punctuation.base import END_MARKS, MARKS, Boundary
-from streamasr.punctuation.features import MAX_NGRAMS, word_features
+from streamasr.punctuation.features import MAX_NGRAMS, number_words, word_features
 from streamasr.punctuation.labels import OPEN, Casing, LabelledWord, Labeller, casing_of
 from streamasr.punctuation.sizes import PAUSE_STEPS_MS
 
 HELD_OUT_SHARE = 50
 """One line in this many is held out for validation, chosen by a hash of the line."""
+VOCABULARY_MIN_COUNT = 4
+"""A word must occur this often to be in the vocabulary."""
 MIXED_MIN_COUNT = 2
 """A mixed spelling must occur this often to be in the list."""
 
@@ -109,11 +111,21 @@ def _mixed_words(spellings: Counter[tuple[str, str]]) -> dict[str, str]:
     }
 
 
-def feature_table(words: Sequence[str], word_rows: int, ngram_rows: int) -> NDArray[np.int32]:
+def build_vocabulary(corpus: Corpus, word_rows: int) -> list[str]:
+    """Return the most frequent words, the first one most often, as many as ``word_rows`` hold."""
+    counts = np.bincount(np.concatenate([line[0] for line in corpus.lines]), minlength=len(corpus.words))
+    order = np.argsort(-counts, kind="stable")[: word_rows - 1]
+    return [corpus.words[at] for at in order if counts[at] >= VOCABULARY_MIN_COUNT]
+
+
+def feature_table(
+    words: Sequence[str], vocabulary: Sequence[str], word_rows: int, ngram_rows: int
+) -> NDArray[np.int32]:
     """Return the features [V, F] of all words, of -1 where a word has fewer; END and CUT are the last two rows."""
+    numbers = number_words(vocabulary)
     table = np.full((len(words) + len(Boundary), 1 + MAX_NGRAMS), -1, dtype=np.int32)
     for at, word in enumerate(words):
-        rows = word_features(word, word_rows, ngram_rows)
+        rows = word_features(word, numbers, word_rows, ngram_rows)
         table[at, : len(rows)] = rows
     for at in range(len(Boundary)):
         table[len(words) + at, 0] = word_rows + ngram_rows + at

@@ -20,7 +20,7 @@ from streamasr.punctuation.sizes import PAUSE_STEPS_MS, NetworkConfig
 from streamasr.toml import from_mapping
 
 PUNCTUATION_FILE = "punctuation.safetensors"
-FORMAT = "streamasr punctuation 1"
+FORMAT = "streamasr punctuation 2"
 """Identifies the layout of the file, in its metadata as ``format``."""
 _SCALE = "table.scale"
 _INT8_MAX = 127
@@ -35,13 +35,13 @@ class StoredModel(NamedTuple):
     language: str
     mixed: dict[str, str]
     """Words with capitals inside, as *mcdonald* to *McDonald*."""
+    vocabulary: list[str]
+    """The words that have a row of their own, in the order of the rows."""
     weights: Weights
     """By the parameter names of :class:`streamasr.punctuation.network.PunctuationNetwork`, in float32."""
 
 
-def save_model(
-    path: Path, config: NetworkConfig, weights: Weights, mixed: dict[str, str], language: str
-) -> None:
+def save_model(path: Path, model: StoredModel) -> None:
     """Write a model, whole or not at all.
 
     Each row of the table is rounded to 8 bits with a float16 scale of its own.
@@ -49,18 +49,19 @@ def save_model(
     Raises:
         ConfigError: the file cannot be written.
     """
-    table = weights["table"]
+    table = model.weights["table"]
     scale = (np.abs(table).max(axis=1, keepdims=True) / _INT8_MAX).clip(min=1e-4).astype(np.float16)
     tensors: dict[str, NDArray[Any]] = {
-        name: value.astype(np.float16) for name, value in weights.items() if name != "table"
+        name: value.astype(np.float16) for name, value in model.weights.items() if name != "table"
     }
     tensors["table"] = np.round(table / scale.astype(np.float32)).clip(-_INT8_MAX, _INT8_MAX).astype(np.int8)
     tensors[_SCALE] = scale
     metadata = {
         "format": FORMAT,
-        "language": language,
-        "config": json.dumps(dataclasses.asdict(config)),
-        "mixed": json.dumps(mixed, ensure_ascii=False),
+        "language": model.language,
+        "config": json.dumps(dataclasses.asdict(model.config)),
+        "mixed": json.dumps(model.mixed, ensure_ascii=False),
+        "vocabulary": " ".join(model.vocabulary),
     }
     unfinished = path.with_name(f".{path.name}.tmp")
     try:
@@ -94,9 +95,14 @@ def load_stored_model(path: Path) -> StoredModel:
     try:
         config = from_mapping(NetworkConfig, json.loads(metadata["config"]))
         mixed = {str(word): str(written) for word, written in json.loads(metadata["mixed"]).items()}
+        vocabulary = metadata["vocabulary"].split()
         language = metadata["language"]
     except (KeyError, ValueError, AttributeError, ConfigError) as error:
         raise ModelError(f"{path}: its metadata is damaged: {error}") from None
+    if len(vocabulary) >= config.word_rows:
+        raise ModelError(
+            f"{path}: it has {len(vocabulary)} words, more than its {config.word_rows} rows hold"
+        )
     for name, shape in _shapes(config).items():
         found = tensors[name].shape if name in tensors else None
         if found != shape:
@@ -107,7 +113,7 @@ def load_stored_model(path: Path) -> StoredModel:
     weights["table"] = tensors["table"].astype(np.float32) * tensors[_SCALE].astype(np.float32)
     if not all(np.isfinite(value).all() for value in weights.values()):
         raise ModelError(f"{path}: a weight is not a finite number")
-    return StoredModel(config, language, mixed, weights)
+    return StoredModel(config, language, mixed, vocabulary, weights)
 
 
 def _shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:

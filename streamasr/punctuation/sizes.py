@@ -16,11 +16,12 @@ PAUSE_STEPS_MS = (0, 150, 300, 600)
 class NetworkConfig:
     """Sizes of the network."""
 
-    word_rows: int = 16_384
-    ngram_rows: int = 9_216
-    dim: int = 64
-    hidden: int = 128
-    layers: int = 1
+    word_rows: int = 20_480
+    """Rows for words: the most frequent ones of the training text, and one for all others."""
+    ngram_rows: int = 10_240
+    dim: int = 80
+    hidden: int = 256
+    layers: int = 2
     left: int = 2
     """Words before a word in its window."""
     look_ahead: int = 3

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamasr.punctuation.base import END_MARKS, MARKS, Boundary, Punctuated
-from streamasr.punctuation.features import word_features
+from streamasr.punctuation.features import number_words, word_features
 from streamasr.punctuation.labels import Casing, apply_casing
 from streamasr.punctuation.model_file import StoredModel, load_stored_model
 from streamasr.punctuation.sizes import PAUSE_STEPS_MS
@@ -54,6 +54,7 @@ class Tagger:
         self.language = model.language
         self._config = model.config
         self._mixed = model.mixed
+        self._numbers = number_words(model.vocabulary)
         self._weights = {name: np.ascontiguousarray(value) for name, value in model.weights.items()}
         self._embed = functools.lru_cache(CACHED_WORDS)(self._compute_embedding)
         first = self._config.word_rows + self._config.ngram_rows
@@ -124,7 +125,7 @@ class Tagger:
         ]
 
     def _compute_embedding(self, word: str) -> Vector:
-        rows = word_features(word, self._config.word_rows, self._config.ngram_rows)
+        rows = word_features(word, self._numbers, self._config.word_rows, self._config.ngram_rows)
         table = self._weights["table"]
         embedding: Vector = table[rows[0]] + table[rows[1:]].sum(axis=0) / max(1, len(rows) - 1)
         return embedding

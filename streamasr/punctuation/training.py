@@ -23,16 +23,21 @@ from streamasr.punctuation.corpus import (
     Corpus,
     TokenStream,
     build_corpora,
+    build_vocabulary,
     feature_table,
     read_lines,
     token_stream,
 )
+from streamasr.punctuation.features import UNKNOWN_ROW
 from streamasr.punctuation.labels import OPEN, Casing
-from streamasr.punctuation.model_file import save_model
+from streamasr.punctuation.model_file import StoredModel, save_model
 from streamasr.punctuation.network import PunctuationNetwork
 from streamasr.punctuation.sizes import NetworkConfig
 
 Array = NDArray[Any]
+
+ALWAYS_KNOWN = 1_000
+"""The most frequent words, which keep their own rows in every step of the training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,8 @@ class TrainConfig:
     """Streams side by side."""
     tokens: int = 64
     """Tokens of each stream in a step; gradients go no further back."""
+    unknown_share: float = 0.15
+    """Share of the rarer words that a step treats as unknown, so that names in no training text are learnt."""
     seed: int = 0
     threads: int = 2
 
@@ -113,8 +120,9 @@ def train_on(
     torch.set_num_threads(config.threads)
     rng = np.random.default_rng(config.seed)
     corpus, held_out, mixed = corpora
+    vocabulary = build_vocabulary(corpus, network_config.word_rows)
     features = torch.from_numpy(
-        feature_table(corpus.words, network_config.word_rows, network_config.ngram_rows)
+        feature_table(corpus.words, vocabulary, network_config.word_rows, network_config.ngram_rows)
     )
     network = PunctuationNetwork(network_config)
     optimizer = torch.optim.AdamW(
@@ -136,7 +144,8 @@ def train_on(
                 break
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * min(1.0, (step + 1) / 100) * max(0.01, 1 - share)
-            loss, carries = _loss(network, features, batch, carries)
+            batch_features = _forget_words(features[batch.embedded_ids], network_config, config.unknown_share)
+            loss, carries = _loss(network, batch_features, batch, carries)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -147,7 +156,8 @@ def train_on(
             if step % 20 == 0:
                 report(TrainingProgress(share, step, words / (clock() - began), losses, None))
         offsets, scores = validate(network, features, held_out, network_config)
-        save_model(out, network_config, weights_of(network, offsets), mixed, config.language)
+        weights = weights_of(network, offsets)
+        save_model(out, StoredModel(network_config, config.language, mixed, vocabulary, weights))
         report(TrainingProgress(share, step, words / (clock() - began), losses, scores))
         if share >= 1:
             break
@@ -161,11 +171,19 @@ def weights_of(network: PunctuationNetwork, offsets: tuple[Array, Array]) -> dic
     return weights
 
 
+def _forget_words(features_UF: Tensor, config: NetworkConfig, share: float) -> Tensor:
+    """Give a share of the rarer words the row of unknown words."""
+    rows = features_UF[:, 0]
+    rare = (rows > ALWAYS_KNOWN) & (rows < config.word_rows)
+    forgotten = rare & (torch.rand(len(rows)) < share)
+    return torch.cat((rows.masked_fill(forgotten, UNKNOWN_ROW)[:, None], features_UF[:, 1:]), dim=1)
+
+
 def _loss(
-    network: PunctuationNetwork, features: Tensor, batch: _Batch, carries: list[Tensor]
+    network: PunctuationNetwork, features_UF: Tensor, batch: _Batch, carries: list[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
     with torch.autocast("cpu", torch.bfloat16):
-        embedded = network.embed(features[batch.embedded_ids])
+        embedded = network.embed(features_UF)
         marks, casings, carries = network(embedded, batch.ids_BW, batch.pauses_BW, carries)
     loss = functional.cross_entropy(
         marks.float().flatten(0, 1), batch.marks_BT.flatten(), ignore_index=OPEN

@@ -21,7 +21,7 @@ def test_scores_equal_those_of_the_network() -> None:
     network, config = tiny.network(), tiny.CONFIG
     words = ["i", "saw", "anna", "well", "mcdonald", "zzyzx", "where", "is", "now"]
     pauses_ms = [0.0, 100, 160, 400, 700, 0, 0, 320, 5_000]
-    table = torch.from_numpy(feature_table(words, config.word_rows, config.ngram_rows))
+    table = torch.from_numpy(feature_table(words, tiny.VOCABULARY, config.word_rows, config.ngram_rows))
     end = len(words)
     ids = [end] * config.left + list(range(len(words))) + [end] * config.look_ahead
     steps = [0] * config.left + [1, 1, 2, 3, 4, 1, 1, 3, 4] + [0] * config.look_ahead

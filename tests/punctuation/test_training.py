@@ -14,15 +14,15 @@ from safetensors.numpy import save_file
 from streamasr.cli import main
 from streamasr.errors import ModelError
 from streamasr.punctuation.base import Boundary
-from streamasr.punctuation.corpus import build_corpora, token_stream
+from streamasr.punctuation.corpus import build_corpora, build_vocabulary, token_stream
 from streamasr.punctuation.labels import OPEN
 from streamasr.punctuation.loading import load_punctuator
-from streamasr.punctuation.model_file import load_stored_model, save_model
+from streamasr.punctuation.model_file import StoredModel, load_stored_model, save_model
 from streamasr.punctuation.scoring import with_sentence_capitals
 from streamasr.punctuation.sizes import NetworkConfig
 from streamasr.punctuation.tagger import Tagger
 from streamasr.punctuation.training import TrainConfig, TrainingProgress, train
-from tests.punctuation.tiny import CONFIG, SENTENCES, tagger
+from tests.punctuation.tiny import CONFIG, SENTENCES, VOCABULARY, tagger
 
 SMALL = NetworkConfig(word_rows=512, ngram_rows=256, dim=16, hidden=24, layers=1)
 
@@ -73,9 +73,11 @@ def test_the_end_of_training_is_a_matter_of_minutes_or_epochs(text: Path, tmp_pa
 
 def test_a_stored_model_is_the_model_within_its_rounding(tmp_path: Path) -> None:
     before = tagger()
-    save_model(tmp_path / "p.safetensors", CONFIG, before._weights, {"mcdonald": "McDonald"}, "en")
+    mixed = {"mcdonald": "McDonald"}
+    save_model(tmp_path / "p.safetensors", StoredModel(CONFIG, "en", mixed, VOCABULARY, before._weights))
     after = load_stored_model(tmp_path / "p.safetensors")
-    assert (after.config, after.mixed, after.language) == (CONFIG, {"mcdonald": "McDonald"}, "en")
+    assert (after.config, after.language, after.mixed) == (CONFIG, "en", mixed)
+    assert after.vocabulary == VOCABULARY
     for name, value in before._weights.items():
         step = np.abs(value).max() / 127 if name == "table" else np.abs(value).max() / 1_024
         assert np.abs(value - after.weights[name]).max() <= step, name
@@ -93,12 +95,16 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         Tagger.load(path)
     weights = dict(tagger()._weights)
     weights["norm.bias"] = np.zeros(3, np.float32)
-    save_model(path, CONFIG, weights, {}, "en")
+    save_model(path, StoredModel(CONFIG, "en", {}, VOCABULARY, weights))
     with pytest.raises(ModelError, match=r"tensor norm.bias must have the shape \(16,\), got \(3,\)"):
         Tagger.load(path)
     weights["norm.bias"] = np.full(16, np.nan, np.float32)
-    save_model(path, CONFIG, weights, {}, "en")
+    save_model(path, StoredModel(CONFIG, "en", {}, VOCABULARY, weights))
     with pytest.raises(ModelError, match="not a finite number"):
+        Tagger.load(path)
+    words = [f"word{number}" for number in range(CONFIG.word_rows)]
+    save_model(path, StoredModel(CONFIG, "en", {}, words, tagger()._weights))
+    with pytest.raises(ModelError, match="it has 512 words, more than its 512 rows hold"):
         Tagger.load(path)
 
 
@@ -182,3 +188,10 @@ def test_bad_settings_and_missing_files_are_named(tmp_path: Path, capsys: pytest
     assert "epochs must be positive, got 0" in capsys.readouterr().err
     assert main(["punctuation", "train", missing, "--out", str(tmp_path)]) == 1
     assert f"{missing}: cannot be read: No such file or directory" in capsys.readouterr().err
+
+
+def test_the_vocabulary_has_the_most_frequent_words() -> None:
+    lines = [f"{line} {at % 90 * 'and '}Anna." for at, line in enumerate(120 * SENTENCES)]
+    corpus, _, _ = build_corpora([*lines, "Only once."], "en")
+    assert build_vocabulary(corpus, word_rows=3) == ["and", "anna"]
+    assert set(corpus.words) - set(build_vocabulary(corpus, word_rows=500)) == {"only", "once"}

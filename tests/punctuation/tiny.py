@@ -12,6 +12,7 @@ from streamasr.punctuation.tagger import Tagger
 from streamasr.punctuation.training import weights_of
 
 CONFIG = NetworkConfig(word_rows=512, ngram_rows=256, dim=12, hidden=16, layers=2)
+VOCABULARY = ["i", "saw", "well", "mcdonald", "where"]
 SENTENCES = (
     "I saw Anna at the BBC.",
     "Where is Peter now?",
@@ -37,4 +38,4 @@ def tagger(seed: int = 0) -> Tagger:
     """Return a tagger with random decisions of every kind."""
     offsets = np.zeros(4, np.float32), np.zeros(4, np.float32)
     weights = weights_of(network(seed), offsets)
-    return Tagger(StoredModel(CONFIG, "en", {"mcdonald": "McDonald"}, weights))
+    return Tagger(StoredModel(CONFIG, "en", {"mcdonald": "McDonald"}, VOCABULARY, weights))
