@@ -137,7 +137,7 @@ def train_on(
         epoch_steps = max(1, len(stream.ids) // config.streams // config.tokens)
         for batch in _batches(stream, config.streams, config.tokens, network_config, len(corpus.words)):
             share = max(
-                (epoch * epoch_steps + step % epoch_steps) / (config.epochs * epoch_steps),
+                step / (config.epochs * epoch_steps),
                 (clock() - began) / (60 * config.minutes),
             )
             if share >= 1:
