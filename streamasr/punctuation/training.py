@@ -130,7 +130,7 @@ def train_on(
     )
     began, step, epoch_steps, losses = clock(), 0, 1, 0.0
     share, words = 0.0, 0
-    for epoch in range(config.epochs):
+    for _ in range(config.epochs):
         stream = token_stream(corpus, network_config.look_ahead, rng)
         carries = [torch.zeros(config.streams, network_config.hidden) for _ in range(network_config.layers)]
         network.train()
