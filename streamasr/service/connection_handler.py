@@ -163,7 +163,8 @@ class ConnectionHandler:
 
     def _disconnected(self) -> None:
         assert self._writing is not None, "reading begins with writing"
-        if not self._closing:
+        awaits_the_rest = self._transport.half_closed and self._conversation.state is State.STOPPING
+        if not self._closing and not awaits_the_rest:
             self._writing.cancel()
 
     async def _receive(self) -> None:

@@ -51,7 +51,8 @@ class ReadAhead:
         waiting = asyncio.create_task(event.wait())
         try:
             while not event.is_set():
-                if self._bytes >= self._limit_bytes:
+                ended = self._receiving is not None and self._receiving.done()
+                if ended or self._bytes >= self._limit_bytes:
                     await waiting
                     return
                 if self._receiving is None:
@@ -59,6 +60,8 @@ class ReadAhead:
                 either: set[asyncio.Future[Any]] = {waiting, self._receiving}
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 if self._receiving.done():
+                    if self._transport.half_closed:
+                        continue  # the end comes behind what was received
                     receiving, self._receiving = self._receiving, None
                     frame = receiving.result()
                     self._frames.append(frame)

@@ -36,6 +36,10 @@ class Transport(Protocol):
         A client that has left closes with code 1000; a page that is reloaded, for example, with 1001.
         """
 
+    @property
+    def half_closed(self) -> bool:
+        """Whether the client sends no more, but may still read, as TCP allows."""
+
     async def receive(self) -> Frame:
         """Wait for the client's next frame."""
 
@@ -69,6 +73,9 @@ class WebsocketTransport:
         if protocol.close_rcvd is None:
             return True
         return bool(protocol.close_rcvd_then_sent) and protocol.close_rcvd.code != CLOSE_NORMAL
+
+    half_closed = False
+    """See :class:`Transport`. A websocket ends in both directions."""
 
     async def receive(self) -> Frame:
         """See :class:`Transport`."""
@@ -115,13 +122,17 @@ class TcpTransport:
         """See :class:`Transport`."""
         self.broken = False
         """See :class:`Transport`."""
+        self.half_closed = False
+        """See :class:`Transport`."""
 
     async def receive(self) -> Frame:
         """See :class:`Transport`."""
         try:
             data = await self._reader.read(_TCP_FRAME_BYTES)
+            self.half_closed = not data
         except OSError:
             data = b""
+            self.half_closed = False
         if not data:
             self._ended.set()
             raise DisconnectedError
@@ -166,6 +177,8 @@ class LocalTransport:
         self._closed = False
         self._changed = asyncio.Event()
 
+    half_closed = False
+    """See :class:`Transport`."""
     broken = False
     """See :class:`Transport`. A recording that was not read to its end is uploaded again."""
 

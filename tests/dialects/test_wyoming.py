@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given, settings
@@ -285,6 +286,44 @@ async def test_a_full_server_refuses(launch: Launch) -> None:
 async def test_a_client_that_sends_nothing_is_dropped(launch: Launch) -> None:
     harness = await launch(wyoming_port=0, start_timeout_s=0.1)
     assert await raw(harness, b"") == "start_timeout"
+
+
+@pytest.mark.parametrize("congested", [False, True])
+async def test_a_client_that_closes_its_side_gets_its_transcript(launch: Launch, congested: bool) -> None:
+    engine = FakeEngine()
+    engine.last_words, engine.congested = (final("heard"),), congested
+    harness = await launch(engine, wyoming_port=0)
+    parts = urlsplit(harness.server.dialect_urls["wyoming"])
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    audio = {**FORMAT}
+    writer.write(write_event("audio-start", audio))
+    for _ in range(5):
+        writer.write(write_event("audio-chunk", audio, bytes(3_200)))
+    writer.write(write_event("audio-stop"))
+    writer.write_eof()
+    async with asyncio.timeout(60):
+        if congested:
+            while not engine.sessions:  # noqa: ASYNC110 - the server has no event for it
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)
+            engine.sessions[0].relieve()
+        answer = await reader.read()
+    assert b'"heard"' in answer
+    assert len(engine.sessions[0].audio) == 5 * 3_200
+    writer.close()
+
+
+async def test_a_client_that_leaves_in_its_audio_frees_its_session(launch: Launch) -> None:
+    engine = FakeEngine()
+    harness = await launch(engine, wyoming_port=0)
+    parts = urlsplit(harness.server.dialect_urls["wyoming"])
+    _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(write_event("audio-start", FORMAT))
+    writer.write_eof()
+    async with asyncio.timeout(60):
+        while not (engine.sessions and engine.sessions[0].aborted):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    writer.close()
 
 
 async def test_draining_finishes_the_transcription(launch: Launch) -> None:
