@@ -1,18 +1,17 @@
-"""Encode log-mel frames into CTC log-probs, with a rolling state."""
+"""Encode log-mel frames into CTC log-probs, with a rolling state.
+
+The names below are imported on first use, so that the native step can be used without torch.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import importlib
+from typing import TYPE_CHECKING, Any
 
-import safetensors
-import safetensors.torch
-import torch
-
-from streamasr.acoustic.base import AnyEncoder, AnyStreamingEncoder, Encoder, ParameterGroup, StepOutput
-from streamasr.acoustic.fastconformer import FastConformerEncoder
-from streamasr.acoustic.whisper import WhisperEncoder
-from streamasr.config import EncoderConfig, FastConformerEncoderConfig
-from streamasr.errors import ModelError
+if TYPE_CHECKING:
+    from streamasr.acoustic.base import AnyEncoder, Encoder, ParameterGroup
+    from streamasr.acoustic.build import build_encoder, load_encoder, save_encoder
+    from streamasr.acoustic.interface import AnyStreamingEncoder, StepOutput
 
 __all__ = [
     "AnyEncoder",
@@ -25,38 +24,19 @@ __all__ = [
     "save_encoder",
 ]
 
-
-def build_encoder(config: EncoderConfig, vocab_size: int) -> AnyEncoder:
-    """An encoder of the family that ``config`` names, with random weights."""
-    if isinstance(config, FastConformerEncoderConfig):
-        return FastConformerEncoder(config, vocab_size)
-    return WhisperEncoder(config, vocab_size)
-
-
-def load_encoder(
-    config: EncoderConfig, path: Path, vocab_size: int, device: torch.device | str = "cpu"
-) -> AnyEncoder:
-    """The encoder with the weights of a safetensors file, in float32, ready to run.
-
-    Raises:
-        ModelError: the file is missing, damaged, or holds weights of other names or sizes.
-    """
-    try:
-        weights = safetensors.torch.load_file(path)
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; a model folder needs its weights") from None
-    except safetensors.SafetensorError as error:
-        raise ModelError(f"{path}: not a readable safetensors file: {error}") from None
-    encoder = build_encoder(config, vocab_size)
-    try:
-        encoder.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    except RuntimeError as error:
-        raise ModelError(f"{path}: the weights do not fit the configuration: {error}") from None
-    return encoder.to(device).eval().requires_grad_(False)
+_MODULES = {
+    "AnyEncoder": "base",
+    "AnyStreamingEncoder": "interface",
+    "Encoder": "base",
+    "ParameterGroup": "base",
+    "StepOutput": "interface",
+    "build_encoder": "build",
+    "load_encoder": "build",
+    "save_encoder": "build",
+}
 
 
-def save_encoder(encoder: torch.nn.Module, path: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write the weights as safetensors of ``dtype``."""
-    weights = {name: tensor.to(dtype).contiguous().cpu() for name, tensor in encoder.state_dict().items()}
-    # Written by us: the library's own files are readable by their owner alone, and a daemon may be another user.
-    path.write_bytes(safetensors.torch.save(weights, metadata={"format": "streamasr"}))
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -8,22 +8,27 @@ Shape suffixes: B batch, T mel frames or encoder frames, M mel bands, V tokens.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import safetensors
 import safetensors.numpy
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from streamasr.acoustic import _native
-from streamasr.acoustic.base import AnyEncoder, Arithmetic, StepOutput
-from streamasr.acoustic.whisper import periodic_positions
+from streamasr.acoustic.interface import AnyArray, Arithmetic, FrameCounts, StepOutput
+from streamasr.acoustic.positions import periodic_positions
 from streamasr.config import PRECISIONS, EncoderConfig, Precision, WhisperEncoderConfig
 from streamasr.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from streamasr.acoustic.base import AnyEncoder
 
 Instructions = Literal["baseline", "avx2", "avx512"]
 """The most that a step may use; it uses what the processor has of it."""
@@ -42,14 +47,15 @@ def supported_precisions() -> tuple[Precision, ...]:
 
 
 class NativeEncoder:
-    """Implements :class:`streamasr.acoustic.base.StreamingEncoder` and ``InPlaceEncoder``.
+    """Implements :class:`streamasr.acoustic.interface.StreamingEncoder` and ``InPlaceEncoder``.
 
     Args:
         config: the encoder's configuration, of a family with a native step.
         weights: its weights by name, of any floating-point type.
         vocab_size: tokens V, the blank included.
         precision: of the weight matrices and of what they are multiplied with; sums are in float32 or wider.
-        threads: threads of one step, each with streams of its own; 0 for PyTorch's number.
+        threads: threads of one step, each with streams of its own; 0 for PyTorch's number, or without PyTorch for the
+            number of cores.
         load_value_encoder: loads the same encoder with states as values, in PyTorch, when it is first needed: for
             :meth:`step` and :meth:`forward`.
         instructions: the most that a step may use.
@@ -103,33 +109,33 @@ class NativeEncoder:
         self._core = _native.make_whisper(
             {name: int(getattr(config, name)) for name in names} | {"vocab_size": vocab_size},
             {name: np.ascontiguousarray(weight, dtype=np.float32) for name, weight in weights.items()},
-            positions_PD.numpy(),
+            positions_PD,
             precision,
             instructions,
         )
 
     @property
     def parameter_count(self) -> int:
-        """See :class:`~streamasr.acoustic.base.StreamingEncoder`."""
+        """See :class:`~streamasr.acoustic.interface.StreamingEncoder`."""
         return self._parameters
 
     def open_slots(self, slots: int) -> NativeSlots:
-        """See :class:`~streamasr.acoustic.base.InPlaceEncoder`."""
+        """See :class:`~streamasr.acoustic.interface.InPlaceEncoder`."""
         core = _native.Slots(self._core, slots, self._n_mels, self.subsampling)
-        return NativeSlots(core, self.subsampling, self.vocab_size, self._threads or torch.get_num_threads())
+        return NativeSlots(core, self.subsampling, self.vocab_size, self._threads or default_threads())
 
     def initial_state(self, batch: int) -> Any:
-        """See :class:`~streamasr.acoustic.base.StreamingEncoder`: the state of the PyTorch encoder."""
+        """See :class:`~streamasr.acoustic.interface.StreamingEncoder`: the state of the PyTorch encoder."""
         return self._value_encoder.initial_state(batch)
 
     def step(
         self, state: Any, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
     ) -> StepOutput[Any]:
-        """See :class:`~streamasr.acoustic.base.StreamingEncoder`: in PyTorch, in float32."""
+        """See :class:`~streamasr.acoustic.interface.StreamingEncoder`: in PyTorch, in float32."""
         return self._value_encoder.step(state, mel_BTM, lengths_B, advance_B)
 
     def forward(self, mel_BTM: Tensor, lengths_B: Tensor, chunk_frames: int | None) -> tuple[Tensor, Tensor]:
-        """See :class:`~streamasr.acoustic.base.StreamingEncoder`: in PyTorch, in float32."""
+        """See :class:`~streamasr.acoustic.interface.StreamingEncoder`: in PyTorch, in float32."""
         return self._value_encoder.forward(mel_BTM, lengths_B, chunk_frames)
 
     @property
@@ -140,7 +146,7 @@ class NativeEncoder:
 
 
 class NativeSlots:
-    """Implements :class:`streamasr.acoustic.base.EncoderSlots`. Memory of a slot is allocated on its first use."""
+    """Implements :class:`~streamasr.acoustic.interface.EncoderSlots`. Memory is allocated on a slot's first use."""
 
     def __init__(self, core: _native.Slots, subsampling: int, vocab_size: int, threads: int) -> None:
         self._core = core
@@ -153,21 +159,25 @@ class NativeSlots:
         self._core.reset(slot)
 
     def step(
-        self, slots: Sequence[int], mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        slots: Sequence[int],
+        mel_BTM: AnyArray,
+        lengths_B: FrameCounts,
+        advance_B: FrameCounts | None = None,
+    ) -> tuple[NDArray[np.float32], FrameCounts]:
         """See the Protocol."""
         B, T, _ = mel_BTM.shape
         kept_B = lengths_B if advance_B is None else advance_B
-        log_probs_BTV = torch.zeros(B, T // self._subsampling, self._vocab_size)
+        log_probs_BTV = np.zeros((B, T // self._subsampling, self._vocab_size), dtype=np.float32)
         self._core.step(
             slots,
-            mel_BTM.contiguous().numpy(),
+            np.ascontiguousarray(mel_BTM),
             lengths_B.tolist(),
             kept_B.tolist(),
-            log_probs_BTV.numpy(),
+            log_probs_BTV,
             self._threads,
         )
-        return log_probs_BTV, torch.div(kept_B, self._subsampling, rounding_mode="floor")
+        return log_probs_BTV, kept_B // self._subsampling
 
 
 def load_native_encoder(
@@ -235,6 +245,12 @@ def _shapes(config: WhisperEncoderConfig, vocab_size: int) -> dict[str, tuple[in
         matrices |= {f"blocks.{layer}.{name}": shape for name, shape in block.items()}
     weights = {f"{name}.weight": shape for name, shape in matrices.items()}
     return weights | {f"{name}.bias": shape[:1] for name, shape in matrices.items()}
+
+
+def default_threads() -> int:
+    """Return PyTorch's number of threads, or the number of cores if PyTorch is not loaded."""
+    torch = sys.modules.get("torch")
+    return len(os.sched_getaffinity(0)) if torch is None else int(torch.get_num_threads())
 
 
 def instructions() -> str:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from streamasr.acoustic.attention import attention
-from streamasr.acoustic.base import Encoded, Encoder, StepOutput
+from streamasr.acoustic.base import Encoded, Encoder
+from streamasr.acoustic.interface import StepOutput
 from streamasr.acoustic.openai_whisper import from_openai, is_openai_layout
 from streamasr.acoustic.rolling import cached_mask, newest, streaming_mask
 from streamasr.config import MERGE_FACTOR, WhisperEncoderConfig
@@ -120,7 +121,7 @@ class Block(nn.Module):
 
 
 class WhisperEncoder(Encoder[WhisperState]):
-    """Implements :class:`streamasr.acoustic.base.StreamingEncoder`.
+    """Implements :class:`streamasr.acoustic.interface.StreamingEncoder`.
 
     Args:
         config: sizes and chunking.

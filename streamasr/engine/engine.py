@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 
-import torch
-
 from streamasr.decoding.utterance import UtteranceOutcome, UtteranceState
 from streamasr.engine.config import EngineConfig
 from streamasr.engine.headroom import Headroom
@@ -26,7 +24,7 @@ from streamasr.engine.step_cost import measured_headroom
 from streamasr.errors import EngineError, OverloadedError, StreamasrError
 from streamasr.protocol.messages import Error, Start, Warning
 from streamasr.protocol.model_info import ModelInfo
-from streamasr.recognition.batch import BatchStep, LogProbs
+from streamasr.recognition.batch import BatchStep, LogProbs, set_step_threads
 from streamasr.recognition.hotwords import unused_notice
 from streamasr.recognition.model import LoadedModel
 from streamasr.recognition.options import resolve_options
@@ -144,12 +142,7 @@ class Engine:
             self._fail(session, error)
 
     def _run(self) -> None:
-        if self.model.encoder.arithmetic.backend != "torch":
-            # The encoder has threads of its own. The front end's operations are small: PyTorch's other threads would
-            # mostly wait for them, busily, on cores that the decoder and the event loop need.
-            torch.set_num_threads(1)
-        elif self.config.threads:
-            torch.set_num_threads(self.config.threads)
+        set_step_threads(self.model, self.config.threads)
         while (batch := self._scheduler.next_batch()) is not None:
             start = time.perf_counter()
             self._step(batch)

@@ -15,6 +15,7 @@ import torch
 from streamasr.errors import ConfigError, DataError
 from streamasr.evaluation.decoding_pass import DecodedUtterance, Mode, PassCost, decode_files, default_modes
 from streamasr.manifest import Utterance, read_manifest
+from streamasr.recognition.devices import Device
 from streamasr.recognition.model import LoadedModel
 from streamasr.report.results import Evaluation, Measurement, RecognisedUtterance, measure
 from streamasr.text import TextRules, text_rules
@@ -109,10 +110,10 @@ def read_manifests(paths: Sequence[Path], limit: int | None = None) -> dict[str,
     }
 
 
-def describe_machine(device: torch.device) -> str:
+def describe_machine(device: Device) -> str:
     """Describe the hardware: the processor with cores and threads, or the GPU."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return torch.cuda.get_device_name(str(device))
     threads = torch.get_num_threads()
     return f"{_processor()}, {_count(os.cpu_count() or 1, 'core')}, {_count(threads, 'thread')}"
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from streamasr.acoustic import AnyEncoder, AnyStreamingEncoder, load_encoder
 from streamasr.acoustic.in_place import has_native_step, load_native_encoder
-from streamasr.acoustic.onnx.runtime import OnnxEncoder
+from streamasr.acoustic.interface import AnyStreamingEncoder
 from streamasr.config import Backend, EncoderConfig, Precision
 from streamasr.errors import ConfigError, ModelError
+from streamasr.recognition.devices import Device
 from streamasr.toml import from_mapping
+
+if TYPE_CHECKING:
+    from streamasr.acoustic.base import AnyEncoder
+    from streamasr.acoustic.onnx.runtime import OnnxEncoder
 
 logger = logging.getLogger(__name__)
 WEIGHTS_FILE = "model.safetensors"
@@ -25,7 +29,7 @@ def load_step_encoder(
     config: EncoderConfig,
     vocab_size: int,
     *,
-    device: torch.device,
+    device: Device,
     backend: Backend = "auto",
     precision: Precision = "float32",
     threads: int = 0,
@@ -47,7 +51,8 @@ def load_step_encoder(
     Raises:
         ModelError: a file is missing, damaged, or does not match the others. With ``auto``, PyTorch replaces a graph
             that cannot be used, with a warning in the log, if the folder contains the weights.
-        ConfigError: the backend does not support the device, the encoder's family or the precision.
+        ConfigError: the backend does not support the device, the encoder's family or the precision, or it needs
+            PyTorch, which is not installed.
     """
     weights = folder / WEIGHTS_FILE
     on_cpu = device.type == "cpu"
@@ -56,6 +61,9 @@ def load_step_encoder(
     if uses_native_step(folder, config, device, backend):
 
         def load_value_encoder() -> AnyEncoder:
+            _require_torch("this use of the encoder")
+            from streamasr.acoustic.build import load_encoder
+
             return load_encoder(config, weights, vocab_size)
 
         return load_native_encoder(
@@ -66,6 +74,9 @@ def load_step_encoder(
             f"precision {precision} needs the native step, which this model, device or backend does not have; "
             "leave out --precision"
         )
+    _require_torch("without its native step, an encoder")
+    from streamasr.acoustic.build import load_encoder
+
     automatic = backend == "auto" and on_cpu
     if backend == "onnxruntime" or (automatic and (folder / GRAPH_FILE).is_file()):
         try:
@@ -80,17 +91,27 @@ def load_step_encoder(
             "time: `streamasr model export %s %s --onnx` makes it",
             *(folder, GRAPH_FILE, folder, folder),
         )
-    return load_encoder(config, weights, vocab_size, device)
+    return load_encoder(config, weights, vocab_size, str(device))
 
 
-def uses_native_step(folder: Path, config: EncoderConfig, device: torch.device, backend: Backend) -> bool:
+def uses_native_step(folder: Path, config: EncoderConfig, device: Device, backend: Backend) -> bool:
     """Return whether :func:`load_step_encoder` loads the native step."""
     if backend != "auto":
         return backend == "native"
     return device.type == "cpu" and has_native_step(config) and (folder / WEIGHTS_FILE).is_file()
 
 
+def _require_torch(what: str) -> None:
+    if find_spec("torch") is None:
+        raise ConfigError(
+            f"{what} needs PyTorch, which is not installed; install streamasr with all its dependencies"
+        )
+
+
 def _load_graph(path: Path, config: EncoderConfig, vocab_size: int, threads: int) -> OnnxEncoder:
+    from streamasr.acoustic.build import load_encoder
+    from streamasr.acoustic.onnx.runtime import OnnxEncoder
+
     weights = path.parent / WEIGHTS_FILE
 
     def load_offline_encoder() -> AnyStreamingEncoder:

@@ -11,13 +11,13 @@ from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from streamasr.acoustic.interface import AnyArray, EncoderSlots, FrameCounts, InPlaceEncoder
+from streamasr.frontend.numpy_mel import NumpyLogMel
 from streamasr.recognition.chunking import Chunk
-from streamasr.recognition.model import LoadedModel
-from streamasr.recognition.slots import SlotStates, encoder_slots
+from streamasr.recognition.frontend_slots import FrontEndSlots, NumpyFrontEndSlots, PaddedSamples
+from streamasr.recognition.model import LoadedModel, has_torch
 from streamasr.units import ceil_div
 
 LogProbs = NDArray[np.floating[Any]]
@@ -57,8 +57,8 @@ class BatchStep:
         model: the model to run.
         slots: number of slots: streams whose states are kept.
         clock: measures :class:`StepTimes`.
-        mel_observer: called with the slot and the mel frames [T, M] of every chunk, without left padding and
-            look-ahead.
+        mel_observer: called with the slot and the mel frames [T, M] of every chunk, a NumPy array or a tensor,
+            without left padding and look-ahead.
     """
 
     def __init__(
@@ -66,19 +66,16 @@ class BatchStep:
         model: LoadedModel,
         slots: int,
         clock: Clock = no_clock,
-        mel_observer: Callable[[int, Tensor], None] | None = None,
+        mel_observer: Callable[[int, AnyArray], None] | None = None,
     ) -> None:
         self._model = model
         self._framing = model.framing
         self._clock = clock
         self._mel_observer = mel_observer
-        self._mel_states = SlotStates(
-            model.frontend.initial_state(1, self._framing.left_padding_samples), slots
-        )
-        self._encoder_slots = encoder_slots(model.encoder, slots)
+        self._frontend_slots = _frontend_slots(model, slots)
+        self._encoder_slots = _encoder_slots(model, slots)
         self._no_log_probs_TV: LogProbs = np.zeros((0, model.vocab_size), dtype=np.float32)
 
-    @torch.inference_mode()
     def run(self, chunks: Sequence[tuple[int, Chunk]]) -> StepResult:
         """Run one step.
 
@@ -87,7 +84,7 @@ class BatchStep:
         """
         for slot, chunk in chunks:
             if chunk.starts_stream:
-                self._mel_states.reset(slot)
+                self._frontend_slots.reset(slot)
                 self._encoder_slots.reset(slot)
         has_frames = [self._encoder_frames(chunk) > 0 for _, chunk in chunks]
         nothing = [self._no_log_probs_TV for _ in chunks]
@@ -115,24 +112,22 @@ class BatchStep:
         # All rows advance by the same hop. A row at its stream's end may have more samples, and has no look-ahead.
         hop = min((len(chunk.samples_S) for chunk in chunks if len(chunk.lookahead_S)), default=None)
         firsts = chunks if hop is None else [chunk.first(hop) for chunk in chunks]
-        mel_state, mel_BTM, lengths_B = self._mel_frames(self._mel_states.gather(slots), firsts)
-        self._mel_states.write(slots, mel_state)
-        advance_B = None
+        lengths_B, advance_B, rest = self._padded_mel_frames(firsts), None, None
         if hop is not None:
-            _, rest_BTM, rest_B = self._mel_frames(mel_state, [chunk.rest(hop) for chunk in chunks])
-            mel_BTM = torch.cat((mel_BTM, rest_BTM), dim=1)
+            rests = [chunk.rest(hop) for chunk in chunks]
+            rest = self._padded(rests)
             advance_B = self._padded_mel_frames(chunks)
-            lengths_B = lengths_B + rest_B
+            lengths_B = lengths_B + self._padded_mel_frames(rests)
+        mel_BTM = self._frontend_slots.step(slots, self._padded(firsts), rest)
         if self._mel_observer is not None:
             kept_B = lengths_B if advance_B is None else advance_B
             for slot, chunk, mel_TM, count in zip(slots, chunks, mel_BTM, kept_B.tolist(), strict=True):
                 padding = self._framing.left_padding_frames if chunk.starts_stream else 0
                 self._mel_observer(slot, mel_TM[padding:count])
         frontend_end = self._clock()
-        log_probs_BTV, frames_B = self._encoder_slots.step(slots, mel_BTM, lengths_B, advance_B)
-        log_probs = log_probs_BTV.float().cpu().numpy()
+        log_probs, frames_B = self._encoder_slots.step(slots, mel_BTM, lengths_B, advance_B)
         times = StepTimes(frontend_s=frontend_end - start, encoder_s=self._clock() - frontend_end)
-        ends_B = torch.div(lengths_B, self._framing.subsampling, rounding_mode="floor")
+        ends_B = lengths_B // self._framing.subsampling
         spans = list(zip(log_probs, frames_B.tolist(), ends_B.tolist(), strict=True))
         return StepResult(
             [row_TV[:count] for row_TV, count, _ in spans],
@@ -143,9 +138,9 @@ class BatchStep:
             ],
         )
 
-    def _mel_frames(self, state: Any, chunks: list[Chunk]) -> tuple[Any, Tensor, Tensor]:
-        """Return the front end's new state, ``mel_BTM`` and each row's number of frames, left padding included."""
-        framing, device = self._framing, self._model.device
+    def _padded(self, chunks: list[Chunk]) -> PaddedSamples:
+        """Return the samples of the chunks, with left padding, as rows of the same length."""
+        framing = self._framing
         frames_B = self._padded_mel_frames(chunks)
         longest = ceil_div(int(frames_B.max()), framing.subsampling) * framing.frame_samples
         padded_BS = np.zeros((len(chunks), longest), dtype=np.float32)
@@ -153,12 +148,41 @@ class BatchStep:
             # Some front ends make no frame of an incomplete last hop of a stream: its samples are left out.
             samples_S = chunk.samples_S[: longest - chunk.left_padding_samples]
             row_S[chunk.left_padding_samples :][: len(samples_S)] = samples_S
-        ends_B = torch.tensor(
-            [chunk.left_padding_samples + len(chunk.samples_S) for chunk in chunks], device=device
-        )
-        new_state, mel_BTM = self._model.frontend.step(state, torch.from_numpy(padded_BS).to(device), ends_B)
-        return new_state, mel_BTM, frames_B
+        ends = [chunk.left_padding_samples + len(chunk.samples_S) for chunk in chunks]
+        return PaddedSamples(padded_BS, np.array(ends, dtype=np.int64))
 
-    def _padded_mel_frames(self, chunks: list[Chunk]) -> Tensor:
-        counts = [self._framing.padded_mel_frames(chunk.padded_samples) for chunk in chunks]
-        return torch.tensor(counts, device=self._model.device)
+    def _padded_mel_frames(self, chunks: list[Chunk]) -> FrameCounts:
+        """Return each chunk's number of mel frames, left padding included."""
+        return np.array([self._framing.padded_mel_frames(c.padded_samples) for c in chunks], dtype=np.int64)
+
+
+def _frontend_slots(model: LoadedModel, slots: int) -> FrontEndSlots:
+    frontend: object = model.frontend
+    if isinstance(frontend, NumpyLogMel):
+        return NumpyFrontEndSlots(frontend, slots)
+    from streamasr.recognition.slots import TorchFrontEndSlots
+
+    return TorchFrontEndSlots(model.frontend, slots, model.framing.left_padding_samples, str(model.device))
+
+
+def _encoder_slots(model: LoadedModel, slots: int) -> EncoderSlots:
+    """Return room for ``slots`` streams: the encoder's own, if it updates states in place."""
+    if isinstance(model.encoder, InPlaceEncoder):
+        return model.encoder.open_slots(slots)
+    from streamasr.recognition.slots import CopiedSlots
+
+    return CopiedSlots(model.encoder, slots, str(model.device))
+
+
+def set_step_threads(model: LoadedModel, threads: int) -> None:
+    """Set PyTorch's number of threads for steps on the calling thread; 0 keeps it. Does nothing without PyTorch."""
+    if not has_torch():
+        return
+    import torch
+
+    if model.encoder.arithmetic.backend != "torch":
+        # The encoder has threads of its own. The front end's operations are small: PyTorch's other threads would
+        # mostly wait for them, busily, on cores that the decoder and the event loop need.
+        torch.set_num_threads(1)
+    elif threads:
+        torch.set_num_threads(threads)

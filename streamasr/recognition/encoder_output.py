@@ -41,9 +41,10 @@ def run_whole(model: LoadedModel, samples_S: Samples, chunk_frames: int | None) 
     padded_S = np.pad(samples_S, (0, max(0, frames * framing.hop - len(samples_S))))
     if not frames:
         padded_S = np.zeros(framing.frame_samples, dtype=np.float32)
-    samples_B = torch.tensor([len(samples_S)], device=model.device)
-    mel_BTM = model.frontend(torch.from_numpy(padded_S)[None].to(model.device), samples_B)
-    lengths_B = torch.tensor([frames], device=model.device)
+    device = torch.device(str(model.device))
+    samples_B = torch.tensor([len(samples_S)], device=device)
+    mel_BTM = model.frontend(torch.from_numpy(padded_S)[None].to(device), samples_B)
+    lengths_B = torch.tensor([frames], device=device)
     log_probs_BTV, frames_B = model.encoder.forward(mel_BTM, lengths_B, chunk_frames)
     log_probs_TV = log_probs_BTV[0, : int(frames_B)].float()
     return UtteranceOutput(mel_BTM[0, :frames].cpu().numpy(), log_probs_TV.cpu().numpy())
@@ -62,7 +63,7 @@ def run_streamed(
             depend on it.
     """
     mels: list[NDArray[np.float32]] = []
-    step = BatchStep(model, slots=1, mel_observer=lambda _, mel_TM: mels.append(mel_TM.cpu().numpy()))
+    step = BatchStep(model, slots=1, mel_observer=lambda _, mel_TM: mels.append(np.array(mel_TM.cpu())))
     queue = model.chunk_queue(chunk_frames)
     log_probs: list[LogProbs] = []
 

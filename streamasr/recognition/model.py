@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import importlib.resources
+import importlib.util
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING, cast
 
 from streamasr.acoustic import AnyStreamingEncoder
-from streamasr.config import Backend, ModelConfig, Precision
+from streamasr.config import AnyFrontendConfig, Backend, FrontendConfig, ModelConfig, Precision
 from streamasr.decoding.loading import TOKENS_FILE, load_decoder
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.errors import ConfigError, ModelError
 from streamasr.framing import Framing, framing_of
-from streamasr.frontend.base import AnyFrontEnd
-from streamasr.frontend.build import build_frontend
+from streamasr.frontend.numpy_mel import NumpyLogMel
 from streamasr.punctuation.base import Punctuator
 from streamasr.punctuation.loading import load_punctuator
 from streamasr.recognition.backend import GRAPH_FILE, WEIGHTS_FILE, load_step_encoder
 from streamasr.recognition.chunking import ChunkQueue
+from streamasr.recognition.devices import CPU, Device
 from streamasr.toml import load_toml
 from streamasr.units import MS_PER_SECOND
+
+if TYPE_CHECKING:
+    from streamasr.frontend.base import AnyFrontEnd
 
 CONFIG_FILE = "config.toml"
 CARD_FILE = "README.md"
@@ -37,9 +40,10 @@ class LoadedModel:
 
     config: ModelConfig
     frontend: AnyFrontEnd
+    """A :class:`NumpyLogMel`, which has another interface, where PyTorch is not installed."""
     encoder: AnyStreamingEncoder
     decoder: UtteranceDecoder
-    device: torch.device
+    device: Device
     punctuator: Punctuator | None = None
     """Decides on capitals and marks in the written form."""
 
@@ -130,12 +134,23 @@ def read_model_config(folder: Path) -> ModelConfig:
         raise ModelError(error.message) from None
 
 
-def pick_device(device: str) -> torch.device:
+def has_torch() -> bool:
+    """Whether PyTorch is installed. Without it, models run that have a native step, on the CPU."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def pick_device(device: str) -> Device:
     """Return the PyTorch device of that name; ``auto`` is the GPU if there is one, otherwise the CPU.
 
     Raises:
         ConfigError: PyTorch does not know the name, or this machine has no such device.
     """
+    if not has_torch():
+        if device in ("auto", CPU.type):
+            return CPU
+        raise ConfigError(f"device {device!r} needs PyTorch, which is not installed; use cpu or auto")
+    import torch
+
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -183,9 +198,19 @@ def load_model(
     )
     return LoadedModel(
         config=config,
-        frontend=build_frontend(config.frontend).to(torch_device).eval(),
+        frontend=_load_frontend(config.frontend, torch_device),
         encoder=encoder,
         decoder=load_decoder(path, config, frame_ms=framing_of(config.frontend, config.encoder).frame_ms),
         device=torch_device,
         punctuator=load_punctuator(path, config.punctuation),
     )
+
+
+def _load_frontend(config: AnyFrontendConfig, device: Device) -> AnyFrontEnd:
+    if has_torch():
+        from streamasr.frontend.build import build_frontend
+
+        return build_frontend(config).to(str(device)).eval()
+    if isinstance(config, FrontendConfig):
+        return cast("AnyFrontEnd", NumpyLogMel(config))
+    raise ConfigError(f"a front end of the family {config.family} needs PyTorch, which is not installed")

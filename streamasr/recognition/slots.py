@@ -6,12 +6,16 @@ Not thread-safe: the caller uses one thread at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from streamasr.acoustic.base import AnyStreamingEncoder, EncoderSlots, InPlaceEncoder
+from streamasr.acoustic.interface import AnyArray, AnyStreamingEncoder, FrameCounts
+from streamasr.frontend.base import AnyFrontEnd
+from streamasr.recognition.frontend_slots import PaddedSamples
 
 S = TypeVar("S", bound=tuple[Tensor, ...])
 """A NamedTuple of tensors, batch as dim 0 of every leaf."""
@@ -53,27 +57,68 @@ class SlotStates(Generic[S]):
 
 
 class CopiedSlots:
-    """Implements :class:`~streamasr.acoustic.base.EncoderSlots` for encoders whose states are values."""
+    """Implements :class:`~streamasr.acoustic.interface.EncoderSlots` for encoders whose states are values.
 
-    def __init__(self, encoder: AnyStreamingEncoder, slots: int) -> None:
+    Args:
+        encoder: the encoder.
+        slots: number of slots.
+        device: where the encoder computes.
+    """
+
+    def __init__(self, encoder: AnyStreamingEncoder, slots: int, device: str) -> None:
         self._encoder = encoder
         self._states = SlotStates(encoder.initial_state(1), slots)
+        self._device = torch.device(device)
 
     def reset(self, slot: int) -> None:
         """See the Protocol."""
         self._states.reset(slot)
 
+    @torch.inference_mode()
     def step(
-        self, slots: Sequence[int], mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        slots: Sequence[int],
+        mel_BTM: AnyArray,
+        lengths_B: FrameCounts,
+        advance_B: FrameCounts | None = None,
+    ) -> tuple[NDArray[np.floating[Any]], FrameCounts]:
         """See the Protocol."""
         state, log_probs_BTV, frames_B = self._encoder.step(
-            self._states.gather(slots), mel_BTM, lengths_B, advance_B
+            self._states.gather(slots),
+            torch.as_tensor(mel_BTM, device=self._device),
+            torch.as_tensor(lengths_B, device=self._device),
+            None if advance_B is None else torch.as_tensor(advance_B, device=self._device),
         )
         self._states.write(slots, state)
-        return log_probs_BTV, frames_B
+        return log_probs_BTV.float().cpu().numpy(), frames_B.cpu().numpy()
 
 
-def encoder_slots(encoder: AnyStreamingEncoder, slots: int) -> EncoderSlots:
-    """Return room for ``slots`` streams: the encoder's own, if it updates states in place."""
-    return encoder.open_slots(slots) if isinstance(encoder, InPlaceEncoder) else CopiedSlots(encoder, slots)
+class TorchFrontEndSlots:
+    """Implements :class:`~streamasr.recognition.frontend_slots.FrontEndSlots` with a front end in PyTorch.
+
+    Args:
+        frontend: the front end.
+        slots: number of slots.
+        left_padding_samples: zeros before the first sample of each stream.
+        device: where the front end computes.
+    """
+
+    def __init__(self, frontend: AnyFrontEnd, slots: int, left_padding_samples: int, device: str) -> None:
+        self._frontend = frontend
+        self._states = SlotStates(frontend.initial_state(1, left_padding_samples), slots)
+        self._device = torch.device(device)
+
+    def reset(self, slot: int) -> None:
+        """See the Protocol."""
+        self._states.reset(slot)
+
+    @torch.inference_mode()
+    def step(self, slots: Sequence[int], first: PaddedSamples, rest: PaddedSamples | None) -> Tensor:
+        """See the Protocol."""
+        state, mel_BTM = self._run(self._states.gather(slots), first)
+        self._states.write(slots, state)
+        return mel_BTM if rest is None else torch.cat((mel_BTM, self._run(state, rest)[1]), dim=1)
+
+    def _run(self, state: Any, padded: PaddedSamples) -> tuple[Any, Tensor]:
+        samples_BS = torch.from_numpy(padded.samples_BS).to(self._device)
+        return self._frontend.step(state, samples_BS, torch.as_tensor(padded.ends_B, device=self._device))

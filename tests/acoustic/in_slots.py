@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from streamasr.acoustic.base import AnyStreamingEncoder, EncoderSlots, StepOutput
 from streamasr.acoustic.in_place import NativeEncoder
+from streamasr.acoustic.interface import AnyStreamingEncoder, EncoderSlots, StepOutput
+
+
+def step_slots(
+    slots: EncoderSlots,
+    numbers: Sequence[int],
+    mel_BTM: Tensor,
+    lengths_B: Tensor,
+    advance_B: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Step slots with tensors."""
+    counts = None if advance_B is None else advance_B.numpy()
+    log_probs_BTV, frames_B = slots.step(numbers, mel_BTM, lengths_B.numpy(), counts)
+    return torch.from_numpy(log_probs_BTV), torch.from_numpy(frames_B)
 
 
 class SlotsState(tuple[Tensor, ...]):
@@ -45,7 +60,7 @@ class InSlots:
     def step(
         self, state: SlotsState, mel_BTM: Tensor, lengths_B: Tensor, advance_B: Tensor | None = None
     ) -> StepOutput[SlotsState]:
-        log_probs_BTV, frames_B = state.slots.step(range(len(mel_BTM)), mel_BTM, lengths_B, advance_B)
+        log_probs_BTV, frames_B = step_slots(state.slots, range(len(mel_BTM)), mel_BTM, lengths_B, advance_B)
         return StepOutput(state, log_probs_BTV, frames_B)
 
     def forward(self, mel_BTM: Tensor, lengths_B: Tensor, chunk_frames: int | None) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from streamasr.acoustic.onnx.agreement import compare
 from streamasr.acoustic.whisper import WhisperEncoder
 from streamasr.config import FastConformerEncoderConfig, Precision, WhisperEncoderConfig
 from streamasr.errors import ConfigError, ModelError
-from tests.acoustic.in_slots import InSlots
+from tests.acoustic.in_slots import InSlots, step_slots
 
 CONFIG = WhisperEncoderConfig(dim=48, heads=4, layers=2, left_context_frames=40, position_period_frames=50)
 VOCAB = 7
@@ -111,10 +111,10 @@ def test_a_stream_has_the_same_bits_alone_and_in_any_batch(
         chosen = data.draw(st.lists(st.sampled_from(stepping), min_size=1, unique=True), "slots")
         rows = torch.stack([mel_BTM[slot, position[slot] :][: 2 * size] for slot in chosen])
         lengths_B, advance_B = torch.full((len(chosen),), 2 * size), torch.full((len(chosen),), 2 * hop)
-        batch_BTV, frames_B = together.step(chosen, rows, lengths_B, advance_B)
+        batch_BTV, frames_B = step_slots(together, chosen, rows, lengths_B, advance_B)
         assert frames_B.tolist() == [hop] * len(chosen)
         for row, slot in enumerate(chosen):
-            (single_TV,), _ = alone.step([slot], rows[row : row + 1], lengths_B[:1], advance_B[:1])
+            (single_TV,), _ = step_slots(alone, [slot], rows[row : row + 1], lengths_B[:1], advance_B[:1])
             assert torch.equal(batch_BTV[row], single_TV)
             position[slot] += 2 * hop
 
@@ -125,12 +125,14 @@ def test_a_reused_slot_equals_a_new_one() -> None:
     lengths_B = torch.tensor([32])
     used.reset(0)
     for _ in range(5):
-        used.step([0], 9.0 * torch.randn(1, 32, 80), lengths_B)
+        step_slots(used, [0], 9.0 * torch.randn(1, 32, 80), lengths_B)
     used.reset(0)
     fresh.reset(0)
     for _ in range(5):
         mel_BTM = torch.randn(1, 32, 80)
-        assert torch.equal(used.step([0], mel_BTM, lengths_B)[0], fresh.step([0], mel_BTM, lengths_B)[0])
+        assert torch.equal(
+            step_slots(used, [0], mel_BTM, lengths_B)[0], step_slots(fresh, [0], mel_BTM, lengths_B)[0]
+        )
 
 
 @pytest.mark.parametrize(
@@ -146,20 +148,22 @@ def test_a_step_with_arguments_that_do_not_fit_changes_nothing(
         changed.reset(slot)
         same.reset(slot)
     with pytest.raises(ValueError):
-        changed.step(slots, torch.randn(1, 32, bands), torch.tensor(lengths), torch.tensor(advance))
+        step_slots(changed, slots, torch.randn(1, 32, bands), torch.tensor(lengths), torch.tensor(advance))
     with pytest.raises(IndexError):
-        changed.step([2], torch.randn(1, 32, 80), torch.tensor([32]))
+        step_slots(changed, [2], torch.randn(1, 32, 80), torch.tensor([32]))
     mel_BTM, lengths_B = torch.randn(1, 32, 80), torch.tensor([32])
-    assert torch.equal(changed.step([0], mel_BTM, lengths_B)[0], same.step([0], mel_BTM, lengths_B)[0])
+    assert torch.equal(
+        step_slots(changed, [0], mel_BTM, lengths_B)[0], step_slots(same, [0], mel_BTM, lengths_B)[0]
+    )
 
 
 def test_a_slot_that_was_never_reset_is_refused() -> None:
     slots = native(whisper(CONFIG)).open_slots(1)
     with pytest.raises(ValueError, match="slot 0 has no stream"):
-        slots.step([0], torch.randn(1, 32, 80), torch.tensor([32]))
+        step_slots(slots, [0], torch.randn(1, 32, 80), torch.tensor([32]))
     slots.reset(0)
     with pytest.raises(ValueError, match="slot 0 is in the batch twice"):
-        slots.step([0, 0], torch.randn(2, 32, 80), torch.tensor([32, 32]))
+        step_slots(slots, [0, 0], torch.randn(2, 32, 80), torch.tensor([32, 32]))
 
 
 def test_values_and_whole_utterances_are_those_of_pytorch() -> None:

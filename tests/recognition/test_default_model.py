@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from streamasr.acoustic import AnyEncoder, Encoder
-from streamasr.acoustic.base import AnyStreamingEncoder, Arithmetic, StepOutput
+from streamasr.acoustic.interface import AnyStreamingEncoder, Arithmetic, StepOutput
 from streamasr.acoustic.onnx.agreement import LOG_PROB_TOLERANCE, PROBABILITY_TOLERANCE
 from streamasr.manifest import Utterance, read_manifest
 from streamasr.media.reader import read_audio

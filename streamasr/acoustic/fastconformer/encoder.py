@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from streamasr.acoustic.base import Encoded, Encoder, StepOutput
+from streamasr.acoustic.base import Encoded, Encoder
 from streamasr.acoustic.fastconformer.layers import Block, distance_sinusoids
 from streamasr.acoustic.fastconformer.stem import Stem
+from streamasr.acoustic.interface import StepOutput
 from streamasr.acoustic.rolling import cached_mask, newest, streaming_mask
 from streamasr.config import FastConformerEncoderConfig
 
@@ -48,7 +49,7 @@ class _PositionKeys(NamedTuple):
 
 
 class FastConformerEncoder(Encoder[FastConformerState]):
-    """Implements :class:`streamasr.acoustic.base.StreamingEncoder`.
+    """Implements :class:`streamasr.acoustic.interface.StreamingEncoder`.
 
     Args:
         config: sizes and chunking.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from streamasr.acoustic.base import AnyStreamingEncoder
+from streamasr.acoustic.interface import AnyStreamingEncoder
 
 LOG_PROB_TOLERANCE = 5e-4
 """Largest allowed difference between a log-prob of a float32 graph and of the float64 encoder (docs/export.md) …"""

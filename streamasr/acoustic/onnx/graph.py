@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from streamasr.acoustic.base import AnyEncoder, StepOutput
+from streamasr.acoustic.base import AnyEncoder
 from streamasr.acoustic.fastconformer import FastConformerEncoder
 from streamasr.acoustic.fastconformer.layers import distance_sinusoids
+from streamasr.acoustic.interface import StepOutput
 from streamasr.errors import ConfigError, ModelError
 
 MEL, LENGTHS, ADVANCE = "mel", "lengths", "advance"

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from streamasr.acoustic.base import AnyStreamingEncoder, Arithmetic, StepOutput
+from streamasr.acoustic.interface import AnyStreamingEncoder, Arithmetic, StepOutput
 from streamasr.acoustic.onnx.graph import ADVANCE, FRAMES, LENGTHS, LOG_PROBS, MEL, NEW_PREFIX
 from streamasr.acoustic.onnx.weights import read_table
 from streamasr.errors import ConfigError, ModelError
@@ -63,7 +63,7 @@ class GraphInfo:
 
 
 class OnnxEncoder:
-    """Implements :class:`streamasr.acoustic.base.StreamingEncoder`.
+    """Implements :class:`streamasr.acoustic.interface.StreamingEncoder`.
 
     Args:
         path: a graph from ``streamasr model export --onnx``.

@@ -1,0 +1,24 @@
+"""Compute Whisper's position table with NumPy, for encoders that run without PyTorch."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+LONGEST_WAVELENGTH = 10_000
+"""Of Whisper's own table, divided by 2π."""
+
+
+def periodic_positions(period: int, longest_wavelength: int, dim: int) -> NDArray[np.float32]:
+    """Compute what :func:`streamasr.acoustic.whisper.periodic_positions` does, which an exporter can trace."""
+    half = dim // 2
+    radians_D = np.exp(-math.log(LONGEST_WAVELENGTH) / (half - 1) * np.arange(half))
+    if longest_wavelength:
+        turns_D = np.round(radians_D * period / (2 * math.pi))
+        turns_D = np.where(2 * math.pi / radians_D <= longest_wavelength, turns_D, 0.0)
+        radians_D = turns_D * (2 * math.pi / period)
+    phase_PD = np.arange(period)[:, None] * radians_D
+    table_PD: NDArray[np.float64] = np.concatenate((np.sin(phase_PD), np.cos(phase_PD)), axis=1)
+    return table_PD.astype(np.float32)
