@@ -40,6 +40,13 @@ def test_what_is_copied_exists(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CONTAINERFILES, ids=lambda path: path.name)
+def test_every_folder_of_the_package_is_copied(path: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    folders = set(project["tool"]["setuptools"]["package-dir"].values())
+    assert folders <= {text.split()[0] for name, text in steps(path) if name == "COPY"}
+
+
+@pytest.mark.parametrize("path", CONTAINERFILES, ids=lambda path: path.name)
 def test_the_image_runs_as_nobody_and_is_checked(path: Path) -> None:
     stage = final_stage(path)
     assert stage["USER"] == "10001:10001"
