@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -100,3 +101,34 @@ def test_curl(daemon: Daemon, recording: bytes, tmp_path: Path) -> None:
     form = ("-F", f"file=@{path}", "-F", "model=whisper-1", "-F", "response_format=text")
     assert run(*form, f"{address}/v1/audio/transcriptions").strip() in plain
     assert '"transcript": "' in run("-X", "POST", "-T", str(path), f"{address}/v1/listen")
+
+
+VOSK_CLIENT = """
+const websocket = require("ws");
+const fs = require("fs");
+const ws = new websocket(process.argv[1]);
+ws.on("open", () => {
+  const stream = fs.createReadStream(process.argv[2]);
+  stream.on("data", (chunk) => ws.send(chunk));
+  stream.on("end", () => ws.send('{"eof" : 1}'));
+});
+ws.on("message", (data) => console.log(JSON.stringify(JSON.parse(data))));
+ws.on("close", () => process.exit());
+"""
+
+
+def test_vosk_from_node(daemon: Daemon, text: str, tmp_path: Path) -> None:
+    """A script as the one of vosk-server: it sends a WAV file with its header and prints every reply."""
+    node = shutil.which("node")
+    if (
+        node is None
+        or subprocess.run([node, "-e", "require('ws')"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("needs node and its package ws: npm install ws, and NODE_PATH with its node_modules")
+    path = tmp_path / "test.wav"
+    soundfile.write(path, np.frombuffer(PCM, dtype="<i2"), 16_000)
+    command = [node, "-e", VOSK_CLIENT, daemon.dialect_urls["vosk"], str(path)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+    results = [json.loads(line) for line in printed.stdout.splitlines()]
+    assert " ".join(result["text"] for result in results if result.get("text")) == text
+    assert len(results) == -(-path.stat().st_size // 65_536) + 1
