@@ -78,6 +78,7 @@ class BulkRecogniser:
         self._retries = retries
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._failure: Exception | None = None
         self._done_samples = [0] * workers
         rate = model.sample_rate
         self._ahead = ReadAhead(
@@ -96,13 +97,19 @@ class BulkRecogniser:
         return sum(self._done_samples) / self._model.sample_rate
 
     def outcomes(self) -> Iterator[Outcome | None]:
-        """Yield each row's outcome as it finishes, and ``None`` now and then while none does."""
+        """Yield each row's outcome as it finishes, and ``None`` now and then while none does.
+
+        Raises:
+            Exception: whatever ended a worker; it is an error of the program, not of a row.
+        """
         while True:
             alive = any(worker.is_alive() for worker in self._workers)
             try:
                 yield self._outcomes.get(timeout=POLL_S if alive else 0)
             except queue.Empty:
                 if not alive:
+                    if self._failure is not None:
+                        raise self._failure from None
                     return
                 yield None
 
@@ -115,6 +122,14 @@ class BulkRecogniser:
         self._ahead.join()
 
     def _work(self, number: int) -> None:
+        try:
+            self._recognise(number)
+        except Exception as error:  # noqa: BLE001 - outcomes() raises it
+            self._failure = error
+            self._stopping.set()
+            self._ahead.stop()
+
+    def _recognise(self, number: int) -> None:
         step = BatchStep(self._model, self._batch)
         running: dict[int, _Stream] = {}
         while not self._stopping.is_set():

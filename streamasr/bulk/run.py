@@ -84,7 +84,7 @@ def collect(
     outcomes: Iterable[Outcome | None],
     *,
     progress: Progress,
-    audio_s: Callable[[], float],
+    audio_s: Callable[[], float] | None,
     on_progress: Callable[[Progress], None],
 ) -> None:
     """Write each outcome's result, then sort the file.
@@ -96,7 +96,7 @@ def collect(
         results: where to write.
         outcomes: the outcomes; ``None`` only reports progress.
         progress: is kept up to date.
-        audio_s: returns the seconds of audio recognised so far.
+        audio_s: returns the seconds of audio recognised so far; by default, those of finished rows are added up.
         on_progress: called after each outcome.
 
     Raises:
@@ -109,7 +109,9 @@ def collect(
             progress.failed += outcome.error is not None
             progress.transcribed += outcome.error is None
             progress.incomplete += outcome.incomplete_at_s is not None
-        progress.audio_s = audio_s()
+            progress.audio_s += outcome.audio_s
+        if audio_s is not None:
+            progress.audio_s = audio_s()
         on_progress(progress)
     results.sort()
 

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -17,12 +17,15 @@ from rich.progress import Progress as Bars
 
 from streamasr.cli.audio_flags import CHANNEL_OF, audio_input
 from streamasr.errors import ConfigError
+from streamasr.media.inputs import AudioInput
 from streamasr.protocol.messages import Start
 
 if TYPE_CHECKING:
+    from streamasr.bulk.recogniser import Outcome
     from streamasr.bulk.results import ResultsFile
     from streamasr.bulk.rows import Rows
     from streamasr.bulk.run import Progress
+    from streamasr.bulk.worker import BulkOptions
 
 DEFAULT_MODEL = "en-small"
 """Default model of ``--local`` and ``--manifest``."""
@@ -56,6 +59,13 @@ def add_manifest_flags(parser: argparse.ArgumentParser) -> None:
         default=16,
         metavar="N",
         help="files in one step of a worker (default: %(default)s)",
+    )
+    group.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="recognise on a Ray cluster; without ADDRESS on the running one, else on a new one of this machine",
     )
     group.add_argument("--no-words", action="store_true", help="leave out times and confidences of words")
 
@@ -98,7 +108,7 @@ def transcribe_manifest(args: argparse.Namespace) -> int:
                 display.close(progress, "interrupted; the same command goes on with the rest")
                 return INTERRUPTED
             display.close(progress)
-    return 1 if progress.failed or progress.incomplete else 0
+    return 1 if progress.transcribed + progress.skipped < progress.rows or progress.incomplete else 0
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -129,46 +139,58 @@ def _run(
     progress: Progress,
     display: _Display,
 ) -> None:
-    import torch
-
-    from streamasr.bulk.recogniser import BulkRecogniser
     from streamasr.bulk.run import collect, unfinished
-    from streamasr.decoding.utterance import usable_cores
-    from streamasr.engine.precision import resolve_precision
-    from streamasr.recognition.hotwords import unused_notice
-    from streamasr.recognition.model import load_model, pick_device
-    from streamasr.recognition.options import resolve_options
+    from streamasr.bulk.worker import BulkOptions
 
-    name = args.model or DEFAULT_MODEL
-    on_cpu = pick_device(args.device).type == "cpu"
-    torch.set_num_threads(1)  # the workers are the threads
-    precision = resolve_precision(args.precision, name, args.device, args.backend)
-    model = load_model(name, args.device, backend=args.backend, precision=precision, threads=1)
-    options = resolve_options(start, model)
-    if (notice := unused_notice(options.hotwords)) is not None:
-        display.note(notice)
-    progress.begin()
-    recogniser = BulkRecogniser(
-        model,
-        options,
-        rows.longest_first(unfinished(results)),
-        lambda index: audio_input(args, rows.audio_path(rows[index])),
+    options = BulkOptions(
+        model=args.model or DEFAULT_MODEL,
+        start=start,
+        device=args.device,
+        backend=args.backend,
+        precision=args.precision,
         channel=CHANNEL_OF[args.channels],
-        workers=args.workers or (usable_cores() if on_cpu else 2),
+        workers=args.workers,
         batch=args.batch,
         retries=args.retries,
     )
-    try:
-        collect(
-            rows,
-            results,
-            recogniser.outcomes(),
-            progress=progress,
-            audio_s=lambda: recogniser.audio_s,
-            on_progress=display.show,
-        )
-    finally:
-        recogniser.stop()
+    order = rows.longest_first(unfinished(results))
+
+    def source(index: int) -> AudioInput:
+        return audio_input(args, rows.audio_path(rows[index]))
+
+    with _recognising(args.ray, options, order, source, display) as (outcomes, audio_s):
+        progress.begin()
+        collect(rows, results, outcomes, progress=progress, audio_s=audio_s, on_progress=display.show)
+
+
+@contextlib.contextmanager
+def _recognising(
+    ray_address: str | None,
+    options: BulkOptions,
+    order: Sequence[int],
+    source: Callable[[int], AudioInput],
+    display: _Display,
+) -> Iterator[tuple[Iterable[Outcome | None], Callable[[], float] | None]]:
+    """Recognise rows in this process, or on a cluster; return the outcomes and what reports the progress."""
+    if ray_address is None:
+        from streamasr.bulk.worker import BulkWorker
+
+        worker = BulkWorker(options)
+        if worker.notice is not None:
+            display.note(worker.notice)
+        recogniser = worker.recognise(order, source)
+        try:
+            yield recogniser.outcomes(), lambda: recogniser.audio_s
+        finally:
+            recogniser.stop()
+    else:
+        from streamasr.bulk.on_ray import Cluster
+
+        cluster = Cluster(ray_address)
+        try:
+            yield cluster.recognise(order, source, options), None
+        finally:
+            cluster.close()
 
 
 @contextlib.contextmanager

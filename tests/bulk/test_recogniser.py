@@ -135,6 +135,13 @@ def test_a_failing_decoder_fails_its_row_alone(files: list[Path], monkeypatch: p
     assert found[5].error == "RuntimeError: injected"
 
 
+def test_an_error_of_the_program_ends_the_run(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model()
+    monkeypatch.setattr(Captioner, "__init__", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        recognise(model, files, workers=2)
+
+
 def test_stopping_ends_all_threads(files: list[Path]) -> None:
     model = tiny_model()
     before = threading.active_count()
