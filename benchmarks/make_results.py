@@ -208,10 +208,10 @@ RESULTS: dict[str, Result] = {
         about="Seconds of audio recognised in a second (× real time) and CPU seconds for one second of audio, on "
         "all cores, beside faster-whisper 1.2.1 with Whisper base in int8: the same files, as many workers as cores "
         "with one thread each. en-small runs in the precision that `auto` chooses. Whisper base is the larger model, "
-        "trained on far more speech, and makes fewer errors. Every second recording is used. Whisper base for "
+        "trained on far more speech, and makes fewer errors. Every fourth recording is used. Whisper base for "
         "CTranslate2 must be in the folder of --data.",
         commands=(
-            f"python benchmarks/bulk_speed.py --manifest {DEV} --whisper {{data}}/whisper-base --every 2",
+            f"python benchmarks/bulk_speed.py --manifest {DEV} --whisper {{data}}/whisper-base --every 4",
         ),
         minutes=4,
         packages=("faster_whisper",),
@@ -230,6 +230,28 @@ RESULTS: dict[str, Result] = {
         commands=(f"python benchmarks/endpointing.py --manifest {DEV} {DEV_L2} --every 1 2",),
         minutes=15,
         data=("dev-librispeech", "dev-l2"),
+    ),
+    "trust_fuzz": Result(
+        title="Made-up messages in every state of a session",
+        about="Hypothesis makes messages of the native protocol: valid, nearly valid, and noise. Each session is "
+        "brought into a state and gets ten of them. A problem would be: an internal error, an undocumented close "
+        "code, an answer that is no message of the protocol, a session without an end, a traceback or an error in "
+        "the log, another client's text changed. Draining sessions are tested without sockets.",
+        commands=("python benchmarks/trust_fuzz.py --messages 100000 --seed 1",),
+        minutes=15,
+        packages=("hypothesis",),
+        data=(),
+    ),
+    "trust_faults": Result(
+        title="Faults and load",
+        about="Streams send recordings in real time; each is compared, message by message, with its undisturbed run. "
+        "Meanwhile connections are reset and resumed, clients stall and read slowly, the wall clock jumps, steps of "
+        "the model and single allocations fail, the daemon is suspended and runs out of file descriptors, clients "
+        "never read, and `listen --save` writes to a full disk. Of a session that a fault has ended, the finals that "
+        "the client had are compared. A problem would be: a difference, an answer out of order, a traceback that is "
+        "not of an injected fault, memory that grows by more than 5 %, a session or file left open.",
+        commands=(f"python benchmarks/trust.py --manifest {DEV} --minutes 60 --streams 16",),
+        minutes=65,
     ),
     "word-times": Result(
         title="Accuracy of word times",

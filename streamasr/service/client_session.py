@@ -6,6 +6,7 @@ A session outlives a broken connection, so that the client can resume it on a ne
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import cast
 
@@ -27,6 +28,8 @@ from streamasr.protocol.messages import (
 from streamasr.service.interfaces import EngineInterface, SessionInterface
 from streamasr.service.outbox import Outbox
 from streamasr.service.session_metrics import SessionMetrics
+
+logger = logging.getLogger(__name__)
 
 
 class ClientSession:
@@ -163,7 +166,15 @@ class ClientSession:
         self.outbox.put_last(message, time.monotonic(), drop_waiting=drop_waiting)
 
     def _deliver_from_thread(self, message: ServerMessage) -> None:
-        self._loop.call_soon_threadsafe(self.deliver, message, time.monotonic())
+        self._loop.call_soon_threadsafe(self._deliver_or_fail, message, time.monotonic())
+
+    def _deliver_or_fail(self, message: ServerMessage, emitted_at: float) -> None:
+        """Queue a message. If that is not possible, for lack of memory, the client learns that one is missing."""
+        try:
+            self.deliver(message, emitted_at)
+        except Exception:
+            logger.exception("delivery_failed", extra={"fields": {"session": self.metrics.session}})
+            self.fail(StreamasrError("a message was lost; open a new session to continue"))
 
     def _make_room_from_thread(self) -> None:
         self._loop.call_soon_threadsafe(self.room.set)

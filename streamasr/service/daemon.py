@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from typing import Any
 
 from streamasr.service.config import ServerConfig
 from streamasr.service.interfaces import EngineInterface
@@ -61,6 +62,7 @@ async def run_daemon(
         notifier.send(STATUS="loading the model")
         engine = await asyncio.to_thread(load_engine)
         try:
+            asyncio.get_running_loop().set_exception_handler(_log_loop_error)
             server = CaptionServer(config, engine)
             await server.start(listener, further, shared=passed is not None)
             return await _serve(config, engine, server, announce=announce, notifier=notifier)
@@ -107,6 +109,18 @@ async def _stopped_before_the_engine(stop: asyncio.Event, engine: EngineInterfac
                 await stop.wait()
                 return True
     return False
+
+
+def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error that no task has; without a traceback if there is no file descriptor for a new connection.
+
+    The loop then accepts no connection for a second and tries again; open connections go on.
+    """
+    error = context.get("exception")
+    if isinstance(error, OSError) and "accept" in str(context.get("message")):
+        log_event("accept_failed", level=logging.WARNING, reason=error.strerror)
+    else:
+        loop.default_exception_handler(context)
 
 
 def _stop_on_signals() -> asyncio.Event:
