@@ -19,7 +19,7 @@ from streamasr.media.reader import read_audio
 from streamasr.protocol.messages import Start
 from streamasr.service.config import ServerConfig
 from streamasr.service.emission import ReferenceWord
-from streamasr.service.loadtest import SAMPLE_RATE, LoadPlan, LoadReport, find_limit, run_load
+from streamasr.service.loadtest import SAMPLE_RATE, TCP_PORT, LoadPlan, LoadReport, find_limit, run_load
 from streamasr.textfile import read_text
 
 EXAMPLE = """streamasr bench server --streams 8 --audio speech.wav
@@ -83,6 +83,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the protocol that the streams speak (default %(default)s)",
     )
     parser.add_argument(
+        "--tcp-port",
+        type=int,
+        default=TCP_PORT,
+        metavar="PORT",
+        help="the daemon's wyoming_port, for --dialect wyoming (default %(default)s)",
+    )
+    parser.add_argument(
         "--reference",
         type=Path,
         metavar="FILE",
@@ -109,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
         duration_s=args.duration or (_TRIAL_S if args.find_limit else length_s),
         token=args.token,
         dialect=args.dialect,
+        tcp_port=args.tcp_port,
         reference=() if args.reference is None else read_reference(args.reference, args.audio, args.model),
     )
     if args.find_limit:

@@ -17,6 +17,8 @@ from streamasr.dialects.openai_realtime import NAME as REALTIME
 from streamasr.dialects.openai_realtime import PATH as REALTIME_PATH
 from streamasr.dialects.vosk import NAME as VOSK
 from streamasr.dialects.vosk import PATH as VOSK_PATH
+from streamasr.dialects.wyoming import NAME as WYOMING
+from streamasr.dialects.wyoming_events import EventReader, write_event
 from streamasr.protocol.messages import Done, Error, Final, Partial, ServerMessage, Start, Stop
 from streamasr.protocol.serialisation import encode, parse_server_message
 from streamasr.units import MS_PER_SECOND
@@ -32,7 +34,7 @@ class LiveClient(ABC):
     """
 
     path: ClassVar[str]
-    """The path of its websocket."""
+    """The path of its websocket; empty for a TCP connection of its own."""
 
     def __init__(self, start: Start) -> None:
         self._start = start
@@ -207,6 +209,45 @@ class RealtimeClient(LiveClient):
                 yield Error(code=about["code"], message=about["message"], fault="server")
 
 
+class WyomingClient(LiveClient):
+    """The Wyoming protocol. Pieces of the transcript have no times and are left out."""
+
+    path = ""
+
+    def __init__(self, start: Start) -> None:
+        super().__init__(start)
+        self._audio_bytes = 0
+        self._events = EventReader()
+        self._format = {"rate": start.sample_rate, "width": _SAMPLE_BYTES, "channels": 1}
+
+    def open(self) -> Iterable[Frame]:
+        """See :class:`LiveClient`."""
+        return (write_event("transcribe"), write_event("audio-start", self._format))
+
+    def audio(self, pcm: bytes) -> Frame:
+        """See :class:`LiveClient`."""
+        self._audio_bytes += len(pcm)
+        return write_event("audio-chunk", self._format, pcm)
+
+    def stop(self) -> Frame:
+        """See :class:`LiveClient`."""
+        return write_event("audio-stop")
+
+    def receive(self, frame: Frame) -> Iterable[ServerMessage]:
+        """See :class:`LiveClient`. Frames are the bytes of the stream, cut anywhere."""
+        assert isinstance(frame, bytes), "a TCP connection has no text messages"
+        audio_ms = _pcm_ms(self._audio_bytes, self._start)
+        for event in self._events.feed(frame):
+            match event.type:
+                case "transcript":
+                    text = str(event.data["text"])
+                    yield Final(utterance=0, text=text, confidence=1.0, start_ms=0, end_ms=audio_ms)
+                case "transcript-stop":
+                    yield Done(audio_ms=audio_ms)
+                case "error":
+                    yield Error(code=str(event.data["code"]), message=str(event.data["text"]), fault="server")
+
+
 def _span_ms(words: list[dict[str, Any]]) -> tuple[int, int]:
     """Where the words of a result begin and end; all of it unknown without words."""
     if not words:
@@ -223,5 +264,6 @@ CLIENTS: dict[str, type[LiveClient]] = {
     DEEPGRAM: DeepgramClient,
     VOSK: VoskClient,
     REALTIME: RealtimeClient,
+    WYOMING: WyomingClient,
 }
 """The dialect's name to its client."""

@@ -9,15 +9,18 @@ import asyncio
 import math
 import time
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Protocol
 from urllib.error import URLError
 from urllib.parse import urlsplit, urlunsplit
 
 from prometheus_client.parser import text_string_to_metric_families
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from streamasr.dialects.base import Frame
 from streamasr.dialects.clients import CLIENTS, LiveClient, NativeClient
 from streamasr.errors import ConfigError, StreamasrError
 from streamasr.protocol.messages import Done, Error, Final, Partial, Ready, Start
@@ -33,6 +36,9 @@ _BYTES_PER_MS = 2 * SAMPLE_RATE // MS_PER_SECOND
 _ANSWER_TIMEOUT_S = 60.0
 """Longest wait for ``done`` after ``stop``."""
 _MINUTE_S = 60.0
+_READ_BYTES = 65_536
+TCP_PORT = 10_300
+"""Wyoming's usual port."""
 MOST_STREAMS = 4_096
 """The search for the limit goes no further."""
 
@@ -52,6 +58,8 @@ class LoadPlan:
     duration_s: float
     """Length of each stream."""
     token: str | None = None
+    tcp_port: int = TCP_PORT
+    """The daemon's port for a dialect that is not HTTP."""
     dialect: str = "native"
     """The protocol that the streams speak, one of :data:`~streamasr.dialects.clients.CLIENTS`."""
     reference: tuple[ReferenceWord, ...] = ()
@@ -334,7 +342,52 @@ async def _ask_ready(plan: LoadPlan) -> Ready:
         return await _receive_ready(socket)
 
 
-def _connect(plan: LoadPlan, client: LiveClient) -> connect:
+class _Socket(Protocol):
+    """An open connection."""
+
+    async def send(self, message: Frame, /) -> None:
+        """Send a frame."""
+
+    async def recv(self) -> Frame:
+        """Return the next frame."""
+
+
+class _TcpSocket:
+    """A TCP connection; its frames are bytes, cut anywhere.
+
+    Raises:
+        OSError: the connection is closed.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def send(self, message: Frame, /) -> None:
+        """Send a frame."""
+        assert isinstance(message, bytes), "a TCP connection has no text messages"
+        self._writer.write(message)
+        await self._writer.drain()
+
+    async def recv(self) -> Frame:
+        """Return the next bytes."""
+        data = await self._reader.read(_READ_BYTES)
+        if not data:
+            raise OSError("the daemon closed the connection")
+        return data
+
+
+@asynccontextmanager
+async def _connect_tcp(plan: LoadPlan) -> AsyncIterator[_TcpSocket]:
+    reader, writer = await asyncio.open_connection(urlsplit(plan.url).hostname, plan.tcp_port)
+    try:
+        yield _TcpSocket(reader, writer)
+    finally:
+        writer.close()
+
+
+def _connect(plan: LoadPlan, client: LiveClient) -> AbstractAsyncContextManager[_Socket]:
+    if not client.path:
+        return _connect_tcp(plan)
     headers = {"Authorization": f"Bearer {plan.token}"} if plan.token else {}
     parts = urlsplit(plan.url)
     path = parts.path.removesuffix(NativeClient.path) + client.path
@@ -347,7 +400,7 @@ def _connect(plan: LoadPlan, client: LiveClient) -> connect:
 
 
 async def _send_in_real_time(
-    plan: LoadPlan, index: int, socket: ClientConnection, client: LiveClient, sent: SentAudio
+    plan: LoadPlan, index: int, socket: _Socket, client: LiveClient, sent: SentAudio
 ) -> None:
     """Send each message when its audio would have been spoken. Each stream starts at another place of the file."""
     started_at, first = time.monotonic(), plan.first_message(index)
@@ -359,7 +412,7 @@ async def _send_in_real_time(
 
 
 async def _receive_until_done(
-    socket: ClientConnection, client: LiveClient, lag: StreamLag, emission: Emission
+    socket: _Socket, client: LiveClient, lag: StreamLag, emission: Emission
 ) -> Done:
     while True:
         frame = await socket.recv()
@@ -378,7 +431,7 @@ async def _receive_until_done(
                     return message
 
 
-async def _receive_ready(socket: ClientConnection) -> Ready:
+async def _receive_ready(socket: _Socket) -> Ready:
     message = parse_server_message(str(await socket.recv()))
     if isinstance(message, Error):
         raise StreamasrError(f"{message.code}: {message.message}")

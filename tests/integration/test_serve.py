@@ -65,6 +65,8 @@ def test_bench_drives_every_live_dialect(daemon: Daemon, tmp_path: Path, dialect
     audio = tmp_path / "noise.wav"
     soundfile.write(audio, noise(3.0, seed=1), 16_000)
     flags = ["--streams", "2", "--audio", str(audio), "--duration", "3", "--dialect", dialect]
+    if dialect == "wyoming":
+        flags += ["--tcp-port", daemon.dialect_urls[dialect].rsplit(":", 1)[1]]
     result = streamasr("bench", "server", "--url", daemon.url, *flags)
     report = json.loads(result.stdout.splitlines()[-1])
     assert (report["failed"], report["errors"], report["audio_s"]) == (0, [], 6.0)
