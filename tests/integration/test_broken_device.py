@@ -1,53 +1,49 @@
 """Test that a daemon whose device fails for good ends, so that its supervisor can start another one."""
 
 import asyncio
-import sys
-from asyncio.subprocess import PIPE
-from contextlib import suppress
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from websockets.asyncio.client import connect
 
+from streamasr.engine import Engine, EngineConfig
 from streamasr.protocol.messages import Error, Start
 from streamasr.protocol.serialisation import encode, parse_server_message
-from streamasr.service.daemon import EXIT_ENGINE_LOST
-
-FAILING = """
-import sys
-from streamasr.cli import main
 from streamasr.recognition.batch import BatchStep
+from streamasr.service.config import ServerConfig
+from streamasr.service.daemon import EXIT_ENGINE_LOST, run_daemon
+from streamasr.service.server import CaptionServer
+from tests.recognition.tiny import tiny_model
 
-def run(step, work):
-    raise RuntimeError("CUDA error: an illegal memory access was encountered")
-
-BatchStep.run = run
-sys.exit(main(sys.argv[1:]))
-"""
+LIMIT = 3
 
 
-async def test_the_process_exits_with_status_3(tiny_folder: Path) -> None:
-    serve = ["serve", "--port", "0", "--device", "cpu", "--threads", "1", "--model", str(tiny_folder)]
-    second_of_audio = np.ones(16_000, dtype="<i2").tobytes()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", FAILING, *serve, stdout=PIPE, stderr=PIPE, limit=1 << 20
+async def test_the_exit_status_is_3(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(BatchStep, "run", broken)
+    config = ServerConfig(port=0, engine=EngineConfig(max_failed_steps=LIMIT))
+    ready: asyncio.Future[CaptionServer] = asyncio.get_running_loop().create_future()
+    daemon = asyncio.create_task(
+        run_daemon(config, lambda: Engine(tiny_model(), config.engine), ready.set_result, {})
     )
-    try:
-        assert process.stdout is not None
-        url = (await process.stdout.readline()).decode().removeprefix("ready ").strip()
-        for _ in range(5):
-            async with connect(url, proxy=None) as client:
-                await client.send(encode(Start()))
-                await client.recv()
-                await client.send(second_of_audio)
-                error = parse_server_message(str(await client.recv()))
-                assert isinstance(error, Error)
-                assert error.code == "engine_failed"
-        async with asyncio.timeout(30):
-            _, log = await process.communicate()
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-    assert process.returncode == EXIT_ENGINE_LOST
-    assert log.count(b"a step with 1 sessions failed") == 5
-    assert b"engine_lost" in log
+    url = (await ready).stream_url
+    for _ in range(LIMIT):
+        async with connect(url, proxy=None) as client:
+            await client.send(encode(Start()))
+            await client.recv()
+            await client.send(np.ones(16_000, dtype="<i2").tobytes())
+            error = parse_server_message(str(await client.recv()))
+            assert isinstance(error, Error)
+            assert error.code == "engine_failed"
+            await client.wait_closed()
+            assert client.close_code == 1011
+    async with asyncio.timeout(30):
+        assert await daemon == EXIT_ENGINE_LOST == 3
+    assert caplog.text.count("a step with 1 sessions failed") == LIMIT
+    assert f"{LIMIT} steps in a row failed" in caplog.text
+    assert "engine_lost" in caplog.text
