@@ -71,6 +71,15 @@ def at_once(model: LoadedModel, clip: Samples) -> list[WordTiming]:
     return words_at(model, clip, 0)
 
 
+@pytest.mark.parametrize("level", [1, 2, 8])
+def test_faint_noise_starts_no_speech(model: LoadedModel, level: int) -> None:
+    """Neither words nor ``speech_started``, in samples of up to ``level`` steps of 16 bits."""
+    samples = np.random.default_rng(level).integers(-level, level + 1, 8 * model.sample_rate)
+    session = LocalSession(model, Start())
+    messages = [*session.feed((samples / 32_768).astype(np.float32)), *session.stop()]
+    assert messages == [Done(audio_ms=8_000)]
+
+
 def assert_same(words: list[WordTiming], expected: list[WordTiming]) -> None:
     assert [word.word for word in words] == [word.word for word in expected]
     for word, other in zip(words, expected, strict=True):
