@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from alignment import ctc_spans
 
 from streamasr.frontend.pcm import Samples
 from streamasr.manifest import Utterance
@@ -16,6 +15,7 @@ from streamasr.media.reader import read_audio
 from streamasr.recognition import LoadedModel
 from streamasr.recognition.batch import BatchStep, LogProbs
 from streamasr.recognition.chunking import StopMark
+from streamasr.recognition.word_alignment import token_frames
 from streamasr.text import text_rules
 
 GAP_S = (0.6, 2.5)
@@ -110,7 +110,7 @@ def aligned(
                     (start - builder.lead_frames) * frame_ms - delay_ms,
                     (end + builder.trail_frames) * frame_ms - delay_ms,
                 )
-                for start, end in ctc_spans(log_probs_TV, model.decoder.beams.tokens, words)
+                for start, end in token_frames(log_probs_TV, model.decoder.beams.tokens, words)
             ]
         )
     return spans

@@ -27,7 +27,6 @@ from pathlib import Path
 
 import numpy as np
 import pocketsphinx
-from alignment import ctc_spans
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -42,6 +41,7 @@ from streamasr.manifest import Utterance, read_manifest
 from streamasr.media.reader import read_audio
 from streamasr.recognition import LoadedModel, load_model
 from streamasr.recognition.encoder_output import run_streamed
+from streamasr.recognition.word_alignment import token_frames
 from streamasr.scoring import align
 from streamasr.text import text_rules
 
@@ -112,7 +112,7 @@ def measure(model: LoadedModel, utterances: Sequence[Utterance], chunk_ms: int) 
         samples = read_audio(utterance.audio, SAMPLE_RATE)
         log_probs_TV = run_streamed(model, samples, model.chunk_frames_for(chunk_ms)).log_probs_TV
         reference = rules.normalise(utterance.text).split()
-        by_ctc = [at(span) for span in ctc_spans(log_probs_TV, beams.tokens, reference)]
+        by_ctc = [at(span) for span in token_frames(log_probs_TV, beams.tokens, reference)]
         by_hmm = hmm.spans(samples, reference)
         results = {
             "tokens": words_of(decoder.with_beam_decoder(bare), log_probs_TV),

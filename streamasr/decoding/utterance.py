@@ -18,8 +18,6 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from streamasr.config import EndpointConfig, StabilityConfig
 from streamasr.decoding.beam import BatchResult, BeamDecoder, BeamState, LogProbs
 from streamasr.decoding.confidence import logistic
@@ -34,6 +32,7 @@ from streamasr.decoding.hypothesis import (
     UtteranceEvent,
     Word,
 )
+from streamasr.decoding.lookahead import has_silence
 from streamasr.decoding.stability import words_to_show
 
 UtteranceOutcome = tuple["UtteranceState", tuple[UtteranceEvent, ...]]
@@ -45,8 +44,6 @@ _NO_COMMITS = 1 << 30
 """The commit interval for look-ahead, in which nothing is committed."""
 _ENDING_SILENCE_FRAMES = 8
 """An ending is not announced before so much trailing silence."""
-_BORDER_FRAMES = 2
-"""Frames by which the silence of the best tokens may be shorter than that of the best beam."""
 _UNSHOWN = ("", -1)
 """A last partial that differs from every partial."""
 CONFIRMING_WORDS = 2
@@ -251,13 +248,10 @@ class UtteranceDecoder:
         threads: int,
     ) -> None:
         """End the utterances that end in the look-ahead, and keep the other ones' state after it."""
-        silent_tokens = {self.beams.tokens.blank, self.beams.tokens.separator}
         chosen = [
             at
             for at, session in enumerate(sessions)
-            if not session.state.frames_ahead
-            and len(log_probs[at])
-            and _may_end(session.state, log_probs[at], previews[at], silent_tokens)
+            if len(log_probs[at]) and self._may_end(session.state, log_probs[at], previews[at])
         ]
         if not chosen:
             return
@@ -304,6 +298,19 @@ class UtteranceDecoder:
                     words = self._best_hypothesis(state).words[: result.state.committed_words]
                     state = replace(state, committed=words)
         session.state = state
+
+    def _may_end(self, state: UtteranceState, log_probs_TV: LogProbs, lookahead_TV: LogProbs) -> bool:
+        """Whether the utterance may end in the look-ahead, or its ending be announced or taken back."""
+        if not len(lookahead_TV) or state.frames_ahead:
+            return False
+        if state.ending is not None:
+            return True
+        if state.beam.speech_start is None:
+            return False
+        frames = state.rules.min_silence_frames
+        if state.options.ending_threshold is not None:
+            frames = min(frames, _ENDING_SILENCE_FRAMES)
+        return has_silence(log_probs_TV, lookahead_TV, frames, self.beams.tokens)
 
     def _outcome(self, session: _SessionStep, has_frames: bool) -> UtteranceOutcome:
         state = session.state
@@ -442,28 +449,6 @@ def _begin_step(state: UtteranceState, frames: int) -> _SessionStep:
     """Skip the rows of a chunk that were decoded from look-ahead."""
     skipped = min(state.frames_ahead, frames)
     return _SessionStep(replace(state, frames_ahead=state.frames_ahead - skipped), next_frame=skipped)
-
-
-def _may_end(
-    state: UtteranceState, log_probs_TV: LogProbs, lookahead_TV: LogProbs, silent_tokens: set[int | None]
-) -> bool:
-    """Whether the look-ahead has so much silence that the utterance may end there, or be about to end.
-
-    Counts the frames of silence before the end of the look-ahead's last one, as far back as this chunk reaches.
-    """
-    if not len(lookahead_TV) or (state.beam.speech_start is None and state.ending is None):
-        return False
-    best_T = np.concatenate((log_probs_TV, lookahead_TV)).argmax(axis=1)
-    silent_T = np.isin(best_T, [token for token in silent_tokens if token is not None])
-    needed = state.rules.min_silence_frames
-    if state.options.ending_threshold is not None:
-        needed = min(needed, _ENDING_SILENCE_FRAMES)
-    longest = run = 0
-    for at, silent in enumerate(silent_T):
-        run = run + 1 if silent else 0
-        if at >= len(log_probs_TV):
-            longest = max(longest, run)
-    return longest >= min(needed, len(log_probs_TV)) - _BORDER_FRAMES
 
 
 def _next_check(session: _SessionStep) -> int | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from streamasr.config import DecoderConfig, EndpointConfig
 from streamasr.decoding.hypothesis import Final, Partial, UtteranceEnding, UtteranceEvent
+from streamasr.decoding.lookahead import has_silence
 from streamasr.decoding.utterance import UtteranceDecoder, UtteranceOptions
 from streamasr.text import join_words
 from tests.decoding.synthetic import SENTENCES, TOKENS, noise, silence, speech, utterance_decoder
@@ -131,6 +132,30 @@ def test_a_finished_sentence_ends_sooner() -> None:
         ends[text] = at - last - 1
     assert 10 <= ends[finished] < 10 + HOP
     assert ends[open_] >= 10 + HOP
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "frames", "found"),
+    [
+        (8, 5, 40, False),
+        (8, 6, 40, True),
+        (0, 14, 40, True),
+        (16, 0, 40, False),
+        (4, 3, 10, False),
+        (4, 4, 10, True),
+    ],
+)
+def test_silence_is_found_if_it_ends_in_the_look_ahead(
+    before: int, after: int, frames: int, found: bool
+) -> None:
+    rng = np.random.default_rng(0)
+
+    def words(count: int) -> NDArray[np.float32]:
+        return np.roll(silence(count, rng), 3, axis=1)
+
+    log_probs_TV = np.concatenate((words(HOP - before), silence(before, rng)))
+    lookahead_TV = np.concatenate((silence(after, rng), words(HOP - after)))
+    assert has_silence(log_probs_TV, lookahead_TV, frames, TOKENS) is found
 
 
 def endings(found: list[tuple[int, UtteranceEvent]]) -> list[UtteranceEnding | Partial | Final]:
