@@ -215,7 +215,8 @@ def run(
     parts = [read_pcm(path) + PAUSE for path in audio] * rounds
     orders = [parts[shift:] + parts[:shift] for shift in range(len(audio))]
     voices = [b"".join(orders[index % len(orders)]) for index in range(streams)]
-    flags = ["--model", model, "--device", "cpu", "--threads", "1"]
+    # The daemons share this machine, so none may count on all of it: a fixed number of sessions.
+    flags = ["--model", model, "--device", "cpu", "--threads", "1", "--max-sessions", str(streams)]
     with tempfile.TemporaryDirectory() as folder, cluster(Path(folder), flags) as (url, daemons):
         texts = {pcm: asyncio.run(recognise(url, pcm)) for pcm in voices[: len(orders)]}
         return asyncio.run(stream_all(url, daemons, voices, [texts[pcm] for pcm in voices]))
