@@ -172,6 +172,17 @@ RESULTS: dict[str, Result] = {
         minutes=4,
         data=(),
     ),
+    "uploads": Result(
+        title="Eight live streams beside an uploaded recording of an hour",
+        about="A daemon with the default settings (bulk_wait_ms 10000) and its clients on the same cores. Lags are "
+        "in milliseconds, beyond the chunk; that of a final contains the silence that ends an utterance.",
+        commands=(
+            "python benchmarks/upload_fairness.py --audio tests/data/librispeech/3607-135982-0000.flac "
+            "--streams 8 --duration 40",
+        ),
+        minutes=2,
+        data=(),
+    ),
     "failover": Result(
         title="Clients of three daemons, of which one drains and one is killed",
         about="Three daemons behind HAProxy, with deploy/haproxy/cluster.cfg, and their clients on the same cores. "
