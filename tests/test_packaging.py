@@ -125,4 +125,4 @@ def test_every_package_folder_is_declared() -> None:
 
 def test_models_stay_small_enough_for_git() -> None:
     size = sum(path.stat().st_size for path in (ROOT / "models").rglob("*") if path.is_file())
-    assert size <= 80_000_000
+    assert size <= 90_000_000  # the project's limit for its large files in all
