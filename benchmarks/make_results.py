@@ -244,10 +244,11 @@ RESULTS: dict[str, Result] = {
     ),
     "trust_fuzz": Result(
         title="Made-up messages in every state of a session",
-        about="Hypothesis makes messages of the native protocol: valid, nearly valid, and noise. Each session is "
-        "brought into a state and gets ten of them. A problem would be: an internal error, an undocumented close "
-        "code, an answer that is no message of the protocol, a session without an end, a traceback or an error in "
-        "the log, another client's text changed. Draining sessions are tested without sockets.",
+        about="Hypothesis makes messages of the native protocol: valid, nearly valid, and noise. Each is judged by "
+        "the protocol code in its state (accepted, refused), and sessions of ten are sent to a daemon, whose "
+        "messages and errors are counted. A problem would be: an internal error, an undocumented code, an answer "
+        "that is no message of the protocol, a session without an end, a traceback or an error in the log, another "
+        "client's text changed. Draining sessions are tested without sockets.",
         commands=("python benchmarks/trust_fuzz.py --messages 100000 --seed 1",),
         minutes=15,
         packages=("hypothesis",),

@@ -2,7 +2,8 @@
 
     python benchmarks/trust_fuzz.py --messages 100000
 
-Hypothesis makes the messages: valid ones, nearly valid ones and noise. The daemon must answer each session with
+Hypothesis makes the messages: valid ones, nearly valid ones and noise. Each is judged by the protocol code in its
+state, and sessions of ten are sent over sockets. The daemon must answer each session with
 messages of the protocol, end it with a documented error or close code if at all, log no traceback, and give another
 client the same text before and afterwards. The exit status is 1 if not. Prints a table, then one JSON line last.
 """
@@ -113,8 +114,8 @@ class Fuzzer:
         counts = self.counts[state]
         counts["sessions"] += 1
         counts["messages"] += len(made_up)
+        self._judge(state, made_up, counts)
         if state == "draining":
-            self._drained(made_up, counts)
             return
         try:
             async with asyncio.timeout(60), connect(self._url, proxy=None, compression=None) as first:
@@ -157,21 +158,35 @@ class Fuzzer:
         if connection.close_code not in CLOSE_CODES:
             self._report.problem(f"close code {connection.close_code}")
 
-    def _drained(self, made_up: list[Frame], counts: Counter[str]) -> None:
-        """Give the messages to a conversation whose daemon is shutting down: they are ignored, or refused."""
-        conversation = Conversation(NativeTranslation(DEFAULT_LIMITS))
-        list(conversation.receive(START))
-        conversation.drain()
+    def _judge(self, state: str, made_up: list[Frame], counts: Counter[str]) -> None:
+        """Give each message to the daemon's conversation in the state, without sockets.
+
+        A session ends with its first refused message: over a socket, those behind it are only discarded.
+        """
+        conversation = _conversation(state)
         for frame in made_up:
             try:
-                answers = list(conversation.receive(sendable(frame)))
-                counts["answers"] += len(answers)
+                for _ in conversation.receive(sendable(frame)):
+                    counts["accepted"] += 1
             except StreamasrError as error:
-                counts["errors"] += 1
-                if error.fault != "client" or not error.message:
+                counts["refused"] += 1
+                if error.fault != "client" or not error.message or error.code not in ERROR_CODES:
                     self._report.problem(f"refused as {error!r}")
-            if conversation.state is not State.DRAINING:
+                conversation = _conversation(state)
+            if state == "draining" and conversation.state is not State.DRAINING:
                 self._report.problem(f"{conversation.state} while draining")
+
+
+def _conversation(state: str) -> Conversation:
+    """Return a conversation in the state."""
+    conversation = Conversation(NativeTranslation(DEFAULT_LIMITS))
+    if state != "awaiting_start":
+        list(conversation.receive(START))
+    if state == "stopping":
+        list(conversation.receive('{"type":"stop"}'))
+    if state == "draining":
+        conversation.drain()
+    return conversation
 
 
 def fuzz(
@@ -235,7 +250,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     args = parser.parse_args()
     report, counts = run(args.model, args.messages, args.seed)
-    columns = ("sessions", "messages", "answers", "errors")
+    columns = ("sessions", "messages", "accepted", "refused", "answers", "errors")
     table = Table("state", *columns, title=f"seed {args.seed}, {len(report.problems)} problems")
     for state, found in counts.items():
         table.add_row(state, *(f"{found[column]:,}" for column in columns))
