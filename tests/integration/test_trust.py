@@ -67,7 +67,10 @@ async def test_each_fault_costs_only_the_sessions_that_it_hits(tiny_folder: Path
             allowed += MOST_FAILED.get(fault, 0 if fault.startswith("clock") else STREAMS)
             assert failed <= allowed, fault
         assert failed
-        await asyncio.gather(exhaust_descriptors(daemon), disturbed(daemon, voices, report, ""))
+        for _ in range(10):  # a busy machine may not accept so many connections while they are there
+            await asyncio.gather(exhaust_descriptors(daemon), disturbed(daemon, voices, report, ""))
+            if "accept_failed" in daemon.log.read_text():
+                break
         assert "accept_failed" in daemon.log.read_text()
         assert await disturbed(daemon, voices, report, "") == 0
     assert daemon.process.returncode == 0
