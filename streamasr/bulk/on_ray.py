@@ -37,7 +37,7 @@ class Cluster:
             import ray.data
         except ImportError as error:
             raise ConfigError(f"--ray needs Ray Data: pip install 'streamasr[ray]' ({error})") from None
-        self._ray = ray
+        self._ray: Any = ray  # its types are incomplete, and it may be absent
         for name in ("ray", "ray.data"):
             logging.getLogger(name).setLevel(logging.ERROR)
         try:
@@ -94,7 +94,7 @@ class Cluster:
         context.max_errored_blocks = -1  # rows of tasks that failed are run again
         threads = options.workers or 1
         on_gpu = options.device.startswith("cuda")
-        resources: dict[str, float] = self._ray.cluster_resources()  # type: ignore[no-untyped-call]
+        resources: dict[str, float] = self._ray.cluster_resources()
         total = resources.get("GPU", 0) if on_gpu else resources.get("CPU", 1) / threads
         tasks = -(-len(indices) // rows_per_task)
         items = [{"index": index, "source": pickle.dumps(source(index))} for index in indices]
