@@ -1,10 +1,11 @@
-"""Compare PyTorch with ONNX Runtime, in float32 and with 8-bit weights, step by step on this machine's CPU.
+"""Compare PyTorch, ONNX Runtime and the native step, in each precision, step by step on this machine's CPU.
 
     python benchmarks/encoder_backends.py --models en-small --sizes fastconformer-medium --threads 1
     python benchmarks/encoder_backends.py --sizes fastconformer-small --threads 2 --backends onnxruntime --rounds 7
 
 Each of --models and, with random weights, each of --sizes is exported to a temporary folder. All backends step
-through the same mel frames in turn, round after round, so that other load on the machine affects all of them.
+through the same mel frames in turn, round after round, so that other load on the machine affects all of them. The
+states of streams are in slots, as in the daemon.
 Prints the median CPU seconds per second of audio over all threads, the median ratio to PyTorch over rounds (with
 several threads also of wall-clock time), and the largest difference of log-probs from PyTorch's; then one JSON
 line. Measures the encoder only, without front end and decoder.
@@ -30,18 +31,22 @@ from rich.table import Table
 from torch import Tensor
 
 from streamasr.acoustic import AnyEncoder, AnyStreamingEncoder, load_encoder, save_encoder
+from streamasr.acoustic.in_place import load_native_encoder, supported_precisions
 from streamasr.acoustic.onnx.export import write_graph
 from streamasr.acoustic.onnx.graph import trace
 from streamasr.acoustic.onnx.runtime import OnnxEncoder
-from streamasr.config import EncoderConfig
+from streamasr.config import EncoderConfig, Precision
 from streamasr.errors import StreamasrError
 from streamasr.recognition.backend import WEIGHTS_FILE
 from streamasr.recognition.model import read_model_config, resolve_model
+from streamasr.recognition.slots import encoder_slots
 from streamasr.units import MS_PER_SECOND
 
 TORCH = "torch"
 GRAPHS = {"onnxruntime": False, "onnxruntime-int8": True}
 """Backends that run an exported graph, and whether its weights have 8 bits."""
+NATIVE: dict[str, Precision] = {f"native-{precision}": precision for precision in supported_precisions()}
+"""Backends that are the native step, and its precision."""
 SPREAD = 1.5
 """Standard deviation of random weights, times the square root of the inputs of a sum."""
 
@@ -60,20 +65,29 @@ class BackendResult:
     """Largest difference of a log-prob from PyTorch's in any step."""
 
 
-def write_graphs(weights: Path, config: EncoderConfig, names: Sequence[str]) -> AnyEncoder:
-    """Write the encoder's graphs beside its weights, and return the encoder."""
+def load_encoders(
+    weights: Path, config: EncoderConfig, names: Sequence[str], threads: int
+) -> dict[str, AnyStreamingEncoder]:
+    """Load PyTorch's encoder and those of ``names``; write the graphs beside the weights if they are missing."""
     from safetensors import safe_open
 
     with safe_open(weights, "pt") as file:
         vocab_size = file.get_slice("head.weight").get_shape()[0]
-    encoder = load_encoder(config, weights, vocab_size)
-    if names:
-        traced = trace(encoder, config.n_mels)
-        for name in names:
-            write_graph(
-                traced, encoder, config, weights, weights.with_name(f"{name}.onnx"), int8=GRAPHS[name]
+    encoder: AnyEncoder = load_encoder(config, weights, vocab_size)
+    encoders: dict[str, AnyStreamingEncoder] = {TORCH: encoder}
+    traced = None
+    for name in names:
+        if name in NATIVE:
+            encoders[name] = load_native_encoder(
+                config, weights, vocab_size, lambda: encoder, precision=NATIVE[name], threads=threads
             )
-    return encoder
+            continue
+        graph = weights.with_name(f"{name}.onnx")
+        if not graph.is_file():
+            traced = traced or trace(encoder, config.n_mels)
+            write_graph(traced, encoder, config, weights, graph, int8=GRAPHS[name])
+        encoders[name] = OnnxEncoder(graph, threads)
+    return encoders
 
 
 @torch.inference_mode()
@@ -82,32 +96,36 @@ def measure(
     encoders: dict[str, AnyStreamingEncoder],
     config: EncoderConfig,
     batches: list[int],
+    *,
     rounds: int,
+    chunks: Sequence[int],
 ) -> list[BackendResult]:
     """Measure every chunk size and batch size; each round is one step of every backend."""
     measured = []
-    for chunk in config.chunk_frames:
+    for chunk in chunks:
         frames = chunk * config.subsampling
         for batch in batches:
             case = StepCase(name, frames * FRAME_MS, batch)
             audio_s = batch * case.latency_ms / MS_PER_SECOND
             lengths_B = torch.full((batch,), frames)
-            states: dict[str, Any] = {backend: encoders[backend].initial_state(batch) for backend in encoders}
+            slots = {backend: encoder_slots(encoder, batch) for backend, encoder in encoders.items()}
+            for slot in range(batch):
+                for one in slots.values():
+                    one.reset(slot)
             cpu: dict[str, list[float]] = {backend: [] for backend in encoders}
             wall: dict[str, list[float]] = {backend: [] for backend in encoders}
             furthest = dict.fromkeys(encoders, 0.0)
             for turn in range(rounds + 2):
                 mel_BTM = torch.randn(batch, frames, config.n_mels) * 0.5
                 log_probs: dict[str, Tensor] = {}
-                for backend, encoder in encoders.items():
+                for backend in encoders:
                     began, cpu_began = time.perf_counter(), time.process_time()
-                    out = encoder.step(states[backend], mel_BTM, lengths_B)
+                    log_probs[backend], frames_B = slots[backend].step(range(batch), mel_BTM, lengths_B)
                     if turn > 1:  # The first two turns warm up.
                         cpu[backend].append(time.process_time() - cpu_began)
                         wall[backend].append(time.perf_counter() - began)
-                    states[backend], log_probs[backend] = out.state, out.log_probs_BTV
                 for backend, log_probs_BTV in log_probs.items():
-                    off = (log_probs_BTV - log_probs[TORCH]).abs().max().item()
+                    off = (log_probs_BTV - log_probs[TORCH])[:, : int(frames_B[0])].abs().max().item()
                     furthest[backend] = max(furthest[backend], off)
             for backend in encoders:
                 wall_ratio, cpu_ratio = (
@@ -127,7 +145,14 @@ def main() -> int:
     parser.add_argument("--models", nargs="*", default=["en-small"], metavar="DIR|NAME")
     parser.add_argument("--sizes", nargs="*", choices=SIZES, default=[])
     parser.add_argument(
-        "--backends", nargs="*", choices=GRAPHS, default=list(GRAPHS), help="besides PyTorch (default: all)"
+        "--backends",
+        nargs="*",
+        choices=[*GRAPHS, *NATIVE],
+        default=[*GRAPHS, *NATIVE],
+        help="besides PyTorch (default: all)",
+    )
+    parser.add_argument(
+        "--chunks", nargs="+", type=int, metavar="N", help="in encoder frames (default: the model's)"
     )
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--rounds", type=int, default=15)
@@ -139,15 +164,13 @@ def main() -> int:
             with tempfile.TemporaryDirectory() as scratch:
                 weights = Path(scratch) / WEIGHTS_FILE
                 config = prepare_weights(name, weights)
-                encoder = write_graphs(weights, config, args.backends)
                 for threads in args.threads:
                     torch.set_num_threads(threads)
-                    encoders: dict[str, AnyStreamingEncoder] = {TORCH: encoder}
-                    encoders |= {
-                        graph: OnnxEncoder(weights.with_name(f"{graph}.onnx"), threads)
-                        for graph in args.backends
-                    }
-                    measured = measure(name, encoders, config, args.batches, args.rounds)
+                    encoders = load_encoders(weights, config, args.backends, threads)
+                    chunks = args.chunks or config.chunk_frames
+                    measured = measure(
+                        name, encoders, config, args.batches, rounds=args.rounds, chunks=chunks
+                    )
                     show(measured, args.batches, name, threads)
                     rows += [{"threads": threads, **asdict(row)} for row in measured]
     except StreamasrError as error:

@@ -285,7 +285,7 @@ RESULTS: dict[str, Result] = {
         packages=("pyctcdecode",),
     ),
     "backends": Result(
-        title="PyTorch and ONNX Runtime",
+        title="PyTorch, ONNX Runtime and the native step",
         about="CPU seconds for one second of audio of the encoder's step alone, one thread, medians of rounds; in "
         "brackets the median ratio to PyTorch. FastConformers have random weights.",
         commands=(

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import safetensors
@@ -21,23 +21,14 @@ from numpy.typing import NDArray
 
 from streamasr.acoustic import _native
 from streamasr.acoustic.interface import AnyArray, Arithmetic, FrameCounts, StepOutput
-from streamasr.acoustic.positions import periodic_positions
-from streamasr.config import PRECISIONS, EncoderConfig, Precision, WhisperEncoderConfig
+from streamasr.acoustic.native_core import Instructions, make_core
+from streamasr.config import PRECISIONS, EncoderConfig, Precision
 from streamasr.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from streamasr.acoustic.base import AnyEncoder
-
-Instructions = Literal["baseline", "avx2", "avx512"]
-"""The most that a step may use; it uses what the processor has of it."""
-INSTRUCTIONS: tuple[Instructions, ...] = get_args(Instructions)
-
-
-def has_native_step(config: EncoderConfig) -> bool:
-    """Return whether the encoder's family has a native step."""
-    return isinstance(config, WhisperEncoderConfig)
 
 
 def supported_precisions() -> tuple[Precision, ...]:
@@ -50,7 +41,7 @@ class NativeEncoder:
     """Implements :class:`streamasr.acoustic.interface.StreamingEncoder` and ``InPlaceEncoder``.
 
     Args:
-        config: the encoder's configuration, of a family with a native step.
+        config: the encoder's configuration.
         weights: its weights by name, of any floating-point type.
         vocab_size: tokens V, the blank included.
         precision: of the weight matrices and of what they are multiplied with; sums are in float32 or wider.
@@ -62,7 +53,7 @@ class NativeEncoder:
 
     Raises:
         ModelError: weights are missing, or of other sizes than the configuration's.
-        ConfigError: the family has no native step, or the processor has no instructions for the precision.
+        ConfigError: the processor has no instructions for the precision.
     """
 
     supports_whole_utterances = True
@@ -78,41 +69,22 @@ class NativeEncoder:
         threads: int = 0,
         instructions: Instructions = "avx512",
     ) -> None:
-        if not isinstance(config, WhisperEncoderConfig):
-            raise ConfigError(
-                f"encoders of the family {config.family} have no native step; use --backend torch"
-            )
         if precision not in supported_precisions():
             known = ", ".join(supported_precisions())
             raise ConfigError(
                 f"this processor has no instructions for precision {precision}; it has: {known}"
             )
-        _check_weights(config, weights, vocab_size)
         self.vocab_size = vocab_size
         self.chunk_frames = config.chunk_frames
         self.subsampling = config.subsampling
         self.left_padding_frames = config.left_padding_frames
         self.hops_per_chunk = config.hops_per_chunk
         self.arithmetic = Arithmetic("native", precision, _native.instructions())
-        self._n_mels = config.n_mels
         self._threads = threads
         self._load_value_encoder = load_value_encoder
         self._loaded_value_encoder: AnyEncoder | None = None
         self._parameters = sum(weight.size for weight in weights.values())
-        names = (
-            *("n_mels", "dim", "heads", "layers", "stem_kernel", "stem_stride", "merge_after_layers"),
-            *("merge_frames", "left_context_frames", "position_period_frames"),
-        )
-        positions_PD = periodic_positions(
-            config.position_period_frames, config.position_wavelength_frames, config.dim
-        )
-        self._core = _native.make_whisper(
-            {name: int(getattr(config, name)) for name in names} | {"vocab_size": vocab_size},
-            {name: np.ascontiguousarray(weight, dtype=np.float32) for name, weight in weights.items()},
-            positions_PD,
-            precision,
-            instructions,
-        )
+        self._core = make_core(config, weights, vocab_size, precision, instructions)
 
     @property
     def parameter_count(self) -> int:
@@ -121,7 +93,7 @@ class NativeEncoder:
 
     def open_slots(self, slots: int) -> NativeSlots:
         """See :class:`~streamasr.acoustic.interface.InPlaceEncoder`."""
-        core = _native.Slots(self._core, slots, self._n_mels, self.subsampling)
+        core = _native.Slots(self._core, slots)
         return NativeSlots(core, self.subsampling, self.vocab_size, self._threads or default_threads())
 
     def initial_state(self, batch: int) -> Any:
@@ -167,17 +139,16 @@ class NativeSlots:
     ) -> tuple[NDArray[np.float32], FrameCounts]:
         """See the Protocol."""
         B, T, _ = mel_BTM.shape
-        kept_B = lengths_B if advance_B is None else advance_B
         log_probs_BTV = np.zeros((B, T // self._subsampling, self._vocab_size), dtype=np.float32)
-        self._core.step(
+        frames_B = self._core.step(
             slots,
             np.ascontiguousarray(mel_BTM),
             lengths_B.tolist(),
-            kept_B.tolist(),
+            (lengths_B if advance_B is None else advance_B).tolist(),
             log_probs_BTV,
             self._threads,
         )
-        return log_probs_BTV, kept_B // self._subsampling
+        return log_probs_BTV, np.array(frames_B)
 
 
 def load_native_encoder(
@@ -207,44 +178,6 @@ def load_native_encoder(
         )
     except ModelError as error:
         raise ModelError(f"{path}: {error.message}") from None
-
-
-def _check_weights(
-    config: WhisperEncoderConfig, weights: Mapping[str, NDArray[Any]], vocab_size: int
-) -> None:
-    expected = _shapes(config, vocab_size)
-    for name in sorted(expected.keys() | weights.keys()):
-        found = tuple(weights[name].shape) if name in weights else None
-        if found != expected.get(name):
-            raise ModelError(
-                f"the weights do not fit the configuration: {name} is {found or 'missing'}, "
-                f"expected {expected.get(name) or 'none'}"
-            )
-
-
-def _shapes(config: WhisperEncoderConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a ``WhisperEncoder``'s weights, without the time that making one takes."""
-    dim, kernel = config.dim, config.stem_kernel
-    matrices = {
-        "conv1": (dim, config.n_mels, kernel),
-        "conv2": (dim, dim, kernel),
-        "head": (vocab_size, dim),
-        "final_norm": (dim,),
-    }
-    if config.merge_after_layers:
-        matrices["merge"] = (dim, config.merge_frames * dim)
-    for layer in range(config.layers):
-        block = {
-            "attention_norm": (dim,),
-            "qkv": (3 * dim, dim),
-            "out": (dim, dim),
-            "mlp_norm": (dim,),
-            "mlp_in": (4 * dim, dim),
-            "mlp_out": (dim, 4 * dim),
-        }
-        matrices |= {f"blocks.{layer}.{name}": shape for name, shape in block.items()}
-    weights = {f"{name}.weight": shape for name, shape in matrices.items()}
-    return weights | {f"{name}.bias": shape[:1] for name, shape in matrices.items()}
 
 
 def default_threads() -> int:

@@ -1,4 +1,4 @@
-"""Compute Whisper's position table with NumPy, for encoders that run without PyTorch."""
+"""Compute tables of positions with NumPy, for encoders that run without PyTorch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LONGEST_WAVELENGTH = 10_000
-"""Of Whisper's own table, divided by 2π."""
+"""Of either family's table, divided by 2π."""
 
 
 def periodic_positions(period: int, longest_wavelength: int, dim: int) -> NDArray[np.float32]:
@@ -22,3 +22,11 @@ def periodic_positions(period: int, longest_wavelength: int, dim: int) -> NDArra
     phase_PD = np.arange(period)[:, None] * radians_D
     table_PD: NDArray[np.float64] = np.concatenate((np.sin(phase_PD), np.cos(phase_PD)), axis=1)
     return table_PD.astype(np.float32)
+
+
+def distance_sinusoids(first: int, last: int, dim: int) -> NDArray[np.float32]:
+    """Compute what :func:`streamasr.acoustic.fastconformer.layers.distance_sinusoids` does: [N, ``dim``]."""
+    radians_D = np.exp(-math.log(LONGEST_WAVELENGTH) / dim * np.arange(0, dim, 2))
+    phase_ND = np.arange(first, last - 1, -1)[:, None] * radians_D
+    table_ND: NDArray[np.float64] = np.stack((np.sin(phase_ND), np.cos(phase_ND)), axis=2)
+    return table_ND.reshape(len(phase_ND), dim).astype(np.float32)

@@ -14,7 +14,6 @@ from streamasr.cli import (
     model_import,
     model_logits,
 )
-from streamasr.config import ModelConfig
 from streamasr.engine.precision import resolve_precision
 from streamasr.recognition.backend import GRAPH_FILE, uses_native_step
 from streamasr.recognition.model import (
@@ -104,16 +103,16 @@ def run(args: argparse.Namespace) -> int:
     print(f"{config.name}: {folder}\n")
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         print(f"{_size(path):>10}  {path.name}")
-    print(f"\nruns here with: {_arithmetic(folder, config)}")
+    print(f"\nruns here with: {_arithmetic(folder)}")
     print(f"\n{to_toml(config)}")
     print(_card(folder / CARD_FILE))
     return 0
 
 
-def _arithmetic(folder: Path, config: ModelConfig) -> str:
+def _arithmetic(folder: Path) -> str:
     """What the daemon computes the model's encoder with on this machine, by default."""
     device = pick_device("auto")
-    if not uses_native_step(folder, config.encoder, device, "auto"):
+    if not uses_native_step(folder, device, "auto"):
         graph = device.type == "cpu" and (folder / GRAPH_FILE).is_file()
         return "ONNX Runtime" if graph else f"PyTorch on {device}"
     return f"native step, {resolve_precision('auto', folder)} ({instructions()})"

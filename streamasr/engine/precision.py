@@ -13,7 +13,7 @@ from streamasr import __version__
 from streamasr.acoustic.in_place import instructions, product, supported_precisions
 from streamasr.config import Backend, Precision, PrecisionChoice
 from streamasr.recognition.backend import uses_native_step
-from streamasr.recognition.model import pick_device, read_model_config, resolve_model
+from streamasr.recognition.model import pick_device, resolve_model
 
 _PRODUCT = (32, 512, 2048)
 """Rows, inputs and outputs of the matrix product that is measured: one stream in a layer of en-small."""
@@ -36,7 +36,7 @@ def resolve_precision(
     if choice != "auto":
         return choice
     folder = resolve_model(model)
-    if not uses_native_step(folder, read_model_config(folder).encoder, pick_device(device), backend):
+    if not uses_native_step(folder, pick_device(device), backend):
         return "float32"
     return fastest_precision(cache_file())
 

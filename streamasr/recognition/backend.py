@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamasr.acoustic.in_place import has_native_step, load_native_encoder
+from streamasr.acoustic.in_place import load_native_encoder
 from streamasr.acoustic.interface import AnyStreamingEncoder
 from streamasr.config import Backend, EncoderConfig, Precision
 from streamasr.errors import ConfigError, ModelError
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from streamasr.acoustic.base import AnyEncoder
     from streamasr.acoustic.onnx.runtime import OnnxEncoder
 
-logger = logging.getLogger(__name__)
 WEIGHTS_FILE = "model.safetensors"
 GRAPH_FILE = "encoder.onnx"
 """The exported streaming step. It uses the weights of ``model.safetensors``, or contains 8-bit ones."""
@@ -41,24 +39,22 @@ def load_step_encoder(
         config: the encoder's configuration.
         vocab_size: number of tokens V, the blank included.
         device: the device to compute on.
-        backend: ``native``, ``torch``, ``onnxruntime`` or ``auto``. On a CPU ``auto`` runs the native step if the
-            encoder's family has one and the folder has its weights, and otherwise the graph if there is one: by
-            measurement each takes less CPU time than the next.
+        backend: ``native``, ``torch``, ``onnxruntime`` or ``auto``. On a CPU ``auto`` runs the native step, which by
+            measurement takes less CPU time than the others, and the graph if the folder has no weights.
         precision: of the native step; the other backends have that of their weights.
         threads: threads of one step, natively or under ONNX Runtime; 0 for PyTorch's number of threads. PyTorch's
             own number is a setting of the process.
 
     Raises:
-        ModelError: a file is missing, damaged, or does not match the others. With ``auto``, PyTorch replaces a graph
-            that cannot be used, with a warning in the log, if the folder contains the weights.
-        ConfigError: the backend does not support the device, the encoder's family or the precision, or it needs
-            PyTorch, which is not installed.
+        ModelError: a file is missing, damaged, or does not match the others.
+        ConfigError: the backend does not support the device or the precision, or it needs PyTorch, which is not
+            installed.
     """
     weights = folder / WEIGHTS_FILE
     on_cpu = device.type == "cpu"
     if backend in ("native", "onnxruntime") and not on_cpu:
         raise ConfigError(f"the backend {backend} runs on the CPU only; use --device cpu, or --backend torch")
-    if uses_native_step(folder, config, device, backend):
+    if uses_native_step(folder, device, backend):
 
         def load_value_encoder() -> AnyEncoder:
             _require_torch("this use of the encoder")
@@ -77,28 +73,16 @@ def load_step_encoder(
     _require_torch("without its native step, an encoder")
     from streamasr.acoustic.build import load_encoder
 
-    automatic = backend == "auto" and on_cpu
-    if backend == "onnxruntime" or (automatic and (folder / GRAPH_FILE).is_file()):
-        try:
-            return _load_graph(folder / GRAPH_FILE, config, vocab_size, threads)
-        except (ConfigError, ModelError) as error:
-            if backend == "onnxruntime" or not weights.is_file():
-                raise
-            logger.warning("using PyTorch instead of ONNX Runtime: %s", error.message)
-    elif automatic:
-        logger.info(
-            "%s has no %s: using PyTorch. With an exported graph, one stream takes a quarter to two thirds less CPU "
-            "time: `streamasr model export %s %s --onnx` makes it",
-            *(folder, GRAPH_FILE, folder, folder),
-        )
+    if backend == "onnxruntime" or (backend == "auto" and on_cpu and (folder / GRAPH_FILE).is_file()):
+        return _load_graph(folder / GRAPH_FILE, config, vocab_size, threads)
     return load_encoder(config, weights, vocab_size, str(device))
 
 
-def uses_native_step(folder: Path, config: EncoderConfig, device: Device, backend: Backend) -> bool:
+def uses_native_step(folder: Path, device: Device, backend: Backend) -> bool:
     """Return whether :func:`load_step_encoder` loads the native step."""
     if backend != "auto":
         return backend == "native"
-    return device.type == "cpu" and has_native_step(config) and (folder / WEIGHTS_FILE).is_file()
+    return device.type == "cpu" and (folder / WEIGHTS_FILE).is_file()
 
 
 def _require_torch(what: str) -> None:

@@ -77,15 +77,18 @@ def test_a_user_without_a_home_needs_no_cache(monkeypatch: pytest.MonkeyPatch) -
     assert fastest_precision(None) in supported_precisions()
 
 
-def test_only_models_with_a_native_step_are_measured(tmp_path: Path, cache_home: Path) -> None:
+def test_only_a_native_step_is_measured(tmp_path: Path, cache_home: Path) -> None:
     whisper = save_model(tmp_path / "tiny")
     fastconformer = save_model(tmp_path / "fast", tiny_fastconformer("current"))
-    assert resolve_precision("auto", fastconformer, "cpu") == "float32"
+    (graph_only := save_model(tmp_path / "graph")).joinpath("model.safetensors").rename(tmp_path / "weights")
+    assert resolve_precision("auto", graph_only, "cpu") == "float32"
+    assert resolve_precision("auto", fastconformer, "cpu", "onnxruntime") == "float32"
     assert resolve_precision("auto", whisper, "cpu", "torch") == "float32"
     assert resolve_precision("bfloat16", whisper) == "bfloat16"
     assert not cache_home.exists()
     assert resolve_precision("auto", whisper, "cpu") in supported_precisions()
     assert (cache_home / "streamasr" / "precision.json").is_file()
+    assert resolve_precision("auto", fastconformer, "cpu") == resolve_precision("auto", whisper, "cpu")
     with pytest.raises(ModelError, match="no such folder"):
         resolve_precision("auto", tmp_path / "none")
     with pytest.raises(ConfigError, match="unknown device"):

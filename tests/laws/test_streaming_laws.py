@@ -32,6 +32,7 @@ FAMILIES: dict[str, Callable[[], LoadedModel]] = {
     "whisper, silence at the end": lambda: _with_silence(1, 130),
     "whisper in place": lambda: in_place(tiny_model()),
     "fastconformer": lambda: tiny_fastconformer("current"),
+    "fastconformer in place": lambda: in_place(tiny_fastconformer("current")),
     "fastconformer, legacy": lambda: tiny_fastconformer("legacy"),
 }
 

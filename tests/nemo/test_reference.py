@@ -25,6 +25,7 @@ from streamasr.recognition.chunking import Chunk, StopMark
 from streamasr.recognition.encoder_output import run_streamed, run_whole
 from streamasr.recognition.model import LoadedModel
 from tests.nemo.conftest import Folders
+from tests.recognition.tiny import in_place
 
 TOLERANCE = 1e-4
 MEL_TOLERANCE = 1e-5
@@ -128,6 +129,26 @@ def test_evaluated_offline_every_frame_sees_the_whole_utterance(nemo_dir: Path, 
 
 @pytest.mark.parametrize("generation", FILES)
 @pytest.mark.parametrize("letter", "AB")
+def test_native_streams_equal_nemos_whole_utterances_at_every_look_ahead(
+    nemo_dir: Path, loaded: Load, letter: str, generation: Generation
+) -> None:
+    arrays = np.load(nemo_dir / FILES[generation].format(letter))
+    model, compared = in_place(loaded(letter, generation)), 0
+    for chunk_frames in model.encoder.chunk_frames:
+        for name in SOUNDS:
+            key = f"r{chunk_frames - 1}/offline_logprobs_{name}"
+            if key not in arrays:
+                continue
+            frames = int(arrays[f"r{chunk_frames - 1}/offline_len_{name}"])
+            streamed = run_streamed(model, sound(nemo_dir, name), chunk_frames, split_seed=chunk_frames)
+            assert len(streamed.log_probs_TV) == frames
+            assert np.abs(streamed.log_probs_TV - arrays[key][:frames]).max() <= TOLERANCE
+            compared += 1
+    assert compared >= 2
+
+
+@pytest.mark.parametrize("generation", FILES)
+@pytest.mark.parametrize("letter", "AB")
 def test_streams_in_random_pieces_equal_whole_utterances(
     nemo_dir: Path, loaded: Load, letter: str, generation: Generation
 ) -> None:
@@ -142,11 +163,12 @@ def test_streams_in_random_pieces_equal_whole_utterances(
             assert np.abs(streamed.mel_TM - whole.mel_TM).max() <= MEL_TOLERANCE
 
 
+@pytest.mark.parametrize("native", [False, True], ids=["pytorch", "native"])
 @pytest.mark.parametrize("generation", FILES)
 def test_streams_in_a_changing_batch_equal_whole_utterances(
-    nemo_dir: Path, loaded: Load, generation: Generation
+    nemo_dir: Path, loaded: Load, generation: Generation, native: bool
 ) -> None:
-    model = loaded("B", generation)
+    model = in_place(loaded("B", generation)) if native else loaded("B", generation)
     long_S, short_S = (sound(nemo_dir, name) for name in SOUNDS)
     recordings = [long_S, short_S, long_S[5_000:60_001], short_S[:1_279], long_S[:40], short_S[:12_920]]
     for chunk_frames in (2, 14):

@@ -61,7 +61,7 @@ def in_place(model: LoadedModel, precision: Precision = "float32") -> LoadedMode
     encoder, config = model.encoder, model.config.encoder
     assert isinstance(encoder, Encoder)
     weights = {name: tensor.numpy() for name, tensor in encoder.state_dict().items()}
-    native = NativeEncoder(config, weights, len(TOKENS), lambda: encoder, precision=precision)
+    native = NativeEncoder(config, weights, model.vocab_size, lambda: encoder, precision=precision)
     return replace(model, encoder=native)
 
 

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "fastconformer.hpp"
 #include "whisper.hpp"
 
 namespace nb = nanobind;
@@ -38,28 +39,63 @@ Instructions instructions_of(const std::string& name) {
   throw std::invalid_argument("unknown instructions " + name);
 }
 
-std::shared_ptr<WhisperEncoder> make_whisper(const nb::dict& sizes, const nb::dict& weights, Matrix positions,
-                                             const std::string& precision, const std::string& instructions) {
-  const auto size = [&](const char* name) { return nb::cast<std::size_t>(sizes[name]); };
-  const WhisperSizes whisper{size("n_mels"),
-                             size("dim"),
-                             size("heads"),
-                             size("layers"),
-                             size("stem_kernel"),
-                             size("stem_stride"),
-                             size("merge_after_layers"),
-                             size("merge_frames"),
-                             size("left_context_frames"),
-                             size("position_period_frames"),
-                             size("vocab_size")};
-  std::vector<Array> kept;  // until the weights are packed
-  const auto weight = [&](const std::string& name) {
-    kept.push_back(nb::cast<Array>(weights[name.c_str()]));
-    return kept.back().data();
-  };
+// The sizes and weights of an encoder by their names. Weights stay until they are packed.
+class Description {
+ public:
+  Description(const nb::dict& sizes, const nb::dict& weights) : sizes_(sizes), weights_(weights) {}
+
+  std::size_t operator[](const char* name) const { return nb::cast<std::size_t>(sizes_[name]); }
+
+  GetWeight weights() {
+    return [this](const std::string& name) -> const float* {
+      if (!weights_.contains(name.c_str())) return nullptr;
+      kept_.push_back(nb::cast<Array>(weights_[name.c_str()]));
+      return kept_.back().data();
+    };
+  }
+
+ private:
+  const nb::dict &sizes_, &weights_;
+  std::vector<Array> kept_;
+};
+
+std::shared_ptr<Encoder> make_whisper(const nb::dict& sizes, const nb::dict& weights, Matrix positions,
+                                      const std::string& precision, const std::string& instructions) {
+  Description model(sizes, weights);
+  const WhisperSizes whisper{model["n_mels"],
+                             model["dim"],
+                             model["heads"],
+                             model["layers"],
+                             model["stem_kernel"],
+                             model["stem_stride"],
+                             model["merge_after_layers"],
+                             model["merge_frames"],
+                             model["left_context_frames"],
+                             model["position_period_frames"],
+                             model["vocab_size"]};
   const Instructions best = best_instructions(instructions_of(instructions));
-  return std::make_shared<WhisperEncoder>(whisper, weight, positions.data(),
+  return std::make_shared<WhisperEncoder>(whisper, model.weights(), positions.data(),
                                           precision_of(precision, kernels_for(best)), best);
+}
+
+std::shared_ptr<Encoder> make_fastconformer(const nb::dict& sizes, const nb::dict& weights, Matrix distances,
+                                            const std::string& precision, const std::string& instructions) {
+  Description model(sizes, weights);
+  const FastConformerSizes fastconformer{model["n_mels"],
+                                         model["dim"],
+                                         model["heads"],
+                                         model["layers"],
+                                         model["subsampling"],
+                                         model["subsampling_channels"],
+                                         model["feed_forward_factor"],
+                                         model["conv_kernel"],
+                                         model["left_context_frames"],
+                                         model["longest_frames"],
+                                         model["scale_input"] != 0,
+                                         model["vocab_size"]};
+  const Instructions best = best_instructions(instructions_of(instructions));
+  return std::make_shared<FastConformerEncoder>(fastconformer, model.weights(), distances.data(),
+                                                precision_of(precision, kernels_for(best)), best);
 }
 
 // One product of matrices [rows, inputs] and [inputs, outputs], so that the caller can measure how long it
@@ -94,45 +130,49 @@ class Product {
 // The states of a fixed number of streams.
 class Slots {
  public:
-  Slots(std::shared_ptr<WhisperEncoder> encoder, std::size_t count, std::size_t n_mels,
-        std::size_t subsampling)
-      : encoder_(std::move(encoder)), slots_(count), n_mels_(n_mels), subsampling_(subsampling) {}
+  Slots(std::shared_ptr<Encoder> encoder, std::size_t count) : encoder_(std::move(encoder)), slots_(count) {}
 
   Slots(const Slots&) = delete;
 
   void reset(std::size_t slot) { encoder_->reset(slots_.at(slot)); }
 
-  void step(const std::vector<std::size_t>& slots, Mel mel_BTM, const std::vector<std::size_t>& lengths_B,
-            const std::vector<std::size_t>& advance_B, LogProbs log_probs_BTV, std::size_t threads) {
-    const std::size_t batch = slots.size(), frames = mel_BTM.shape(1);
+  // Returns the encoder frames by which each stream moved on.
+  std::vector<std::size_t> step(const std::vector<std::size_t>& slots, Mel mel_BTM,
+                                const std::vector<std::size_t>& lengths_B,
+                                const std::vector<std::size_t>& advance_B, LogProbs log_probs_BTV,
+                                std::size_t threads) {
+    const std::size_t batch = slots.size(), frames = mel_BTM.shape(1), n_mels = encoder_->n_mels();
     if (mel_BTM.shape(0) != batch || lengths_B.size() != batch || advance_B.size() != batch ||
-        log_probs_BTV.shape(0) != batch || mel_BTM.shape(2) != n_mels_ ||
-        log_probs_BTV.shape(1) != frames / subsampling_) {
+        log_probs_BTV.shape(0) != batch || mel_BTM.shape(2) != n_mels ||
+        log_probs_BTV.shape(1) != frames / encoder_->subsampling()) {
       throw std::invalid_argument("the arguments of a step differ in batch size, bands or frames");
     }
     std::vector<StreamChunk> chunks;
+    std::vector<std::size_t> frames_B;
     for (std::size_t i = 0; i < batch; ++i) {
-      if (lengths_B[i] > frames || advance_B[i] > lengths_B[i]) {
-        throw std::invalid_argument("a row is longer than its chunk, or advances by more than its length");
-      }
-      if (slots_.at(slots[i]).keys.empty()) {
+      if (lengths_B[i] > frames) throw std::invalid_argument("a row is longer than its chunk");
+      encoder_->check(lengths_B[i], advance_B[i]);
+      Slot& slot = slots_.at(slots[i]);
+      if (slot.rings.empty()) {
         throw std::invalid_argument("slot " + std::to_string(slots[i]) + " has no stream");
       }
       if (std::count(slots.begin(), slots.end(), slots[i]) > 1) {
         throw std::invalid_argument("slot " + std::to_string(slots[i]) + " is in the batch twice");
       }
-      chunks.push_back({&slots_.at(slots[i]), mel_BTM.data() + i * frames * n_mels_, lengths_B[i],
-                        advance_B[i],
+      chunks.push_back({&slot, mel_BTM.data() + i * frames * n_mels, lengths_B[i], advance_B[i],
                         log_probs_BTV.data() + i * log_probs_BTV.shape(1) * log_probs_BTV.shape(2)});
+      if (encoder_->frames(slot, lengths_B[i]) > log_probs_BTV.shape(1))
+        throw std::invalid_argument("a chunk is no whole number of encoder frames");
+      frames_B.push_back(encoder_->frames(slot, advance_B[i]));
     }
     const nb::gil_scoped_release released;
     encoder_->step(chunks, threads);
+    return frames_B;
   }
 
  private:
-  std::shared_ptr<WhisperEncoder> encoder_;
+  std::shared_ptr<Encoder> encoder_;
   std::vector<Slot> slots_;
-  std::size_t n_mels_, subsampling_;
 };
 
 }  // namespace
@@ -151,11 +191,13 @@ NB_MODULE(_native, m) {
       .def(nb::init<const std::string&, std::size_t, std::size_t, std::size_t>(), "precision"_a, "rows"_a,
            "inputs"_a, "outputs"_a)
       .def("run", &Product::run, ReleasesGil());
-  nb::class_<WhisperEncoder>(m, "WhisperEncoder");
+  nb::class_<Encoder>(m, "Encoder");
   m.def("make_whisper", &make_whisper, "sizes"_a, "weights"_a, "positions"_a, "precision"_a,
         "instructions"_a);
+  m.def("make_fastconformer", &make_fastconformer, "sizes"_a, "weights"_a, "distances"_a, "precision"_a,
+        "instructions"_a);
   nb::class_<Slots>(m, "Slots")
-      .def(nb::init<std::shared_ptr<WhisperEncoder>, std::size_t, std::size_t, std::size_t>())
+      .def(nb::init<std::shared_ptr<Encoder>, std::size_t>())
       .def("reset", &Slots::reset)
       .def("step", &Slots::step);
 }

@@ -57,6 +57,15 @@ struct Kernels {
                      float* out);
   // Gaussian error linear unit of `count` values in place (Hendrycks and Gimpel 2016).
   void (*gelu)(float* x, std::size_t count);
+  // x * sigmoid(x) in place (Elfwing, Uchibe and Doya 2018), and max(x, 0) in place.
+  void (*silu)(float* x, std::size_t count);
+  void (*relu)(float* x, std::size_t count);
+  // Gated linear unit (Dauphin et al. 2017): the first half of rows [m, 2 n] times the sigmoid of the second.
+  void (*glu)(const float* x, std::size_t m, std::size_t n, float* out);
+  // out = bias + the sum of taps * weights, for `count` taps of n channels, null for zeros; weights [count,
+  // n].
+  void (*depthwise)(const float* const* taps, std::size_t count, const float* weights, const float* bias,
+                    std::size_t n, float* out);
   // Replaces scores by exp(score - the row's maximum), over the first `first` of `x` and the first `second`
   // of `x + offset`, multiples of kPanel allowing; returns the sum.
   float (*softmax)(float* x, std::size_t first, std::size_t offset, std::size_t second);

@@ -45,6 +45,12 @@ class Buffer {
   std::size_t size_ = 0;
 };
 
+inline Buffer<float> copied(const float* values, std::size_t count) {
+  Buffer<float> copy(count);
+  std::copy_n(values, count, copy.data());
+  return copy;
+}
+
 inline std::uint16_t to_bf16(float x) {
   const auto bits = std::bit_cast<std::uint32_t>(x);
   return static_cast<std::uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
