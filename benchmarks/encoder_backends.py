@@ -24,14 +24,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from encoder_cost import FRAME_MS, SIZES, StepCase, build
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from streamasr.acoustic import AnyEncoder, AnyStreamingEncoder, load_encoder, save_encoder
 from streamasr.acoustic.in_place import load_native_encoder, supported_precisions
+from streamasr.acoustic.interface import EncoderSlots, InPlaceEncoder
 from streamasr.acoustic.onnx.export import write_graph
 from streamasr.acoustic.onnx.graph import trace
 from streamasr.acoustic.onnx.runtime import OnnxEncoder
@@ -39,7 +41,7 @@ from streamasr.config import EncoderConfig, Precision
 from streamasr.errors import StreamasrError
 from streamasr.recognition.backend import WEIGHTS_FILE
 from streamasr.recognition.model import read_model_config, resolve_model
-from streamasr.recognition.slots import encoder_slots
+from streamasr.recognition.slots import CopiedSlots
 from streamasr.units import MS_PER_SECOND
 
 TORCH = "torch"
@@ -90,6 +92,15 @@ def load_encoders(
     return encoders
 
 
+def open_slots(encoder: AnyStreamingEncoder, slots: int) -> EncoderSlots:
+    """Return the slots that the daemon would open."""
+    return (
+        encoder.open_slots(slots)
+        if isinstance(encoder, InPlaceEncoder)
+        else CopiedSlots(encoder, slots, "cpu")
+    )
+
+
 @torch.inference_mode()
 def measure(
     name: str,
@@ -107,8 +118,8 @@ def measure(
         for batch in batches:
             case = StepCase(name, frames * FRAME_MS, batch)
             audio_s = batch * case.latency_ms / MS_PER_SECOND
-            lengths_B = torch.full((batch,), frames)
-            slots = {backend: encoder_slots(encoder, batch) for backend, encoder in encoders.items()}
+            lengths_B = np.full(batch, frames)
+            slots = {backend: open_slots(encoder, batch) for backend, encoder in encoders.items()}
             for slot in range(batch):
                 for one in slots.values():
                     one.reset(slot)
@@ -116,8 +127,8 @@ def measure(
             wall: dict[str, list[float]] = {backend: [] for backend in encoders}
             furthest = dict.fromkeys(encoders, 0.0)
             for turn in range(rounds + 2):
-                mel_BTM = torch.randn(batch, frames, config.n_mels) * 0.5
-                log_probs: dict[str, Tensor] = {}
+                mel_BTM = (torch.randn(batch, frames, config.n_mels) * 0.5).numpy()
+                log_probs: dict[str, NDArray[np.floating[Any]]] = {}
                 for backend in encoders:
                     began, cpu_began = time.perf_counter(), time.process_time()
                     log_probs[backend], frames_B = slots[backend].step(range(batch), mel_BTM, lengths_B)
@@ -125,8 +136,8 @@ def measure(
                         cpu[backend].append(time.process_time() - cpu_began)
                         wall[backend].append(time.perf_counter() - began)
                 for backend, log_probs_BTV in log_probs.items():
-                    off = (log_probs_BTV - log_probs[TORCH])[:, : int(frames_B[0])].abs().max().item()
-                    furthest[backend] = max(furthest[backend], off)
+                    off = np.abs(log_probs_BTV - log_probs[TORCH])[:, : frames_B[0]].max()
+                    furthest[backend] = max(furthest[backend], float(off))
             for backend in encoders:
                 wall_ratio, cpu_ratio = (
                     statistics.median(a / b for a, b in zip(spent[backend], spent[TORCH], strict=True))

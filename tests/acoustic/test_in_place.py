@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from streamasr.acoustic import AnyEncoder, build_encoder, save_encoder
+from streamasr.acoustic.fastconformer import layers
 from streamasr.acoustic.in_place import NativeEncoder, load_native_encoder, supported_precisions
 from streamasr.acoustic.native_core import INSTRUCTIONS, Instructions
 from streamasr.acoustic.onnx.agreement import compare
+from streamasr.acoustic.positions import distance_sinusoids
 from streamasr.config import EncoderConfig, FastConformerEncoderConfig, Precision, WhisperEncoderConfig
 from streamasr.errors import ConfigError, ModelError
 from tests.acoustic.in_slots import InSlots, step_slots
@@ -158,7 +160,9 @@ def test_a_reused_slot_equals_a_new_one(config: EncoderConfig) -> None:
     fresh.reset(0)
     for _ in range(5):
         mel_BTM = torch.randn(1, frames, config.n_mels)
-        assert torch.equal(step_slots(used, [0], mel_BTM, lengths_B)[0], step_slots(fresh, [0], mel_BTM, lengths_B)[0])
+        assert torch.equal(
+            step_slots(used, [0], mel_BTM, lengths_B)[0], step_slots(fresh, [0], mel_BTM, lengths_B)[0]
+        )
 
 
 @pytest.mark.parametrize(
@@ -178,7 +182,9 @@ def test_a_step_with_arguments_that_do_not_fit_changes_nothing(
     with pytest.raises(IndexError):
         step_slots(changed, [2], torch.randn(1, 32, 80), torch.tensor([32]))
     mel_BTM, lengths_B = torch.randn(1, 32, 80), torch.tensor([32])
-    assert torch.equal(step_slots(changed, [0], mel_BTM, lengths_B)[0], step_slots(same, [0], mel_BTM, lengths_B)[0])
+    assert torch.equal(
+        step_slots(changed, [0], mel_BTM, lengths_B)[0], step_slots(same, [0], mel_BTM, lengths_B)[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -246,6 +252,15 @@ def test_fastconformer_weights_of_another_configuration_are_refused() -> None:
         load(replace(FASTCONFORMER, conv_kernel=9))
     with pytest.raises(ModelError, match=r"stem\.out\.weight is \(48, 24\), expected \(48, 66\)"):
         load(replace(FASTCONFORMER, n_mels=80))
+
+
+def test_tables_of_positions_are_those_of_pytorch() -> None:
+    like = torch.zeros(1)
+    for first, last, dim in ((83, -13, 512), (0, 0, 2), (70, 1, 36)):
+        ours_ND = torch.from_numpy(distance_sinusoids(first, last, dim))
+        torch.testing.assert_close(
+            ours_ND, layers.distance_sinusoids(first, last, like, dim), atol=1e-6, rtol=0
+        )
 
 
 def test_precisions_that_the_processor_lacks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
