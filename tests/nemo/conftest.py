@@ -38,12 +38,12 @@ def folders(nemo_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Folders
 
 @pytest.fixture(scope="session")
 def loaded(folders: Folders) -> Callable[[str, Generation], LoadedModel]:
-    """The same, loaded."""
+    """The same, loaded with states as values in PyTorch."""
     models: dict[tuple[str, str], LoadedModel] = {}
 
     def load(letter: str, generation: Generation) -> LoadedModel:
         if (letter, generation) not in models:
-            models[letter, generation] = load_model(folders(letter, generation), "cpu")
+            models[letter, generation] = load_model(folders(letter, generation), "cpu", "torch")
         return models[letter, generation]
 
     return load
