@@ -172,6 +172,17 @@ RESULTS: dict[str, Result] = {
         minutes=4,
         data=(),
     ),
+    "load-24": Result(
+        title="24 real-time streams for ten minutes",
+        about="A daemon and its clients on the same two cores. Lags are in milliseconds, beyond the chunk; ends of "
+        "words are from the alignment of the transcript. The figures file has lag and memory by minute.",
+        commands=(
+            "python benchmarks/server_load.py --audio tests/data/librispeech/3607-135982-0000.flac "
+            "--reference tests/data/librispeech/3607-135982-0000.txt --streams 24 --duration 600",
+        ),
+        minutes=11,
+        data=(),
+    ),
     "uploads": Result(
         title="Eight live streams beside an uploaded recording of an hour",
         about="A daemon with the default settings (bulk_wait_ms 10000) and its clients on the same cores. Lags are "
