@@ -68,7 +68,7 @@ def test_sessions_of_one_engine_choose_their_latency(
 async def test_the_daemon_returns_the_same_text(
     folder: Path, sounds: list[Samples], expected: list[str]
 ) -> None:
-    with run_daemon("--model", str(folder)) as daemon:
+    with run_daemon("--model", str(folder), "--precision", "float32") as daemon:
 
         async def stream_audio(samples_S: Samples, latency_ms: int) -> str:
             async with open_stream(daemon.url, Start(latency_ms=latency_ms)) as stream:

@@ -71,7 +71,7 @@ def test_a_nemo_checkpoint_can_be_trained_further(
     nemo_dir: Path, beep_manifest: Path, tmp_path: Path
 ) -> None:
     folder = import_nemo(nemo_dir / "B.nemo", tmp_path / "b").folder
-    model = load_model(folder, "cpu")
+    model = load_model(folder, "cpu", backend="torch")
     assert isinstance(model.config.encoder, FastConformerEncoderConfig)
     config = replace(
         recipe(beep_manifest, steps=2),
@@ -84,7 +84,7 @@ def test_a_nemo_checkpoint_can_be_trained_further(
     losses = [event.loss for event in events if isinstance(event, StepReport)]
     assert losses
     assert np.isfinite(losses).all()
-    further = load_model(tmp_path / "run" / "model", "cpu")
+    further = load_model(tmp_path / "run" / "model", "cpu", backend="torch")
     assert further.config.encoder == config.encoder
     assert further.config.sample_delay == model.config.sample_delay
     moved = further.encoder.state_dict()  # type: ignore[attr-defined]
@@ -95,7 +95,7 @@ def test_a_nemo_checkpoint_can_be_trained_further(
 
 def test_rows_of_the_head_go_to_tokens_of_the_same_name(nemo_dir: Path, tmp_path: Path) -> None:
     folder = import_nemo(nemo_dir / "A.nemo", tmp_path / "a").folder
-    model = load_model(folder, "cpu")
+    model = load_model(folder, "cpu", backend="torch")
     old = TokenList.load(folder / "tokens.txt")
     new = TokenList(("<blank>", *old.tokens[1:-1], "new"))
     torch.manual_seed(2)
