@@ -62,6 +62,8 @@ class TrainConfig:
         for name in ("epochs", "minutes", "learning_rate", "streams", "tokens", "threads"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.unknown_share < 1:
+            raise ConfigError(f"unknown_share must be at least 0 and below 1, got {self.unknown_share}")
 
 
 class TrainingProgress(NamedTuple):

@@ -9,19 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 from streamasr.cli import main
-from streamasr.errors import ModelError
+from streamasr.errors import ConfigError, ModelError
 from streamasr.punctuation.base import Boundary
 from streamasr.punctuation.corpus import build_corpora, build_vocabulary, token_stream
+from streamasr.punctuation.features import UNKNOWN_ROW
 from streamasr.punctuation.labels import OPEN
 from streamasr.punctuation.loading import load_punctuator
 from streamasr.punctuation.model_file import StoredModel, load_stored_model, save_model
 from streamasr.punctuation.scoring import with_sentence_capitals
 from streamasr.punctuation.sizes import NetworkConfig
 from streamasr.punctuation.tagger import Tagger
-from streamasr.punctuation.training import TrainConfig, TrainingProgress, train
+from streamasr.punctuation.training import ALWAYS_KNOWN, TrainConfig, TrainingProgress, _forget_words, train
 from tests.punctuation.tiny import CONFIG, SENTENCES, VOCABULARY, tagger
 
 SMALL = NetworkConfig(word_rows=512, ngram_rows=256, dim=16, hidden=24, layers=1)
@@ -195,3 +197,17 @@ def test_the_vocabulary_has_the_most_frequent_words() -> None:
     corpus, _, _ = build_corpora([*lines, "Only once."], "en")
     assert build_vocabulary(corpus, word_rows=3) == ["and", "anna"]
     assert set(corpus.words) - set(build_vocabulary(corpus, word_rows=500)) == {"only", "once"}
+
+
+def test_a_share_of_the_rarer_words_is_unknown_in_a_step() -> None:
+    config = NetworkConfig(word_rows=3_000, ngram_rows=10)
+    rows = torch.arange(config.rows)
+    features_UF = torch.stack((rows, rows), dim=1)
+    forgotten = _forget_words(features_UF, config, 0.25)
+    unknown = (forgotten[:, 0] == UNKNOWN_ROW) & (rows != UNKNOWN_ROW)
+    assert ((rows[unknown] > ALWAYS_KNOWN) & (rows[unknown] < config.word_rows)).all()
+    assert 0.15 < unknown.sum() / (config.word_rows - ALWAYS_KNOWN) < 0.35
+    assert forgotten[~unknown].equal(features_UF[~unknown])
+    assert forgotten[:, 1:].equal(features_UF[:, 1:])
+    with pytest.raises(ConfigError, match=r"unknown_share must be at least 0 and below 1, got 1\.0"):
+        TrainConfig(unknown_share=1.0)
