@@ -75,6 +75,8 @@ def _evaluate(manifests: str, flags: str) -> str:
 DEV = "{data}/dev-librispeech/manifest.jsonl"
 DEV_L2 = "{data}/dev-l2/manifest.jsonl"
 NOISE = "{data}/noise-esc10/manifest.jsonl"
+CLIP = "tests/data/librispeech/3607-135982-0000"
+LOAD = f"python benchmarks/server_load.py --audio {CLIP}.flac --reference {CLIP}.txt"
 
 RESULTS: dict[str, Result] = {
     "en-small": Result(
@@ -165,10 +167,7 @@ RESULTS: dict[str, Result] = {
         about="A daemon and its clients on the same cores. Lags are in milliseconds, beyond the chunk. The lag of "
         "a final counts from the end of its last word and contains the silence that ends an utterance. The second "
         "table counts from the ends of the words of the reference, aligned to the audio.",
-        commands=(
-            "python benchmarks/server_load.py --audio tests/data/librispeech/3607-135982-0000.flac "
-            "--reference tests/data/librispeech/3607-135982-0000.txt --streams 1 8 16 24 --duration 60",
-        ),
+        commands=(f"{LOAD} --streams 1 8 16 24 --duration 60",),
         minutes=4,
         data=(),
     ),
@@ -176,10 +175,7 @@ RESULTS: dict[str, Result] = {
         title="24 real-time streams for ten minutes",
         about="A daemon and its clients on the same two cores. Lags are in milliseconds, beyond the chunk; ends of "
         "words are from the alignment of the transcript. The figures file has lag and memory by minute.",
-        commands=(
-            "python benchmarks/server_load.py --audio tests/data/librispeech/3607-135982-0000.flac "
-            "--reference tests/data/librispeech/3607-135982-0000.txt --streams 24 --duration 600",
-        ),
+        commands=(f"{LOAD} --streams 24 --duration 600",),
         minutes=11,
         data=(),
     ),
@@ -187,10 +183,7 @@ RESULTS: dict[str, Result] = {
         title="Eight live streams beside an uploaded recording of an hour",
         about="A daemon with the default settings (bulk_wait_ms 10000) and its clients on the same cores. Lags are "
         "in milliseconds, beyond the chunk; that of a final contains the silence that ends an utterance.",
-        commands=(
-            "python benchmarks/upload_fairness.py --audio tests/data/librispeech/3607-135982-0000.flac "
-            "--streams 8 --duration 40",
-        ),
+        commands=(f"python benchmarks/upload_fairness.py --audio {CLIP}.flac --streams 8 --duration 40",),
         minutes=2,
         data=(),
     ),
