@@ -56,10 +56,10 @@ class StepCost:
 
     def step_s(self, chunk_frames: int, batch: float) -> float:
         """Return the expected duration of a step with ``batch`` chunks."""
-        grown = (batch - 1) / (self.batch - 1) if self.batch > 1 else batch - 1
-        seconds = self.alone_s + (self.full_s - self.alone_s) * grown
         if self.batch == 1:
             seconds = self.alone_s * batch
+        else:
+            seconds = self.alone_s + (self.full_s - self.alone_s) * (batch - 1) / (self.batch - 1)
         return seconds * chunk_frames / self.chunk_frames
 
     def chunk_s(self, chunk_frames: int) -> float:

@@ -128,6 +128,13 @@ class AccessControl:
 
         The error is ``unauthorized``, or ``rate_limited`` with ``retry_after_ms``.
         """
+        return self._refuse(client, token, master_only=False)
+
+    def refuse_master(self, client: Client, token: str | None) -> StreamasrError | None:
+        """Return why a client may not use what needs the daemon's own token; ``None`` if it may."""
+        return self._refuse(client, token, master_only=True)
+
+    def _refuse(self, client: Client, token: str | None, *, master_only: bool) -> StreamasrError | None:
         if not self._auth.required:
             return None
         if (limited := self._limited(client)) is not None:
@@ -135,19 +142,9 @@ class AccessControl:
         verdict = self._auth.verdict(token, self._wall_clock(), client.origin)
         if verdict == "wrong" and token is not None:
             self._count(client)
+        if master_only and not self._auth.is_master(token):
+            verdict = "wrong"
         return None if verdict == "accepted" else ProtocolError(_MESSAGES[verdict], code="unauthorized")
-
-    def refuse_master(self, client: Client, token: str | None) -> StreamasrError | None:
-        """Return why a client may not use what needs the daemon's own token; ``None`` if it may."""
-        if not self._auth.required:
-            return None
-        if (limited := self._limited(client)) is not None:
-            return limited
-        if self._auth.is_master(token):
-            return None
-        if token is not None and self._auth.verdict(token, self._wall_clock(), client.origin) == "wrong":
-            self._count(client)
-        return ProtocolError(_MESSAGES["wrong"], code="unauthorized")
 
     def _count(self, client: Client) -> None:
         """Count a wrong token, and log when its address has to wait from now on."""
