@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.table import Table
 
 from streamasr.bulk.recogniser import BulkRecogniser
-from streamasr.decoding.utterance import usable_cores
 from streamasr.engine.precision import resolve_precision
 from streamasr.errors import StreamasrError
 from streamasr.manifest import Utterance, read_manifest
 from streamasr.media.inputs import AudioInput
+from streamasr.processor import usable_cores
 from streamasr.protocol.messages import Start
 from streamasr.recognition.model import load_model
 from streamasr.recognition.options import resolve_options

@@ -8,7 +8,6 @@ Shape suffixes: B batch, T mel frames or encoder frames, M mel bands, V tokens.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from streamasr.acoustic.interface import AnyArray, Arithmetic, FrameCounts, Step
 from streamasr.acoustic.native_core import Instructions, make_core
 from streamasr.config import PRECISIONS, EncoderConfig, Precision
 from streamasr.errors import ConfigError, ModelError
+from streamasr.processor import usable_cores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -183,7 +183,7 @@ def load_native_encoder(
 def default_threads() -> int:
     """Return PyTorch's number of threads, or the number of cores if PyTorch is not loaded."""
     torch = sys.modules.get("torch")
-    return len(os.sched_getaffinity(0)) if torch is None else int(torch.get_num_threads())
+    return usable_cores() if torch is None else int(torch.get_num_threads())
 
 
 def instructions() -> str:

@@ -9,9 +9,9 @@ import torch
 
 from streamasr.bulk.recogniser import BulkRecogniser
 from streamasr.config import Backend, PrecisionChoice
-from streamasr.decoding.utterance import usable_cores
 from streamasr.engine.precision import resolve_precision
 from streamasr.media.inputs import AudioInput
+from streamasr.processor import usable_cores
 from streamasr.protocol.messages import Start
 from streamasr.recognition.hotwords import unused_notice
 from streamasr.recognition.model import load_model, pick_device

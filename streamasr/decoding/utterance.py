@@ -14,7 +14,6 @@ Shape suffixes: T encoder frames, V tokens.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -34,6 +33,7 @@ from streamasr.decoding.hypothesis import (
 )
 from streamasr.decoding.lookahead import has_silence
 from streamasr.decoding.stability import words_to_show
+from streamasr.processor import usable_cores
 
 UtteranceOutcome = tuple["UtteranceState", tuple[UtteranceEvent, ...]]
 """A session's state after a step, and the events of the step."""
@@ -107,11 +107,6 @@ class _SessionStep:
     preview: UtteranceState | None = None
     """The state after the look-ahead, if it was decoded and the utterance goes on."""
     events: list[UtteranceEvent] = field(default_factory=list)
-
-
-def usable_cores() -> int:
-    """Return the number of cores on which this process may run."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class UtteranceDecoder:

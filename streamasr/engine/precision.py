@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,6 +10,8 @@ from pathlib import Path
 from streamasr import __version__
 from streamasr.acoustic.in_place import instructions, product, supported_precisions
 from streamasr.config import Backend, Precision, PrecisionChoice
+from streamasr.engine.measurements import cache_file, keep_measurement, read_measurement
+from streamasr.processor import processor_name
 from streamasr.recognition.backend import uses_native_step
 from streamasr.recognition.model import pick_device, resolve_model
 
@@ -38,15 +38,7 @@ def resolve_precision(
     folder = resolve_model(model)
     if not uses_native_step(folder, pick_device(device), backend):
         return "float32"
-    return fastest_precision(cache_file())
-
-
-def cache_file(name: str = "precision.json") -> Path | None:
-    """Return a file that keeps measurements: in ``$XDG_CACHE_HOME`` or ``~/.cache``; ``None`` without a home."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    with suppress(RuntimeError):
-        return (Path(root) if root else Path.home() / ".cache") / "streamasr" / name
-    return None
+    return fastest_precision(cache_file("precision.json"))
 
 
 def fastest_precision(cache: Path | None) -> Precision:
@@ -55,16 +47,12 @@ def fastest_precision(cache: Path | None) -> Precision:
     The measurement takes some hundredths of a second. Its result is kept in ``cache`` for this processor and version;
     a cache that cannot be read or written only costs another measurement.
     """
-    key = f"{__version__}, {processor()}, {instructions()}"
-    if cache is not None:
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            kept = json.loads(cache.read_text())[key]
-            return fastest({name: float(kept[name]) for name in supported_precisions()})
+    key = f"{__version__}, {processor_name()}, {instructions()}"
+    with suppress(ValueError, TypeError, KeyError):
+        kept = read_measurement(cache, key)
+        return fastest({name: float(kept[name]) for name in supported_precisions()})
     seconds = {name: _measure(name) for name in supported_precisions()}
-    if cache is not None:
-        with suppress(OSError):
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            cache.write_text(json.dumps({key: seconds}))
+    keep_measurement(cache, key, seconds)
     return fastest(seconds)
 
 
@@ -75,15 +63,6 @@ def fastest(seconds: Mapping[Precision, float]) -> Precision:
         if seconds[name] * _WORTHWHILE < seconds[best]:
             best = name
     return best
-
-
-def processor() -> str:
-    """Return the processor's name, or an empty string where the system has none."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return ""
 
 
 def _measure(precision: Precision) -> float:

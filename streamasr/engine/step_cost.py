@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamasr import __version__
-from streamasr.decoding.utterance import usable_cores
 from streamasr.engine.config import EngineConfig
 from streamasr.engine.headroom import Headroom, Load, StepCost
-from streamasr.engine.precision import cache_file, processor
+from streamasr.engine.measurements import cache_file, keep_measurement, read_measurement
+from streamasr.processor import processor_name, usable_cores
 from streamasr.protocol.messages import Start
 from streamasr.recognition.batch import BatchStep
 from streamasr.recognition.captions import Captioner
@@ -61,12 +59,10 @@ def step_cost(model: LoadedModel, config: EngineConfig) -> StepCost:
     """
     cache = cache_file("step-cost.json")
     key = _key(model, config)
-    if cache is not None:
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            return StepCost(**json.loads(cache.read_text())[key])
+    with suppress(TypeError):
+        return StepCost(**read_measurement(cache, key))
     cost = measure_step_cost(model, config)
-    if cache is not None:
-        _keep(cache, key, cost)
+    keep_measurement(cache, key, asdict(cost))
     return cost
 
 
@@ -137,14 +133,4 @@ def _key(model: LoadedModel, config: EngineConfig) -> str:
     settings = repr((model.config, model.parameters, model.encoder.arithmetic, str(model.device)))
     digest = hashlib.sha256(settings.encode()).hexdigest()[:16]
     threads = f"{usable_cores()} cores, {config.threads} and {config.decoder_threads} threads"
-    return f"{__version__}, {processor()}, {threads}, batch {config.max_batch}, {digest}"
-
-
-def _keep(cache: Path, key: str, cost: StepCost) -> None:
-    kept: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
-        read = json.loads(cache.read_text())
-        kept = read if isinstance(read, dict) else {}
-    with suppress(OSError):
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        cache.write_text(json.dumps({**kept, key: asdict(cost)}))
+    return f"{__version__}, {processor_name()}, {threads}, batch {config.max_batch}, {digest}"

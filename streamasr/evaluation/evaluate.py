@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import platform
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch
 from streamasr.errors import ConfigError, DataError
 from streamasr.evaluation.decoding_pass import DecodedUtterance, Mode, PassCost, decode_files, default_modes
 from streamasr.manifest import Utterance, read_manifest
+from streamasr.processor import processor_name
 from streamasr.recognition.devices import Device
 from streamasr.recognition.model import LoadedModel
 from streamasr.report.results import Evaluation, Measurement, RecognisedUtterance, measure
@@ -115,7 +115,7 @@ def describe_machine(device: Device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(str(device))
     threads = torch.get_num_threads()
-    return f"{_processor()}, {_count(os.cpu_count() or 1, 'core')}, {_count(threads, 'thread')}"
+    return f"{processor_name()}, {_count(os.cpu_count() or 1, 'core')}, {_count(threads, 'thread')}"
 
 
 def _measure_pass(
@@ -170,16 +170,6 @@ def _answer(utterance: Utterance, decoded: DecodedUtterance, rules: TextRules) -
         hypothesis=rules.normalise(decoded.text),
         speaker=utterance.speaker,
     )
-
-
-def _processor() -> str:
-    """The processor's name as the system reports it, else its family."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _count(number: int, what: str) -> str:

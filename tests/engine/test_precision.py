@@ -10,6 +10,7 @@ import pytest
 from streamasr.acoustic.in_place import supported_precisions
 from streamasr.config import Precision
 from streamasr.engine import precision as module
+from streamasr.engine.measurements import cache_file
 from streamasr.engine.precision import fastest, fastest_precision, resolve_precision
 from streamasr.errors import ConfigError, ModelError
 from tests.recognition.tiny import save_model, tiny_fastconformer
@@ -47,7 +48,7 @@ def test_a_measurement_is_made_once(cache_home: Path, monkeypatch: pytest.Monkey
         return 1.0 if name == "int8" else 2.0
 
     monkeypatch.setattr(module, "_measure", measure)
-    cache = module.cache_file()
+    cache = cache_file("precision.json")
     assert cache is not None
     assert cache.is_relative_to(cache_home)
     assert [fastest_precision(cache) for _ in range(2)] == ["int8", "int8"]
@@ -55,7 +56,8 @@ def test_a_measurement_is_made_once(cache_home: Path, monkeypatch: pytest.Monkey
     # Another version or processor measures anew, and so does a cache that is damaged.
     cache.write_text(json.dumps({"another processor": {"float32": 1.0}}))
     fastest_precision(cache)
-    key = next(iter(json.loads(cache.read_text())))
+    other, key = json.loads(cache.read_text())
+    assert other == "another processor"
     for damaged in ("{", "[1]", json.dumps({key: dict.fromkeys(supported_precisions(), "fast")})):
         cache.write_text(damaged)
         assert fastest_precision(cache) == "int8"
@@ -73,7 +75,7 @@ def test_a_user_without_a_home_needs_no_cache(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", no_home)
-    assert module.cache_file() is None
+    assert cache_file("precision.json") is None
     assert fastest_precision(None) in supported_precisions()
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from typing import TypeVar
+
+from streamasr.processor import usable_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,7 +47,7 @@ def map_in_processes(
         progress: called after each result.
     """
     total = len(items)
-    workers = min(workers or usable_cpus(), total)
+    workers = min(workers or usable_cores(), total)
     if workers <= 1 or total <= few:
         for done, item in enumerate(items, start=1):
             yield function(item)
@@ -74,11 +75,6 @@ def map_in_processes(
                     progress(done, total)
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def usable_cpus() -> int:
-    """Return the number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _ignore_interrupts() -> None:
