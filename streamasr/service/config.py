@@ -38,6 +38,8 @@ ENGINE_SETTINGS = {
 MIN_TOKEN_CHARS = 16
 """A shorter token could be guessed."""
 
+MAX_NAME_BYTES = 63
+"""Longest label of a DNS name, and so of a service's (RFC 6763, 4.1.1)."""
 
 MAX_HEADERS = 128
 """Most headers that the websockets package reads."""
@@ -75,6 +77,10 @@ class ServerConfig:
     wyoming_host: str = field(
         default="127.0.0.1",
         metadata=_help("address for Wyoming; all who reach it need no token"),
+    )
+    wyoming_name: str | None = field(
+        default=None,
+        metadata=_help("announce the Wyoming port by Zeroconf, under this name"),
     )
     token: str | None = field(
         default=None, metadata=_help("secret that clients must send; better set in a file or the environment")
@@ -166,6 +172,8 @@ class ServerConfig:
             port = getattr(self, name)
             if port is not None and not 0 <= port <= 65_535:
                 raise ConfigError(f"{name} must be 0 to 65535, got {port}")
+        if self.wyoming_name is not None:
+            self._check_announcement(self.wyoming_name)
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise ConfigError(f"log_level must be debug, info, warning or error, got {self.log_level!r}")
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -175,6 +183,20 @@ class ServerConfig:
         if self.token is not None and len(self.token) < MIN_TOKEN_CHARS:
             raise ConfigError(
                 f"token must have at least {MIN_TOKEN_CHARS} characters; `openssl rand -hex 24` makes one"
+            )
+
+    def _check_announcement(self, name: str) -> None:
+        if not name.isprintable() or not 0 < len(name.encode()) <= MAX_NAME_BYTES:
+            raise ConfigError(
+                f"wyoming_name must be 1 to {MAX_NAME_BYTES} bytes of printable text, got {name!r}"
+            )
+        if self.wyoming_port is None:
+            raise ConfigError("wyoming_name announces the Wyoming port: set wyoming_port, too")
+        if is_loopback(self.wyoming_host):
+            raise ConfigError(
+                f"wyoming_name announces the Wyoming port to other machines, but wyoming_host "
+                f"{self.wyoming_host} is reachable from this one only: set it to 0.0.0.0 or to an address of "
+                "this machine"
             )
 
     def with_token_read(self) -> ServerConfig:

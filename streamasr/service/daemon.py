@@ -9,14 +9,16 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from streamasr.service.config import ServerConfig
+from streamasr.service.discovery import Announcement, check_available
 from streamasr.service.interfaces import EngineInterface
-from streamasr.service.listeners import open_dialect_listeners, open_listener
+from streamasr.service.listeners import WYOMING, open_dialect_listeners, open_listener
 from streamasr.service.logs import log_event
 from streamasr.service.sdnotify import Notifier, passed_socket
 from streamasr.service.server import CaptionServer
@@ -49,9 +51,11 @@ async def run_daemon(
         The exit status: 0, :data:`EXIT_CUT_OFF` or :data:`EXIT_ENGINE_LOST`.
 
     Raises:
-        ConfigError: the address or the certificate cannot be used.
+        ConfigError: the address or the certificate cannot be used, or a package is missing.
     """
     notifier = Notifier(environment)
+    if config.wyoming_name is not None:
+        check_available()
     # Bind before loading the model, which takes seconds, so that a port in use is reported at once.
     with ExitStack() as sockets:
         passed = passed_socket(environment, os.getpid())
@@ -65,9 +69,24 @@ async def run_daemon(
             asyncio.get_running_loop().set_exception_handler(_log_loop_error)
             server = CaptionServer(config, engine)
             await server.start(listener, further, shared=passed is not None)
-            return await _serve(config, engine, server, announce=announce, notifier=notifier)
+            async with _announced(config.wyoming_name, further.get(WYOMING)):
+                return await _serve(config, engine, server, announce=announce, notifier=notifier)
         finally:
             await asyncio.to_thread(engine.close)
+
+
+@asynccontextmanager
+async def _announced(name: str | None, listener: socket.socket | None) -> AsyncIterator[None]:
+    """Announce the Wyoming port under ``name``, if it is to be."""
+    if name is None or listener is None:
+        yield
+        return
+    announcement = Announcement(name, listener)
+    announcement.start()
+    try:
+        yield
+    finally:
+        await announcement.close()
 
 
 async def _serve(
