@@ -179,6 +179,15 @@ RESULTS: dict[str, Result] = {
         minutes=11,
         data=(),
     ),
+    "load-16": Result(
+        title="16 real-time streams for an hour",
+        about="A daemon and its clients on the same two cores. Lags are in milliseconds, beyond the chunk; ends of "
+        "words are from the alignment of the transcript. The figures file has lag and memory by minute. Other "
+        "programs may have used the cores meanwhile.",
+        commands=(f"{LOAD} --streams 16 --duration 3600",),
+        minutes=62,
+        data=(),
+    ),
     "uploads": Result(
         title="Eight live streams beside an uploaded recording of an hour",
         about="A daemon with the default settings (bulk_wait_ms 10000) and its clients on the same cores. Lags are "
