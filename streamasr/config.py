@@ -43,9 +43,15 @@ class FrontendConfig:
     """Cepstral coefficients of a frame's bands (13 is usual) in place of the bands; 0 for the bands."""
     floor_log10: float = -6.5
     """Smallest log10 mel power: a fixed floor, unlike Whisper's, which depends on the utterance's maximum."""
+    quiet_level_db: float = -36.0
+    """Quieter speech than this is amplified to it (dB of full scale; see ``streamasr.frontend.level``)."""
+    max_gain_db: float = 0.0
+    """Largest amplification of quiet speech; 0: none."""
 
     def __post_init__(self) -> None:
         _check_positive(self, "sample_rate", "n_fft", "hop", "n_mels")
+        if self.max_gain_db < 0:
+            raise ConfigError(f"max_gain_db must not be negative, got {self.max_gain_db}")
         if self.n_fft < self.hop:
             raise ConfigError(f"n_fft must be at least hop ({self.hop}), got {self.n_fft}")
         if not 0 <= self.n_mfcc <= self.n_mels:

@@ -14,14 +14,29 @@ from torch import Tensor
 
 from streamasr.config import FrontendConfig
 from streamasr.frontend.base import FrontEnd
+from streamasr.frontend.level import (
+    FALL_DB,
+    FIRST_FALL_DB,
+    FIRST_FRAMES,
+    LOWEST_NOISE_DB,
+    RISE_DB,
+    SILENCE_DB,
+    SPEECH_OVER_NOISE_DB,
+    initial_levels,
+    level_offset_db,
+    lowest_bin,
+)
 
 _SMALLEST_POWER = 1e-10
 
 
 class MelState(NamedTuple):
-    """The newest samples, which the next frames' windows still need."""
+    """What the next frames need of those before."""
 
     carried_BS: Tensor
+    """The newest samples."""
+    levels_B3: Tensor
+    """What the gain needs: see :func:`streamasr.frontend.level.step_gain` (float64)."""
 
 
 class LogMel(FrontEnd[MelState]):
@@ -29,7 +44,7 @@ class LogMel(FrontEnd[MelState]):
 
     The window of frame ``t`` covers samples ``[hop * (t + 1) - n_fft, hop * (t + 1))`` instead of being centred, and
     the dynamic range is cut at a fixed floor (``FrontendConfig.floor_log10``) instead of the utterance's own maximum.
-    Before the first sample there is digital silence.
+    Before the first sample there is digital silence. Quiet speech is amplified as ``streamasr.frontend.level`` says.
 
     With ``FrontendConfig.n_mfcc`` the frames are that many mel-frequency cepstral coefficients (Davis and Mermelstein
     1980): the orthonormal cosine transform of a frame's scaled bands.
@@ -62,7 +77,10 @@ class LogMel(FrontEnd[MelState]):
     def initial_state(self, batch: int, left_padding_samples: int = 0) -> MelState:  # noqa: ARG002 - the padding is silence
         """The state of ``batch`` new streams: digital silence."""
         carried_samples = self.config.n_fft - self.config.hop
-        return MelState(torch.zeros(batch, carried_samples, device=self.window_W.device))
+        levels_3 = torch.tensor(initial_levels(self.config), dtype=torch.float64, device=self.window_W.device)
+        return MelState(
+            torch.zeros(batch, carried_samples, device=self.window_W.device), levels_3.repeat(batch, 1)
+        )
 
     def step(
         self,
@@ -77,9 +95,33 @@ class LogMel(FrontEnd[MelState]):
         windows_BTW = samples_BS.unfold(1, self.config.n_fft, self.config.hop) * self.window_W
         power_BTF = torch.fft.rfft(windows_BTW).abs().square()
         mel_BTM = (power_BTF @ self.filters_FM).clamp(min=_SMALLEST_POWER).log10()
+        levels_B3 = state.levels_B3
+        if self.config.max_gain_db:
+            levels_B3, gain_BT = self._step_gain(levels_B3, power_BTF)
+            mel_BTM = mel_BTM + (gain_BT / 10.0).to(mel_BTM.dtype).unsqueeze(2)
         carried_BS = samples_BS[:, samples_BS.shape[1] - state.carried_BS.shape[1] :]
         mel_BTM = (mel_BTM.clamp(min=self.config.floor_log10) + 4.0) / 4.0
-        return MelState(carried_BS), mel_BTM if self.cosines_MC is None else mel_BTM @ self.cosines_MC
+        if self.cosines_MC is not None:
+            mel_BTM = mel_BTM @ self.cosines_MC
+        return MelState(carried_BS, levels_B3), mel_BTM
+
+    def _step_gain(self, levels_B3: Tensor, power_BTF: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute what :func:`streamasr.frontend.level.step_gain` does, from the frames' spectra."""
+        offset_db = level_offset_db(self.config)
+        power_BT = power_BTF[:, :, lowest_bin(self.config) :].sum(dim=2, dtype=torch.float64)
+        level_BT = 10.0 * power_BT.clamp(min=10.0 ** ((SILENCE_DB - offset_db) / 10.0)).log10() + offset_db
+        frame_T = torch.arange(1, level_BT.shape[1] + 1, dtype=torch.float64, device=level_BT.device)
+        rise_T = RISE_DB * frame_T
+        low_BT = level_BT.clamp(min=LOWEST_NOISE_DB) - rise_T
+        noise_BT = low_BT.minimum(levels_B3[:, 1:2]).cummin(dim=1).values + rise_T
+        speech_BT = level_BT > noise_BT + SPEECH_OVER_NOISE_DB
+        count_BT = speech_BT.to(torch.float64).cumsum(dim=1)
+        first_BT = count_BT.minimum(FIRST_FRAMES - levels_B3[:, 2:])
+        fall_BT = FALL_DB * count_BT + (FIRST_FALL_DB - FALL_DB) * first_BT
+        peak_BT = (level_BT + fall_BT).maximum(levels_B3[:, :1]).cummax(dim=1).values - fall_BT
+        gain_BT = (self.config.quiet_level_db - peak_BT).clamp(0.0, self.config.max_gain_db)
+        levels_B3 = torch.stack((peak_BT[:, -1], noise_BT[:, -1], levels_B3[:, 2] + first_BT[:, -1]), dim=1)
+        return levels_B3, gain_BT
 
     def forward(self, pcm_BS: Tensor, lengths_B: Tensor | None = None) -> Tensor:
         """Compute ``mel_BTM`` of whole utterances, padded with zeros to whole hops; see :class:`FrontEnd`."""

@@ -41,7 +41,7 @@ class NumpyFrontEndSlots:
     def __init__(self, frontend: NumpyLogMel, slots: int) -> None:
         self._frontend = frontend
         self._initial_C = frontend.initial_state(1)[0]
-        self._states_NC = np.empty((slots, len(self._initial_C)), dtype=np.float32)
+        self._states_NC = np.empty((slots, len(self._initial_C)))
 
     def reset(self, slot: int) -> None:
         """See the Protocol."""
