@@ -132,6 +132,26 @@ RESULTS: dict[str, Result] = {
         packages=("pocketsphinx",),
         data=("dev-librispeech", "dev-l2"),
     ),
+    "recognisers": Result(
+        title="en-small beside Moonshine, Whisper and PocketSphinx",
+        about="The first 40 recordings of dev-librispeech, one recogniser after the other on the same core. RTF is "
+        "CPU seconds for one second of audio. en-small, PocketSphinx and moonshine-live (Moonshine tiny, updated "
+        "every half second) get a stream; moonshine and Whisper in int8 (faster-whisper 1.2.1) get whole "
+        "recordings. Whisper and Moonshine were trained on far more speech than the dozen hours of en-small.",
+        commands=(
+            _evaluate(DEV, "--limit 40"),
+            f"python benchmarks/pocketsphinx_peer.py --manifest {DEV} --limit 40",
+            f"python benchmarks/recogniser_peers.py moonshine-live --manifest {DEV} --limit 40",
+            f"python benchmarks/recogniser_peers.py moonshine --manifest {DEV} --limit 40",
+            f"python benchmarks/recogniser_peers.py whisper --whisper {{data}}/whisper-tiny.en "
+            f"--manifest {DEV} --limit 40",
+            f"python benchmarks/recogniser_peers.py whisper --whisper {{data}}/whisper-base "
+            f"--manifest {DEV} --limit 40",
+        ),
+        minutes=12,
+        packages=("pocketsphinx", "moonshine_voice", "faster_whisper"),
+        files=("whisper-tiny.en/model.bin", "whisper-base/model.bin"),
+    ),
     "punctuation": Result(
         title="Capitals and punctuation",
         about="F1 of marks and capitals on 2,000 lines of books, meetings and chat from sources that are not in the "

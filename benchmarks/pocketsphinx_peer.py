@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -54,12 +54,18 @@ def recognise(utterances: Sequence[Utterance]) -> Iterator[tuple[str, float, flo
         yield best.hypstr if best else "", len(pcm) / SAMPLE_RATE, seconds
 
 
-def measure(utterances: Sequence[Utterance]) -> dict[str, Interval]:
-    """Return WER, CER and real-time factor with 95 % bootstrap intervals over utterances."""
+def measure(
+    utterances: Sequence[Utterance], answers: Iterable[tuple[str, float, float]], name: str
+) -> dict[str, Interval]:
+    """Return WER, CER and CPU seconds per second of audio, with 95 % bootstrap intervals over utterances.
+
+    Args:
+        utterances: with their transcripts.
+        answers: the text of each utterance, its seconds of audio, and the CPU seconds of recognition.
+        name: for the progress bar.
+    """
     words, characters, audio_s, cpu_s = [], [], [], []
-    answers = track(
-        recognise(utterances), "pocketsphinx", len(utterances), console=Console(stderr=True), transient=True
-    )
+    answers = track(answers, name, len(utterances), console=Console(stderr=True), transient=True)
     for utterance, (text, audio, seconds) in zip(utterances, answers, strict=True):
         pair = normalise_english(utterance.text), normalise_english(text)
         words.append(word_edits(*pair))
@@ -73,6 +79,18 @@ def measure(utterances: Sequence[Utterance]) -> dict[str, Interval]:
     }
 
 
+def print_report(benchmark: str, title: str, utterances: int, measured: dict[str, Interval]) -> None:
+    """Print a table, then one JSON line."""
+    table = Table("", "value", "95 % interval", title=f"{title}, {utterances} utterances")
+    for name, interval in measured.items():
+        unit, scale = ("", 1) if name == "rtf" else (" %", 100)
+        low, value, high = (f"{scale * x:.2f}{unit}" for x in (interval.low, interval.value, interval.high))
+        table.add_row(name.upper(), value, f"{low} – {high}")
+    Console().print(table)
+    figures = {name: asdict(interval) for name, interval in measured.items()}
+    print(json.dumps({"benchmark": benchmark, "utterances": utterances, **figures}))
+
+
 def main() -> int:
     """Run the measurement and print the results; return 1 if the manifest or its audio cannot be used."""
     parser = argparse.ArgumentParser(
@@ -83,18 +101,11 @@ def main() -> int:
     args = parser.parse_args()
     try:
         utterances = read_manifest(args.manifest)[: args.limit]
-        measured = measure(utterances)
+        measured = measure(utterances, recognise(utterances), "pocketsphinx")
     except StreamasrError as error:
         print(f"pocketsphinx_peer: {error.message}", file=sys.stderr)
         return 1
-    table = Table("", "value", "95 % interval", title=f"PocketSphinx, {len(utterances)} utterances")
-    for name, interval in measured.items():
-        unit, scale = ("", 1) if name == "rtf" else (" %", 100)
-        low, value, high = (f"{scale * x:.2f}{unit}" for x in (interval.low, interval.value, interval.high))
-        table.add_row(name.upper(), value, f"{low} – {high}")
-    Console().print(table)
-    figures = {name: asdict(interval) for name, interval in measured.items()}
-    print(json.dumps({"benchmark": "pocketsphinx_peer", "utterances": len(utterances), **figures}))
+    print_report("pocketsphinx_peer", "PocketSphinx", len(utterances), measured)
     return 0
 
 
