@@ -8,7 +8,7 @@ letters in the same order; hyphens, apostrophes and the spaces of compounds may 
 are read as the language's rules read them.
 
 Prints one JSON object for each transcript found, with ``id``, ``text`` and ``source``. A line on standard error names
-each of the others. *Chapter Seven*, which a book has in figures, is written like this, and a dash stands behind a
+each of the others. *Chapter Seven*, which a book has in figures, is written like this, and a dash comes after a
 heading, as the book has no mark there.
 """
 
@@ -78,7 +78,7 @@ def read_book(path: Path) -> Book:
 
 
 def _plain(file: Path) -> str:
-    """The text of a file without its markup; two line ends stand behind a paragraph and a heading."""
+    """The text of a file without its markup; two line ends come after a paragraph and a heading."""
     data = file.read_bytes()
     try:
         text = data.decode("utf-8")

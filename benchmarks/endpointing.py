@@ -8,7 +8,7 @@ a folder. Then each rule decodes them as a session does, and its utterances are 
 * *final after*: from the end of a recording's last word to the audio that the session has received when the final
   with that word is sent. It contains the chunk, but no computing time. Recordings whose final came only after the
   next one began count, too, and are listed as *joined*.
-* *cuts*: utterances that ended by silence between the words of a recording; *in sentences*: those cuts behind which
+* *cuts*: utterances that ended by silence between the words of a recording; *in sentences*: those cuts after which
   the punctuation model sees no end of a sentence in the reference.
 
 Half of the speakers serve to fit the weights of the end's probability and to choose the rule that depends on the
@@ -148,7 +148,7 @@ class Replay:
         figures.joined += following is not None and end_ms > following.words_ms[0][1]
 
     def sentence_ends(self, passage: Passage) -> list[bool]:
-        """Return for each word of a reference whether the punctuation model ends a sentence behind it."""
+        """Return for each word of a reference whether the punctuation model ends a sentence after it."""
         punctuator = self._model.punctuator
         assert punctuator is not None, "the model has no punctuation model"
         words = self._rules.normalise(passage.text).split()
@@ -180,7 +180,7 @@ class Replay:
     def pauses(self, stream: Stream) -> Iterator[Pause]:
         """Yield the pauses of a stream whose utterances begin with its recordings.
 
-        Pauses behind sentences inside a recording are left out.
+        Pauses after sentences inside a recording are left out.
         """
         beams, frame_ms = self._model.decoder.beams, self._model.framing.frame_ms
         log_probs_TV = beams.prepare(np.concatenate([chunk.log_probs_TV for chunk in stream.chunks]))

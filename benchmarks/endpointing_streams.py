@@ -22,7 +22,7 @@ GAP_S = (0.6, 2.5)
 """Least and greatest time from the last word of a recording to the first word of the next one."""
 UTTERANCES_PER_STREAM = 10
 NOISE_QUANTILE, BLOCK_S = 0.1, 0.02
-"""Pauses are as loud as the quietest tenth of a recording's blocks of so many seconds."""
+"""Pauses are as loud as the quietest tenth of a recording's blocks of this many seconds."""
 SLOTS = 8
 SEED = 1
 

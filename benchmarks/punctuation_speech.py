@@ -62,7 +62,7 @@ LANGUAGE = "en"
 SLOTS = 4
 """Recordings that are recognised at the same time."""
 _CLOSING = " \"'”’)]_"
-"""What may stand behind the mark that ends a sentence."""
+"""What may come after the mark that ends a sentence."""
 
 
 class SpokenUtterance(NamedTuple):
@@ -150,7 +150,7 @@ def label_recording(labeller: Labeller, text: str) -> list[LabelledWord]:
 def with_spoken_words(words: Sequence[str], recording: Recording) -> list[SpokenUtterance]:
     """Return the finals of a recording as if all words had been recognised.
 
-    Words that were recognised, also wrongly, keep their times; the others take no time behind the word before them.
+    Words that were recognised, also wrongly, keep their times; the others take no time after the word before them.
     Finals without a spoken word are left out.
     """
     recognised = [(word, at) for at, utterance in enumerate(recording) for word in utterance.words]

@@ -161,7 +161,7 @@ class Fuzzer:
     def _judge(self, state: str, made_up: list[Frame], counts: Counter[str]) -> None:
         """Give each message to the daemon's conversation in the state, without sockets.
 
-        A session ends with its first refused message: over a socket, those behind it are only discarded.
+        A session ends with its first refused message: over a socket, those after it are only discarded.
         """
         conversation = _conversation(state)
         for frame in made_up:

@@ -407,7 +407,7 @@ class ModelConfig:
     sample_delay: int = 0
     """Delay of the encoder frames behind the audio, in samples; word times are corrected by it."""
     end_silence_ms: int = 0
-    """Digital silence behind a stream's end, for recordings that end with their last word: the encoder then sees
+    """Digital silence after a stream's end, for recordings that end with their last word: the encoder then sees
     what follows it. Only with the front end of family ``whisper``."""
     punctuation: str = ""
     """Entry point of an installed punctuator; empty for the folder's ``punctuation.safetensors``, if there is one."""

@@ -1,7 +1,7 @@
 """Cut finished utterances into subtitle cues.
 
 By default, a cue has at most two lines of 42 characters and is shown for at most seven seconds, the usual limits
-of broadcast subtitles. Cues and lines break between words, preferably behind punctuation marks, cues also at
+of broadcast subtitles. Cues and lines break between words, preferably after punctuation marks, cues also at
 pauses. ``client/web/cues.js`` implements the same algorithm; a test compares the two.
 """
 
@@ -135,8 +135,8 @@ def _utterance_cues(words: Sequence[WordTiming], limits: CueLimits) -> list[Cue]
     """Split an utterance into as few cues as possible, and among those splits choose the one with the lowest cost.
 
     The cost is the sum of the squared lengths of the cues, so that even splits are preferred, minus
-    ``line_chars ** 2`` for every break at a pause of ``pause_ms`` or longer or behind the end of a sentence, half of
-    it for one behind another mark, and a proportional part for shorter pauses.
+    ``line_chars ** 2`` for every break at a pause of ``pause_ms`` or longer or after the end of a sentence, half of
+    it for one after another mark, and a proportional part for shorter pauses.
 
     Dynamic programming over the words, from the last to the first: ``best[i]`` is the cheapest split of
     ``words[i:]``, as (cues, cost, end of the first cue, lines of the first cue).
@@ -206,8 +206,8 @@ class _Wrapping:
     def _split_into(self, begin: int, end: int, count: int) -> tuple[int, tuple[int, ...]] | None:
         """Return the lowest cost of ``count`` lines, and the first words of later lines.
 
-        The cost is the sum of the squared line lengths, minus a quarter of ``line_chars ** 2`` for a break behind a
-        mark, twice that behind the end of a sentence.
+        The cost is the sum of the squared line lengths, minus a quarter of ``line_chars ** 2`` for a break after a
+        mark, twice that after the end of a sentence.
         """
         width = self._width(begin, end)
         if width > count * (self._limits.line_chars + 1) - 1:

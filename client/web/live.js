@@ -95,7 +95,7 @@ export class LiveStream {
     return this.gaps.reduce((time, { atMs, ms }) => (atMs <= audioMs ? time + ms : time), this.baseMs + audioMs);
   }
 
-  /** Leave out `ms` milliseconds, in which nothing was recorded: times continue behind them. */
+  /** Leave out `ms` milliseconds, in which nothing was recorded: times continue after them. */
   skip(ms) {
     if (this.over || this.finishing) return;
     const silenceMs = Math.min(ms, GAP_SILENCE_MS);

@@ -45,7 +45,7 @@ function setStatus(state, text) {
 
 const alerts = { microphone: "", general: "" };
 
-/** Show an alert, or none. That of the microphone comes first: without audio, there is nothing else to mend. */
+/** Show an alert, or none. That of the microphone comes first: without audio, there is nothing else to repair. */
 function setAlert(text, kind = "general") {
   alerts[kind] = text;
   const shown = alerts.microphone || alerts.general;

@@ -74,7 +74,7 @@ class StreamingEncoder(Protocol[S]):
         """Encode one chunk of each of B streams: T mel frames, the first ``lengths_B`` of which are valid.
 
         The streams advance by ``advance_B`` mel frames, a whole number of encoder frames; by default by all valid
-        frames. The frames behind are look-ahead: the next step gets them again. Needs ``hops_per_chunk`` above 1.
+        frames. The frames after them are look-ahead: the next step gets them again. Needs ``hops_per_chunk`` above 1.
 
         T is a whole number of encoder frames, at most a chunk. A row may be shorter, and the last one of a stream may
         end inside an encoder frame. Left padding counts as part of a row. Rows do not influence one another.
@@ -108,7 +108,7 @@ class EncoderSlots(Protocol):
     ) -> tuple[NDArray[np.floating[Any]], FrameCounts]:
         """Do what :meth:`StreamingEncoder.step` does for the streams in ``slots``, which differ.
 
-        Returns ``log_probs_BTV`` and the valid frames of each row. The values behind them are undefined.
+        Returns ``log_probs_BTV`` and the valid frames of each row. The values after them are undefined.
         """
 
 

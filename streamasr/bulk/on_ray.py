@@ -58,7 +58,7 @@ class Cluster:
         that kills its process fails alone.
 
         Args:
-            indices: the rows, those of similar length one behind the other.
+            indices: the rows, those of similar length next to one another.
             source: returns the audio of a row, which all machines must be able to open.
             options: how to recognise; ``workers`` are the threads, and the CPUs, of one actor.
         """

@@ -115,7 +115,7 @@ class ReadAhead:
             self._changed.notify_all()
 
     def retry(self, job: Job) -> None:
-        """Add a job behind all others. Its previous attempt must not be finished yet."""
+        """Add a job after all others. Its previous attempt must not be finished yet."""
         with self._changed:
             self._retries.append(job)
             self._changed.notify_all()

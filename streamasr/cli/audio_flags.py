@@ -40,7 +40,7 @@ def add_audio_flags(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=READ_TIMEOUT_S,
         metavar="S",
-        help="give a URL up after so many seconds without data (default %(default)s)",
+        help="give up on a URL after this many seconds without data (default %(default)s)",
     )
 
 

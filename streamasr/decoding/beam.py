@@ -34,7 +34,7 @@ Its size is bounded by its text and by ``max_path_tokens``.
 
 * ``frame``: frames of the stream so far, including those before this search.
 * ``speech_start``: the first frame of the first word when the best beam first had one; ``None`` before.
-* ``speech_end``: the frame behind the last token of the best beam's words; ``None`` before.
+* ``speech_end``: the frame after the last token of the best beam's words; ``None`` before.
 * ``hotwords``: the compiled hotwords.
 * ``committed``, ``committed_words``: the words with which every best hypothesis begins from now on, and their number.
 * ``blank_log_prob``: log-prob of the frames in which only blank was possible; it is part of every beam's score.
@@ -208,7 +208,7 @@ class BeamDecoder:
             next_frames: the first row of each to decode.
             rules: the endpoint rules of each.
             commit_margins: the margin of each; see :meth:`stable_text`.
-            commit_interval: :meth:`stable_text` is committed every so many frames of an utterance.
+            commit_interval: :meth:`stable_text` is committed every time an utterance has this many frames more.
             threads: at most; results do not depend on it.
         """
         results = self._search.step_batch(

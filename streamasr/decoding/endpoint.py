@@ -26,7 +26,7 @@ EndpointRules = _native.EndpointRules
 """The limits of :class:`EndpointConfig` in encoder frames; ``decide`` applies them to one frame.
 
 ``end_odds.log_odds(trailing_silence, sentence_end_log_prob)`` are the log-odds that an utterance ends in a pause that
-has lasted ``trailing_silence`` frames, behind words after which the sentence ends with that log-prob.
+has lasted ``trailing_silence`` frames, if the sentence ends after its words with that log-prob.
 """
 
 

@@ -47,7 +47,7 @@ _ENDING_SILENCE_FRAMES = 8
 _UNSHOWN = ("", -1)
 """A last partial that differs from every partial."""
 CONFIRMING_WORDS = 2
-"""Words are shown before their utterance ends once so many of them are sharp enough."""
+"""Words are shown before their utterance ends once this many of them are sharp enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +177,7 @@ class UtteranceDecoder:
         Args:
             state: the session's state.
             log_probs_TV: the next frames.
-            lookahead_TV: preliminary log-probs of the frames behind, which the next step gets again. They serve to
+            lookahead_TV: preliminary log-probs of the frames after them, which the next step gets again. They serve to
                 find the end of the utterance sooner, and change nothing else.
 
         Raises:

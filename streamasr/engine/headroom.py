@@ -26,7 +26,7 @@ _MOST_RATIO = 3.0
 """The most by which steps count as longer than measured: disturbances pass, and late captions are noticed anyway."""
 _FEWEST_LAGS = 20
 _RECENT_S = 10.0
-"""Lags of the last seconds count, if there are at least so many of them."""
+"""Lags of the last seconds count, if there are at least this many of them."""
 _MOST_SESSIONS = 100_000
 
 

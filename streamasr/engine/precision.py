@@ -19,7 +19,7 @@ _PRODUCT = (32, 512, 2048)
 """Rows, inputs and outputs of the matrix product that is measured: one stream in a layer of en-small."""
 _ROUNDS = 5
 _WORTHWHILE = 1.2
-"""A less exact precision must be so many times as fast as each more exact one."""
+"""A less exact precision must be this many times as fast as each more exact one."""
 
 
 def resolve_precision(

@@ -1,4 +1,4 @@
-"""Find out from a file's headers how long it should be, and mend headers that were never filled in.
+"""Find out from a file's headers how long it should be, and repair headers that were never filled in.
 
 libsndfile decodes the audio; it silently shortens a file that ends too early, and takes a WAV file whose length was
 never written for an empty one. Formats: RIFF/WAVE and RF64 (EBU Tech 3306), Sony Wave64, AIFF, Sun AU, CAF, Ogg
@@ -22,7 +22,7 @@ _UNKNOWN_32 = (range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000))
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 _W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _SMALL_REST = 1_024
-"""Fewer bytes than this behind the audio of a WAV file are no audio."""
+"""Fewer bytes than this after the audio of a WAV file are no audio."""
 _MOST_CHUNKS = 10_000
 """How many chunks of a file are looked at to find its audio data."""
 _OGG_TAIL_BYTES = 1 << 17
@@ -31,7 +31,7 @@ _OGG_TAIL_BYTES = 1 << 17
 _OGG_FIRST_PAGE = b"OggS\x00\x02"
 """The beginning of a page that begins a stream."""
 _MPEG_TAG_BYTES = 1_024
-"""Behind the audio that a Xing frame states, more bytes than this may be other MP3 files, not only small tags."""
+"""After the audio that a Xing frame states, more bytes than this may be other MP3 files, not only small tags."""
 
 NEVER_FILLED_IN = "its header gives no length, so it is read to its end"
 
@@ -119,15 +119,15 @@ def _wave(file: BinaryIO, size: int) -> Layout:
 
 
 def _unread(file: BinaryIO, end: int, size: int) -> str:
-    """A sentence about bytes behind the audio that may be audio, too: another file, or a length that is too small."""
+    """A sentence about bytes after the audio that may be audio, too: another file, or a length that is too small."""
     file.seek(end)
     if size - end < _SMALL_REST or (file.read(4) != b"RIFF" and _only_chunks(file, end, size)):
         return ""
-    return f"{size - end} bytes behind the length that its header gives are not read"
+    return f"{size - end} bytes after the length that its header gives are not read"
 
 
 def _only_chunks(file: BinaryIO, position: int, size: int) -> bool:
-    """Whether the rest of a RIFF file consists of whole chunks, as behind a ``data`` chunk that is truly empty."""
+    """Whether the rest of a RIFF file consists of whole chunks, as after a ``data`` chunk that is truly empty."""
     while position + 8 <= size:
         file.seek(position)
         chunk = file.read(8)

@@ -28,7 +28,7 @@ class FrameCount:
     """The MPEG frames of a file."""
 
     start: int
-    """Offset of the first frame in bytes, behind tags."""
+    """Offset of the first frame in bytes, after tags."""
     frames: int
     """Complete frames with audio; a Xing frame is not counted."""
     frame_samples: int
@@ -166,7 +166,7 @@ def _find(data: mmap.mmap | bytes, start: int, fixed_bits: int | None) -> tuple[
 
 
 def _after_id3(data: mmap.mmap | bytes, start: int = 0) -> int:
-    """Return the place behind the ID3v2 tag at ``start``, or ``start`` if there is none."""
+    """Return the place after the ID3v2 tag at ``start``, or ``start`` if there is none."""
     header = data[start : start + 10]
     if header[:3] != b"ID3" or len(header) < 10:
         return start

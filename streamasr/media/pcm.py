@@ -1,4 +1,4 @@
-"""Decode interleaved PCM from a pipe, raw or in a WAV stream whose length nobody knows.
+"""Decode interleaved PCM from a pipe, raw or in a WAV stream of unknown length.
 
 Shape suffixes: S samples (frames of audio), C channels.
 """

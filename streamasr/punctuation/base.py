@@ -1,4 +1,4 @@
-"""Define what a punctuator does: take bare words, return each word's case and the mark behind it."""
+"""Define what a punctuator does: take bare words, return each word's case and the mark after it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 MARKS = ("", ".", ",", "?")
-"""The marks behind a word; the first one is none."""
+"""The marks after a word; the first one is none."""
 END_MARKS = frozenset((".", "?"))
 """Marks that end a sentence: the next word begins with a capital."""
 
@@ -27,7 +27,7 @@ class Punctuated(NamedTuple):
     text: str
     """The word as it is written in the middle of a sentence."""
     mark: str
-    """The mark behind it, one of ``MARKS``."""
+    """The mark after it, one of ``MARKS``."""
 
 
 class Punctuator(Protocol):
@@ -39,7 +39,7 @@ class Punctuator(Protocol):
 
     @property
     def look_ahead(self) -> int:
-        """Number of words behind a word that are needed to decide about it."""
+        """Number of words after a word that are needed to decide about it."""
 
     def initial_state(self) -> Any:
         """Return the state of a stream before its first word."""
@@ -53,7 +53,7 @@ class Punctuator(Protocol):
             state: from :meth:`initial_state` or the step before.
             words: in the normalised form of the language, as the recogniser returns them.
             pauses_ms: the silence before each word; ``None`` if it is not known.
-            boundary: what follows the last word. With a boundary all words are decided, and behind ``END`` the last
+            boundary: what follows the last word. With a boundary all words are decided, and after ``END`` the last
                 one has an end mark; without a boundary, the last ``look_ahead`` words wait for the next step.
         """
 
@@ -64,6 +64,6 @@ def begin_sentence(text: str) -> str:
 
 
 def capital(word: str) -> str:
-    """Return a word with its first letter as a capital, also behind an apostrophe (*'Tis*)."""
+    """Return a word with its first letter as a capital, also after an apostrophe (*'Tis*)."""
     at = len(word) - len(word.lstrip("'"))
     return word[:at] + word[at : at + 1].upper() + word[at + 1 :]

@@ -145,12 +145,12 @@ class TokenStream:
 
 
 LINE_ENDS, SENTENCE_ENDS, COMMA_ENDS, WORD_ENDS, WORD_CUTS = 0.6, 0.25, 0.02, 0.003, 0.02
-"""How often an utterance ends behind a line, a sentence, a comma, any word; and how often it is cut behind a word."""
+"""How often an utterance ends after a line, a sentence, a comma, any word; and how often it is cut after a word."""
 NO_PAUSES = 0.5
 """Share of the blocks of words whose pauses are not known."""
 _PAUSE_BLOCK = 256
 _PAUSES = {"": (0.90, 0.06, 0.03, 0.01), ",": (0.45, 0.25, 0.2, 0.1), ".": (0.15, 0.2, 0.3, 0.35)}
-"""Probabilities of the pause steps behind a word, by its mark; the end of an utterance is a long pause."""
+"""Probabilities of the pause steps after a word, by its mark; the end of an utterance is a long pause."""
 
 
 def token_stream(corpus: Corpus, look_ahead: int, rng: np.random.Generator) -> TokenStream:

@@ -25,7 +25,7 @@ def number_words(vocabulary: Sequence[str]) -> dict[str, int]:
 def word_features(
     word: str, numbers: Mapping[str, int], word_rows: int, ngram_rows: int
 ) -> NDArray[np.int64]:
-    """Return rows [F] of the table: the word's own first, below ``word_rows``, then those of its n-grams, behind it.
+    """Return rows [F] of the table: the word's own first, below ``word_rows``, then those of its n-grams, after it.
 
     ``numbers`` is from :func:`number_words`.
 

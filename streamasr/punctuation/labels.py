@@ -25,7 +25,7 @@ _NONE, _STOP, _COMMA, _QUESTION = range(len(MARKS))
 _APOSTROPHES = str.maketrans("’‘", "''")
 _QUOTES = re.compile(r"[\"“”„«»()\[\]{}¿¡]")
 _SINGLE_QUOTE = re.compile(r"(?<!\w)'(?=[^\W\d_a-z])|(?<=[.,?!;:])'(?!\w)")
-"""A quote inside a quote, as far as it is not an apostrophe: before a capital, or behind a mark."""
+"""A quote inside a quote, as far as it is not an apostrophe: before a capital, or after a mark."""
 _DASH = re.compile(r"\s+[-–—]+\s+|[–—]|--+")
 _TRAILING = re.compile(r"[^\w]*$")
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)+[^\w]*$")

@@ -89,7 +89,7 @@ class PunctuationNetwork(nn.Module):
 
         Args:
             embedded_UD: from :meth:`embed`.
-            ids_BW: rows of ``embedded_UD``: ``left`` tokens before the T tokens, these, and ``look_ahead`` behind.
+            ids_BW: rows of ``embedded_UD``: ``left`` tokens before the T tokens, these, and ``look_ahead`` after.
             pauses_BW: steps of the pause before each token from 1, 0 where it is not known.
             carries: of the tokens before, [B, H] for each layer.
         """

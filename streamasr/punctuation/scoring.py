@@ -113,7 +113,7 @@ def write_by_model(punctuator: Punctuator, *, joined: bool = False) -> LineWrite
 
 
 def with_sentence_capitals(line: Sequence[Punctuated], *, begins: bool) -> list[Punctuated]:
-    """Return the decisions with a capital at the first word, if ``begins``, and behind end marks."""
+    """Return the decisions with a capital at the first word, if ``begins``, and after end marks."""
     result = []
     for decision in line:
         result.append(decision._replace(text=begin_sentence(decision.text)) if begins else decision)
@@ -122,7 +122,7 @@ def with_sentence_capitals(line: Sequence[Punctuated], *, begins: bool) -> list[
 
 
 def write_by_rules(formatter: Formatter, end_mark: str = "") -> LineWriter:
-    """Return a writer with the capitals of a language's rules, and ``end_mark`` behind each line."""
+    """Return a writer with the capitals of a language's rules, and ``end_mark`` after each line."""
 
     def write(lines: Iterable[Sequence[str]]) -> Iterator[list[Punctuated]]:
         for words in lines:

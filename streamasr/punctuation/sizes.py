@@ -25,7 +25,7 @@ class NetworkConfig:
     left: int = 2
     """Words before a word in its window."""
     look_ahead: int = 3
-    """Words behind a word in its window."""
+    """Words after a word in its window."""
 
     def __post_init__(self) -> None:
         for name in ("word_rows", "ngram_rows", "dim", "hidden", "layers"):

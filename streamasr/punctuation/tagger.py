@@ -33,7 +33,7 @@ class _Token(NamedTuple):
     """``None`` for a boundary token."""
     embedding_D: Vector
     ends: bool = False
-    """Whether the utterance ends behind it."""
+    """Whether the utterance ends after it."""
 
 
 class TaggerState(NamedTuple):
@@ -78,7 +78,7 @@ class Tagger:
 
     @property
     def look_ahead(self) -> int:
-        """Number of words behind a word that are needed to decide about it."""
+        """Number of words after a word that are needed to decide about it."""
         return self._config.look_ahead
 
     def initial_state(self) -> TaggerState:

@@ -205,7 +205,7 @@ class Captioner:
         """Return the start and the end of each word, in milliseconds.
 
         Each is at least 1 ms long and ends before the next one begins, and at the end of the audio at the latest:
-        words recognised in the silence behind a stream's end share its last milliseconds. The first one begins after
+        words recognised in the silence after a stream's end share its last milliseconds. The first one begins after
         the last final, if there are as many milliseconds as words since then.
         """
         spans: list[tuple[int, int]] = []

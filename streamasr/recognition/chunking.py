@@ -55,13 +55,13 @@ class Chunk:
     lookahead_S: Samples = field(default_factory=lambda: _NO_SAMPLES)
     """The look-ahead: samples after ``samples_S``, which the next chunk contains again."""
     lookahead_end_sample: int = 0
-    """The end of the audio in ``lookahead_S``, which may have silence behind it; 0 without look-ahead."""
+    """The end of the audio in ``lookahead_S``, which may have silence after it; 0 without look-ahead."""
     left_padding_samples: int = 0
     """Zeros before the first sample of a stream; 0 in later chunks."""
     right_padding_samples: int = 0
     """Samples that the front end adds after the last one of a stream; 0 in earlier chunks."""
     silence_samples: int = 0
-    """How many of its samples are silence behind the stream's end."""
+    """How many of its samples are silence after the stream's end."""
 
     @property
     def audio_samples(self) -> int:
@@ -93,7 +93,7 @@ class ChunkQueue:
     Args:
         chunk_samples: length of a chunk in samples, look-ahead included.
         hop_samples: samples by which a stream advances per chunk; the rest is look-ahead. By default the whole chunk.
-        left_padding_samples: padding before a stream's first sample; its first chunk has so many samples less.
+        left_padding_samples: padding before a stream's first sample; its first chunk has this many samples less.
         right_padding_samples: padding after a stream's last sample, unless it is empty. What does not fit into
             the last chunk with samples goes into further chunks. With look-ahead, the padding is samples of silence.
     """

@@ -33,7 +33,7 @@ def run_whole(model: LoadedModel, samples_S: Samples, chunk_frames: int | None) 
     Args:
         model: the model to run.
         samples_S: mono samples at the model's rate.
-        chunk_frames: restrict attention as streaming in chunks of so many encoder frames does; with ``None`` every
+        chunk_frames: restrict attention as streaming in chunks of this many encoder frames does; with ``None`` every
             frame attends to the whole utterance.
     """
     framing = model.framing

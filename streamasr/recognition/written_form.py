@@ -35,7 +35,7 @@ class WordFormatter:
         Args:
             words: the spoken words.
             committed: number of spoken words that never change again. Fewer written words may be final: *five* may
-                still follow *twenty*, and a mark depends on the words behind it.
+                still follow *twenty*, and a mark depends on the words after it.
         """
         if self._punctuated is not None:
             decisions, decided = self._punctuated.preview(words, committed)
@@ -51,7 +51,7 @@ class WordFormatter:
 
         Args:
             words: the spoken words; in the utterance's text, the committed ones are at the beginning.
-            ends_sentence: whether the sentence ends too; then there is an end mark behind the last word.
+            ends_sentence: whether the sentence ends too; then there is an end mark after the last word.
         """
         if self._punctuated is not None:
             decisions = self._punctuated.finish(words, ends_sentence=ends_sentence)
@@ -59,7 +59,7 @@ class WordFormatter:
         return self.format(words, len(words))[0]
 
     def next_utterance(self, words: Sequence[Word], *, ends_sentence: bool) -> None:
-        """Go on to the utterance behind the final of ``words``."""
+        """Go on to the utterance after the final of ``words``."""
         self.begins_sentence = ends_sentence
         if self._punctuated is not None:
             decisions = self._punctuated.finish(words, ends_sentence=ends_sentence)
@@ -108,7 +108,7 @@ class _PunctuatedUtterance:
         self._start = punctuator.initial_state()
         """The state before the utterance."""
         self._state, self._added = self._start, 0
-        """The state behind the committed words that were added, and their number."""
+        """The state after the committed words that were added, and their number."""
         self._decisions: list[Punctuated] = []
         """On the added words whose look-ahead is complete."""
 
@@ -133,7 +133,7 @@ class _PunctuatedUtterance:
         return self._step(self._start, words, 0, len(words), _boundary(ends_sentence))[1]
 
     def next_utterance(self, words: Sequence[Word], *, ends_sentence: bool) -> None:
-        """Go on to the utterance behind the final of ``words``."""
+        """Go on to the utterance after the final of ``words``."""
         self._start, _ = self._step(self._start, words, 0, len(words), _boundary(ends_sentence))
         self._state, self._added, self._decisions = self._start, 0, []
         self._previous_end = words[-1].end_frame if words else self._previous_end

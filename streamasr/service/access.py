@@ -44,7 +44,7 @@ class Client:
 
 
 class FailureLimiter:
-    """Counts failures by address: so many in a minute at once, then again as they were allowed, evenly over time.
+    """Counts failures by address: up to a limit at once, then again as they were allowed, evenly over time.
 
     This is the generic cell rate algorithm (ITU-T I.371): per address, one time is stored.
 

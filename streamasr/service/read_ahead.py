@@ -14,7 +14,7 @@ from streamasr.service.transport import Transport
 class ReadAhead:
     """Receives frames in order; some of them ahead of time, up to a number of bytes.
 
-    A websocket answers a ping when it reads it, behind all audio that was sent before.
+    A websocket answers a ping when it reads it, after all audio that was sent before.
 
     Args:
         transport: an open connection.
@@ -61,7 +61,7 @@ class ReadAhead:
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 if self._receiving.done():
                     if self._transport.half_closed:
-                        continue  # the end comes behind what was received
+                        continue  # the end comes after what was received
                     receiving, self._receiving = self._receiving, None
                     frame = receiving.result()
                     self._frames.append(frame)

@@ -28,7 +28,7 @@ FRAME_MS = 20.0
 
 
 class LoudPunctuator:
-    """Writes a comma behind a pause of 200 ms, a full stop at the end, and *Anna* with a capital."""
+    """Writes a comma after a pause of 200 ms, a full stop at the end, and *Anna* with a capital."""
 
     look_ahead = 0
 

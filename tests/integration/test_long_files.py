@@ -28,7 +28,7 @@ MIB = 2**20
 START = Start(latency_ms=1_280, partials=False)
 TIME_TOLERANCE_MS = 100
 GROWTH_BYTES = 48 * MIB
-"""Most that memory may grow behind the first third. A minute of float32 audio is 3.7 MiB; a text is a few bytes."""
+"""Most that memory may grow after the first third. A minute of float32 audio is 3.7 MiB; a text is a few bytes."""
 
 pytestmark = [
     pytest.mark.skipif(

@@ -227,7 +227,7 @@ def test_bytes_behind_the_audio_of_a_wav_file_are_a_warning(tmp_path: Path) -> N
         samples, warnings, incomplete = decoded(path)
         rest = len(content) - 44 - 2 * len(samples)
         assert (warnings, incomplete) == (
-            [f"{path}: {rest} bytes behind the length that its header gives are not read"],
+            [f"{path}: {rest} bytes after the length that its header gives are not read"],
             None,
         )
         assert read_header(path).frames == len(samples)

@@ -243,7 +243,7 @@ def test_every_word_ends_after_its_start_and_before_the_next_one_and_the_audio(
         decoder.script.append((Final(0, _hypothesis(*words), ()),))
         decoder.flushed = [()]
         last = number == len(spoken) - 1
-        # The last words may lie in the silence behind the end of the audio.
+        # The last words may lie in the silence after the end of the audio.
         end: EndMark | None = StopMark() if last else FinalizeMark("") if finalize else None
         audio_frames = max(words[0][1] + start_of_stream + 2, frame - cut) if last else frame
         emitted += captioner.accept(_chunk(audio_frames, end=end), LOG_PROBS)

@@ -39,7 +39,7 @@ def model() -> LoadedModel:
 
 @pytest.fixture(scope="module")
 def speech() -> Samples:
-    """Two short clips, each with 1.5 s of faint noise behind it."""
+    """Two short clips, each with 1.5 s of faint noise after it."""
     clips = read_manifest(Path(__file__).parents[1] / "data" / "l2" / "manifest.jsonl")
     rng = np.random.default_rng(1)
     noise_S = (1e-4 * rng.standard_normal(RATE * 3 // 2)).astype(np.float32)

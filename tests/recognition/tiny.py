@@ -66,7 +66,7 @@ def in_place(model: LoadedModel, precision: Precision = "float32") -> LoadedMode
 
 
 def tiny_fastconformer(generation: Generation, seed: int = 4) -> LoadedModel:
-    """80 ms frames, chunks of 80, 160 and 320 ms, behind NeMo's front end."""
+    """80 ms frames, chunks of 80, 160 and 320 ms, with NeMo's front end."""
     config = ModelConfig(
         name="tiny",
         frontend=NemoFrontendConfig(generation=generation, n_mels=20),

@@ -1,7 +1,7 @@
 """Make an ONNX graph refer to the weights in the safetensors file beside it.
 
 ONNX allows tensors in other files, by offset and length (``external_data`` in onnx.proto). A safetensors file holds
-tensors one after another behind a table of their offsets. So a model has one weights file for both. Half-precision
+a table of offsets, and after it the tensors in a row. So a model has one weights file for both. Half-precision
 weights are cast in the graph, once, when a runtime loads it.
 """
 

@@ -115,7 +115,7 @@ struct State {
     return path_tokens.size() - static_cast<std::size_t>(path_length(common_path));
   }
 
-  // The frame behind the last token of the best beam's words; -1 before the first word.
+  // The frame after the last token of the best beam's words; -1 before the first word.
   std::int32_t speech_end() const {
     const Beam& best = beams[0];
     if (best.token_open) return best.end;
