@@ -64,7 +64,8 @@ def evaluate(
 
     Raises:
         DataError: an audio file is missing, unreadable or empty.
-        ConfigError: a mode needs a language model and the model has none, or pyctcdecode is not installed.
+        ConfigError: a mode needs a language model and the model has none, pyctcdecode is not installed, or the model
+            cannot process whole utterances, as ``offline`` demands.
     """
     measurements: list[Measurement] = []
     for name, utterances in manifests.items():
@@ -81,7 +82,15 @@ def evaluate(
 
 
 def passes(model: LoadedModel, options: EvaluationOptions) -> list[int | None]:
-    """The passes over each manifest: chunk sizes in encoder frames, ascending, then ``None`` for offline."""
+    """Return the passes over each manifest: chunk sizes in encoder frames, ascending, then ``None`` for offline.
+
+    Raises:
+        ConfigError: the model cannot process whole utterances, as ``offline`` demands.
+    """
+    if options.offline and not model.encoder.supports_whole_utterances:
+        raise ConfigError(
+            f"--offline needs the weights of {model.config.name}; its folder has only an exported graph"
+        )
     if options.chunk_ms is None:
         streamed = set(model.encoder.chunk_frames)
     else:

@@ -131,6 +131,15 @@ def test_sizes_that_are_one_to_the_model_are_measured_once(model: LoadedModel) -
     assert passes(model, EvaluationOptions(chunk_ms=(320, 100, 90), offline=True)) == [4, 16, None]
 
 
+def test_offline_needs_an_encoder_for_whole_utterances(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(model.encoder), "supports_whole_utterances", False)
+    assert passes(model, EvaluationOptions(chunk_ms=(320,))) == [16]
+    with pytest.raises(ConfigError, match="--offline needs the weights of tiny"):
+        passes(model, EvaluationOptions(chunk_ms=(320,), offline=True))
+
+
 def test_manifests_are_named_after_their_folders_or_files(tmp_path: Path) -> None:
     line = '{"audio_filepath": "a.wav", "duration": 1, "text": "a"}\n'
     paths = [tmp_path / "dev" / "manifest.jsonl", tmp_path / "phone.jsonl", tmp_path / "b" / "phone.jsonl"]
