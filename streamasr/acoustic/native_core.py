@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from streamasr.errors import ModelError
 
 Instructions = Literal["baseline", "avx2", "avx512"]
 """The most that a step may use; it uses what the processor has of it."""
-INSTRUCTIONS: tuple[Instructions, ...] = get_args(Instructions)
 
 Shape = tuple[int, ...]
 

@@ -82,10 +82,6 @@ class Rows:
             self._index = {number: index for index, number in enumerate(self._lines)}
         return self._index.get(line)
 
-    def line_of(self, index: int) -> int:
-        """Return the line of row ``index``, counted from 1."""
-        return self._lines[index]
-
     def longest_first(self, indices: Iterator[int]) -> array[int]:
         """Sort row indices: rows of unknown length, then the longest; rows of one length keep their order."""
         durations = self.durations_s

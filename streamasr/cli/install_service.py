@@ -120,7 +120,7 @@ class _Installation:
             done = done and self._run("enable", "--now", unit)
         if not done:
             return 1
-        self._say_next_steps(unit, enabled=enable)
+        self._print_next_steps(unit, enabled=enable)
         return 0
 
     def remove(self) -> int:
@@ -133,7 +133,7 @@ class _Installation:
         self._refuse_foreign(present, "remove")
         done = self._run("disable", "--now", *(path.name for path in present))
         for path in present:
-            self._say("remove", str(path))
+            self._print_action("remove", str(path))
             if not self._dry_run:
                 path.unlink()
         done = self._run("daemon-reload") and done
@@ -149,13 +149,13 @@ class _Installation:
                 )
 
     def _write(self, path: Path, text: str, mode: int) -> None:
-        self._say("write", str(path))
+        self._print_action("write", str(path))
         if not self._dry_run:
             write_file(path, text, mode)
 
     def _run(self, *words: str) -> bool:
         command = [*self._systemctl, *words]
-        self._say("run", " ".join(command))
+        self._print_action("run", " ".join(command))
         if self._dry_run:
             return True
         result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -163,10 +163,10 @@ class _Installation:
             print(f"{' '.join(command)} failed: {result.stderr.strip()}", file=sys.stderr)
         return result.returncode == 0
 
-    def _say(self, verb: str, what: str) -> None:
+    def _print_action(self, verb: str, what: str) -> None:
         print(f"would {verb} {what}" if self._dry_run else f"{verb} {what}", flush=True)
 
-    def _say_next_steps(self, unit: str, *, enabled: bool) -> None:
+    def _print_next_steps(self, unit: str, *, enabled: bool) -> None:
         systemctl = " ".join(self._systemctl)
         journal = "journalctl --user -t streamasr" if self._locations.user else "journalctl -t streamasr"
         steps = [

@@ -177,8 +177,8 @@ class UtteranceDecoder:
         Args:
             state: the session's state.
             log_probs_TV: the next frames.
-            lookahead_TV: preliminary log-probs of the frames after them, which the next step gets again. They serve to
-                find the end of the utterance sooner, and change nothing else.
+            lookahead_TV: preliminary log-probs of the frames after them, which the next step gets again. They
+                serve to find the end of the utterance sooner, and change nothing else.
 
         Raises:
             ValueError: the shape is not (frames, tokens), or a value is NaN.

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from streamasr.decoding.beam import BeamDecoder
-from streamasr.decoding.greedy import greedy_text_of_ids
+from streamasr.decoding.greedy import greedy_text
 from streamasr.errors import ConfigError, DataError
 from streamasr.evaluation.pyctcdecode_reference import PyctcdecodeReference
 from streamasr.frontend.pcm import Samples
@@ -191,7 +191,7 @@ class _GreedyDecoder:
             self._ids.extend(log_probs_TV.argmax(axis=1).tolist())
 
     def text(self) -> str:
-        return greedy_text_of_ids(self._ids, self._tokens)
+        return greedy_text(self._ids, self._tokens)
 
 
 class _ReferenceDecoder:

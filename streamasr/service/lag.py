@@ -76,13 +76,8 @@ class StreamLag:
         self.first_partial_ms: float | None = None
         """Time from the first audio being sent to the first partial arriving."""
 
-    @property
-    def partial_ms(self) -> list[float]:
-        """Times from a chunk's last audio being sent to its partial arriving."""
-        return [lag_ms for _, lag_ms in self.partials()]
-
     def partials(self) -> list[tuple[float, float]]:
-        """Return when each partial arrived, and its lag as in :attr:`partial_ms`."""
+        """Return when each partial arrived, and its lag: the time since its chunk's last audio was sent, in ms."""
         lags = []
         for now, newest_hop, words, after_stop in self._partials:
             behind = self._whole_hops_behind(words)

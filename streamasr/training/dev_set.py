@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from streamasr import scoring
 from streamasr.acoustic import AnyEncoder
-from streamasr.decoding.greedy import greedy_text_of_ids
+from streamasr.decoding.greedy import greedy_text
 from streamasr.frontend.build import build_frontend
 from streamasr.training import losses
 from streamasr.training.config import TrainConfig
@@ -87,7 +87,7 @@ class DevSet:
             frames += int((frames_B * known_B).sum())
             best_BT = log_probs_BTV.argmax(-1).tolist()
             for index, best_T, count in zip(indexes, best_BT, frames_B.tolist(), strict=True):
-                hypotheses[index] = greedy_text_of_ids(best_T[:count], self.tokenizer.tokens)
+                hypotheses[index] = greedy_text(best_T[:count], self.tokenizer.tokens)
         shares = self.group.all_gather((hypotheses, loss, frames))
         hypotheses = {index: text for share, _, _ in shares for index, text in share.items()}
         pairs = tuple((text, hypotheses[index]) for index, text in enumerate(self.references))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from streamasr.acoustic import AnyEncoder, build_encoder, save_encoder
 from streamasr.acoustic.fastconformer import layers
 from streamasr.acoustic.in_place import NativeEncoder, load_native_encoder, supported_precisions
-from streamasr.acoustic.native_core import INSTRUCTIONS, Instructions
+from streamasr.acoustic.native_core import Instructions
 from streamasr.acoustic.onnx.agreement import compare
 from streamasr.acoustic.positions import distance_sinusoids
 from streamasr.config import EncoderConfig, FastConformerEncoderConfig, Precision, WhisperEncoderConfig
@@ -71,7 +72,7 @@ def native(
     )
 
 
-@pytest.mark.parametrize("instructions", INSTRUCTIONS)
+@pytest.mark.parametrize("instructions", get_args(Instructions))
 @pytest.mark.parametrize("size", SIZES)
 def test_streams_in_slots_have_the_log_probs_of_streams_of_values(
     size: str, instructions: Instructions
@@ -98,7 +99,7 @@ def test_reduced_precision_is_close(precision: Precision, family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("instructions", INSTRUCTIONS)
+@pytest.mark.parametrize("instructions", get_args(Instructions))
 def test_int8_is_exact_in_every_instruction_set(instructions: Instructions, family: str) -> None:
     """Products of integers are exact, so only the parts in float32 differ."""
     encoder = random_encoder(FAMILIES[family])

@@ -26,7 +26,7 @@ def manifest(tmp_path: Path, count: int = 4) -> Rows:
 
 def result(rows: Rows, index: int, **fields: Any) -> dict[str, Any]:
     return {
-        "line": rows.line_of(index),
+        "line": rows[index].line,
         "audio_filepath": rows[index].audio,
         "text": f"text {index}",
         **fields,

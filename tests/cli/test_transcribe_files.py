@@ -63,9 +63,9 @@ def test_cut_files_give_the_words_up_to_the_cut(tmp_path: Path, capsys: pytest.C
     assert found.pop(str(CLIP)) == " ".join(WORDS)
     assert set(found) == set(map(str, paths))
     for path in paths:
-        heard = found[str(path)].split()
-        assert 6 <= len(heard) <= 11  # the last word may be cut itself
-        assert heard[:-1] == WORDS[: len(heard) - 1]
+        recognised = found[str(path)].split()
+        assert 6 <= len(recognised) <= 11  # the last word may be cut itself
+        assert recognised[:-1] == WORDS[: len(recognised) - 1]
     assert [line.split(": incomplete: ")[0] for line in printed.err.splitlines()] == list(map(str, paths))
 
 

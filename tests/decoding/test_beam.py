@@ -69,7 +69,7 @@ def test_certain_frames_give_the_greedy_text_and_its_frames() -> None:
     decoder = beam_decoder(lm=False)
     state = decoder.step(decoder.initial_state(frame=100), log_probs)
     (hypothesis,) = decoder.hypotheses(state, final=True, count=1)
-    assert hypothesis.text == greedy_text(log_probs, TOKENS) == "hello yo"
+    assert hypothesis.text == greedy_text(log_probs.argmax(axis=1).tolist(), TOKENS) == "hello yo"
     frames = [(word.start_frame, word.end_frame) for word in hypothesis.words]
     assert frames == [(101, 109), (111, 113)]
     assert all(word.confidence > 0.99 for word in hypothesis.words)

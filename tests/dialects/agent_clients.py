@@ -52,14 +52,14 @@ async def pipecat(url: str, pcm: bytes, rate: int) -> None:
     from pipecat.processors.frame_processor import FrameProcessor
     from pipecat.services.openai.stt import OpenAIRealtimeSTTService
 
-    heard = asyncio.Event()
+    recognised = asyncio.Event()
 
     class Printer(FrameProcessor):  # type: ignore[misc]
         async def process_frame(self, frame: Any, direction: Any) -> None:
             await super().process_frame(frame, direction)
             if isinstance(frame, TranscriptionFrame):
                 print(frame.text, flush=True)
-                heard.set()
+                recognised.set()
             await self.push_frame(frame, direction)
 
     service = OpenAIRealtimeSTTService(
@@ -75,7 +75,7 @@ async def pipecat(url: str, pcm: bytes, rate: int) -> None:
             await asyncio.sleep(0.02)
         await task.queue_frame(VADUserStoppedSpeakingFrame())
         async with asyncio.timeout(60):
-            await heard.wait()
+            await recognised.wait()
         await task.queue_frame(EndFrame())
 
     await asyncio.gather(PipelineRunner(handle_sigint=False).run(task), push())

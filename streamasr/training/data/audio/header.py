@@ -43,8 +43,6 @@ class Levels:
 
     header: Header
     """The header, with the number of samples that could be decoded."""
-    peak_db: float
-    """Highest absolute sample, in dB relative to full scale."""
     rms_db: float
     """Root mean square of all samples, in dB relative to full scale."""
     clipped_share: float
@@ -75,14 +73,13 @@ def read_levels(path: Path) -> Levels:
     Raises:
         DataError: the file is missing, not audio, or damaged; the message names it.
     """
-    peak, power, clipped = 0.0, 0.0, 0
+    power, clipped = 0.0, 0
     phases: list[str] = []
     with open_file(path) as reader:
         mixer = MonoMixer(reader.name, reader.channels, reader.sample_rate, None, phases.append)
         for block_SC in reader.blocks():
             mixer.feed(block_SC)
             level_SC = np.abs(block_SC)
-            peak = max(peak, float(level_SC.max(initial=0.0)))
             power += float(np.square(block_SC, dtype=np.float64).sum())
             clipped += int((level_SC >= _CLIPPED_LEVEL).sum())
         mixer.flush()
@@ -91,7 +88,7 @@ def read_levels(path: Path) -> Levels:
         header = Header(reader.position, reader.sample_rate, reader.channels, incomplete)
     samples = max(1, header.frames * header.channels)
     rms = math.sqrt(power / samples)
-    return Levels(header, _to_db(peak), _to_db(rms), clipped / samples, tuple(warnings))
+    return Levels(header, _to_db(rms), clipped / samples, tuple(warnings))
 
 
 def _seems_complete(path: Path, frames: int) -> bool:
