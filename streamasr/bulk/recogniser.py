@@ -26,7 +26,7 @@ POLL_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one row."""
+    """The result of one row, or the error that it ended with."""
 
     index: int
     """Of the row in the manifest, counted from 0."""

@@ -17,7 +17,7 @@ NAMES = "capitals inside sentences"
 
 @dataclass
 class Counts:
-    """What was found of one mark, or of the capitals."""
+    """Counts of one mark, or of the capitals: right ones, written ones, expected ones."""
 
     right: int = 0
     written: int = 0
