@@ -134,9 +134,9 @@ def _clean(text: str) -> str:
 def _utterance_cues(words: Sequence[WordTiming], limits: CueLimits) -> list[Cue]:
     """Split an utterance into as few cues as possible, and among those splits choose the one with the lowest cost.
 
-    The cost is the sum of the squared lengths of the cues, so that even splits are preferred, minus
-    ``line_chars ** 2`` for every break at a pause of ``pause_ms`` or longer or after the end of a sentence, half of
-    it for one after another mark, and a proportional part for shorter pauses.
+    The cost is the sum of the squared lengths of the cues, so that even splits are preferred. Good breaks lower it:
+    by ``line_chars ** 2`` at a pause of ``pause_ms`` or longer and after the end of a sentence, by half of it after
+    another mark, and by a proportional part at a shorter pause.
 
     Dynamic programming over the words, from the last to the first: ``best[i]`` is the cheapest split of
     ``words[i:]``, as (cues, cost, end of the first cue, lines of the first cue).

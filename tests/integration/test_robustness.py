@@ -184,9 +184,7 @@ async def refused_four_times(daemon: Daemon) -> None:
             assert client.close_code == 1013
 
 
-async def test_what_was_heard_before_an_invalid_message_is_finished(
-    daemon: Daemon, expected: list[str]
-) -> None:
+async def test_audio_before_an_invalid_message_is_recognised(daemon: Daemon, expected: list[str]) -> None:
     """The finals come first, whatever the mistake was; then the error, then the close."""
     cases: list[tuple[str | bytes, str]] = [
         (bytes(2_000_000), "message_too_big"),

@@ -69,7 +69,7 @@ def test_the_format_of_a_wav_file_is_read(subtype: str, encoding: str | None, bi
     assert wave_format(head[:20]) is None
 
 
-def test_a_wav_format_is_told_in_words() -> None:
+def test_a_wav_format_is_described_in_words() -> None:
     assert (
         str(WaveFormat(None, 24, 2, 44_100)) == "a WAV file of 24 bits a sample at 44100 Hz with 2 channels"
     )
