@@ -150,7 +150,7 @@ def label_recording(labeller: Labeller, text: str) -> list[LabelledWord]:
 def with_spoken_words(words: Sequence[str], recording: Recording) -> list[SpokenUtterance]:
     """Return the finals of a recording as if all words had been recognised.
 
-    Words that were recognised, also wrongly, keep their times; the others take no time after the word before them.
+    Words that were recognised, even wrongly, keep their times; the others take no time after the word before them.
     Finals without a spoken word are left out.
     """
     recognised = [(word, at) for at, utterance in enumerate(recording) for word in utterance.words]

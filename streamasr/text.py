@@ -36,7 +36,7 @@ def normalise_english(text: str) -> str:
     """Return lower-case words of ``a–z`` and ``'`` with one space between.
 
     Accents are dropped (``café`` is ``cafe``, ``Søren`` is ``soren``), every kind of apostrophe becomes ``'`` and
-    stays where it touches a letter (``'tis``, ``boys'``); anything else, also digits, separates words. Numbers are
+    stays where it touches a letter (``'tis``, ``boys'``); anything else, digits too, separates words. Numbers are
     not spelled out: a reference should contain them as spoken.
     """
     text = text.translate(_APOSTROPHES).translate(_UNDECOMPOSED)
@@ -59,7 +59,7 @@ def normalise_letters(text: str, *, keep_case: bool = False) -> str:
     """Return words of any script's letters and marks, and of ``'`` inside words, with one space between.
 
     They are in lower case unless ``keep_case`` is true. Compatibility forms are folded and accents stay (NFKC).
-    Anything else, also digits, separates words.
+    Anything else, digits too, separates words.
     """
     text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES))
     text = unicodedata.normalize("NFC", text if keep_case else text.lower())

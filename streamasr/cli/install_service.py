@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--user",
         action="store_true",
-        help="a service of yours, without root; it runs while you are logged in",
+        help="a service of your own user, without root; it runs while you are logged in",
     )
     parser.add_argument(
         "--socket",
@@ -101,7 +101,7 @@ class _Installation:
             )
         if not self._locations.user and os.geteuid() != 0:
             raise ConfigError(
-                "a service of the machine needs root: use sudo, or --user for a service of yours"
+                "a service of the machine needs root: use sudo, or --user for a service of your own user"
             )
         if self._locations.user and os.environ.get("SUDO_USER"):
             raise ConfigError("with sudo, --user would install a service of root; run it without sudo")

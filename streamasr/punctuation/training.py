@@ -96,7 +96,7 @@ def train(
     report: Callable[[TrainingProgress], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Train on written lines, and write the model to ``out``, also at every validation.
+    """Train on written lines, and write the model to ``out``, at every validation and at the end.
 
     One line in fifty is held out; on these, the offsets of the scores are set at the end so that F1 is largest.
 

@@ -85,7 +85,7 @@ class LoadPlan:
         return Start(sample_rate=SAMPLE_RATE, latency_ms=self.latency_ms, token=self.token)
 
     def first_message(self, index: int) -> int:
-        """Return with which of the audio's messages a stream begins: each begins at another place."""
+        """Return the number of the message with which a stream begins: each stream begins at another place."""
         return index * self._messages // self.streams
 
     def message(self, number: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Receive a client's frames, also while its session is behind, so that pings and a lost connection are noticed."""
+"""Receive a client's frames even while its session is behind, so that pings and a lost connection are noticed."""
 
 from __future__ import annotations
 
