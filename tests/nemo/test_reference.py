@@ -15,7 +15,7 @@ import pytest
 from streamasr.acoustic import Encoder, build_encoder
 from streamasr.cli import main
 from streamasr.config import FastConformerEncoderConfig
-from streamasr.decoding.greedy import greedy_text_of_ids
+from streamasr.decoding.greedy import greedy_text
 from streamasr.evaluation.decoding_pass import Mode, PassCost, decode_files
 from streamasr.frontend.pcm import Samples
 from streamasr.media.reader import read_audio
@@ -114,7 +114,7 @@ def test_evaluated_offline_every_frame_sees_the_whole_utterance(nemo_dir: Path, 
         return next(passes)[0].text
 
     def greedy(log_probs_TV: LogProbs) -> str:
-        return greedy_text_of_ids(log_probs_TV.argmax(axis=1).tolist(), model.decoder.beams.tokens)
+        return greedy_text(log_probs_TV.argmax(axis=1).tolist(), model.decoder.beams.tokens)
 
     samples_S = sound(nemo_dir, "long")
     full = text(None)
