@@ -125,6 +125,12 @@ def test_lines_and_tables_fit_a_terminal(path: Path) -> None:
     assert [line for line in prose_of(path).splitlines() if len(line) > MAX_COLUMNS] == []
 
 
+@pytest.mark.parametrize("path", [*RESULTS, *MODEL_CARDS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_lines_outside_tables_fit_a_terminal(path: Path) -> None:
+    lines = [line for line in prose_of(path).splitlines() if not line.startswith("|")]
+    assert [line for line in lines if len(line) > MAX_COLUMNS] == []
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_documents_are_short(path: Path) -> None:
     limit = README_LINES if path.name == "README.md" else DOCUMENT_LINES
