@@ -18,6 +18,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
+from streamasr.dialects.addresses import canonical_path
 from streamasr.dialects.base import Dialect, LiveDialect, Refusal, RefusedError, TcpDialect, Translation
 from streamasr.dialects.base import Request as DialectRequest
 from streamasr.dialects.conversation import Conversation
@@ -178,8 +179,10 @@ class CaptionServer:
 
         def process_request(connection: ServerConnection, request: Request) -> Response | None:
             path, mark, query = request.path.partition("?")
+            path = canonical_path(path)
             if path == "/" and root != STREAM_PATH:
-                request.path = root + mark + query
+                path = root
+            request.path = path + mark + query
             return self._process_request(connection, request)
 
         return await serve(

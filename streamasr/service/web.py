@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
+from streamasr.dialects.addresses import canonical_path
 from streamasr.service.config import ServerConfig
 from streamasr.service.cors import ReadableBy, is_preflight, preflight_response
 from streamasr.service.http import HttpHandler, text_response
@@ -93,6 +94,8 @@ class WebApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        raw_path = canonical_path(scope["raw_path"].decode("latin-1")).encode("latin-1")
+        scope = {**scope, "path": canonical_path(scope["path"]), "raw_path": raw_path}
         request = request_of(scope)
         app = self._app(scope["method"], scope["path"])
         if app is None and is_preflight(request):
@@ -120,6 +123,11 @@ class WebApp:
         return None
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, versioned = scope["path"], f"/v1{scope['path']}"
+        if self._app(scope["method"], versioned) is not None:
+            text = f"nothing at {path}, but at {versioned}: the base URL of OpenAI's clients ends with /v1\n"
+            await to_asgi(text_response(404, text))(scope, receive, send)
+            return
         # ``None`` is an upgrade in a form that was not recognised as one.
         response = self._pages.respond(request_of(scope), scope["client"])
         response = response or text_response(400, "not a valid handshake\n")
