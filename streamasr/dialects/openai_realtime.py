@@ -52,6 +52,13 @@ _EARLY_AUDIO_S = 2
 """Audio before the first ``session.update`` that is kept. More of it opens the session with the defaults."""
 _BASE64_FACTOR = 2
 """Text of an audio event, at most: this many times the bytes of its audio."""
+_QUIET = ("idle_timeout", "start_timeout", "shutting_down")
+"""Errors that close the connection without an ``error`` event, for which agents would give their client up.
+
+They keep connections that they do not use, and open another one when one is closed.
+"""
+_BETA = {"openai-beta": "realtime=v1", "sec-websocket-protocol": "openai-beta.realtime-v1"}
+"""Headers to what asks in them for the beta's events; browsers can only offer subprotocols."""
 _SERVER_CODES = {"overloaded": "server_overloaded", "unauthorized": "invalid_api_key"}
 
 
@@ -104,7 +111,7 @@ class RealtimeTranslation(Translation):
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._beta = "realtime=v1" in request.headers.get("openai-beta", "")
+        self._beta = any(mark in request.headers.get(name, "") for name, mark in _BETA.items())
         self._session = Session()
         self._state = State.CONFIGURING
         self._early = bytearray()
@@ -248,16 +255,12 @@ class RealtimeTranslation(Translation):
             case Finalized() if self._closing:
                 yield from self._completed(self._closing.popleft())
             case Done():
-                while self._closing:
-                    yield from self._completed(self._closing.popleft())
-                if self._item is not None and self._item.deltas.text:
-                    item = self._take_item()
-                    yield from self._committed(item)
-                    yield from self._completed(item)
+                yield from self._ended()
             case Error():
-                kind = "server_error" if message.fault == "server" else "invalid_request_error"
-                code = _SERVER_CODES.get(message.code, message.code)
-                yield _error_values(message.message, kind=kind, code=code)
+                # After a fault of the client, all finals have come.
+                yield from self._ended() if message.fault == "client" else self._failed(message)
+                if message.code not in _QUIET:
+                    yield _error_values(message.message, **_kind_and_code(message))
 
     def _final(self, final: Final) -> Iterable[dict[str, object]]:
         if not final.text and self._item is None and not self._closing:
@@ -327,6 +330,29 @@ class RealtimeTranslation(Translation):
                 "usage": {"type": "duration", "seconds": item.audio_ms / MS_PER_SECOND},
             }
 
+    def _ended(self) -> Iterable[dict[str, object]]:
+        """Complete the turns at the end of the session."""
+        while self._closing:
+            yield from self._completed(self._closing.popleft())
+        if self._item is not None and self._item.deltas.text:
+            item = self._take_item()
+            yield from self._committed(item)
+            yield from self._completed(item)
+
+    def _failed(self, error: Error) -> Iterable[dict[str, object]]:
+        """Report the committed turns whose transcripts are not complete."""
+        names = _kind_and_code(error)
+        about = {"type": names["kind"], "code": names["code"], "message": error.message, "param": None}
+        while self._closing:
+            item = self._closing.popleft()
+            if not item.dropped:
+                yield {
+                    "type": "conversation.item.input_audio_transcription.failed",
+                    "item_id": item.id,
+                    "content_index": 0,
+                    "error": about,
+                }
+
     def _current(self) -> _Item:
         """Return the turn that the next words belong to."""
         if self._closing:
@@ -381,6 +407,12 @@ class RealtimeDialect(LiveDialect):
     def refuse(self, refusal: Refusal) -> Answer:
         """See :class:`~streamasr.dialects.base.Dialect`."""
         return refuse(refusal)
+
+
+def _kind_and_code(error: Error) -> dict[str, str]:
+    """Return what OpenAI calls an error of the session."""
+    kind = "server_error" if error.fault == "server" else "invalid_request_error"
+    return {"kind": kind, "code": _SERVER_CODES.get(error.code, error.code)}
 
 
 def _error_values(

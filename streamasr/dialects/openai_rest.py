@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 
@@ -15,7 +16,7 @@ from streamasr.dialects.base import Answer, Refusal, RefusedError, Request
 from streamasr.dialects.deltas import Deltas
 from streamasr.dialects.prompt import prompt_hotwords
 from streamasr.dialects.upload import PageDialect, Upload, UploadDialect
-from streamasr.dialects.values import check_language, switch
+from streamasr.dialects.values import check_language, check_languages, switch
 from streamasr.protocol.messages import Done, Final, HotwordSpec, Partial, ServerMessage, Start, Warning
 from streamasr.protocol.model_info import ModelInfo
 from streamasr.subtitles import to_srt, to_vtt
@@ -65,6 +66,7 @@ class Transcription(Upload):
     def __init__(self, request: Request) -> None:
         check_model(request.value("model"), request.model)
         check_language(request.value("language"), request.model)
+        check_languages(_list(request, "languages"), request.model)
         self._language = LANGUAGES.get(request.model.language, request.model.language)
         self._format = request.value("response_format", "json")
         if self._format not in FORMATS:
@@ -232,13 +234,18 @@ def check_model(name: str, model: ModelInfo) -> None:
 
 def _hotwords(request: Request) -> tuple[HotwordSpec, ...]:
     """The words of ``keywords`` as they are, and the rare ones of ``prompt``."""
-    keywords = [*request.values.get("keywords", ()), *request.values.get("keywords[]", ())]
-    return prompt_hotwords(keywords, request.value("prompt"))
+    return prompt_hotwords(_list(request, "keywords"), request.value("prompt"))
+
+
+def _list(request: Request, name: str) -> tuple[str, ...]:
+    """The values of a field that is a list. Clients write ``name``, ``name[]`` or ``name[0]``."""
+    names = re.compile(re.escape(name) + r"(\[[0-9]*\])?")
+    return tuple(value for key, given in request.values.items() if names.fullmatch(key) for value in given)
 
 
 def _granularities(request: Request) -> tuple[str, ...]:
     name = "timestamp_granularities"
-    given = (*request.values.get(name, ()), *request.values.get(f"{name}[]", ()))
+    given = _list(request, name)
     for value in given:
         if value not in GRANULARITIES:
             text = f"{name} must be one of {', '.join(GRANULARITIES)}, got {value!r}"

@@ -11,7 +11,7 @@ from typing import Any, cast
 from streamasr.dialects.base import RefusedError
 from streamasr.dialects.openai_rest import check_model
 from streamasr.dialects.prompt import prompt_hotwords
-from streamasr.dialects.values import check_language
+from streamasr.dialects.values import check_languages
 from streamasr.frontend.pcm import Encoding, frame_bytes
 from streamasr.protocol.limits import DEFAULT_LIMITS
 from streamasr.protocol.messages import EndpointingSpec, HotwordSpec, Start
@@ -25,6 +25,8 @@ _ENCODINGS = {"audio/pcm": "pcm_s16le", "audio/pcmu": "mulaw", "audio/pcma": "al
 _BETA_FORMATS = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
 _ECHOED = ("model", "language", "languages", "prompt", "keywords")
 _DETECTORS = ("server_vad", "semantic_vad")
+_WITHOUT_TURNS = ("gpt-realtime-whisper", "gpt-live-transcribe")
+"""Beginnings of the names of models for which OpenAI ends no turns: their clients commit every turn themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,8 @@ class Session:
     server_vad: bool = True
     """Whether endpoints end turns. Otherwise the client commits them."""
     detector: str = "server_vad"
+    turns_chosen: bool = False
+    """Whether the client has chosen who ends turns. Otherwise the model that it names decides."""
     silence_ms: int | None = DEFAULT_SILENCE_MS
     """Silence that ends a turn; ``None`` for the model's own."""
 
@@ -88,8 +92,12 @@ def read_update(values: object, before: Session, model: ModelInfo) -> Session:
         transcription = _object(given["transcription"], f"{prefix}transcription")
         changes["transcription"] = {name: transcription[name] for name in _ECHOED if name in transcription}
         changes["hotwords"] = _hotwords(transcription, f"{prefix}transcription", model)
+        name = _text(transcription, "model", f"{prefix}transcription")
+        if name and not before.turns_chosen:
+            changes |= _turn_detection(None if name.startswith(_WITHOUT_TURNS) else {}, "")
     if "turn_detection" in given:
         changes |= _turn_detection(given["turn_detection"], f"{prefix}turn_detection")
+        changes["turns_chosen"] = True
     return dataclasses.replace(before, **changes)
 
 
@@ -165,15 +173,7 @@ def _format(value: object, param: str) -> Format:
 def _hotwords(values: Mapping[str, Any], param: str, model: ModelInfo) -> tuple[HotwordSpec, ...]:
     """Check what a client wants of the transcription, and return its hotwords."""
     check_model(_text(values, "model", param), model)
-    languages = _texts(values, "languages", param) or [_text(values, "language", param)]
-    errors = []
-    for language in languages:
-        try:
-            check_language(language, model)
-        except RefusedError as error:
-            errors.append(error)
-    if len(errors) == len(languages):
-        raise errors[0]
+    check_languages(_texts(values, "languages", param) or [_text(values, "language", param)], model)
     return prompt_hotwords(_texts(values, "keywords", param), _text(values, "prompt", param))
 
 

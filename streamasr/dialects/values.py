@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from streamasr.dialects.base import RefusedError
 from streamasr.protocol.model_info import ModelInfo
 
@@ -33,3 +35,19 @@ def check_language(text: str, model: ModelInfo) -> None:
     if base not in ("", "auto", "multi", model.language.lower().partition("-")[0]):
         message = f"the model {model.name!r} recognises {model.language!r}, not {text!r}"
         raise RefusedError(message, param="language")
+
+
+def check_languages(texts: Sequence[str], model: ModelInfo) -> None:
+    """Check that the language of the model is one of those that a client expects.
+
+    Raises:
+        RefusedError: none of ``texts`` is; it is about the first one.
+    """
+    errors = []
+    for text in texts:
+        try:
+            check_language(text, model)
+        except RefusedError as error:
+            errors.append(error)
+    if errors and len(errors) == len(texts):
+        raise errors[0]

@@ -142,6 +142,12 @@ def test_the_beta_shape() -> None:
     assert updated["session"]["turn_detection"] is None
 
 
+def test_browsers_ask_for_the_beta_in_a_subprotocol() -> None:
+    offered = "realtime, openai-insecure-api-key.KEY, openai-beta.realtime-v1"
+    client = Client(headers={"sec-websocket-protocol": offered})
+    assert client.opened[0]["type"] == "transcription_session.created"
+
+
 @pytest.mark.parametrize(
     ("session", "words"),
     [
@@ -185,6 +191,38 @@ def test_unusable_sessions_are_explained_and_change_nothing(session: object, wor
 def test_one_language_of_several_is_enough() -> None:
     values = {"audio": {"input": {"transcription": {"languages": ["de", "en"]}}}}
     assert read_update(values, Session(), MODEL).transcription == {"languages": ["de", "en"]}
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "server_ends_turns"),
+    [
+        ("gpt-4o-mini-transcribe", {}, True),
+        ("gpt-realtime-whisper", {}, False),
+        ("gpt-live-transcribe-2026", {}, False),
+        ("gpt-realtime-whisper", {"turn_detection": {"type": "server_vad"}}, True),
+        ("gpt-transcribe", {"turn_detection": None}, False),
+    ],
+)
+def test_clients_of_models_without_turn_detection_end_their_turns(
+    model: str, more: dict[str, Any], server_ends_turns: bool
+) -> None:
+    client = Client(update(transcription={"model": model}, **more), append(bytes(480)))
+    sent = client.receives(SpeechStarted(at_ms=100), final("a"))
+    assert (COMPLETED in [event["type"] for event in sent]) is server_ends_turns
+    client.sends({"type": COMMIT})
+    (last,) = client.receives(Finalized())
+    assert last["transcript"] == ("" if server_ends_turns else "a")
+
+
+def test_another_model_ends_turns_again_unless_the_client_has_chosen() -> None:
+    def model(name: str) -> dict[str, Any]:
+        return {"audio": {"input": {"transcription": {"model": name}}}}
+
+    session = read_update(model("gpt-realtime-whisper"), Session(), MODEL)
+    assert not session.server_vad
+    assert read_update(model("gpt-transcribe"), session, MODEL).server_vad
+    chosen = read_update({"audio": {"input": {"turn_detection": None}}}, Session(), MODEL)
+    assert not read_update(model("gpt-transcribe"), chosen, MODEL).server_vad
 
 
 def test_audio_before_the_update_is_kept() -> None:
@@ -313,6 +351,34 @@ def test_errors_of_the_server() -> None:
     assert event["error"] | {"param": None} == {
         "type": "server_error", "code": "server_overloaded", "message": "no room", "param": None, "event_id": None,
     }  # fmt: skip
+
+
+FAILED = "conversation.item.input_audio_transcription.failed"
+
+
+def test_a_fault_of_the_server_fails_the_turns_that_wait_for_their_transcripts() -> None:
+    client = Client(update(turn_detection=None), append(bytes(480)), {"type": COMMIT}, {"type": CLEAR})
+    failed, error = client.receives(Error(code="engine_failed", message="m", fault="server"))
+    assert (failed["type"], failed["content_index"]) == (FAILED, 0)
+    assert failed["item_id"] == events(client.first)[1]["item_id"]
+    assert (failed["error"]["type"], failed["error"]["code"]) == ("server_error", "engine_failed")
+    assert error["type"] == "error"
+
+
+def test_a_fault_of_the_client_comes_after_the_transcripts() -> None:
+    client = Client(update(turn_detection=None), append(bytes(480)), {"type": COMMIT}, append(b"ab"))
+    sent = client.receives(final("a"), Finalized(), final("b", 1))
+    sent = client.receives(Error(code="message_too_big", message="m", fault="client"))
+    assert kinds(sent) == ["committed", "added", "done", "completed", "error"]
+    assert sent[3]["transcript"] == "b"
+
+
+@pytest.mark.parametrize("code", ["idle_timeout", "start_timeout", "shutting_down"])
+def test_a_connection_that_is_not_used_closes_without_an_error(code: str) -> None:
+    client = Client(update())
+    assert client.receives(Error(code=code, message="m", fault="client")) == []
+    last = Error(code=code, message="m", fault="client")
+    assert client.translation.close_code(last) not in (1000, 1005), "or agents would not connect again"
 
 
 def test_the_state_table_names_every_event() -> None:
