@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import IO
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Receive, Scope
@@ -137,6 +138,26 @@ def _storing() -> Iterator[None]:
         raise RefusedError(text, status=507, code="internal") from None
 
 
+class _FormParser(MultiPartParser):
+    """Reads a form, of which the parts named ``file_fields`` are files also without a ``filename``.
+
+    Some clients send none, or for a name beyond ASCII only ``filename*``, which RFC 7578 does not allow in forms.
+    """
+
+    def __init__(self, file_fields: Sequence[str], body: Body) -> None:
+        super().__init__(
+            body.headers, body.parts(), max_files=1, max_fields=_FORM_FIELDS, max_part_size=_FIELD_BYTES
+        )
+        self._file_names = {name.encode() for name in file_fields}
+
+    def on_headers_finished(self) -> None:
+        part = self._current_part
+        _, options = parse_options_header(part.content_disposition)
+        if b"filename" not in options and options.get(b"name") in self._file_names:
+            part.content_disposition = (part.content_disposition or b"") + b'; filename=""'
+        super().on_headers_finished()
+
+
 @asynccontextmanager
 async def _form_file(file_fields: Sequence[str], body: Body) -> AsyncIterator[Recording]:
     fields = " or ".join(repr(name) for name in file_fields)
@@ -145,9 +166,7 @@ async def _form_file(file_fields: Sequence[str], body: Body) -> AsyncIterator[Re
         got = f"got {kind}" if kind else "got no Content-Type"
         text = f"expected multipart/form-data with the recording in the field {fields}, {got}"
         raise RefusedError(text, status=415)
-    parser = MultiPartParser(
-        body.headers, body.parts(), max_files=1, max_fields=_FORM_FIELDS, max_part_size=_FIELD_BYTES
-    )
+    parser = _FormParser(file_fields, body)
     try:
         with _storing():
             items = (await parser.parse()).multi_items()

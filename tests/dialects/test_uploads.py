@@ -258,6 +258,63 @@ async def test_a_body_that_is_no_form_is_explained(
     assert (answer.status_code, words in answer.json()["error"]["message"]) == (status, True)
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        'name="file"',
+        'name="file"; filename=""',
+        "name=file; filename=speech.wav",
+        'name="file"; filename="a \\"quoted\\" name; with = signs.wav"',
+        'name="file"; filename="Grüße/%2e%2e/\u8a71.wav"',
+        "name=\"file\"; filename*=utf-8''Gr%C3%BC%C3%9Fe.wav",
+        'name="file"; filename="C:\\talks\\speech.wav"\r\nContent-Type: application/octet-stream',
+        'name="file"; filename="notes.txt"\r\nContent-Type: text/plain; charset=utf-8',
+        'filename="a.wav"; name="file"\r\nContent-Type: video/x-nonsense\r\nContent-Length: 3244',
+    ],
+)
+@pytest.mark.parametrize(
+    "kind", ["multipart/form-data; boundary=b", 'Multipart/Form-Data; charset=UTF-8; boundary="b"']
+)
+async def test_the_recording_is_found_however_its_part_is_described(
+    launch: Launch, head: str, kind: str
+) -> None:
+    harness = await launch(engine())
+    field = 'Content-Disposition: form-data; name="response_format"\r\n\r\ntext\r\n--b\r\n'
+    start = f"--b\r\n{field}Content-Disposition: form-data; {head}\r\n\r\n".encode()
+    body = start + wav() + b"\r\n--b--\r\n"
+    answer = await post(harness, content=body, headers={"Content-Type": kind})
+    assert (answer.status_code, answer.text) == (200, "one two three\n")
+
+
+@pytest.mark.parametrize("name", ["{}", "{}[]", "{}[0]"])
+async def test_lists_are_read_in_every_form(launch: Launch, name: str) -> None:
+    harness = await launch(engine())
+    files = {"file": ("a.wav", wav())}
+    fields = {"response_format": "verbose_json", "languages": "de", name.format("languages"): ["de", "en"]}
+    fields |= {name.format("timestamp_granularities"): "word", name.format("keywords"): ["Ada", "etcd"]}
+    answer = await post(harness, data=fields, files=files)
+    assert answer.status_code == 200
+    assert ("words" in answer.json(), "segments" in answer.json()) == (True, False)
+    assert [spec.text for spec in harness.engine.sessions[0].start.hotwords] == ["Ada", "etcd"]
+    answer = await post(harness, data={name.format("languages"): ["de", "fr"]}, files=files)
+    assert (answer.status_code, "not 'de'" in answer.text) == (400, True)
+
+
+async def test_fields_for_other_models_have_no_effect(launch: Launch) -> None:
+    harness = await launch(engine())
+    result = await client(harness).audio.transcriptions.create(
+        model="gpt-4o-transcribe",
+        file=wav(),
+        temperature=0.2,
+        include=["logprobs"],
+        chunking_strategy={"type": "server_vad", "threshold": 0.4},
+        known_speaker_names=["agent"],
+        known_speaker_references=["data:audio/wav;base64,AAAA"],
+        extra_body={"vad_filter": False},
+    )
+    assert result.text == "one two three"
+
+
 async def test_an_overloaded_engine_is_reported_with_retry_after(launch: Launch) -> None:
     harness = await launch(FakeEngine(max_sessions=0))
     answer = await post(harness, files={"file": ("a.wav", wav())})
