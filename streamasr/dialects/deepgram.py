@@ -56,6 +56,21 @@ _ERROR_CODES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """What Deepgram calls a warning."""
+
+    message: str
+    """A sentence for people."""
+    parameter: str = ""
+    """The parameter that it is about, if it is about one."""
+    type: str = "unsupported_parameter"
+
+    def values(self) -> dict[str, str]:
+        """Return it as Deepgram writes it."""
+        return {"parameter": self.parameter, "type": self.type, "message": self.message}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The query of a request."""
 
@@ -69,8 +84,8 @@ class Options:
     utterances: bool
     formatted: bool
     """Whether capitals and digits are wanted."""
-    warnings: tuple[str, ...] = field(default=())
-    """Sentences about parameters that have no effect here."""
+    warnings: tuple[Notice, ...] = field(default=())
+    """Parameters that have no effect here, or another one."""
 
 
 def read_options(request: Request, *, turns: bool = False) -> Options:
@@ -83,7 +98,7 @@ def read_options(request: Request, *, turns: bool = False) -> Options:
     if request.value("callback"):
         raise RefusedError("callback: results are sent to the client that sends the audio", param="callback")
     warnings = [
-        f"{name} is not supported and has no effect"
+        Notice(parameter=name, message=f"{name} is not supported and has no effect")
         for name, values in request.values.items()
         if name not in _USED | _WITHOUT_EFFECT | (_USED_IN_TURNS if turns else frozenset())
         and any(value.lower() not in _OFF for value in values)
@@ -91,7 +106,8 @@ def read_options(request: Request, *, turns: bool = False) -> Options:
     formats = [name for name in ("punctuate", "smart_format", "numerals") if _is_on(request, name)]
     formatted = bool(formats) and request.model.language == "en"
     if formats and not formatted:
-        warnings.append(f"{', '.join(formats)}: the model {request.model.name!r} has no written form")
+        text = f"{', '.join(formats)}: the model {request.model.name!r} has no written form"
+        warnings.append(Notice(parameter=formats[0], type="unsupported_language", message=text))
     interim = turns or _is_on(request, "interim_results")
     encoding, sample_rate = _format(request)
     endpointing = _endpointing(request, warnings)
@@ -194,7 +210,9 @@ def model_values(model: ModelInfo) -> dict[str, str]:
     return {"name": model.name, "version": "1", "arch": "streamasr"}
 
 
-def metadata(request: Request, *, sha256: str, audio_ms: int, warnings: Sequence[str]) -> dict[str, object]:
+def metadata(
+    request: Request, *, sha256: str, audio_ms: int, warnings: Sequence[Notice]
+) -> dict[str, object]:
     """Return what both protocols report about a request at its end."""
     identifier = model_id(request.model)
     return {
@@ -206,7 +224,7 @@ def metadata(request: Request, *, sha256: str, audio_ms: int, warnings: Sequence
         "channels": 1,
         "models": [identifier],
         "model_info": {identifier: model_values(request.model)},
-        **({"warnings": list(warnings)} if warnings else {}),
+        **({"warnings": [warning.values() for warning in warnings]} if warnings else {}),
     }
 
 
@@ -246,7 +264,7 @@ def _format(request: Request) -> tuple[str | None, int]:
     return ENCODINGS[name], _number(request, "sample_rate", DEFAULT_LIMITS.sample_rate, _TELEPHONE_RATE)
 
 
-def _endpointing(request: Request, warnings: list[str]) -> EndpointingSpec:
+def _endpointing(request: Request, warnings: list[Notice]) -> EndpointingSpec:
     text, allowed = request.value("endpointing"), DEFAULT_LIMITS.silence_ms
     if text.lower() in ("", "true"):
         return EndpointingSpec()
@@ -255,7 +273,8 @@ def _endpointing(request: Request, warnings: list[str]) -> EndpointingSpec:
     asked = _number(request, "endpointing", Range(0, 1_000_000), 0)
     used = int(min(max(asked, allowed.low), allowed.high))
     if used != asked:
-        warnings.append(f"endpointing is {used} ms, the nearest possible value to {asked}")
+        text = f"endpointing is {used} ms, the nearest possible value to {asked}"
+        warnings.append(Notice(parameter="endpointing", type="adjusted_parameter", message=text))
     return EndpointingSpec(silence_ms=used)
 
 
@@ -280,7 +299,7 @@ def _eager_threshold(request: Request) -> float | None:
     return threshold
 
 
-def _hotwords(request: Request, warnings: list[str]) -> tuple[HotwordSpec, ...]:
+def _hotwords(request: Request, warnings: list[Notice]) -> tuple[HotwordSpec, ...]:
     hotwords = [HotwordSpec(text=term) for term in request.values.get("keyterm", ()) if term.strip()]
     for keyword in request.values.get("keywords", ()):
         text, _, intensifier = keyword.rpartition(":") if ":" in keyword else (keyword, "", "")
@@ -293,7 +312,8 @@ def _hotwords(request: Request, warnings: list[str]) -> tuple[HotwordSpec, ...]:
                 f"keywords: the intensifier must be a number, got {intensifier!r}", param="keywords"
             ) from None
         if boost is not None and boost > 0:
-            warnings.append(f"keywords: {text!r} gets the model's own boost, not {intensifier}")
+            message = f"keywords: {text!r} gets the model's own boost, not {intensifier}"
+            warnings.append(Notice(parameter="keywords", type="adjusted_parameter", message=message))
             boost = None
         hotwords.append(HotwordSpec(text=text, boost=boost))
     return tuple(hotwords)
@@ -301,6 +321,12 @@ def _hotwords(request: Request, warnings: list[str]) -> tuple[HotwordSpec, ...]:
 
 def _is_text(text: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def warning_headers(warnings: Sequence[Notice]) -> dict[str, str]:
+    """Return the header of a handshake's response that has ``warnings``; none if there are none."""
+    text = "; ".join(warning.message for warning in warnings)
+    return {"dg-warning": header_text(text)} if text else {}
 
 
 def header_text(text: str) -> str:

@@ -24,13 +24,13 @@ from streamasr.dialects.base import (
 from streamasr.dialects.deepgram import (
     NAME,
     Options,
-    header_text,
     json_bytes,
     keyterms,
     read_message,
     read_options,
     refuse,
     seconds,
+    warning_headers,
 )
 from streamasr.protocol.connection import Audio
 from streamasr.protocol.messages import (
@@ -86,9 +86,7 @@ class FluxTranslation(StatefulTranslation[State]):
 
     def __init__(self, request: Request, options: Options) -> None:
         super().__init__(TRANSITIONS, State.STREAMING)
-        self.headers = {"dg-request-id": request.id}
-        if options.warnings:
-            self.headers["dg-warning"] = header_text("; ".join(options.warnings))
+        self.headers = {"dg-request-id": request.id, **warning_headers(options.warnings)}
         self._request = request
         self._options = options
         self._sequence = 0
@@ -104,8 +102,9 @@ class FluxTranslation(StatefulTranslation[State]):
         """Open the session at once, and name what has no effect."""
         yield self._options.start
         yield _reply({"type": "Connected"})
-        for text in self._options.warnings:
-            yield _reply({"type": "Warning", "code": "UNSUPPORTED_PARAMETER", "description": text})
+        for warning in self._options.warnings:
+            values = {"type": "Warning", "code": warning.type.upper(), "description": warning.message}
+            yield _reply(values)
 
     def receive(self, frame: Frame) -> Iterable[Incoming]:
         """See :class:`~streamasr.dialects.base.Translation`."""

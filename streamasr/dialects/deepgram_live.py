@@ -24,8 +24,8 @@ from streamasr.dialects.deepgram import (
     ENCODINGS,
     NAME,
     PATH,
+    Notice,
     Options,
-    header_text,
     json_bytes,
     keyterms,
     mean_confidence,
@@ -36,6 +36,7 @@ from streamasr.dialects.deepgram import (
     read_options,
     refuse,
     seconds,
+    warning_headers,
     word_values,
 )
 from streamasr.errors import AudioError, DataError
@@ -106,9 +107,7 @@ class LiveTranslation(StatefulTranslation[State]):
 
     def __init__(self, request: Request, options: Options) -> None:
         super().__init__(TRANSITIONS, State.STREAMING if options.encoded else State.AWAITING_HEADER)
-        self.headers = {"dg-request-id": request.id}
-        if options.warnings:
-            self.headers["dg-warning"] = header_text("; ".join(options.warnings))
+        self.headers = {"dg-request-id": request.id, **warning_headers(options.warnings)}
         self._request = request
         self._options = options
         self._start = options.start
@@ -214,7 +213,7 @@ class LiveTranslation(StatefulTranslation[State]):
             case SpeechStarted():
                 yield from self._speech_at(message.at_ms)
                 if self._options.vad_events:
-                    yield {"type": "SpeechStarted", "channel": [0], "timestamp": seconds(message.at_ms)}
+                    yield {"type": "SpeechStarted", "channel": [0, 1], "timestamp": seconds(message.at_ms)}
             case Partial():
                 yield from self._speech_at(message.start_ms)
                 if self._options.interim_results:
@@ -230,7 +229,7 @@ class LiveTranslation(StatefulTranslation[State]):
                 last, self._held = self._held, None
                 yield self._empty_result() if last is None else self._final(last, from_finalize=True)
             case Warning():
-                self._warnings.append(message.message)
+                self._warnings.append(Notice(type=message.code, message=message.message))
             case Error():
                 yield {
                     "type": "Error",
@@ -292,7 +291,7 @@ class LiveTranslation(StatefulTranslation[State]):
         }
         if new := self._warnings[self._warnings_sent :]:
             # Clients fail on messages of types that they do not know, so warnings go with the next results.
-            about["warnings"] = new
+            about["warnings"] = [warning.values() for warning in new]
             self._warnings_sent = len(self._warnings)
         return {
             "type": "Results",

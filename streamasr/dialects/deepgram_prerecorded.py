@@ -9,6 +9,7 @@ from streamasr.dialects.base import Answer, Refusal, RefusedError, Request
 from streamasr.dialects.deepgram import (
     NAME,
     PATH,
+    Notice,
     json_bytes,
     mean_confidence,
     metadata,
@@ -52,7 +53,7 @@ class Prerecorded(Upload):
             case Final():
                 self._finals.append(message)
             case Warning():
-                self._warnings.append(message.message)
+                self._warnings.append(Notice(type=message.code, message=message.message))
             case Done():
                 self._audio_ms = message.audio_ms
         return ()

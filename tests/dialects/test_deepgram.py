@@ -18,7 +18,7 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from streamasr.dialects.base import Incoming, RefusedError, Reply, Request
-from streamasr.dialects.deepgram import read_options
+from streamasr.dialects.deepgram import Options, read_options
 from streamasr.dialects.deepgram_live import TRANSITIONS, DeepgramLiveDialect, State
 from streamasr.errors import AudioError, ProtocolError
 from streamasr.protocol.connection import Audio
@@ -145,6 +145,10 @@ def test_without_options_the_session_is_the_native_one() -> None:
     assert options.warnings == ()
 
 
+def sentences(options: Options) -> list[str]:
+    return [warning.message for warning in options.warnings]
+
+
 def test_keywords_may_have_an_intensifier() -> None:
     options = read_options(request(keywords=("alpha", "beta:2", "gamma:-3")))
     assert options.start.hotwords == (
@@ -152,21 +156,21 @@ def test_keywords_may_have_an_intensifier() -> None:
         HotwordSpec(text="beta"),
         HotwordSpec(text="gamma", boost=-3.0),
     )
-    assert options.warnings == ("keywords: 'beta' gets the model's own boost, not 2",)
+    assert sentences(options) == ["keywords: 'beta' gets the model's own boost, not 2"]
 
 
 def test_unsupported_parameters_are_named_unless_they_are_off() -> None:
     options = read_options(request(diarize="true", redact=("pci", "ssn"), multichannel="false", tag="x"))
-    assert options.warnings == (
+    assert sentences(options) == [
         "diarize is not supported and has no effect",
         "redact is not supported and has no effect",
-    )
-    assert read_options(request(endpointing="10")).warnings == (
+    ]
+    assert sentences(read_options(request(endpointing="10"))) == [
         "endpointing is 100 ms, the nearest possible value to 10",
-    )
+    ]
     model = ModelInfo(name="zh-small", language="zh")
     chinese = read_options(dataclasses.replace(request(punctuate="true"), model=model))
-    assert chinese.warnings == ("punctuate: the model 'zh-small' has no written form",)
+    assert sentences(chinese) == ["punctuate: the model 'zh-small' has no written form"]
 
 
 @pytest.mark.parametrize(
@@ -281,7 +285,7 @@ def test_results() -> None:
     started, interim, result = client.receives(
         SpeechStarted(at_ms=100), partial(0, "one", "tow", start_ms=100), final(0, "one", "two", start_ms=100)
     )
-    assert started == {"type": "SpeechStarted", "channel": [0], "timestamp": 0.1}
+    assert started == {"type": "SpeechStarted", "channel": [0, 1], "timestamp": 0.1}
     assert (interim["is_final"], interim["speech_final"]) == (False, False)
     assert (interim["start"], interim["duration"]) == (0.0, 1.0)
     assert interim["channel"]["alternatives"][0]["transcript"] == "one tow"
@@ -352,14 +356,20 @@ def test_warnings_come_with_the_next_results_and_in_the_metadata() -> None:
     client = Client(diarize="true", **PCM)
     assert client.translation.headers["dg-warning"] == "diarize is not supported and has no effect"
     (first,) = client.receives(final(0, "one"))
-    assert first["metadata"]["warnings"] == ["diarize is not supported and has no effect"]
+    diarize = {
+        "parameter": "diarize",
+        "type": "unsupported_parameter",
+        "message": "diarize is not supported and has no effect",
+    }
+    assert first["metadata"]["warnings"] == [diarize]
     (second,) = client.receives(final(1, "two"))
     assert "warnings" not in second["metadata"]
     (third,) = client.receives(WarningMessage(code="backlog", message="late"), final(2, "three"))
-    assert third["metadata"]["warnings"] == ["late"]
+    late = {"parameter": "", "type": "backlog", "message": "late"}
+    assert third["metadata"]["warnings"] == [late]
     (about,) = client.receives(Done(audio_ms=1_500))
     assert (about["type"], about["duration"], about["request_id"]) == ("Metadata", 1.5, "request")
-    assert about["warnings"] == ["diarize is not supported and has no effect", "late"]
+    assert about["warnings"] == [diarize, late]
 
 
 @pytest.mark.parametrize(
@@ -413,7 +423,7 @@ async def test_the_sdk_streams(launch: Launch) -> None:
         assert (result.speech_final, result.channel.alternatives[0].transcript) == (True, "one two")
         about: Any = await socket.recv()
         assert (about.type, about.channels) == ("Metadata", 1)
-        assert about.warnings == ["diarize is not supported and has no effect"]
+        assert [warning["parameter"] for warning in about.warnings] == ["diarize"]
 
 
 async def test_the_sdk_sends_a_recording(launch: Launch) -> None:
@@ -432,7 +442,7 @@ async def test_the_sdk_sends_a_recording(launch: Launch) -> None:
     ]
     assert [utterance.transcript for utterance in result.results.utterances] == ["one two", "three"]
     assert len(result.metadata.sha256) == 64
-    assert result.metadata.warnings == ["topics is not supported and has no effect"]
+    assert [warning["parameter"] for warning in result.metadata.warnings] == ["topics"]
     assert harness.engine.sessions[0].bulk
 
 
