@@ -128,9 +128,12 @@ class Translation(ABC):
 
     Attributes:
         headers: headers of the handshake's response.
+        opens_late: whether clients may connect long before their first audio, for example before a person allows
+            the microphone. Then ``idle_timeout_s`` holds from the beginning, not ``start_timeout_s``.
     """
 
     headers: Mapping[str, str] = {}
+    opens_late: ClassVar[bool] = False
 
     def opened(self) -> Iterable[Incoming]:
         """Return what follows from the handshake alone."""

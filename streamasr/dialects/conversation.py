@@ -24,6 +24,8 @@ class Conversation:
         self._connection = ServerConnection(limits)
         self.close_code = translation.close_code
         """Returns the websocket's close code after the last message."""
+        self.opens_late = translation.opens_late
+        """Whether clients may connect long before they open the session."""
 
     @property
     def state(self) -> State:

@@ -105,6 +105,8 @@ class LiveTranslation(StatefulTranslation[State]):
         options: its query.
     """
 
+    opens_late = True
+
     def __init__(self, request: Request, options: Options) -> None:
         super().__init__(TRANSITIONS, State.STREAMING if options.encoded else State.AWAITING_HEADER)
         self.headers = {"dg-request-id": request.id, **warning_headers(options.warnings)}

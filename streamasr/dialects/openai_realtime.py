@@ -109,6 +109,8 @@ class RealtimeTranslation(Translation):
         request: the handshake.
     """
 
+    opens_late = True
+
     def __init__(self, request: Request) -> None:
         self._request = request
         self._beta = any(mark in request.headers.get(name, "") for name, mark in _BETA.items())

@@ -101,6 +101,8 @@ class Config:
 class VoskTranslation(StatefulTranslation[State]):
     """One connection. The native session opens with the first audio."""
 
+    opens_late = True
+
     def __init__(self) -> None:
         super().__init__(TRANSITIONS, State.CONFIGURING)
         self._config = Config()

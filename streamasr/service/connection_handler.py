@@ -191,15 +191,15 @@ class ConnectionHandler:
 
     def _deadline(self, start_by: float) -> float | None:
         match self._conversation.state:
-            case State.AWAITING_START:
+            case State.AWAITING_START if not self._conversation.opens_late:
                 return start_by
-            case State.STREAMING:
+            case State.AWAITING_START | State.STREAMING:
                 return self._loop.time() + self._config.idle_timeout_s
             case _:
                 return None
 
     def _timeout_error(self) -> ProtocolError:
-        if self._conversation.state is State.AWAITING_START:
+        if self._conversation.state is State.AWAITING_START and not self._conversation.opens_late:
             return ProtocolError(
                 f"no start message within {self._config.start_timeout_s:g} s; send it right after connecting",
                 code="start_timeout",

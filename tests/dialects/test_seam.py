@@ -148,6 +148,15 @@ async def test_an_overloaded_engine_is_reported(launch: Launch) -> None:
         assert client.close_code == 1013
 
 
+@pytest.mark.parametrize("path", ["/vosk", "/v1/realtime", "/v1/listen"])
+async def test_a_client_may_connect_before_a_person_allows_the_microphone(launch: Launch, path: str) -> None:
+    harness = await launch(start_timeout_s=0.05, idle_timeout_s=0.5)
+    async with connect(url(harness, path), proxy=None) as client:
+        await rest(client)
+        assert (client.close_code, client.close_reason) == (1008, "idle_timeout"), "not start_timeout"
+    assert harness.engine.sessions == []
+
+
 async def test_draining_finishes_the_session(launch: Launch) -> None:
     harness = await launch(dialects=[LinesDialect()])
     async with connect(url(harness), proxy=None) as client:
