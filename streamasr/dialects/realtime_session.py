@@ -89,8 +89,8 @@ def read_update(values: object, before: Session, model: ModelInfo) -> Session:
     if given.get("format") is not None:
         changes["format"] = _format(given["format"], f"{prefix}format")
     if given.get("transcription") is not None:
-        transcription = _object(given["transcription"], f"{prefix}transcription")
-        changes["transcription"] = {name: transcription[name] for name in _ECHOED if name in transcription}
+        transcription = _transcription(given["transcription"], before, f"{prefix}transcription")
+        changes["transcription"] = transcription
         changes["hotwords"] = _hotwords(transcription, f"{prefix}transcription", model)
         name = _text(transcription, "model", f"{prefix}transcription")
         if name and not before.turns_chosen:
@@ -149,6 +149,17 @@ def _input(session: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     audio = session.get("audio")
     given = None if audio is None else _object(audio, "session.audio").get("input")
     return ({} if given is None else _object(given, "session.audio.input")), "session.audio.input."
+
+
+def _transcription(value: object, before: Session, param: str) -> dict[str, Any]:
+    """Return the settings of the transcription; those that ``value`` does not name stay."""
+    given = _object(value, param)
+    kept = dict(before.transcription)
+    if "language" in given or "languages" in given:
+        kept.pop("language", None)
+        kept.pop("languages", None)
+    merged = {**kept, **given}
+    return {name: merged[name] for name in _ECHOED if name in merged}
 
 
 def _format(value: object, param: str) -> Format:

@@ -188,6 +188,18 @@ def test_unusable_sessions_are_explained_and_change_nothing(session: object, wor
     assert client.sends(update())[0] == Session().start()
 
 
+def test_settings_that_an_update_does_not_name_stay() -> None:
+    first = update(transcription={"prompt": "etcd, Zyntrix", "keywords": ["Ada"], "language": "en"})
+    client = Client(first, update(transcription={"languages": ["en", "de"], "keywords": []}))
+    (configure, updated) = client.sends(update(turn_detection=None, transcription={"prompt": None}))
+    assert configure == Configure(hotwords=())
+    (event,) = events([updated])
+    transcription = {"model": "en-small", "languages": ["en", "de"], "prompt": None, "keywords": []}
+    found = event["session"]["audio"]["input"]["transcription"]
+    assert {name: found[name] for name in transcription} == transcription
+    assert client.first[2] == Configure(hotwords=(HotwordSpec(text="etcd"), HotwordSpec(text="Zyntrix")))
+
+
 def test_one_language_of_several_is_enough() -> None:
     values = {"audio": {"input": {"transcription": {"languages": ["de", "en"]}}}}
     assert read_update(values, Session(), MODEL).transcription == {"languages": ["de", "en"]}
