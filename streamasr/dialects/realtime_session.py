@@ -189,10 +189,10 @@ def _hotwords(values: Mapping[str, Any], param: str, model: ModelInfo) -> tuple[
 
 
 def _turn_detection(value: object, param: str) -> dict[str, Any]:
-    if value is None:
-        return {"server_vad": False, "silence_ms": None}
-    values = _object(value, param)
+    values = {"type": None} if value is None else _object(value, param)
     kind = values.get("type", "server_vad")
+    if kind in (None, "none"):
+        return {"server_vad": False, "silence_ms": None}
     if kind not in _DETECTORS:
         raise RefusedError(
             f"{param}.type must be one of {', '.join(_DETECTORS)}, or null", param=f"{param}.type"

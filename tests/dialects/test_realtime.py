@@ -213,6 +213,7 @@ def test_one_language_of_several_is_enough() -> None:
         ("gpt-live-transcribe-2026", {}, False),
         ("gpt-realtime-whisper", {"turn_detection": {"type": "server_vad"}}, True),
         ("gpt-transcribe", {"turn_detection": None}, False),
+        ("gpt-transcribe", {"turn_detection": {"type": "none"}}, False),
     ],
 )
 def test_clients_of_models_without_turn_detection_end_their_turns(
