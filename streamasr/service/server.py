@@ -175,12 +175,16 @@ class CaptionServer:
         )
 
     async def _serve(self, listener: socket.socket, tls: ssl.SSLContext | None, root: str) -> Server:
-        """Serve websockets and HTTP; websockets at ``/`` are those at the path ``root``."""
+        """Serve websockets and HTTP; a further port's websockets at paths that do not exist are those at ``root``.
+
+        Servers with a port for one dialect, such as vosk-server, do not look at the path.
+        """
 
         def process_request(connection: ServerConnection, request: Request) -> Response | None:
             path, mark, query = request.path.partition("?")
-            path = canonical_path(path)
-            if path == "/" and root != STREAM_PATH:
+            if (canonical := canonical_path(path)) in self._streams:
+                path = canonical
+            elif root != STREAM_PATH:
                 path = root
             request.path = path + mark + query
             return self._process_request(connection, request)

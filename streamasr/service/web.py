@@ -94,18 +94,22 @@ class WebApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        raw_path = canonical_path(scope["raw_path"].decode("latin-1")).encode("latin-1")
-        scope = {**scope, "path": canonical_path(scope["path"]), "raw_path": raw_path}
+        if self._methods(path := canonical_path(scope["path"])):
+            raw_path = canonical_path(scope["raw_path"].decode("latin-1")).encode("latin-1")
+            scope = {**scope, "path": path, "raw_path": raw_path}
         request = request_of(scope)
-        app = self._app(scope["method"], scope["path"])
+        app = self._app("GET" if scope["method"] == "HEAD" else scope["method"], scope["path"])
         if app is None and is_preflight(request):
             app = self._preflight(request, scope["path"])
         elif app is not None and (origin := self._pages.allowed_origin(request)):
             app = ReadableBy(app, origin)
         await (app or self._page)(scope, receive, send)
 
+    def _methods(self, path: str) -> list[str]:
+        return [method for method in ("GET", "POST") if self._app(method, path)]
+
     def _preflight(self, request: Request, path: str) -> ASGIApp | None:
-        methods = [method for method in ("GET", "POST") if self._app(method, path)]
+        methods = self._methods(path)
         if not methods:
             return None
         origin = self._pages.allowed_origin(request)
@@ -123,14 +127,17 @@ class WebApp:
         return None
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path, versioned = scope["path"], f"/v1{scope['path']}"
-        if self._app(scope["method"], versioned) is not None:
-            text = f"nothing at {path}, but at {versioned}: the base URL of OpenAI's clients ends with /v1\n"
-            await to_asgi(text_response(404, text))(scope, receive, send)
-            return
+        method, path = scope["method"], scope["path"]
         # ``None`` is an upgrade in a form that was not recognised as one.
         response = self._pages.respond(request_of(scope), scope["client"])
         response = response or text_response(400, "not a valid handshake\n")
+        versioned = canonical_path(f"/v1{path}")
+        if self._app(method, versioned) is not None:
+            text = f"nothing at {path}, but at {versioned}: the base URL of OpenAI's clients ends with /v1\n"
+            response = text_response(404, text)
+        elif response.status_code in (404, 405, 426) and (methods := self._methods(path)):
+            allowed = ", ".join(methods)
+            response = text_response(405, f"{method} is not allowed here; use {allowed}\n", Allow=allowed)
         await to_asgi(response)(scope, receive, send)
 
 

@@ -69,4 +69,23 @@ async def test_a_base_url_without_a_version_is_explained(launch: Launch) -> None
         for answer in (await http.post("/audio/transcriptions"), await http.get("/models")):
             assert answer.status_code == 404
             assert "the base URL of OpenAI's clients ends with /v1" in answer.text
-        assert (await http.get("/health/")).status_code == 200
+        assert (await http.get("/health/")).status_code == 404, "only dialects have further forms"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/audio/transcriptions", "POST"),
+        ("PUT", "/v1/listen", "POST"),
+        ("POST", "/v1/models", "GET"),
+        ("DELETE", "/v1/models/fake", "GET"),
+    ],
+)
+async def test_another_method_is_explained(launch: Launch, method: str, path: str, allowed: str) -> None:
+    harness = await launch()
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{harness.port}") as http:
+        answer = await http.request(method, path)
+        assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+        assert answer.text == f"{method} is not allowed here; use {allowed}\n"
+        found = await http.head("/v1/models")
+        assert (found.status_code, found.content) == (200, b"")

@@ -285,6 +285,16 @@ async def test_the_port_of_its_own_asks_for_the_token_and_has_the_native_protoco
         assert json.loads(await socket.recv())["type"] == "ready"
 
 
+@pytest.mark.parametrize("path", ["", "vosk", "asr/en/", "?x=1", "health"])
+async def test_the_port_of_its_own_does_not_look_at_the_path(launch: Launch, path: str) -> None:
+    harness = await launch(vosk_port=0)
+    async with connect(f"{harness.server.dialect_urls['vosk']}{path}", proxy=None) as socket:
+        await socket.send(b"abcd")
+        assert json.loads(await socket.recv()) == {"partial": ""}
+    with pytest.raises(InvalidStatus):
+        await connect(f"ws://127.0.0.1:{harness.port}/asr/en/", proxy=None)
+
+
 async def test_an_error_ends_the_session_in_the_dialects_shape(launch: Launch) -> None:
     harness = await launch(vosk_port=0)
     async with connect(harness.server.dialect_urls["vosk"], proxy=None) as socket:
