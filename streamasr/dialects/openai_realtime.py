@@ -199,10 +199,9 @@ class RealtimeTranslation(Translation):
             return
         self._state = State.STREAMING
         yield self._session.start()
-        early, size = bytes(self._early), DEFAULT_LIMITS.audio_bytes
+        early = bytes(self._early)
         self._early.clear()
-        for at in range(0, len(early), size):
-            yield Audio(early[at : at + size])
+        yield from _pieces(early)
 
     def _append(self, audio: object) -> Iterable[Incoming]:
         if not isinstance(audio, str):
@@ -218,8 +217,8 @@ class RealtimeTranslation(Translation):
                 yield from self._begin()
             else:
                 yield KeepAlive()
-        elif data:
-            yield Audio(data)
+        else:
+            yield from _pieces(data)
 
     def _commit(self) -> Iterable[Incoming]:
         if not self._uncommitted_bytes:
@@ -409,6 +408,12 @@ class RealtimeDialect(LiveDialect):
     def refuse(self, refusal: Refusal) -> Answer:
         """See :class:`~streamasr.dialects.base.Dialect`."""
         return refuse(refusal)
+
+
+def _pieces(audio: bytes) -> Iterable[Audio]:
+    """Split audio, which OpenAI accepts in larger messages than the native protocol."""
+    size = DEFAULT_LIMITS.audio_bytes
+    return (Audio(audio[at : at + size]) for at in range(0, len(audio), size))
 
 
 def _kind_and_code(error: Error) -> dict[str, str]:

@@ -353,6 +353,13 @@ def test_the_session_goes_on_after_an_error(frame: str | bytes, words: str) -> N
     assert client.sends(update())[0] == Session().start()
 
 
+def test_audio_of_one_event_may_be_longer_than_a_native_message() -> None:
+    audio = bytes(range(256)) * 6_000
+    sent = Client(update()).sends(append(audio))
+    assert [len(item.data) for item in sent if isinstance(item, Audio)] == [1_048_576, len(audio) - 1_048_576]
+    assert b"".join(item.data for item in sent if isinstance(item, Audio)) == audio
+
+
 def test_an_event_beyond_the_limit_ends_the_session() -> None:
     with pytest.raises(ProtocolError, match="an event may have at most 2097152 bytes"):
         Client().sends(" " * 2_097_153)
