@@ -285,6 +285,21 @@ async def test_the_port_of_its_own_asks_for_the_token_and_has_the_native_protoco
         assert json.loads(await socket.recv())["type"] == "ready"
 
 
+@pytest.mark.parametrize("origin", ["http://localhost:8000", "null"])
+async def test_a_page_of_another_server_or_a_file_may_connect_if_it_is_named(
+    launch: Launch, origin: str
+) -> None:
+    harness = await launch(vosk_port=0)
+    with pytest.raises(InvalidStatus) as caught:
+        await connect(harness.server.dialect_urls["vosk"], proxy=None, additional_headers={"Origin": origin})
+    assert json.loads(caught.value.response.body or b"")["code"] == "bad_origin"
+    harness = await launch(vosk_port=0, allowed_origins=(origin,))
+    headers = {"Origin": origin}
+    async with connect(harness.server.dialect_urls["vosk"], proxy=None, additional_headers=headers) as socket:
+        await socket.send(b"abcd")
+        assert json.loads(await socket.recv()) == {"partial": ""}
+
+
 @pytest.mark.parametrize("path", ["", "vosk", "asr/en/", "?x=1", "health"])
 async def test_the_port_of_its_own_does_not_look_at_the_path(launch: Launch, path: str) -> None:
     harness = await launch(vosk_port=0)
