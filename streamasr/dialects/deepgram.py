@@ -43,6 +43,7 @@ _USED_IN_TURNS = frozenset({"eager_eot_threshold", "eot_timeout_ms"})
 _EAGER_THRESHOLD = Range(0.3, 0.9)
 _TURN_TIMEOUT_MS = Range(500, 10_000)
 _OFF = ("false", "0", "")
+_HEADER_CHARS = 1_000
 _ERROR_CODES = {
     400: "INVALID_QUERY_PARAMETER",
     401: "INVALID_AUTH",
@@ -330,5 +331,5 @@ def warning_headers(warnings: Sequence[Notice]) -> dict[str, str]:
 
 
 def header_text(text: str) -> str:
-    """Return ``text`` as it may stand in a header."""
-    return "".join(char if char.isascii() and char.isprintable() else "?" for char in text)
+    """Return ``text`` as it may stand in a header: clients refuse very long ones."""
+    return "".join(char if char.isascii() and char.isprintable() else "?" for char in text[:_HEADER_CHARS])

@@ -372,6 +372,17 @@ def test_warnings_come_with_the_next_results_and_in_the_metadata() -> None:
     assert about["warnings"] == [diarize, late]
 
 
+def test_a_header_is_never_so_long_that_a_client_refuses_the_handshake() -> None:
+    query = {f"parameter-{number}": "on" for number in range(1_000)}
+    client = Client(**PCM, **query)
+    assert len(client.translation.headers["dg-warning"]) <= 1_000
+    (about,) = client.receives(Done(audio_ms=1))
+    assert len(about["warnings"]) == 1_000
+    with pytest.raises(RefusedError) as caught:
+        read_options(request(encoding="x" * 5_000))
+    assert len(DeepgramLiveDialect().refuse(caught.value.refusal).headers["dg-error"]) <= 1_000
+
+
 @pytest.mark.parametrize(
     "message",
     [
