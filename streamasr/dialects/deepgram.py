@@ -11,7 +11,7 @@ import math
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from streamasr.dialects.base import Answer, Refusal, RefusedError, Request
 from streamasr.dialects.values import check_language, switch
@@ -34,12 +34,18 @@ _WITHOUT_EFFECT = frozenset({"model", "version", "tag", "extra", "mip_opt_out", 
 """Parameters that change nothing in a transcript."""
 _USED = frozenset(
     {
-        "alternatives", "channels", "encoding", "endpointing", "interim_results", "keyterm", "keywords", "language",
-        "numerals", "punctuate", "sample_rate", "smart_format", "utterance_end_ms", "utterances", "vad_events",
+        "channels", "encoding", "endpointing", "keyterm", "keywords", "language", "numerals", "punctuate",
+        "sample_rate", "smart_format",
     }
 )  # fmt: skip
-_USED_IN_TURNS = frozenset({"eager_eot_threshold", "eot_timeout_ms"})
-"""Further ones of conversations."""
+_USED_BY = {
+    "live": _USED | {"alternatives", "interim_results", "utterance_end_ms", "vad_events"},
+    "recording": _USED | {"paragraphs", "utterances"},
+    "turns": _USED | {"eager_eot_threshold", "eot_timeout_ms"},
+}
+"""The protocols for live audio, for recordings and for conversations, to the parameters that they have here."""
+_ONE = frozenset({"alternatives"})
+"""Parameters for which 1 is the value without an effect."""
 _EAGER_THRESHOLD = Range(0.3, 0.9)
 _TURN_TIMEOUT_MS = Range(500, 10_000)
 _OFF = ("false", "0", "")
@@ -83,14 +89,15 @@ class Options:
     vad_events: bool
     utterance_end_ms: int | None
     utterances: bool
+    paragraphs: bool
     formatted: bool
     """Whether capitals and digits are wanted."""
     warnings: tuple[Notice, ...] = field(default=())
     """Parameters that have no effect here, or another one."""
 
 
-def read_options(request: Request, *, turns: bool = False) -> Options:
-    """Read a request's query. With ``turns`` it is one of a conversation, and partials are always sent.
+def read_options(request: Request, protocol: Literal["live", "recording", "turns"] = "live") -> Options:
+    """Read a request's query. In conversations (``turns``), partials are always sent.
 
     Raises:
         RefusedError: a value is not usable; it names the parameter.
@@ -98,11 +105,12 @@ def read_options(request: Request, *, turns: bool = False) -> Options:
     check_language(request.value("language"), request.model)
     if request.value("callback"):
         raise RefusedError("callback: results are sent to the client that sends the audio", param="callback")
+    turns = protocol == "turns"
     warnings = [
         Notice(parameter=name, message=f"{name} is not supported and has no effect")
         for name, values in request.values.items()
-        if name not in _USED | _WITHOUT_EFFECT | (_USED_IN_TURNS if turns else frozenset())
-        and any(value.lower() not in _OFF for value in values)
+        if name not in _USED_BY[protocol] | _WITHOUT_EFFECT
+        and any(value.lower() not in (*_OFF, "1" if name in _ONE else "") for value in values)
     ]
     formats = [name for name in ("punctuate", "smart_format", "numerals") if _is_on(request, name)]
     formatted = bool(formats) and request.model.language == "en"
@@ -139,6 +147,7 @@ def read_options(request: Request, *, turns: bool = False) -> Options:
         if utterance_end.lower() in _OFF
         else _number(request, "utterance_end_ms", Range(1, 60_000), 1_000),
         utterances=_is_on(request, "utterances"),
+        paragraphs=_is_on(request, "paragraphs") or _is_on(request, "smart_format"),
         formatted=formatted,
         warnings=tuple(warnings),
     )

@@ -221,7 +221,7 @@ class FluxDialect(LiveDialect):
 
     def open(self, request: Request) -> Translation:
         """See :class:`~streamasr.dialects.base.LiveDialect`."""
-        options = read_options(request, turns=True)
+        options = read_options(request, "turns")
         if not options.encoded:
             raise RefusedError("add encoding and sample_rate to the address", param="encoding")
         return FluxTranslation(request, options)

@@ -38,7 +38,7 @@ class Prerecorded(Upload):
         if request.headers.get("content-type", "").startswith("application/json"):
             raise RefusedError("this server fetches no URLs; send the recording itself as the body")
         self._request = request
-        self._options = read_options(request)
+        self._options = read_options(request, "recording")
         self.start = self._options.start
         if self._options.encoded:
             encoding = cast(RawEncoding, self.start.encoding)
@@ -61,17 +61,41 @@ class Prerecorded(Upload):
     def answer(self) -> Answer:
         """See :class:`~streamasr.dialects.upload.Upload`."""
         words = [word for final in self._finals for word in final.words]
-        alternative = {
+        alternative: dict[str, object] = {
             "transcript": join_words([final.text for final in self._finals if final.text]),
             "confidence": mean_confidence(words),
             "words": word_values(words, formatted=self._options.formatted),
         }
+        if self._options.paragraphs:
+            alternative["paragraphs"] = self._paragraphs()
         results: dict[str, object] = {"channels": [{"alternatives": [alternative]}]}
         if self._options.utterances:
             results["utterances"] = [self._utterance(final) for final in self._finals if final.text]
         about = metadata(self._request, sha256=self.sha256, audio_ms=self._audio_ms, warnings=self._warnings)
         headers = {"dg-request-id": self._request.id}
         return Answer(body=json_bytes({"metadata": about, "results": results}), headers=headers)
+
+    def _paragraphs(self) -> dict[str, object]:
+        """Return the transcript in paragraphs, each of one utterance."""
+        finals = [final for final in self._finals if final.text]
+        return {
+            "transcript": "".join(f"\n{final.text}\n" for final in finals),
+            "paragraphs": [
+                {
+                    "sentences": [
+                        {
+                            "text": final.text,
+                            "start": seconds(final.start_ms),
+                            "end": seconds(final.end_ms),
+                        }
+                    ],
+                    "num_words": len(final.words),
+                    "start": seconds(final.start_ms),
+                    "end": seconds(final.end_ms),
+                }
+                for final in finals
+            ],
+        }
 
     def _utterance(self, final: Final) -> dict[str, object]:
         return {

@@ -174,6 +174,47 @@ def test_unsupported_parameters_are_named_unless_they_are_off() -> None:
 
 
 @pytest.mark.parametrize(
+    ("protocol", "unused"),
+    [
+        ("live", {"utterances", "paragraphs", "eot_timeout_ms", "eager_eot_threshold"}),
+        (
+            "recording",
+            {
+                "interim_results", "vad_events", "utterance_end_ms", "alternatives", "eot_timeout_ms",
+                "eager_eot_threshold",
+            },
+        ),
+        (
+            "turns",
+            {"utterances", "paragraphs", "interim_results", "vad_events", "utterance_end_ms", "alternatives"},
+        ),
+    ],
+)  # fmt: skip
+def test_parameters_of_another_protocol_are_named(protocol: Any, unused: set[str]) -> None:
+    on = {
+        "utterances",
+        "paragraphs",
+        "interim_results",
+        "vad_events",
+        "punctuate",
+        "smart_format",
+        "numerals",
+    }
+    query = dict.fromkeys(on, "true") | {
+        "utterance_end_ms": "1000",
+        "alternatives": "2",
+        "eot_timeout_ms": "3000",
+        "eager_eot_threshold": "0.5",
+        "keyterm": "x",
+        "endpointing": "300",
+        **PCM,
+    }
+    found = read_options(request(**query), protocol).warnings
+    assert {warning.parameter for warning in found} == unused
+    assert read_options(request(alternatives="1"), protocol).warnings == ()
+
+
+@pytest.mark.parametrize(
     ("query", "words"),
     [
         ({"encoding": "opus"}, "encoding must be one of linear16, linear32, mulaw, alaw, got 'opus'"),
@@ -442,7 +483,7 @@ async def test_the_sdk_sends_a_recording(launch: Launch) -> None:
     fake.last_words = (final(0, "one", "two"), final(1, "three", start_ms=2_000))
     harness = await launch(fake, token=SECRET)
     result: Any = await sdk(harness, SECRET).listen.v1.media.transcribe_file(
-        request=wav(), model="nova-3", utterances=True, topics=True
+        request=wav(), model="nova-3", utterances=True, paragraphs=True, topics=True
     )
     (alternative,) = result.results.channels[0].alternatives
     assert (alternative.transcript, alternative.confidence) == ("one two three", 0.5)
@@ -452,6 +493,11 @@ async def test_the_sdk_sends_a_recording(launch: Launch) -> None:
         ("three", 2.0, 2.4),
     ]
     assert [utterance.transcript for utterance in result.results.utterances] == ["one two", "three"]
+    assert alternative.paragraphs.transcript == "\none two\n\nthree\n"
+    assert [(p.num_words, p.sentences[0].text) for p in alternative.paragraphs.paragraphs] == [
+        (2, "one two"),
+        (1, "three"),
+    ]
     assert len(result.metadata.sha256) == 64
     assert [warning["parameter"] for warning in result.metadata.warnings] == ["topics"]
     assert harness.engine.sessions[0].bulk
