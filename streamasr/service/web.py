@@ -135,7 +135,7 @@ class WebApp:
         if self._app(method, versioned) is not None:
             text = f"nothing at {path}, but at {versioned}: the base URL of OpenAI's clients ends with /v1\n"
             response = text_response(404, text)
-        elif response.status_code in (404, 405, 426) and (methods := self._methods(path)):
+        elif (methods := self._methods(path)) and (method != "GET" or response.status_code == 404):
             allowed = ", ".join(methods)
             response = text_response(405, f"{method} is not allowed here; use {allowed}\n", Allow=allowed)
         await to_asgi(response)(scope, receive, send)

@@ -87,5 +87,6 @@ async def test_another_method_is_explained(launch: Launch, method: str, path: st
         answer = await http.request(method, path)
         assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
         assert answer.text == f"{method} is not allowed here; use {allowed}\n"
+        assert (await http.get("/v1/listen")).status_code == 426, "a websocket"
         found = await http.head("/v1/models")
         assert (found.status_code, found.content) == (200, b"")
