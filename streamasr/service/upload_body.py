@@ -23,6 +23,8 @@ _DISCARD_S = 10.0
 _FORM_FIELDS = 100
 _FIELD_BYTES = 65_536
 """Most fields of a form, and the longest value of one."""
+_UNREAD_FIELDS = "known_speaker_references"
+"""Begins the names of fields that nobody reads and whose values may be long: samples of the speakers' voices."""
 
 
 class ClientGoneError(Exception):
@@ -156,6 +158,12 @@ class _FormParser(MultiPartParser):
         if b"filename" not in options and options.get(b"name") in self._file_names:
             part.content_disposition = (part.content_disposition or b"") + b'; filename=""'
         super().on_headers_finished()
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._current_part.file is not None or not self._current_part.field_name.startswith(
+            _UNREAD_FIELDS
+        ):
+            super().on_part_data(data, start, end)
 
 
 @asynccontextmanager

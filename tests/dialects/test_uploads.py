@@ -309,7 +309,7 @@ async def test_fields_for_other_models_have_no_effect(launch: Launch) -> None:
         include=["logprobs"],
         chunking_strategy={"type": "server_vad", "threshold": 0.4},
         known_speaker_names=["agent"],
-        known_speaker_references=["data:audio/wav;base64,AAAA"],
+        known_speaker_references=["data:audio/wav;base64," + "A" * 500_000] * 4,
         extra_body={"vad_filter": False},
     )
     assert result.text == "one two three"
