@@ -148,6 +148,10 @@ class ServerConfig:
     stalled_s: float = field(
         default=30.0, metadata=_help("an engine without a heartbeat for this long is unhealthy")
     )
+    lost_s: float = field(
+        default=120.0,
+        metadata=_help("an engine without a heartbeat for this long ends the daemon (status 3)"),
+    )
     log_level: str = field(default="info", metadata=_help("debug, info, warning or error"))
     engine: EngineConfig = field(default_factory=EngineConfig)
     """The engine's own limits (table ``[engine]``)."""

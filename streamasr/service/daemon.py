@@ -6,14 +6,16 @@ If the engine ends by itself, so does the process, so that a service manager can
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from streamasr.service.config import ServerConfig
 from streamasr.service.discovery import Announcement, check_available
@@ -26,11 +28,18 @@ from streamasr.service.server import CaptionServer
 _PINGS_PER_WATCHDOG_INTERVAL = 3
 _STATUS_INTERVAL_S = 10.0
 _ENGINE_CHECK_S = 1.0
+_SILENT_CHECKS = 5
+"""So many checks in a row must find the engine silent: if the whole process was stopped, it needs a moment."""
+_ENGINE_STOP_S = 5.0
+"""Longest wait for the engine's last step at the end; a step that hangs would keep the process for ever."""
+_ACCEPT_LOG_S = 10.0
+"""Shortest time between two records that connections cannot be accepted."""
+_T = TypeVar("_T")
 
 EXIT_CUT_OFF = 1
 """Exit status when sessions had to be cut off."""
 EXIT_ENGINE_LOST = 3
-"""Exit status when the engine ended by itself, for example because every step failed."""
+"""Exit status when the engine ended by itself, for example because every step failed, or hangs."""
 
 
 async def run_daemon(
@@ -40,6 +49,9 @@ async def run_daemon(
     environment: Mapping[str, str] = os.environ,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then finish the open sessions. A second signal stops at once.
+
+    A signal that comes while the engine is loaded ends the daemon at once. The loading goes on, on a thread that ends
+    with the process.
 
     Args:
         config: the daemon's settings.
@@ -63,16 +75,26 @@ async def run_daemon(
         further = open_dialect_listeners(config)
         for opened in further.values():
             sockets.enter_context(opened)
+        stop = _stop_on_signals()
+        reloads = config.tls_cert is not None or notifier.active
+        if reloads:
+            # Otherwise the signal ends the process, as it should when a terminal is closed.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _nothing_to_reload)
         notifier.send(STATUS="loading the model")
-        engine = await asyncio.to_thread(load_engine)
+        engine = await _unless_stopped(_on_thread(load_engine), stop)
+        if engine is None:
+            log_event("stopped", finished=True)
+            return 0
         try:
-            asyncio.get_running_loop().set_exception_handler(_log_loop_error)
+            asyncio.get_running_loop().set_exception_handler(_LoopErrors())
             server = CaptionServer(config, engine)
             await server.start(listener, further, shared=passed is not None)
+            if reloads:
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.reload_certificate)
             async with _announced(config.wyoming_name, further.get(WYOMING)):
-                return await _serve(config, engine, server, announce=announce, notifier=notifier)
+                return await _serve(config, engine, server, stop, announce=announce, notifier=notifier)
         finally:
-            await asyncio.to_thread(engine.close)
+            await _close_engine(engine)
 
 
 @asynccontextmanager
@@ -93,20 +115,17 @@ async def _serve(
     config: ServerConfig,
     engine: EngineInterface,
     server: CaptionServer,
+    stop: asyncio.Event,
     *,
     announce: Callable[[CaptionServer], None],
     notifier: Notifier,
 ) -> int:
-    stop = _stop_on_signals()
-    if config.tls_cert is not None or notifier.active:
-        # Otherwise the signal ends the process, as it should when a terminal is closed.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.reload_certificate)
     announce(server)
     notifier.send(READY=1, STATUS="accepting sessions")
     log_event("ready", url=server.stream_url)
     watchdog = asyncio.create_task(_feed_watchdog(notifier, engine))
     try:
-        if not await _stopped_before_the_engine(stop, engine):
+        if not await _stopped_before_the_engine(stop, engine, config.lost_s):
             notifier.send(STOPPING=1, STATUS="the engine has ended")
             log_event("engine_lost", level=logging.CRITICAL)
             await server.close()
@@ -120,9 +139,12 @@ async def _serve(
     return 0 if finished else EXIT_CUT_OFF
 
 
-async def _stopped_before_the_engine(stop: asyncio.Event, engine: EngineInterface) -> bool:
-    """Wait for the signal to stop, or until the engine has ended: then return false."""
-    while engine.alive:
+async def _stopped_before_the_engine(stop: asyncio.Event, engine: EngineInterface, lost_s: float) -> bool:
+    """Wait for the signal to stop, or until the engine has ended or hangs: then return false."""
+    silent_checks = 0
+    while engine.alive and silent_checks < _SILENT_CHECKS:
+        silent = time.monotonic() - engine.last_heartbeat >= lost_s
+        silent_checks = silent_checks + 1 if silent else 0
         with suppress(TimeoutError):
             async with asyncio.timeout(_ENGINE_CHECK_S):
                 await stop.wait()
@@ -130,16 +152,62 @@ async def _stopped_before_the_engine(stop: asyncio.Event, engine: EngineInterfac
     return False
 
 
-def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log an error that no task has; without a traceback if there is no file descriptor for a new connection.
-
-    The loop then accepts no connection for a second and tries again; open connections go on.
-    """
-    error = context.get("exception")
-    if isinstance(error, OSError) and "accept" in str(context.get("message")):
-        log_event("accept_failed", level=logging.WARNING, reason=error.strerror)
+async def _close_engine(engine: EngineInterface) -> None:
+    """Stop the engine, but do not wait for a step that hangs."""
+    closing = _on_thread(engine.close)
+    await asyncio.wait([closing], timeout=_ENGINE_STOP_S)
+    if closing.done():
+        closing.result()
     else:
-        loop.default_exception_handler(context)
+        log_event("engine_hangs", level=logging.ERROR)
+
+
+def _on_thread(function: Callable[[], _T]) -> asyncio.Future[_T]:
+    """Call a function on a thread that the process does not wait for when it ends."""
+    result: concurrent.futures.Future[_T] = concurrent.futures.Future()
+
+    def run() -> None:
+        result.set_running_or_notify_cancel()
+        try:
+            result.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+            result.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return asyncio.wrap_future(result)
+
+
+async def _unless_stopped(working: asyncio.Future[_T], stop: asyncio.Event) -> _T | None:
+    """Return the result of ``working``; ``None`` if the signal to stop comes first."""
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+    return working.result() if working.done() else None
+
+
+class _LoopErrors:
+    """Logs the errors that no task has; without a traceback if there is no file descriptor for a new connection.
+
+    The loop then accepts no connection for a second and tries again; open connections go on. It reports that for each
+    connection that might be waiting, a hundred times a second: that would fill the log.
+    """
+
+    def __init__(self) -> None:
+        self._silent_until = 0.0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not isinstance(error, OSError) or "accept" not in str(context.get("message")):
+            loop.default_exception_handler(context)
+        elif loop.time() >= self._silent_until:
+            self._silent_until = loop.time() + _ACCEPT_LOG_S
+            log_event("accept_failed", level=logging.WARNING, reason=error.strerror)
+
+
+def _nothing_to_reload() -> None:
+    """Ignore SIGHUP: the certificate has not been loaded yet."""
 
 
 def _stop_on_signals() -> asyncio.Event:

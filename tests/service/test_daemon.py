@@ -1,10 +1,13 @@
 """Test the daemon's process with a fake engine: readiness, watchdog and signals."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from websockets.asyncio.client import connect
 from streamasr.errors import ConfigError, ModelError
 from streamasr.protocol.messages import Done, Start
 from streamasr.protocol.serialisation import encode, parse_server_message
+from streamasr.service import daemon
 from streamasr.service.config import ServerConfig
 from streamasr.service.daemon import EXIT_ENGINE_LOST, run_daemon
 from streamasr.service.server import CaptionServer
@@ -42,10 +46,16 @@ def received_lines(manager: socket.socket) -> list[str]:
 class Run:
     """A daemon that runs in this process."""
 
-    def __init__(self, config: ServerConfig, engine: FakeEngine, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        engine: FakeEngine,
+        environment: dict[str, str],
+        load: Callable[[], FakeEngine] | None = None,
+    ) -> None:
         self._announced: asyncio.Future[CaptionServer] = asyncio.get_running_loop().create_future()
-        daemon = run_daemon(config, lambda: engine, self._announced.set_result, environment)
-        self.task = asyncio.create_task(daemon)
+        running = run_daemon(config, load or (lambda: engine), self._announced.set_result, environment)
+        self.task = asyncio.create_task(running)
 
     async def ready(self) -> CaptionServer:
         ended_or_ready: list[asyncio.Future[Any]] = [self.task, self._announced]
@@ -101,6 +111,95 @@ async def test_the_process_ends_when_the_engine_has_ended(
     assert engine.closed
     assert "engine_lost" in caplog.text
     assert "STOPPING=1" in received_lines(manager)
+
+
+async def test_an_engine_that_hangs_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with a device that never answers: neither a step nor the end of the engine comes."""
+    monkeypatch.setattr(daemon, "_ENGINE_CHECK_S", 0.01)
+    monkeypatch.setattr(daemon, "_ENGINE_STOP_S", 0.01)
+    engine, released = FakeEngine(), threading.Event()
+    engine.close = released.wait  # type: ignore[method-assign, assignment]
+    run = Run(ServerConfig(port=0, lost_s=60), engine, {})
+    server = await run.ready()
+    async with connect(server.stream_url, proxy=None) as client:
+        engine.last_heartbeat -= 61
+        await client.wait_closed()
+        assert client.close_code == 1001
+    assert await run.task == EXIT_ENGINE_LOST
+    assert [each for each in ("engine_lost", "engine_hangs") if each not in caplog.text] == []
+    released.set()
+
+
+async def test_an_engine_that_was_silent_for_a_moment_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after SIGSTOP and SIGCONT, when the check may come before the engine's next heartbeat."""
+    monkeypatch.setattr(daemon, "_ENGINE_CHECK_S", 0.01)
+    stop = asyncio.Event()
+
+    class Engine(FakeEngine):
+        checks = 0
+
+        @property  # type: ignore[override]
+        def last_heartbeat(self) -> float:
+            self.checks += 1
+            if self.checks == 40:
+                stop.set()
+            return time.monotonic() - (0 if self.checks % daemon._SILENT_CHECKS == 0 else 1_000)
+
+        @last_heartbeat.setter
+        def last_heartbeat(self, _: float) -> None:
+            pass
+
+    assert await daemon._stopped_before_the_engine(stop, Engine(), lost_s=60)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_while_the_model_is_loaded_ends_the_daemon_at_once(number: signal.Signals) -> None:
+    """Also as the first process of a container, for which the kernel has no default action."""
+    begun, released = threading.Event(), threading.Event()
+
+    def load() -> FakeEngine:
+        begun.set()
+        released.wait()
+        return FakeEngine()
+
+    run = Run(ServerConfig(port=0), FakeEngine(), {}, load)
+    await asyncio.to_thread(begun.wait)
+    os.kill(os.getpid(), number)
+    async with asyncio.timeout(60):
+        assert await run.task == 0
+    released.set()
+
+
+async def test_sighup_while_the_model_is_loaded_ends_no_service(manager: socket.socket) -> None:
+    begun, released = threading.Event(), threading.Event()
+
+    def load() -> FakeEngine:
+        begun.set()
+        released.wait()
+        return FakeEngine()
+
+    run = Run(ServerConfig(port=0), FakeEngine(), {"NOTIFY_SOCKET": str(manager.getsockname())}, load)
+    await asyncio.to_thread(begun.wait)
+    os.kill(os.getpid(), signal.SIGHUP)
+    released.set()
+    await run.ready()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await run.task == 0
+
+
+async def test_connections_that_cannot_be_accepted_do_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Without file descriptors, asyncio reports a hundred errors a second."""
+    report, loop = daemon._LoopErrors(), asyncio.get_running_loop()
+    lacking = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    for _ in range(100):
+        report(loop, {"message": "socket.accept() out of system resource", "exception": lacking})
+    assert [record.getMessage() for record in caplog.records] == ["accept_failed"]
+    report(loop, {"message": "Task exception was never retrieved", "exception": OSError(5, "another")})
+    assert "Task exception was never retrieved" in caplog.text
 
 
 async def test_a_second_signal_stops_at_once() -> None:
