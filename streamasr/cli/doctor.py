@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -22,7 +21,9 @@ from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 from streamasr import __version__
 from streamasr.errors import ConfigError, StreamasrError
+from streamasr.service.addresses import from_here, with_port
 from streamasr.service.config import ServerConfig, add_flags, load_config, settings
+from streamasr.service.listeners import bind
 from streamasr.service.tls import Certificate
 from streamasr.service.units import SOCKET
 
@@ -92,16 +93,16 @@ def check_port(config: ServerConfig, setting: str = "port") -> Finding:
     if config.port == 0:
         return Finding("ok", setting, "a free one is chosen")
     try:
-        with socket.create_server((config.host, config.port)):
+        with bind(config.host, config.port, setting):
             return Finding("ok", setting, f"{where} is free")
-    except OSError as error:
-        reason = error.strerror
+    except ConfigError as error:
+        problem = error.message.partition("; ")[0]
     if _systemd_listens(config.port):
         return Finding("ok", setting, f"systemd's {SOCKET} has {where}, and passes it to the daemon")
     if _is_streamasr(config):
         return Finding("ok", setting, f"a streamasr daemon is running on {where}")
     flag = "--" + setting.replace("_", "-")
-    return Finding("problem", setting, f"cannot listen on {where}: {reason}; choose another one with {flag}")
+    return Finding("problem", setting, f"{problem}; choose another one with {flag}")
 
 
 def _is_streamasr(config: ServerConfig) -> bool:
@@ -111,7 +112,8 @@ def _is_streamasr(config: ServerConfig) -> bool:
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context))
     try:
-        with opener.open(f"{scheme}://{config.host}:{config.port}/health", timeout=3) as answer:
+        address = with_port(from_here(config.host), config.port)
+        with opener.open(f"{scheme}://{address}/health", timeout=3) as answer:
             return bool(answer.headers.get("Server") == "streamasr")
     except (URLError, OSError, ValueError):
         return False

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from streamasr.errors import ConfigError, OverloadedError, ProtocolError, StreamasrError
+from streamasr.service.addresses import plain, with_port
 from streamasr.service.auth import TokenAuth
 from streamasr.service.logs import log_event
 from streamasr.units import MS_PER_SECOND
@@ -118,9 +119,9 @@ class AccessControl:
         """
         if not isinstance(peer, tuple) or len(peer) < 2:
             return Client(None, origin)
-        host, port = str(peer[0]), peer[1]
+        host, port = plain(str(peer[0])), peer[1]
         address = forwarded_address(host, forwarded_for, self._trusted_proxies)
-        shown = f"{address}:{port}" if address == host else address
+        shown = with_port(address, port) if address == host else address
         return Client(address, origin, shown)
 
     def refuse(self, client: Client, token: str | None) -> StreamasrError | None:

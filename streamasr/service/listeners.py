@@ -8,6 +8,7 @@ import socket
 from contextlib import ExitStack
 
 from streamasr.errors import ConfigError
+from streamasr.service.addresses import with_port
 from streamasr.service.config import ServerConfig, is_loopback
 from streamasr.service.logs import log_event
 
@@ -21,7 +22,7 @@ def open_listener(config: ServerConfig, passed: socket.socket | None = None) -> 
     Raises:
         ConfigError: the address cannot be bound, or needs a token and none is set.
     """
-    listener = passed or _bind(config.host, config.port, "port")
+    listener = passed or bind(config.host, config.port, "port")
     try:
         config.check_exposure(_host_of(listener))
     except ConfigError:
@@ -41,7 +42,7 @@ def open_dialect_listeners(config: ServerConfig) -> dict[str, socket.socket]:
     wanted = {VOSK: (config.host, config.vosk_port), WYOMING: (config.wyoming_host, config.wyoming_port)}
     with ExitStack() as opened:
         listeners = {
-            name: opened.enter_context(_bind(host, port, f"{name}_port"))
+            name: opened.enter_context(bind(host, port, f"{name}_port"))
             for name, (host, port) in wanted.items()
             if port is not None
         }
@@ -61,22 +62,33 @@ def address(scheme: str, listener: socket.socket, *, secure: bool = False) -> st
     scheme += "s" if secure else ""
     if listener.family == socket.AF_UNIX:
         return f"{scheme}+unix://{listener.getsockname()}"
-    host, port = listener.getsockname()[:2]
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{scheme}://{with_port(*listener.getsockname()[:2])}"
 
 
-def _bind(host: str, port: int, setting: str) -> socket.socket:
+def bind(host: str, port: int, setting: str) -> socket.socket:
+    """Return a listening socket. One that is bound to ``::`` serves IPv4, too, as users of that address expect.
+
+    Args:
+        host: an address or a name, of which the first address counts.
+        port: the port; 0 for a free one.
+        setting: the name of the port's setting, for the error message.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, where = found[0]
-        return socket.create_server(where[:2], family=family, backlog=128)
+        both = where[0] == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(where[:2], family=family, backlog=128, dualstack_ipv6=both)
+    except UnicodeError:
+        raise ConfigError(f"cannot listen on {host} port {port}: not the name of a host") from None
     except OSError as error:
         flag = "--" + setting.replace("_", "-")
-        hint = (
-            f"; is a daemon running already? {flag} 0 chooses a free port"
-            if error.errno == errno.EADDRINUSE
-            else ""
-        )
+        hint = {
+            errno.EADDRINUSE: f"; is a daemon running already? {flag} 0 chooses a free port",
+            errno.EACCES: "; ports below 1024 need root, or a systemd socket (docs/systemd.md)",
+        }.get(error.errno or 0, "")
         raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}{hint}") from None
 
 

@@ -10,6 +10,8 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 
+from streamasr.errors import ConfigError
+
 _FIRST_FD = 3
 _MICROSECONDS = 1_000_000
 
@@ -45,13 +47,28 @@ def passed_socket(environment: Mapping[str, str], pid: int) -> socket.socket | N
     """Return the listening socket that a socket unit passed to this process, if any.
 
     Raises:
-        OSError: the file descriptor is not an open socket.
+        ConfigError: there is more than one, of which clients of the others would wait for ever; or it is no listening
+            socket.
     """
     count = environment.get("LISTEN_FDS", "")
     if environment.get("LISTEN_PID") != str(pid) or not count.isdigit() or int(count) == 0:
         return None
-    os.set_inheritable(_FIRST_FD, False)
-    passed = socket.socket(fileno=_FIRST_FD)
+    if int(count) > 1:
+        raise ConfigError(
+            f"the service manager passes {count} sockets, and the daemon serves one: leave one ListenStream= in the "
+            "socket unit; an empty ListenStream= before it removes the others"
+        )
+    try:
+        os.set_inheritable(_FIRST_FD, False)
+        passed = socket.socket(fileno=_FIRST_FD)
+        listens = passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise ConfigError(f"the service manager passes no socket: {error.strerror}") from None
+    if not listens:
+        passed.close()
+        raise ConfigError(
+            "the service manager passes a socket that does not listen; use ListenStream= and Accept=no"
+        )
     passed.setblocking(False)
     return passed
 

@@ -28,6 +28,7 @@ from streamasr.dialects.registry import load_dialects
 from streamasr.dialects.vosk import PATH as VOSK_PATH
 from streamasr.errors import StreamasrError
 from streamasr.service.access import AccessControl, parse_networks
+from streamasr.service.addresses import from_here, with_port
 from streamasr.service.assets import load_assets
 from streamasr.service.auth import TokenAuth, normalized_origin
 from streamasr.service.config import ServerConfig
@@ -216,8 +217,13 @@ class CaptionServer:
 
     @property
     def page_url(self) -> str:
-        """The URL of the captions page."""
-        return f"{self._address('http')}/"
+        """The URL of the captions page, for a browser on this machine."""
+        listener = self._servers["native"].sockets[0]
+        if listener.family == socket.AF_UNIX:
+            return f"{self._address('http')}/"
+        host, port = listener.getsockname()[:2]
+        scheme = "http" if self._config.tls_cert is None else "https"
+        return f"{scheme}://{with_port(from_here(host), port)}/"
 
     @property
     def dialect_urls(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from streamasr.dialects.base import Frame
 from streamasr.protocol.codes import CLOSE_NORMAL
+from streamasr.service.addresses import plain, with_port
 
 _TCP_FRAME_BYTES = 65_536
 """Most bytes of a frame of a TCP connection."""
@@ -118,7 +119,7 @@ class TcpTransport:
         self._reader, self._writer, self._close_timeout_s = reader, writer, close_timeout_s
         self._ended = asyncio.Event()
         address = writer.get_extra_info("peername")
-        self.peer = f"{address[0]}:{address[1]}" if address else ""
+        self.peer = with_port(plain(address[0]), address[1]) if address else ""
         """See :class:`Transport`."""
         self.broken = False
         """See :class:`Transport`."""

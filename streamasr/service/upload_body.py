@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -36,6 +36,7 @@ class Recording:
     """An uploaded file."""
 
     file: IO[bytes]
+    """Has a descriptor, and nothing in a buffer."""
     name: str
     form: dict[str, tuple[str, ...]]
     """The other fields of the form."""
@@ -123,12 +124,17 @@ async def store(file_fields: Sequence[str], body: Body) -> AsyncIterator[Recordi
             yield recording
         return
     digest = hashlib.sha256()
-    with tempfile.TemporaryFile() as file:
+    with _storing():
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - closing it may fail, too, when the disk is full
+    try:
         with _storing():
             async for part in body.parts():
                 digest.update(part)
                 await asyncio.to_thread(file.write, part)
+            await asyncio.to_thread(_settle, file)
         yield Recording(file, "audio", {}, digest.hexdigest())
+    finally:
+        _drop(file)
 
 
 @contextmanager
@@ -166,6 +172,17 @@ class _FormParser(MultiPartParser):
             super().on_part_data(data, start, end)
 
 
+def _settle(file: IO[bytes]) -> None:
+    """Put what is still in memory on the disk, so that others can open the file by its descriptor."""
+    file.flush()
+    file.fileno()  # a small one gets its descriptor only now
+
+
+def _drop(file: IO[bytes]) -> None:
+    with suppress(OSError):  # bytes that the disk had no room for
+        file.close()
+
+
 @asynccontextmanager
 async def _form_file(file_fields: Sequence[str], body: Body) -> AsyncIterator[Recording]:
     fields = " or ".join(repr(name) for name in file_fields)
@@ -188,10 +205,12 @@ async def _form_file(file_fields: Sequence[str], body: Body) -> AsyncIterator[Re
                 form[name] = (*form.get(name, ()), value)
         for name, file in files:
             if name in file_fields:
+                with _storing():
+                    await asyncio.to_thread(_settle, file.file)
                 yield Recording(file.file, file.filename or "audio", form)
                 return
         text = f"the form has no file in the field {fields}"
         raise RefusedError(text, param=file_fields[0])
     finally:
         for _, file in files:
-            file.file.close()
+            _drop(file.file)

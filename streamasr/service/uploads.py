@@ -165,7 +165,6 @@ class Uploads:
         Raises:
             RefusedError: the file cannot be read, or the session failed.
         """
-        recording.file.flush()
         # By the process's number, because a child such as ffmpeg reads it, too.
         path = Path(f"/proc/{os.getpid()}/fd/{recording.file.fileno()}")
         try:

@@ -7,8 +7,10 @@ import dataclasses
 import io
 import json
 import socket
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -392,6 +394,37 @@ async def test_a_client_that_leaves_frees_its_session(launch: Launch) -> None:
     await until(harness, lambda: fake.sessions[0].aborted)
     async with asyncio.timeout(60):
         await harness.server.drain()
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/listen"])
+@pytest.mark.parametrize("seconds", [0.05, 60.0], ids=["small", "large"])
+async def test_a_full_disk_is_reported_and_passes(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch, path: str, seconds: float
+) -> None:
+    """Whenever it is noticed: while the body is written, or only when the buffer is emptied."""
+    harness = await launch(engine())
+    body: dict[str, Any] = (
+        {"content": wav(seconds)}
+        if path == "/v1/listen"
+        else {"files": {"file": ("a.wav", wav(seconds))}, "data": {"model": "whisper-1"}}
+    )
+    with monkeypatch.context() as full:
+        full.setattr(tempfile, "TemporaryFile", lambda *_, **__: Path("/dev/full").open("w+b"))  # noqa: SIM115
+        answer = await post(harness, path, **body)
+        assert answer.status_code == 507
+        assert "the upload cannot be stored: No space left on device" in answer.text
+    assert (await post(harness, path, **body)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/listen"])
+async def test_a_missing_folder_for_uploads_is_reported(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    harness = await launch(engine())
+    answer = await post(harness, path, files={"file": ("a.wav", wav())}, data={"model": "whisper-1"})
+    assert answer.status_code == 507
+    assert "the upload cannot be stored: No such file or directory" in answer.text
 
 
 async def test_draining_finishes_uploads_and_refuses_new_ones(launch: Launch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from streamasr.errors import ConfigError
 from streamasr.service import sdnotify
 from streamasr.service.sdnotify import Notifier, passed_socket
 
@@ -63,3 +64,24 @@ def test_a_passed_socket_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_sockets_for_other_processes_are_ignored(environment: dict[str, str]) -> None:
     assert passed_socket(environment, pid=7) is None
+
+
+def test_more_than_one_socket_is_refused() -> None:
+    """Clients of the others would connect, and never be answered."""
+    with pytest.raises(
+        ConfigError, match=r"^the service manager passes 2 sockets, and the daemon serves one"
+    ):
+        passed_socket({"LISTEN_PID": "7", "LISTEN_FDS": "2"}, pid=7)
+
+
+def test_what_is_no_listening_socket_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment = {"LISTEN_PID": "7", "LISTEN_FDS": "1"}
+    with (tmp_path / "file").open("wb") as file:
+        monkeypatch.setattr(sdnotify, "_FIRST_FD", os.dup(file.fileno()))
+        with pytest.raises(ConfigError, match=r"^the service manager passes no socket: "):
+            passed_socket(environment, pid=7)
+        os.close(sdnotify._FIRST_FD)
+    with socket.socket() as unused:
+        monkeypatch.setattr(sdnotify, "_FIRST_FD", os.dup(unused.fileno()))
+        with pytest.raises(ConfigError, match="passes a socket that does not listen"):
+            passed_socket(environment, pid=7)
