@@ -25,6 +25,9 @@ IDENTIFIER = "streamasr"
 FIELD_PREFIX = "STREAMASR_"
 """Begins the name of every field of an event: ``session`` becomes ``STREAMASR_SESSION``."""
 
+MAX_VALUE_CHARS = 1_000
+"""A longer value of a field is cut: clients choose some of them, such as the origin of a page."""
+
 _PRIORITIES = (
     (logging.CRITICAL, 2),
     (logging.ERROR, 3),
@@ -91,7 +94,7 @@ class JournalHandler(logging.Handler):
         yield "CODE_FUNC", record.funcName or ""
         yield FIELD_PREFIX + "EVENT", record.getMessage()
         for name, value in getattr(record, "fields", {}).items():
-            yield field_name(name), str(value)
+            yield field_name(name), field_value(value)
 
     def _send_as_file(self, entry: bytes) -> None:
         fd = os.memfd_create("streamasr-log", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -120,6 +123,12 @@ def encode_entry(fields: Iterable[tuple[str, str]]) -> bytes:
 def field_name(name: str) -> str:
     """Return the journal's name for an event's field: capital letters, digits and underscores, at most 64."""
     return (FIELD_PREFIX + re.sub(r"[^A-Z0-9]", "_", name.upper()))[:_MAX_NAME_CHARS]
+
+
+def field_value(value: object) -> str:
+    """Return the text of a field's value, of at most :data:`MAX_VALUE_CHARS` and a mark."""
+    text = str(value)
+    return text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}…"
 
 
 def priority(level: int) -> int:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from streamasr.service.journal import JournalHandler, writes_to_journal
+from streamasr.service.journal import JournalHandler, field_value, writes_to_journal
 
 logger = logging.getLogger("streamasr.service")
 
@@ -29,7 +29,7 @@ class LineFormatter(logging.Formatter):
         return f"{self.formatTime(record)} {record.levelname.lower()} {self._event(record)}"
 
     def _event(self, record: logging.LogRecord) -> str:
-        fields = dict(getattr(record, "fields", {}))
+        fields = {name: field_value(value) for name, value in getattr(record, "fields", {}).items()}
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         return _text(record.getMessage()) + "".join(
@@ -71,7 +71,6 @@ def _text(text: str) -> str:
     return text.replace("\n", "\\n").replace("\r", "\\r")
 
 
-def _value(value: object) -> str:
-    text = str(value)
+def _value(text: str) -> str:
     plain = text.isascii() and text.isprintable() and not any(char in text for char in ' "=')
     return text if text and plain else json.dumps(text)

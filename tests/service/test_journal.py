@@ -13,9 +13,11 @@ import pytest
 
 from streamasr.service.journal import (
     FIELD_PREFIX,
+    MAX_VALUE_CHARS,
     JournalHandler,
     encode_entry,
     field_name,
+    field_value,
     priority,
     writes_to_journal,
 )
@@ -103,9 +105,9 @@ def test_a_value_cannot_forge_a_field(journal: socket.socket) -> None:
 def test_a_record_larger_than_a_datagram_arrives(journal: socket.socket) -> None:
     handler = handler_of(journal)
     long = "x" * 4_000_000
-    handler.emit(record("failed", logging.ERROR, reason=long))
+    handler.emit(record(long, logging.ERROR))
     entry = receive(journal)
-    assert entry["STREAMASR_REASON"] == long
+    assert entry["MESSAGE"] == entry["STREAMASR_EVENT"] == long
     assert entry["PRIORITY"] == "3"
 
 
@@ -170,3 +172,8 @@ def test_field_names_are_those_that_the_journal_accepts() -> None:
 def test_an_entry_is_encoded_as_the_protocol_says() -> None:
     assert encode_entry([("A", "1"), ("B", "2\n3")]) == b"A=1\nB\n\x03\x00\x00\x00\x00\x00\x00\x002\n3\n"
     assert encode_entry([("A", "\ud800")]) == b"A=\\ud800\n"
+
+
+def test_a_long_value_is_cut() -> None:
+    assert field_value("x" * MAX_VALUE_CHARS) == "x" * MAX_VALUE_CHARS
+    assert field_value("x" * 60_000) == "x" * MAX_VALUE_CHARS + "…"
