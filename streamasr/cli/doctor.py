@@ -76,7 +76,7 @@ def find(args: argparse.Namespace) -> Iterator[Finding]:
         if port is not None:
             yield check_port(dataclasses.replace(config, host=host, port=port), name)
     if config.tls_cert is not None and config.tls_key is not None:
-        yield check_certificate(config.tls_cert, config.tls_key)
+        yield check_certificate(config.tls_cert, config.tls_key, time.time())
     yield from check_model(config)
     yield check_microphone()
     yield check_ffmpeg()
@@ -131,13 +131,18 @@ def _systemd_listens(port: int) -> bool:
     return False
 
 
-def check_certificate(cert: Path, key: Path) -> Finding:
-    """Find out whether the daemon can use its certificate."""
+def check_certificate(cert: Path, key: Path, now_s: float) -> Finding:
+    """Find out whether the daemon can use its certificate at ``now_s``, in seconds since 1970."""
     try:
-        Certificate(cert, key)
+        certificate = Certificate(cert, key)
     except ConfigError as error:
         return Finding("problem", "certificate", error.message)
-    return Finding("ok", "certificate", f"{cert} and its key can be used")
+    valid = f"valid until {certificate.valid_until}"
+    if certificate.validity is not None and now_s >= certificate.validity.end_s:
+        return Finding("problem", "certificate", f"{cert} was {valid}; renew it")
+    if certificate.needs_renewal(now_s):
+        return Finding("warning", "certificate", f"{cert} is {valid} only; renew it")
+    return Finding("ok", "certificate", f"{cert} and its key can be used; {valid}")
 
 
 def check_model(config: ServerConfig) -> Iterator[Finding]:

@@ -37,6 +37,12 @@ class Metrics:
             "Sessions whose connection broke and that may be resumed",
             registry=self.registry,
         )
+        self.certificate_end = Gauge(
+            "streamasr_certificate_expiry_timestamp_seconds",
+            "End of the validity of tls_cert, in seconds since 1970",
+            ["cert"],
+            registry=self.registry,
+        )
         self.resumed = self._counter(
             "streamasr_resumes", "Requests to resume a session, by outcome", "outcome"
         )

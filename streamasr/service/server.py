@@ -140,6 +140,7 @@ class CaptionServer:
         self._shared = shared
         if self._config.tls_cert is not None and self._config.tls_key is not None:
             self._certificate = Certificate(self._config.tls_cert, self._config.tls_key)
+            self._note_validity(self._certificate)
             self._watching = asyncio.create_task(self._watch(self._certificate))
         tls = None if self._certificate is None else self._certificate.context
         self._servers["native"] = await self._serve(listener, tls, STREAM_PATH)
@@ -154,11 +155,19 @@ class CaptionServer:
         """Load the certificate and its key again, for new connections; does nothing without TLS."""
         if self._certificate is not None:
             self._certificate.reload()
+            self._note_validity(self._certificate)
 
     async def _watch(self, certificate: Certificate) -> None:
         while True:
             await asyncio.sleep(self._config.tls_reload_s)
             certificate.reload_if_changed()
+            self._note_validity(certificate)
+
+    def _note_validity(self, certificate: Certificate) -> None:
+        certificate.remind(time.time())
+        if certificate.validity is not None:
+            end = self.metrics.certificate_end.labels(self._config.tls_cert)
+            end.set(certificate.validity.end_s)
 
     def _tcp_server(self, name: str) -> TcpServer:
         def refusal() -> Refusal | None:

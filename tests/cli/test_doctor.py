@@ -13,12 +13,16 @@ from typing import Any
 import pytest
 
 from streamasr.cli import main
-from streamasr.cli.doctor import Finding, check_microphone, check_model, check_port
+from streamasr.cli.doctor import Finding, check_certificate, check_microphone, check_model, check_port
 from streamasr.engine import step_cost
 from streamasr.engine.headroom import StepCost
 from streamasr.service.config import ServerConfig
+from streamasr.service.tls import Certificate
 from streamasr_client import devices
 from streamasr_client.errors import MicrophoneError
+from tests.service.conftest import certificate
+
+__all__ = ["certificate"]
 
 
 def test_a_machine_that_can_run_the_default_model(
@@ -69,6 +73,18 @@ def test_every_port_and_the_certificate_are_checked(
     assert "choose another one with --vosk-port" in output
     assert "ok       wyoming_port: a free one is chosen" in output
     assert f"problem  certificate: tls_cert {broken}" in output
+
+
+def test_the_end_of_the_certificate_is_told(certificate: Path) -> None:
+    validity = Certificate(certificate, certificate).validity
+    assert validity is not None
+    for now_s, state, words in (
+        (validity.begin_s, "ok", "can be used; valid until 20"),
+        (validity.end_s - 86_400, "warning", "is valid until 20"),
+        (validity.end_s, "problem", "was valid until 20"),
+    ):
+        finding = check_certificate(certificate, certificate, now_s)
+        assert (finding.state, words in finding.text) == (state, True)
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:{port} (Stream)", "127.0.0.1:1 (Stream)"])

@@ -99,15 +99,16 @@ def certificate(tmp_path: Path) -> Path:
     return make_certificate(tmp_path)
 
 
-def make_certificate(folder: Path) -> Path:
-    """Make a self-signed certificate for localhost and return the file with it and its key."""
+def make_certificate(folder: Path, days: int = 30) -> Path:
+    """Make a self-signed certificate for localhost, valid from now on, and return the file with it and its key."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl is not installed")
     key, chain = folder / "key.pem", folder / "cert.pem"
     request = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run([*request, *names, "-keyout", key, "-out", chain], check=True, capture_output=True)
+    words = [*request, *names, "-days", str(days), "-keyout", key, "-out", chain]
+    subprocess.run(words, check=True, capture_output=True)
     both = folder / "both.pem"
     both.write_text(key.read_text() + chain.read_text())
     return both

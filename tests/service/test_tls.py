@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,9 +18,12 @@ from streamasr.protocol.messages import Start
 from streamasr.protocol.serialisation import encode
 from streamasr.service.config import ServerConfig
 from streamasr.service.server import CaptionServer
+from streamasr.service.tls import Certificate
 from tests.service.conftest import Launch, make_certificate
 from tests.service.fake import FakeEngine
 from tests.service.test_daemon import Run
+
+DAY_S = 86_400
 
 
 @pytest.fixture
@@ -128,3 +132,41 @@ async def test_sighup_reloads_the_certificate(files: tuple[Path, Path], tmp_path
     await until_shown(server.stream_url, files[1])
     os.kill(os.getpid(), signal.SIGTERM)
     assert await run.task == 0
+
+
+async def test_the_end_of_the_certificate_is_a_metric(
+    launch: Launch, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    served = tmp_path / "served.pem"
+    replace(served, files[0])
+    harness = await launch(tls_cert=served, tls_key=served)
+    registry = harness.server.metrics.registry
+    name = "streamasr_certificate_expiry_timestamp_seconds"
+    first = registry.get_sample_value(name, {"cert": str(served)})
+    assert first == pytest.approx(time.time() + 30 * DAY_S, abs=600)
+    (tmp_path / "longer").mkdir()
+    replace(served, make_certificate(tmp_path / "longer", days=60))
+    harness.server.reload_certificate()
+    second = registry.get_sample_value(name, {"cert": str(served)})
+    assert second == pytest.approx(time.time() + 60 * DAY_S, abs=600)
+
+
+def test_an_overdue_renewal_is_logged_once_a_day(
+    files: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = tmp_path / "served.pem"
+    replace(served, files[0])
+    certificate = Certificate(served, served)
+    assert certificate.validity is not None
+    end = certificate.validity.end_s
+    certificate.remind(end - 6 * DAY_S)  # a sixth of 30 days is 5
+    assert caplog.records == []
+    for now in (end - 4 * DAY_S, end - 4 * DAY_S + 60, end - 3.5 * DAY_S):
+        certificate.remind(now)
+    (record,) = caplog.records
+    assert record.getMessage() == "certificate_expires"
+    assert vars(record)["fields"] == {"cert": served, "valid_until": certificate.valid_until}
+    certificate.remind(end - 2 * DAY_S)
+    certificate.remind(end - 4 * DAY_S)  # the clock was set back
+    certificate.remind(end + 1)
+    assert len(caplog.records) == 4
