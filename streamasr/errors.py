@@ -50,7 +50,15 @@ class OverloadedError(StreamasrError):
 
 
 class NoHeadroomError(OverloadedError):
-    """The machine has slots for more sessions, but not the time: an idle session that ends makes no room."""
+    """The machine has slots for more sessions, but not the time: an idle session that ends makes no room.
+
+    Attributes:
+        late: whether captions are late already. Then even the end of a live session makes no room at once.
+    """
+
+    def __init__(self, message: str, *, late: bool, retry_after_ms: int) -> None:
+        super().__init__(message, retry_after_ms=retry_after_ms)
+        self.late = late
 
 
 class EngineError(StreamasrError):

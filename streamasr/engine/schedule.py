@@ -295,6 +295,11 @@ class Scheduler:
         """Return a session's waiting audio in milliseconds."""
         return samples_to_ms(session.queue.waiting, self._sample_rate)
 
+    def is_live(self, session: QueuedSession) -> bool:
+        """Whether an open session counts as live load: it sends in real time, and has sent audio lately."""
+        with self._condition:
+            return session.id in self._sessions and self._is_live(session, self._clock())
+
     def _check_headroom(self, headroom: Headroom, load: Load, now: float) -> None:
         """Refuse a live session that would make the captions of all late.
 
@@ -304,7 +309,8 @@ class Scheduler:
         loads, late_ms = self._live_loads(now), self._config.max_lag_ms
         if not loads:
             return
-        if headroom.is_late(now):
+        late = headroom.is_late(now)
+        if late:
             reason = f"captions are more than {late_ms} ms late"
         elif not headroom.fits([*loads, load]):
             reason = f"with one more session, captions would be more than {late_ms} ms late"
@@ -312,7 +318,8 @@ class Scheduler:
             return
         self._counters.sessions_refused += 1
         retry_after_ms = self._config.retry_after_ms
-        raise NoHeadroomError(f"{reason}; try again in {retry_after_ms} ms", retry_after_ms=retry_after_ms)
+        text = f"{reason}; try again in {retry_after_ms} ms"
+        raise NoHeadroomError(text, late=late, retry_after_ms=retry_after_ms)
 
     def _live_loads(self, now: float) -> list[Load]:
         """Return what the sessions ask for that send audio in real time."""

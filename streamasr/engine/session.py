@@ -80,6 +80,11 @@ class Session:
         return self._over
 
     @property
+    def is_live(self) -> bool:
+        """Whether it counts as live load: its end makes room for another live session."""
+        return self._scheduler.is_live(self._queued)
+
+    @property
     def backlog_ms(self) -> int:
         """Audio that waits to be recognised, in milliseconds."""
         return self._scheduler.backlog_ms(self._queued)

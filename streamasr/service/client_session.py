@@ -59,6 +59,11 @@ class ClientSession:
         self._audio_bytes = 0
         self._requests = 0
 
+    @property
+    def is_live(self) -> bool:
+        """Whether it counts as live load of the engine."""
+        return self.engine_session is not None and self.engine_session.is_live
+
     def open(self, engine: EngineInterface, start: Start, *, bulk: bool) -> SessionInterface:
         """Open the engine's session.
 

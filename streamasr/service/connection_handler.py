@@ -241,15 +241,16 @@ class ConnectionHandler:
         self._session.outbox.put(ready, time.monotonic())
 
     def _admit(self, start: Start) -> SessionInterface:
-        """Open the engine's session, in the slot of a parked session if no other is free."""
+        """Open the engine's session, in the place of a parked session if there is no other."""
         while True:
             try:
                 return self._session.open(self._engine, start, bulk=self._bulk)
-            except NoHeadroomError:
-                raise
             except OverloadedError as error:
-                parked = self._sessions if error.code == "overloaded" else None
-                if parked is None or not parked.end_oldest():
+                if self._sessions is None or error.code != "overloaded":
+                    raise
+                if isinstance(error, NoHeadroomError) and error.late:
+                    raise
+                if not self._sessions.end_oldest(live_only=isinstance(error, NoHeadroomError)):
                     raise
 
     def _resume(self, request: Resume) -> None:

@@ -29,6 +29,10 @@ class SessionInterface(Protocol):
         """Whether no more audio should be read until ``resume`` is called."""
 
     @property
+    def is_live(self) -> bool:
+        """Whether it counts as live load: its end makes room for another live session."""
+
+    @property
     def backlog_ms(self) -> int:
         """Audio that waits to be recognised, in milliseconds."""
 

@@ -20,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from streamasr.engine.stats import EngineStats, HistogramSnapshot
+from streamasr.protocol.codes import ERROR_CODES
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -72,6 +73,10 @@ class Metrics:
             "From receiving `finalize` or `stop` to sending its answer",
             "request",
         )
+        # From 0 on: Prometheus does not see the increase of a counter that begins with its first event.
+        for code in ERROR_CODES:
+            self.refused.labels(code)
+            self.errors.labels(code)
         self.registry.register(_EngineCollector(engine_stats))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)

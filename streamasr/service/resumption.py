@@ -28,16 +28,18 @@ class _Entry:
 class ResumableSessions:
     """The sessions that clients may resume: those with a connection, and the parked ones, which lost theirs.
 
-    A parked session keeps its slot in the engine. When a new session needs the slot, the one that was parked first
-    is ended.
+    A parked session keeps its slot in the engine. When a new session needs the slot, or the time, the one that was
+    parked first is ended. Sessions that are over have no slot, only messages that their clients may have missed.
 
     Args:
         resume_for_ms: how long a session stays parked.
+        most_parked: parked sessions; beyond, those that are over are dropped, the longest parked first.
         metrics: the daemon's metrics.
     """
 
-    def __init__(self, resume_for_ms: int, metrics: Metrics) -> None:
+    def __init__(self, resume_for_ms: int, most_parked: int, metrics: Metrics) -> None:
         self._resume_for_ms = resume_for_ms
+        self._most_parked = most_parked
         self._metrics = metrics
         self._entries: dict[bytes, _Entry] = {}
         """By the digest of the token: how long a look-up takes tells nothing about the token."""
@@ -58,6 +60,8 @@ class ResumableSessions:
         self._parked[session.token] = None
         self._metrics.parked.set(len(self._parked))
         session.metrics.session_parked()
+        if len(self._parked) > self._most_parked:
+            self._end_first(lambda other: other.over)
 
     def find(self, token: str) -> ClientSession | None:
         """Return the session of ``token``, parked or not."""
@@ -76,18 +80,25 @@ class ResumableSessions:
         self._unpark(session.token)
         self._entries.pop(_digest(session.token), None)
 
-    def end_oldest(self) -> bool:
-        """End the session that was parked first, for its slot; false if none is parked."""
-        for token in self._parked:
-            if not self._entries[_digest(token)].session.over:
-                self._expire(token)
-                return True
-        return False
+    def end_oldest(self, *, live_only: bool) -> bool:
+        """End the session that was parked first, for its slot; false if none is parked.
+
+        Args:
+            live_only: whether it must count as live load, because a new session needs the time.
+        """
+        return self._end_first(lambda session: not session.over and (session.is_live or not live_only))
 
     def end_all(self) -> None:
         """End all parked sessions."""
         for token in list(self._parked):
             self._expire(token)
+
+    def _end_first(self, matches: Callable[[ClientSession], bool]) -> bool:
+        for token in self._parked:
+            if matches(self._entries[_digest(token)].session):
+                self._expire(token)
+                return True
+        return False
 
     def _expire(self, token: str) -> None:
         session = self._entries[_digest(token)].session

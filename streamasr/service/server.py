@@ -96,7 +96,9 @@ class CaptionServer:
         self.metrics = Metrics(engine.stats)
         """The daemon's metrics, served at ``/metrics``."""
         self._sessions = (
-            ResumableSessions(config.resume_for_ms, self.metrics) if config.resume_for_ms else None
+            ResumableSessions(config.resume_for_ms, config.max_connections, self.metrics)
+            if config.resume_for_ms
+            else None
         )
         self.http = HttpHandler(
             config=config,

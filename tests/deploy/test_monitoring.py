@@ -101,6 +101,16 @@ def test_every_alert_has_a_test() -> None:
     assert fires == {rule["alert"] for rule in rules()}
 
 
+def test_alerts_see_the_first_event_of_each_code() -> None:
+    """Prometheus finds no increase in a counter that appears with its first event."""
+    metrics = Metrics(FakeEngine().stats)
+    selected = re.findall(r'(streamasr_\w+_total)\{code=~?"([^"]+)"\}', str(rules()))
+    assert len(selected) >= 3
+    for name, codes in selected:
+        for code in codes.split("|"):
+            assert metrics.registry.get_sample_value(name, {"code": code}) == 0
+
+
 @pytest.fixture
 def promtool() -> str:
     found = shutil.which("promtool")

@@ -178,14 +178,29 @@ def test_uploads_and_silent_sessions_take_no_headroom(clock: _Clock) -> None:
     assert len(again) == len(admitted) - 3
 
 
+def test_a_session_is_live_load_while_it_sends_audio(clock: _Clock) -> None:
+    scheduler = Scheduler(CONFIG, RATE, clock, headroom())
+    session, upload = _admit(scheduler, "a"), _admit(scheduler, "upload", bulk=True)
+    assert (scheduler.is_live(session), scheduler.is_live(upload)) == (True, False)
+    clock.now += 11
+    assert not scheduler.is_live(session)
+    scheduler.append(session, np.zeros(40, dtype=np.float32))
+    assert scheduler.is_live(session)
+    scheduler.release(session)
+    assert not scheduler.is_live(session)
+
+
 def test_late_captions_refuse_sessions_whatever_the_forecast(clock: _Clock) -> None:
     some = headroom()
     scheduler = Scheduler(CONFIG, RATE, clock, some)
     _admit(scheduler, "a")
     for _ in range(50):
         some.observe_lag(clock.now, 0.8)
-    with pytest.raises(NoHeadroomError, match=r"^captions are more than 500 ms late; try again in 750 ms$"):
+    with pytest.raises(
+        NoHeadroomError, match=r"^captions are more than 500 ms late; try again in 750 ms$"
+    ) as refused:
         _admit(scheduler, "b")
+    assert refused.value.late
     clock.now += 11
     _admit(scheduler, "b")
 
@@ -194,8 +209,9 @@ def test_one_session_is_always_admitted(clock: _Clock) -> None:
     hopeless = headroom(replace(COST, alone_s=9.0, full_s=72.0, cpu_s=70.0))
     scheduler = Scheduler(CONFIG, RATE, clock, hopeless)
     _admit(scheduler, "a")
-    with pytest.raises(NoHeadroomError):
+    with pytest.raises(NoHeadroomError) as refused:
         _admit(scheduler, "b")
+    assert not refused.value.late
 
 
 def _recognise(scheduler: Scheduler, clock: _Clock, seconds: float) -> list[str]:

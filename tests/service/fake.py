@@ -24,6 +24,7 @@ class FakeSession:
         self.audio = b""
         self.hotwords: tuple[HotwordSpec, ...] = ()
         self.congested = False
+        self.is_live = True
         self.backlog_ms = 0
         self.bulk = False
         self.stopped = False

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from streamasr.errors import NoHeadroomError
 from streamasr.protocol.limits import Limits
 from streamasr.protocol.messages import Done, Error, Final, Finalize, Finalized, Partial, Resume, Start, Stop
 from tests.service.conftest import Client, Harness, Launch
-from tests.service.fake import FakeEngine
+from tests.service.fake import FakeEngine, FakeSession
 
 
 def final(number: int) -> Final:
@@ -228,6 +229,87 @@ async def test_the_oldest_parked_session_makes_room_for_a_new_one(launch: Launch
     (error,) = await refused_client.rest()
     assert isinstance(error, Error)
     assert error.code == "overloaded"
+
+
+class BusyEngine(FakeEngine):
+    """Has slots, but no time for a second live session."""
+
+    late = False
+
+    def open(self, start: Start, *rest: Any, **options: Any) -> FakeSession:
+        if any(session.is_live for session in self.open_sessions):
+            raise NoHeadroomError("no time", late=self.late, retry_after_ms=1_500)
+        return super().open(start, *rest, **options)
+
+
+@pytest.mark.parametrize(
+    ("live", "late", "admitted"), [(True, False, True), (True, True, False), (False, False, True)]
+)
+async def test_a_parked_session_gives_its_time_to_a_new_one(
+    launch: Launch, live: bool, late: bool, admitted: bool
+) -> None:
+    """But not if that helps nobody: when captions are late already, or when it takes no time any more."""
+    engine = BusyEngine()
+    harness = await launch(engine=engine)
+    client, token = await opened(harness)
+    await cut(harness, client)
+    engine.sessions[0].is_live, engine.late = live, late
+    another = await harness.connect()
+    await another.send(Start())
+    assert (await raw(another))["type"] == ("ready" if admitted else "error")
+    assert engine.sessions[0].aborted == (live and not late)
+    if not engine.sessions[0].aborted:
+        _, answer = await resumed(harness, token, 1)
+        assert answer["type"] == "resumed"
+
+
+async def test_only_sessions_that_take_time_are_ended_for_it(launch: Launch) -> None:
+    engine = FakeEngine()
+    harness = await launch(engine=engine)
+    clients = [await opened(harness) for _ in range(2)]
+    for client, _ in clients:
+        client.socket.transport.abort()
+        await client.socket.wait_closed()
+    await until(lambda: parked(harness) == 2)
+    engine.sessions[0].is_live = False
+    assert harness.server._sessions is not None
+    assert harness.server._sessions.end_oldest(live_only=True)
+    assert not harness.server._sessions.end_oldest(live_only=True)
+    assert [session.aborted for session in engine.sessions] == [False, True]
+
+
+async def test_the_messages_that_wait_for_a_parked_session_are_bounded(launch: Launch) -> None:
+    harness = await launch(outbox_messages=3)
+    client, token = await opened(harness)
+    await cut(harness, client)
+    for number in range(20):
+        harness.engine.sessions[0].emit(final(number))
+    await until(lambda: harness.engine.sessions[0].aborted)
+    again, answer = await resumed(harness, token, 1)
+    assert answer["type"] == "resumed"
+    (error,) = await again.rest()
+    assert isinstance(error, Error)
+    assert error.code == "slow_reader"
+
+
+async def test_sessions_that_are_over_are_kept_up_to_a_number(launch: Launch) -> None:
+    """They have no slot, so a client that stops and vanishes again and again could leave any number behind."""
+    harness = await launch(max_connections=3, close_timeout_s=0.2)
+    tokens = []
+    for _ in range(6):
+        client, token = await opened(harness)
+        harness.engine.sessions[-1].held_back = True
+        await client.send(Stop())
+        await until(lambda: harness.engine.sessions[-1].stopped)
+        client.socket.transport.abort()
+        await client.socket.wait_closed()
+        harness.engine.sessions[-1].emit(Done(audio_ms=0))
+        tokens.append(token)
+    await until(lambda: not harness.server._handlers)
+    assert parked(harness) == 3
+    assert (await refused(harness, tokens[0])).code == "unknown_session"
+    _, answer = await resumed(harness, tokens[-1], 1)
+    assert answer["type"] == "resumed"
 
 
 async def test_draining_ends_parked_sessions(launch: Launch) -> None:
