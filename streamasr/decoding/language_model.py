@@ -69,6 +69,8 @@ class LanguageModel:
     def load(cls, model_path: Path, unigrams_path: Path, config: DecoderConfig) -> LanguageModel:
         """Read a KenLM file (binary, or ARPA, which is slow) and its words, one per line.
 
+        The file is read as a whole: of a mapped one, a copy over it would change or end the running process.
+
         Raises:
             ModelError: a file is missing, empty or of another format, or the two have no word in common; the
                 message names the file.
@@ -85,7 +87,9 @@ class LanguageModel:
         if not unigrams:
             raise ModelError(f"{unigrams_path}: empty; expected the language model's words, one a line")
         try:
-            model = kenlm.Model(str(model_path))
+            reading = kenlm.Config()
+            reading.load_method = kenlm.LoadMethod.READ
+            model = kenlm.Model(str(model_path), reading)
         except (OSError, RuntimeError) as error:
             raise ModelError(f"{model_path}: not a KenLM model ({error})") from None
         missing = sum(word not in model for word in unigrams)

@@ -122,6 +122,19 @@ def test_files_load_to_the_same_model(tmp_path: Path) -> None:
     assert lm.score(lm.start_state, "the")[0] == same.score(same.start_state, "the")[0]
 
 
+def test_a_file_that_is_overwritten_changes_no_model_in_use(tmp_path: Path) -> None:
+    """As when a new model is copied over the folder of a running daemon."""
+    write_arpa(tmp_path)
+    words = tmp_path / "unigrams.txt"
+    words.write_text("\n".join(kenlm_model()[1]) + "\n")
+    binary = tmp_path / "lm.bin"
+    lm, same = (LanguageModel.load(binary, words, DecoderConfig()) for _ in range(2))
+    scores = [lm.score(lm.start_state, word)[0] for word in words.read_text().split()]
+    with binary.open("r+b") as file:
+        file.write(bytes(binary.stat().st_size))
+    assert [same.score(same.start_state, word)[0] for word in words.read_text().split()] == scores
+
+
 def test_the_message_names_the_unusable_file(tmp_path: Path) -> None:
     model, words = tmp_path / "lm.bin", tmp_path / "unigrams.txt"
     with pytest.raises(ModelError, match=r"lm\.bin: no such file"):
