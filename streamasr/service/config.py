@@ -188,6 +188,11 @@ class ServerConfig:
             raise ConfigError(
                 f"token must have at least {MIN_TOKEN_CHARS} characters; `openssl rand -hex 24` makes one"
             )
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
+            raise ConfigError(
+                "token must be one line of ASCII characters, which clients can send in a header; "
+                "`openssl rand -hex 24` makes one"
+            )
 
     def _check_announcement(self, name: str) -> None:
         if not name.isprintable() or not 0 < len(name.encode()) <= MAX_NAME_BYTES:
@@ -207,15 +212,17 @@ class ServerConfig:
         """Return the same settings with the content of ``token_file`` as ``token``.
 
         Raises:
-            ConfigError: the file cannot be read, or its token is too short.
+            ConfigError: the file cannot be read, or holds no usable token; the message names it.
         """
         if self.token_file is None:
             return self
         try:
             token = read_text(self.token_file).strip()
+            return dataclasses.replace(self, token=token, token_file=None)
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"token_file {self.token_file}: {error}") from None
-        return dataclasses.replace(self, token=token, token_file=None)
+        except ConfigError as error:
+            raise ConfigError(f"token_file {self.token_file}: {error.message}") from None
 
     def check_exposure(self, host: str) -> None:
         """Check that a daemon without a token listens on a loopback address only.

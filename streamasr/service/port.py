@@ -66,18 +66,20 @@ class HeadReader(asyncio.Protocol):
         self._waiting.add(self)
 
     def data_received(self, data: bytes) -> None:
-        """Add to the head; when it is complete, choose the protocol. A head beyond a limit is refused."""
+        """Add to the head; when it is complete, choose the protocol. What is no head, or too long, is refused."""
         if self._refused:
             return
         new = max(0, len(self._head) - _END_BYTES)
         self._head += data
         end = _END.search(self._head, new)
         if not self._head[:1].isalpha():
-            self._hand_on(self._http)  # it explains what is wrong
+            self._refuse(
+                400, "this is not HTTP; the port expects HTTP and websockets, TLS only if it is set up"
+            )
         elif (len(self._head) if end is None else end.end()) > self._max_bytes:
-            self._refuse(f"the head of the request is longer than {self._max_bytes} bytes")
+            self._refuse(431, f"the head of the request is longer than {self._max_bytes} bytes")
         elif self._head.count(b"\n", 0, None if end is None else end.start()) > self._max_headers:
-            self._refuse(f"the request has more than {self._max_headers} headers")
+            self._refuse(431, f"the request has more than {self._max_headers} headers")
         elif end is not None:
             upgrade = _UPGRADE.search(self._head, 0, end.start())
             self._hand_on(self._http if upgrade is None else self._websocket)
@@ -90,11 +92,11 @@ class HeadReader(asyncio.Protocol):
         """Drop the connection."""
         self._transport.abort()
 
-    def _refuse(self, reason: str) -> None:
-        """Answer with HTTP 431, and read on until the client closes or its time is over: it may still be sending."""
+    def _refuse(self, status: int, reason: str) -> None:
+        """Answer with an error, and read on until the client closes or its time is over: it may still be sending."""
         self._refused = True
         self._head = b""
-        self._transport.write(text_response(431, reason + "\n").serialize())
+        self._transport.write(text_response(status, reason + "\n").serialize())
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:

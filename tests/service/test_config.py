@@ -102,6 +102,27 @@ def test_a_token_file_is_read(tmp_path: Path) -> None:
     assert (config.token, config.token_file) == (TOKEN, None)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "token must have at least 16 characters"),
+        ("short\n", "token must have at least 16 characters"),
+        (f"{TOKEN}\n{TOKEN}\n", "token must be one line of ASCII characters"),
+        ("é" * 20, "token must be one line of ASCII characters"),
+    ],
+)
+def test_a_file_without_a_usable_token_is_named(tmp_path: Path, text: str, message: str) -> None:
+    """A token that no client can send would lock everybody out, and say so to nobody."""
+    file = tmp_path / "token"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=f"^token_file {file}: {message}"):
+        load_config({"token_file": str(file)}, {})
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(ConfigError, match=f"^token_file {file}: .*Is a directory"):
+        load_config({"token_file": str(file)}, {})
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "captions.example"])
 def test_other_addresses_need_a_token(host: str) -> None:
     assert not is_loopback(host)

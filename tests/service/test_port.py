@@ -88,6 +88,23 @@ async def test_a_head_that_does_not_come_ends_the_connection(launch: Launch, sen
     writer.close()
 
 
+@pytest.mark.parametrize(
+    "sent", [b"{", b"1", b"\xff\xff", b'{"type":"start"}\n', b"\x16\x03\x01", b"\r\n\r\n"]
+)
+async def test_what_is_not_http_is_refused_and_holds_no_connection(launch: Launch, sent: bytes) -> None:
+    """A parser that waits for the rest of the line would keep a descriptor of each such client for ever."""
+    harness = await launch(start_timeout_s=0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", harness.port)
+    writer.write(sent)
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+    assert answer.startswith(b"HTTP/1.1 400")
+    async with asyncio.timeout(60):
+        await reader.read()
+        while harness.server._waiting:  # noqa: ASYNC110 - the server's side has no event
+            await asyncio.sleep(0.01)
+    writer.close()
+
+
 async def test_an_endless_head_is_refused(launch: Launch) -> None:
     harness = await launch()
     answer = await exchange(harness.port, b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000)
