@@ -182,6 +182,9 @@ class ServerConfig:
             raise ConfigError(f"log_level must be debug, info, warning or error, got {self.log_level!r}")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("tls_cert and tls_key go together: set both or neither")
+        self._check_token()
+
+    def _check_token(self) -> None:
         if self.token is not None and self.token_file is not None:
             raise ConfigError("set token or token_file, not both")
         if self.token is not None and len(self.token) < MIN_TOKEN_CHARS:
