@@ -163,7 +163,7 @@ class ServerConfig:
             value = getattr(self, f.name)
             if (
                 f.name.endswith(("_s", "_messages", "_bytes", "_connections", "_uploads", "_headers"))
-                and value <= 0
+                and not value > 0
             ):
                 raise ConfigError(f"{f.name} must be positive, got {value}")
         for name in ("resume_for_ms", "max_failed_tokens"):

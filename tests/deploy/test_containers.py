@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -88,8 +89,42 @@ def test_compose_sets_settings_of_the_daemon_and_lets_it_drain() -> None:
     assert service["cap_drop"] == ["ALL"]
     seconds = float(service["stop_grace_period"].removesuffix("s"))
     assert seconds > ServerConfig().drain_timeout_s + ServerConfig().close_timeout_s
-    # haproxy/site.cfg sends to 127.0.0.1.
-    assert COMPOSE["services"]["haproxy"]["network_mode"] == "service:streamasr"
+
+
+def test_compose_survives_a_restart_of_each_service() -> None:
+    """HAProxy finds the daemon at the address that it had before, and no service shares the network of another one:
+    that would be gone after a restart."""
+    services = COMPOSE["services"]
+    assert {name for name, service in services.items() if "network_mode" in service} == set()
+    addresses = {
+        name: services[name]["networks"]["default"]["ipv4_address"] for name in ("streamasr", "haproxy")
+    }
+    (network,) = COMPOSE["networks"]["default"]["ipam"]["config"]
+    assert all(ip_address(address) in ip_network(network["subnet"]) for address in addresses.values())
+    assert len(set(addresses.values())) == len(addresses)
+    assert services["streamasr"]["environment"]["STREAMASR_TRUSTED_PROXIES"] == addresses["haproxy"]
+    mounted = {volume.split(":")[0] for volume in services["haproxy"]["volumes"]}
+    (configuration,) = (DEPLOY / source for source in mounted if source.endswith(".cfg"))
+    assert f"server daemon streamasr:{ServerConfig().port}\n" in configuration.read_text(encoding="utf-8")
+
+
+def test_no_log_of_compose_fills_the_disk() -> None:
+    for service in COMPOSE["services"].values():
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+        assert service["restart"] == "unless-stopped"
+
+
+def test_uploads_fit_into_tmp() -> None:
+    service = COMPOSE["services"]["streamasr"]
+    (tmp,) = service["tmpfs"]
+    size = int(re.fullmatch(r"/tmp:size=(\d+)m", tmp)[1]) * 1024**2
+    assert size > uploads(service["environment"])
+
+
+def uploads(environment: dict[str, str]) -> int:
+    """The most bytes that uploads take on the disk."""
+    count, each = (environment[f"{ENV_PREFIX}MAX_{name}"] for name in ("UPLOADS", "UPLOAD_BYTES"))
+    return int(count) * int(each)
 
 
 def test_prometheus_and_grafana_find_each_other() -> None:

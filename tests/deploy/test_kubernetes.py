@@ -11,6 +11,7 @@ import yaml
 
 from streamasr.service.config import ENV_PREFIX, ServerConfig, settings
 from streamasr.service.metrics import Metrics
+from tests.deploy.test_containers import uploads
 from tests.service.conftest import Launch
 from tests.service.fake import FakeEngine
 from tests.service.test_http import request
@@ -54,6 +55,14 @@ def test_variables_are_settings_of_the_daemon() -> None:
     assert names <= {ENV_PREFIX + name.upper() for name in settings()}
     (mount,) = (each for each in CONTAINER["volumeMounts"] if each["name"] == "token")
     assert {"name": "STREAMASR_TOKEN_FILE", "value": f"{mount['mountPath']}/token"} in CONTAINER["env"]
+
+
+def test_uploads_fit_into_tmp() -> None:
+    """A pod that fills more than ``sizeLimit`` is evicted."""
+    (volume,) = (each for each in POD["spec"]["volumes"] if each["name"] == "tmp")
+    limit = int(volume["emptyDir"]["sizeLimit"].removesuffix("Gi")) * 1024**3
+    values = {each["name"]: each.get("value") for each in CONTAINER["env"]}
+    assert limit > uploads(values)
 
 
 async def test_probes_are_answered(launch: Launch) -> None:

@@ -61,6 +61,7 @@ def test_lists_are_split_at_commas() -> None:
         ({}, {"STREAMASR_IDLE_TIMEOUT_S": "soon"}, "STREAMASR_IDLE_TIMEOUT_S: expected a number"),
         ({"port": "70000"}, {}, "port must be 0 to 65535"),
         ({"idle_timeout_s": "0"}, {}, "idle_timeout_s must be positive"),
+        ({"idle_timeout_s": "nan"}, {}, "idle_timeout_s must be positive, got nan"),
         ({"max_sessions": "0"}, {}, "^engine.max_sessions must be positive, got 0$"),
         ({"tls_cert": "c.pem"}, {}, "tls_cert and tls_key go together"),
         ({"token": "short"}, {}, "token must have at least 16 characters"),

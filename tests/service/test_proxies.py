@@ -90,7 +90,15 @@ def wait_until_open(process: subprocess.Popen[str], port: int) -> None:
 StartProxy = Callable[[Harness], Proxy]
 
 
-@pytest.fixture(params=["nginx/site.conf", "nginx/prefix.conf", "haproxy/site.cfg", "haproxy/prefix.cfg"])
+@pytest.fixture(
+    params=[
+        "nginx/site.conf",
+        "nginx/prefix.conf",
+        "haproxy/site.cfg",
+        "haproxy/prefix.cfg",
+        "haproxy/compose.cfg",
+    ]
+)
 def start_proxy(request: pytest.FixtureRequest, tmp_path: Path, certificate: Path) -> Iterator[StartProxy]:
     """Starts a proxy with a file of ``deploy/``, in which only ports and the certificate are replaced."""
     name, _, _ = request.param.partition("/")
@@ -102,7 +110,7 @@ def start_proxy(request: pytest.FixtureRequest, tmp_path: Path, certificate: Pat
             text = (DEPLOY / request.param).read_text(encoding="utf-8")
             for pattern, value in (
                 (r"(listen |bind :)443\b", rf"\g<1>{port}"),
-                (r"127\.0\.0\.1:8765\b", f"127.0.0.1:{harness.port}"),
+                (r"(127\.0\.0\.1|streamasr):8765\b", f"127.0.0.1:{harness.port}"),
                 (r"/etc/ssl/captions\.(pem|key)", str(certificate)),
             ):
                 text, count = re.subn(pattern, value, text)
@@ -139,10 +147,27 @@ def test_the_documentation_quotes_the_files_that_are_tested() -> None:
         str(path.relative_to(DEPLOY)): path.read_text(encoding="utf-8")
         for folder in folders
         for path in folder.iterdir()
-        if path.name != "cluster.cfg"  # docs/deployment.md explains it
+        if path.name not in ("cluster.cfg", "compose.cfg")  # docs/deployment.md explains them
     }
     assert dict(quoted) == files
     assert len(files) == 4
+
+
+def test_compose_has_the_configuration_of_the_documentation() -> None:
+    site, compose = (
+        (DEPLOY / "haproxy" / name).read_text(encoding="utf-8").partition("\n")[2]
+        for name in ("site.cfg", "compose.cfg")
+    )
+    assert compose == site.replace("127.0.0.1:8765", "streamasr:8765")
+
+
+@pytest.mark.parametrize(
+    ("folder", "setting"), [("haproxy", "timeout server"), ("nginx", "proxy_read_timeout")]
+)
+def test_proxies_wait_for_the_answer_to_a_long_upload(folder: str, setting: str) -> None:
+    """It comes when the recording has been recognised: minutes after the last byte."""
+    for path in (DEPLOY / folder).iterdir():
+        assert re.findall(rf"{setting} (\w+)", path.read_text(encoding="utf-8")) == ["1h"], path
 
 
 async def test_the_page_and_its_files(launch: Launch, start_proxy: StartProxy) -> None:

@@ -69,6 +69,12 @@ def test_no_core_dump_is_written(name: str) -> None:
     assert values(name)["LimitCORE"] == "0"
 
 
+@pytest.mark.parametrize("name", ["streamasr.service", "user/streamasr.service"])
+def test_systemd_never_gives_the_daemon_up(name: str) -> None:
+    """By default, a unit that fails five times in ten seconds is not started again."""
+    assert (values(name)["StartLimitIntervalSec"], values(name)["Restart"]) == ("0", "on-failure")
+
+
 def test_systemd_waits_longer_than_the_daemon_drains() -> None:
     service = values("streamasr.service")
     config = ServerConfig()
