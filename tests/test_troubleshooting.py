@@ -129,7 +129,8 @@ def test_every_error_class_is_covered() -> None:
         if cls.__module__.startswith(("streamasr.", "streamasr_client."))
     }
     assert len(ours) >= 12
-    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", PAGE, re.MULTILINE))
+    section = PAGE.partition("\n## Python exceptions\n")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section, re.MULTILINE))
     assert rows.keys() == ours.keys()
     assert {name for name, code in ours.items() if f"`{code}`" not in rows[name]} <= {"DaemonError"}
 
@@ -140,6 +141,24 @@ def test_every_message_is_covered() -> None:
     assert [
         (place, message) for place, message in raised if not any(matches(quote, message) for quote in QUOTED)
     ] == []
+
+
+def events() -> Iterator[str]:
+    """The events that the daemon logs."""
+    for path in sorted((ROOT / "streamasr" / "service").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("log_event", "logger.exception"):
+                for part in ast.walk(node.args[0]):
+                    if isinstance(part, ast.Constant) and re.fullmatch(r"[a-z_]+", str(part.value)):
+                        yield str(part.value)
+
+
+def test_every_event_of_the_log_is_explained() -> None:
+    page = (ROOT / "docs" / "troubleshooting-service.md").read_text(encoding="utf-8")
+    section = page.partition("\n## What the log says\n")[2].partition("\n## ")[0]
+    rows = "".join(re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE))
+    faults = section.partition("\n### Faults\n")[2].partition("such as")[0]
+    assert set(re.findall(r"`([a-z_]+)`", rows + faults)) == set(events())
 
 
 def test_messages_are_quoted_as_they_are(sources: str) -> None:
