@@ -265,8 +265,7 @@ export class LiveStream {
     if (this.over) return;
     if (failure?.code === "unknown_session") {
       this.kept = null;
-      if (this.stopped) this.endWith(failure);
-      else this.connect();
+      this.connect();
       return;
     }
     if (wasReady && failure?.code === "connection_failed" && this.opened.resume) {

@@ -11,6 +11,7 @@ import shutil
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from streamasr.service.units import SOCKET
 
 EXAMPLE = """streamasr doctor
 streamasr doctor --model my-model --port 9000"""
+
+_GB = 1e9
 
 State = Literal["ok", "warning", "problem"]
 
@@ -77,6 +80,7 @@ def find(args: argparse.Namespace) -> Iterator[Finding]:
             yield check_port(dataclasses.replace(config, host=host, port=port), name)
     if config.tls_cert is not None and config.tls_key is not None:
         yield check_certificate(config.tls_cert, config.tls_key, time.time())
+    yield check_uploads(config)
     yield from check_model(config)
     yield check_microphone()
     yield check_ffmpeg()
@@ -143,6 +147,22 @@ def check_certificate(cert: Path, key: Path, now_s: float) -> Finding:
     if certificate.needs_renewal(now_s):
         return Finding("warning", "certificate", f"{cert} is {valid} only; renew it")
     return Finding("ok", "certificate", f"{cert} and its key can be used; {valid}")
+
+
+def check_uploads(config: ServerConfig) -> Finding:
+    """Find out whether there is room for as many and as large uploads as the daemon accepts."""
+    needed = config.max_uploads * config.max_upload_bytes
+    try:
+        folder = tempfile.gettempdir()
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        text = f"no folder for temporary files ({error.strerror}): uploads will fail; set TMPDIR"
+        return Finding("warning", "uploads", text)
+    text = f"{folder} has {free / _GB:.1f} GB free; all uploads together take up to {needed / _GB:.1f} GB"
+    if free >= needed:
+        return Finding("ok", "uploads", text)
+    remedy = "point TMPDIR to a larger disk, or lower max_uploads or max_upload_bytes"
+    return Finding("warning", "uploads", f"{text}; {remedy}")
 
 
 def check_model(config: ServerConfig) -> Iterator[Finding]:

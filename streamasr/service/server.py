@@ -201,10 +201,20 @@ class CaptionServer:
             request.path = path + mark + query
             return self._process_request(connection, request)
 
+        # asyncio's own limits are longer, and unknown to the operator.
+        tls_limits = (
+            {}
+            if tls is None
+            else {
+                "ssl_handshake_timeout": self._config.start_timeout_s,
+                "ssl_shutdown_timeout": self._config.close_timeout_s,
+            }
+        )
         return await serve(
             self._handle,
             sock=listener,
             ssl=tls,
+            **tls_limits,
             create_connection=cast(type[ServerConnection], self._head_reader),
             process_request=process_request,
             process_response=self._process_response,

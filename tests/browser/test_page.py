@@ -261,6 +261,39 @@ async def test_a_session_that_is_gone_is_replaced(page: Page, daemon: FakeDaemon
     assert await page.text("[data-finals] p:last-child") == "a new session"
 
 
+async def test_the_last_words_are_not_lost_with_a_session_that_is_gone(
+    page: Page, daemon: FakeDaemon
+) -> None:
+    """The connection breaks behind `stop`, and the server has no session: it gets the audio once more."""
+    sizes: list[int] = []
+
+    async def breaks(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(encode(replace(READY, resume="the-token", resume_for_ms=30_000), 0))
+        sizes.append(await receive_until_stop(socket))
+        socket.transport.abort()
+
+    async def unknown(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(encode(Error(code="unknown_session", message="none", fault="client"), 0))
+
+    async def continues(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(encode(READY))
+        sizes.append(await receive_until_stop(socket))
+        await socket.send(encode(final(0, "the last words", 100)))
+        await socket.send(encode(Done(audio_ms=1_000)))
+
+    daemon.scripts = [breaks, unknown, continues]
+    await page.goto(daemon.url)
+    await page.press(" ")
+    await page.wait_for("document.getElementById('status').dataset.state === 'live'")
+    await page.press(" ")
+    await page.wait_for("document.querySelectorAll('[data-finals] p').length === 1")
+    assert await page.text("[data-finals] p") == "the last words"
+    assert sizes[0] == sizes[1]
+
+
 async def test_an_utterance_that_a_shutdown_cuts_short_is_shown_whole(page: Page, daemon: FakeDaemon) -> None:
     sent: list[bytes] = []
 

@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 
 from streamasr.cli import main
-from streamasr.cli.doctor import Finding, check_certificate, check_microphone, check_model, check_port
+from streamasr.cli.doctor import (
+    Finding,
+    check_certificate,
+    check_microphone,
+    check_model,
+    check_port,
+    check_uploads,
+)
 from streamasr.engine import step_cost
 from streamasr.engine.headroom import StepCost
 from streamasr.service.config import ServerConfig
@@ -32,9 +39,9 @@ def test_a_machine_that_can_run_the_default_model(
     assert main(["doctor", "--port", "0"]) == 0
     lines = capsys.readouterr().out.splitlines()
     subjects = [line.split()[1].rstrip(":") for line in lines]
-    assert subjects == ["program", "settings", "port", "model", "speed", "microphone", "ffmpeg"]
-    assert re.search(r"en-small \(\w+, (float32|bfloat16|int8), cpu\) loaded", lines[3])
-    assert "s of computing for a second of audio, enough for about" in lines[4]
+    assert subjects == ["program", "settings", "port", "uploads", "model", "speed", "microphone", "ffmpeg"]
+    assert re.search(r"en-small \(\w+, (float32|bfloat16|int8), cpu\) loaded", lines[4])
+    assert "s of computing for a second of audio, enough for about" in lines[5]
 
 
 @pytest.mark.parametrize(
@@ -73,6 +80,20 @@ def test_every_port_and_the_certificate_are_checked(
     assert "choose another one with --vosk-port" in output
     assert "ok       wyoming_port: a free one is chosen" in output
     assert f"problem  certificate: tls_cert {broken}" in output
+
+
+def test_the_room_for_uploads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5_000_000_000))
+    small = check_uploads(ServerConfig(max_uploads=5, max_upload_bytes=1_000_000_000))
+    assert (small.state, "5.0 GB free; all uploads together take up to 5.0 GB" in small.text) == ("ok", True)
+    large = check_uploads(ServerConfig(max_uploads=6, max_upload_bytes=1_000_000_000))
+    assert (large.state, "point TMPDIR to a larger disk" in large.text) == ("warning", True)
+
+    def nowhere() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", nowhere)
+    assert "No usable temporary directory found" in check_uploads(ServerConfig()).text
 
 
 def test_the_end_of_the_certificate_is_told(certificate: Path) -> None:

@@ -134,6 +134,14 @@ async def test_sighup_reloads_the_certificate(files: tuple[Path, Path], tmp_path
     assert await run.task == 0
 
 
+async def test_a_client_that_begins_no_handshake_is_dropped(launch: Launch, certificate: Path) -> None:
+    harness = await launch(tls_cert=certificate, tls_key=certificate, start_timeout_s=0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", harness.port)
+    async with asyncio.timeout(30):  # asyncio's own limit is 60 s
+        assert await reader.read() == b""
+    writer.close()
+
+
 async def test_the_end_of_the_certificate_is_a_metric(
     launch: Launch, files: tuple[Path, Path], tmp_path: Path
 ) -> None:
