@@ -1,9 +1,10 @@
-"""Test the daemon behind nginx and HAProxy, with the configurations of ``deploy/`` and TLS at the proxy."""
+"""Test the daemon behind nginx, HAProxy and Caddy, with the configurations of ``deploy/`` and TLS at the proxy."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import socket
@@ -43,11 +44,22 @@ http {{
 }}
 """
 
+CADDY = """
+{
+	admin off
+	auto_https disable_redirects
+	log {
+		output discard
+	}
+}
+"""
+
 
 @dataclass(frozen=True)
 class Proxy:
     """A proxy in front of a server, at a path that ends with a slash."""
 
+    name: str
     port: int
     path: str
     context: ssl.SSLContext
@@ -97,6 +109,8 @@ StartProxy = Callable[[Harness], Proxy]
         "haproxy/site.cfg",
         "haproxy/prefix.cfg",
         "haproxy/compose.cfg",
+        "caddy/site.Caddyfile",
+        "caddy/prefix.Caddyfile",
     ]
 )
 def start_proxy(request: pytest.FixtureRequest, tmp_path: Path, certificate: Path) -> Iterator[StartProxy]:
@@ -108,11 +122,14 @@ def start_proxy(request: pytest.FixtureRequest, tmp_path: Path, certificate: Pat
         def start(harness: Harness) -> Proxy:
             port = free_port()
             text = (DEPLOY / request.param).read_text(encoding="utf-8")
-            for pattern, value in (
-                (r"(listen |bind :)443\b", rf"\g<1>{port}"),
-                (r"(127\.0\.0\.1|streamasr):8765\b", f"127.0.0.1:{harness.port}"),
-                (r"/etc/ssl/captions\.(pem|key)", str(certificate)),
-            ):
+            changes = [(r"(127\.0\.0\.1|streamasr):8765\b", f"127.0.0.1:{harness.port}")]
+            if name == "caddy":  # which would get a certificate of its own
+                site = f":{port} {{\n\ttls {certificate} {certificate}"
+                changes += [(r"(?m)^\w+\.example\.org \{", site)]
+            else:
+                changes += [(r"(listen |bind :)443\b", rf"\g<1>{port}")]
+                changes += [(r"/etc/ssl/captions\.(pem|key)", str(certificate))]
+            for pattern, value in changes:
                 text, count = re.subn(pattern, value, text)
                 assert count, pattern
             if name == "nginx":
@@ -127,14 +144,20 @@ def start_proxy(request: pytest.FixtureRequest, tmp_path: Path, certificate: Pat
                     "-c",
                     str(tmp_path / "main"),
                 ]
-            else:
+            elif name == "haproxy":
                 (tmp_path / "main").write_text(text)
                 command = [program, "-db", "-f", str(tmp_path / "main")]
-            process = stack.enter_context(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+            else:
+                (tmp_path / "main").write_text(CADDY + text)
+                command = [program, "run", "--adapter", "caddyfile", "--config", str(tmp_path / "main")]
+            environment = {**os.environ, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+            process = stack.enter_context(
+                subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+            )
             stack.callback(process.terminate)
             wait_until_open(process, port)
             path = "/captions/" if "prefix" in request.param else "/"
-            return Proxy(port, path, ssl.create_default_context(cafile=str(certificate)))
+            return Proxy(name, port, path, ssl.create_default_context(cafile=str(certificate)))
 
         yield start
 
@@ -142,7 +165,7 @@ def start_proxy(request: pytest.FixtureRequest, tmp_path: Path, certificate: Pat
 def test_the_documentation_quotes_the_files_that_are_tested() -> None:
     page = (DEPLOY.parent / "docs" / "proxies.md").read_text(encoding="utf-8")
     quoted = re.findall(r"`deploy/(\S+)`:\n\n```\w+\n(.*?)```", page, re.DOTALL)
-    folders = (DEPLOY / "haproxy", DEPLOY / "nginx")
+    folders = (DEPLOY / "haproxy", DEPLOY / "nginx", DEPLOY / "caddy")
     files = {
         str(path.relative_to(DEPLOY)): path.read_text(encoding="utf-8")
         for folder in folders
@@ -150,7 +173,7 @@ def test_the_documentation_quotes_the_files_that_are_tested() -> None:
         if path.name not in ("cluster.cfg", "compose.cfg")  # docs/deployment.md explains them
     }
     assert dict(quoted) == files
-    assert len(files) == 4
+    assert len(files) == 6
 
 
 def test_compose_has_the_configuration_of_the_documentation() -> None:
@@ -165,7 +188,7 @@ def test_compose_has_the_configuration_of_the_documentation() -> None:
     ("folder", "setting"), [("haproxy", "timeout server"), ("nginx", "proxy_read_timeout")]
 )
 def test_proxies_wait_for_the_answer_to_a_long_upload(folder: str, setting: str) -> None:
-    """It comes when the recording has been recognised: minutes after the last byte."""
+    """It comes when the recording has been recognised: minutes after the last byte. Caddy waits without a limit."""
     for path in (DEPLOY / folder).iterdir():
         assert re.findall(rf"{setting} (\w+)", path.read_text(encoding="utf-8")) == ["1h"], path
 
@@ -218,7 +241,10 @@ async def test_a_public_name_needs_a_token_and_its_port_is_passed_on(
 
 
 async def test_the_clients_address_is_passed_on(launch: Launch, start_proxy: StartProxy) -> None:
-    """The clients of the test are at a trusted address, too, so what they say about themselves counts."""
+    """The clients of the test are at a trusted address, too, so what they say about themselves counts.
+
+    Caddy drops it.
+    """
     harness = await launch(token=SECRET, max_failed_tokens=1, trusted_proxies=("127.0.0.1",))
     proxy = start_proxy(harness)
 
@@ -231,7 +257,11 @@ async def test_the_clients_address_is_passed_on(launch: Launch, start_proxy: Sta
     for status in ("401", "429"):
         with pytest.raises(InvalidStatus, match=status):
             await connect_from("203.0.113.9", "wrong")
-    await connect_from("203.0.113.10", SECRET)
+    if proxy.name == "caddy":
+        with pytest.raises(InvalidStatus, match="429"):
+            await connect_from("203.0.113.10", SECRET)
+    else:
+        await connect_from("203.0.113.10", SECRET)
 
 
 async def test_a_large_upload_reaches_the_daemon(launch: Launch, start_proxy: StartProxy) -> None:
