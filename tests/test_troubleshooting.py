@@ -143,11 +143,15 @@ def test_every_message_is_covered() -> None:
     ] == []
 
 
+LOGGING = ("log_event", "self._log.event", "logger.exception")
+"""What logs an event, whose name is the first argument."""
+
+
 def events() -> Iterator[str]:
     """The events that the daemon logs."""
     for path in sorted((ROOT / "streamasr" / "service").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("log_event", "logger.exception"):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in LOGGING:
                 for part in ast.walk(node.args[0]):
                     if isinstance(part, ast.Constant) and re.fullmatch(r"[a-z_]+", str(part.value)):
                         yield str(part.value)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from streamasr.errors import ConfigError, OverloadedError, ProtocolError, StreamasrError
 from streamasr.service.addresses import plain, with_port
 from streamasr.service.auth import TokenAuth
-from streamasr.service.logs import log_event
+from streamasr.service.logs import StrangersLog
 from streamasr.units import MS_PER_SECOND
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -90,6 +90,7 @@ class AccessControl:
         auth: the daemon's token.
         failures_per_minute: wrong tokens of an address in a minute; 0 for no limit.
         trusted_proxies: networks of the reverse proxies whose ``X-Forwarded-For`` names the client.
+        log: logs which addresses have to wait.
         clock: a monotonic clock, in seconds.
         wall_clock: seconds since 1970.
     """
@@ -100,11 +101,13 @@ class AccessControl:
         failures_per_minute: int,
         trusted_proxies: Sequence[Network] = (),
         *,
+        log: StrangersLog,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._auth = auth
         self._limiter = FailureLimiter(failures_per_minute)
+        self._log = log
         self._trusted_proxies = tuple(trusted_proxies)
         self._clock = clock
         self._wall_clock = wall_clock
@@ -151,7 +154,7 @@ class AccessControl:
         """Count a wrong token, and log when its address has to wait from now on."""
         self._limiter.fail(client.address, self._clock())
         if self._limiter.wait_s(client.address, self._clock()):
-            log_event("rate_limited", level=logging.WARNING, address=client.address)
+            self._log.event("rate_limited", level=logging.WARNING, address=client.address)
 
     def _limited(self, client: Client) -> StreamasrError | None:
         wait_s = self._limiter.wait_s(client.address, self._clock())

@@ -153,6 +153,10 @@ class ServerConfig:
         metadata=_help("an engine without a heartbeat for this long ends the daemon (status 3)"),
     )
     log_level: str = field(default="info", metadata=_help("debug, info, warning or error"))
+    max_log_per_minute: int = field(
+        default=60,
+        metadata=_help("records in a minute of each event that anybody can cause; 0: no limit"),
+    )
     engine: EngineConfig = field(default_factory=EngineConfig)
     """The engine's own limits (table ``[engine]``)."""
     limits: Limits = field(default_factory=Limits)
@@ -166,7 +170,7 @@ class ServerConfig:
                 and not value > 0
             ):
                 raise ConfigError(f"{f.name} must be positive, got {value}")
-        for name in ("resume_for_ms", "max_failed_tokens"):
+        for name in ("resume_for_ms", "max_failed_tokens", "max_log_per_minute"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.max_headers > MAX_HEADERS:

@@ -22,6 +22,7 @@ from streamasr.protocol.states import State
 from streamasr.service.client_session import ClientSession
 from streamasr.service.config import ServerConfig
 from streamasr.service.interfaces import EngineInterface, SessionInterface
+from streamasr.service.logs import StrangersLog
 from streamasr.service.metrics import Metrics
 from streamasr.service.outbox import Outbox
 from streamasr.service.read_ahead import ReadAhead
@@ -44,6 +45,7 @@ class ConnectionHandler:
         refuse: returns why the token of ``start`` is refused, if it is; ``None`` if the client needs none in
             ``start``.
         metrics: the daemon's metrics.
+        log: logs connections without a session.
         sessions: the sessions that may be resumed; ``None`` if this one ends with its connection.
         bulk: whether the audio is an uploaded file. Its session gives way to live ones, and is finished, not cut
             short, when the daemon shuts down.
@@ -59,6 +61,7 @@ class ConnectionHandler:
         engine: EngineInterface,
         refuse: Callable[[str | None], StreamasrError | None] | None,
         metrics: Metrics,
+        log: StrangersLog,
         sessions: ResumableSessions | None = None,
         bulk: bool = False,
     ) -> None:
@@ -74,7 +77,7 @@ class ConnectionHandler:
         self._session = ClientSession(
             Outbox(config.outbox_messages, config.resume_messages if sessions is not None else 0),
             conversation,
-            SessionMetrics(metrics, dialect, transport.peer),
+            SessionMetrics(metrics, dialect, transport.peer, log),
         )
         self._frames = ReadAhead(transport, config.read_ahead_bytes)
         self._writing: asyncio.Task[None] | None = None

@@ -32,7 +32,7 @@ from streamasr.service.auth import (
 )
 from streamasr.service.config import ServerConfig
 from streamasr.service.interfaces import EngineInterface
-from streamasr.service.logs import log_event
+from streamasr.service.logs import StrangersLog
 from streamasr.service.metrics import Metrics
 from streamasr.units import MS_PER_SECOND
 
@@ -50,6 +50,7 @@ class HttpHandler:
         access: checks tokens.
         engine: reports its health and counters.
         metrics: served at ``/metrics``.
+        log: logs refused origins.
         assets: request path to file of the captions page.
         streams: request path of a websocket to its dialect; ``None`` for the native protocol.
         connections: returns the number of open websockets.
@@ -64,6 +65,7 @@ class HttpHandler:
         access: AccessControl,
         engine: EngineInterface,
         metrics: Metrics,
+        log: StrangersLog,
         assets: Mapping[str, Asset],
         streams: Mapping[str, LiveDialect | None],
         connections: Callable[[], int],
@@ -74,6 +76,7 @@ class HttpHandler:
         self._access = access
         self._engine = engine
         self._metrics = metrics
+        self._log = log
         self._assets = assets
         self._streams = streams
         self._connections = connections
@@ -194,7 +197,7 @@ class HttpHandler:
             return refusal
         origin, host = client.origin, request.headers.get("Host")
         if not origin_allowed(origin, host, self._config.allowed_origins, token_required=self._auth.required):
-            log_event("origin_refused", level=logging.WARNING, origin=origin, host=host)
+            self._log.event("origin_refused", level=logging.WARNING, origin=origin, host=host)
             text = (
                 f"origin {origin} may not connect to host {host}; to allow its pages, add it to allowed_origins, "
                 "or set a token and let the reverse proxy pass the Host header on with its port"

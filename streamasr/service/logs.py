@@ -10,11 +10,14 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from streamasr.service.journal import JournalHandler, field_value, writes_to_journal
 
 logger = logging.getLogger("streamasr.service")
+
+_MINUTE_S = 60.0
 
 
 class LineFormatter(logging.Formatter):
@@ -62,9 +65,51 @@ def configure_logging(level: str, environment: Mapping[str, str] = os.environ) -
     logging.getLogger("uvicorn").setLevel(max(logging.ERROR, logging.getLogger().level))
 
 
-def log_event(name: str, *, level: int = logging.INFO, exc_info: bool = False, **fields: object) -> None:
+def log_event(
+    name: str, *, level: int = logging.INFO, exc_info: bool = False, stacklevel: int = 2, **fields: object
+) -> None:
     """Log the event ``name`` with ``fields`` as ``key=value`` pairs."""
-    logger.log(level, name, exc_info=exc_info, extra={"fields": fields}, stacklevel=2)
+    logger.log(level, name, exc_info=exc_info, extra={"fields": fields}, stacklevel=stacklevel)
+
+
+class StrangersLog:
+    """Logs events that anybody can cause who reaches the port, so many of each a minute: they must not fill the disk.
+
+    The first record after others were left out has their number as the field ``left_out``.
+
+    Args:
+        per_minute: records of one event in a minute; 0 for no limit.
+        clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_minute = per_minute
+        self._clock = clock
+        self._minutes: dict[str, _Minute] = {}
+        """By the name of the event; these are few."""
+
+    def event(self, name: str, *, level: int = logging.INFO, **fields: object) -> None:
+        """Log an event, or count it if there were too many."""
+        now = self._clock()
+        minute = self._minutes.setdefault(name, _Minute(now))
+        if now - minute.began_s >= _MINUTE_S:
+            minute.began_s, minute.records = now, 0
+        if self._per_minute and minute.records >= self._per_minute:
+            minute.left_out += 1
+            return
+        minute.records += 1
+        if minute.left_out:
+            fields["left_out"], minute.left_out = minute.left_out, 0
+        log_event(name, level=level, stacklevel=3, **fields)
+
+
+@dataclass(slots=True)
+class _Minute:
+    """How often an event was logged."""
+
+    began_s: float
+    records: int = 0
+    left_out: int = 0
 
 
 def _text(text: str) -> str:

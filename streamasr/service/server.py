@@ -36,7 +36,7 @@ from streamasr.service.connection_handler import ConnectionHandler
 from streamasr.service.http import HttpHandler, dialect_request
 from streamasr.service.interfaces import EngineInterface
 from streamasr.service.listeners import VOSK, address
-from streamasr.service.logs import log_event
+from streamasr.service.logs import StrangersLog, log_event
 from streamasr.service.metrics import Metrics
 from streamasr.service.port import HeadReader
 from streamasr.service.resumption import ResumableSessions
@@ -69,8 +69,9 @@ class CaptionServer:
         self._config = config
         self._engine = engine
         self._auth = TokenAuth(config.token)
+        self._log = StrangersLog(config.max_log_per_minute)
         self._access = AccessControl(
-            self._auth, config.max_failed_tokens, parse_networks(config.trusted_proxies)
+            self._auth, config.max_failed_tokens, parse_networks(config.trusted_proxies), log=self._log
         )
         self._handlers: set[ConnectionHandler] = set()
         self._draining = False
@@ -106,6 +107,7 @@ class CaptionServer:
             access=self._access,
             engine=engine,
             metrics=self.metrics,
+            log=self._log,
             assets=load_assets(),
             streams=self._streams,
             connections=lambda: len(self._handlers),
@@ -370,6 +372,7 @@ class CaptionServer:
             engine=self._engine,
             refuse=refuse,
             metrics=self.metrics,
+            log=self._log,
             sessions=self._sessions if isinstance(translation, NativeTranslation) else None,
         )
         self._handlers.add(handler)
@@ -392,6 +395,7 @@ class CaptionServer:
             engine=self._engine,
             refuse=None,
             metrics=self.metrics,
+            log=self._log,
             bulk=True,
         )
         try:

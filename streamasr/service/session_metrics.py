@@ -9,7 +9,7 @@ from typing import cast
 from streamasr.dialects.base import Frame, Reply
 from streamasr.frontend.pcm import Encoding, frame_bytes
 from streamasr.protocol.messages import Done, Finalize, Finalized, Ready, ServerMessage, Start, Stop
-from streamasr.service.logs import log_event
+from streamasr.service.logs import StrangersLog, log_event
 from streamasr.service.metrics import Metrics
 from streamasr.units import MS_PER_SECOND
 
@@ -27,10 +27,12 @@ class SessionMetrics:
         metrics: the daemon's metrics.
         dialect: the dialect's name.
         peer: the client's address, for the log.
+        log: logs connections without a session.
     """
 
-    def __init__(self, metrics: Metrics, dialect: str, peer: str) -> None:
+    def __init__(self, metrics: Metrics, dialect: str, peer: str, log: StrangersLog) -> None:
         self._metrics = metrics
+        self._log = log
         self._dialect = dialect
         self._peer = peer
         self._bytes_per_second = 1
@@ -117,13 +119,16 @@ class SessionMetrics:
             self._metrics.errors.labels(self.outcome).inc()
         if failed:
             self._metrics.dialect_errors.labels(self._dialect, self.outcome).inc()
-        log_event(
-            "session_closed" if self.session else "connection_closed",
-            session=self.session,
-            peer=self._peer,
-            outcome=self.outcome,
-            audio_ms=self._audio_ms(),
-        )
+        if self.session:
+            log_event(
+                "session_closed",
+                session=self.session,
+                peer=self._peer,
+                outcome=self.outcome,
+                audio_ms=self._audio_ms(),
+            )
+        else:
+            self._log.event("connection_closed", peer=self._peer, outcome=self.outcome)
 
     def _audio_ms(self) -> int:
         return self._audio_bytes * MS_PER_SECOND // self._bytes_per_second

@@ -16,6 +16,7 @@ from streamasr.service.access import (
 )
 from streamasr.service.auth import TokenAuth
 from streamasr.service.config import ServerConfig
+from streamasr.service.logs import StrangersLog
 from tests.service.conftest import Harness, Launch
 from tests.service.test_http import request
 
@@ -32,7 +33,9 @@ class Clock:
 
 
 def control(limit: int, clock: Clock, proxies: tuple[str, ...] = ()) -> AccessControl:
-    return AccessControl(TokenAuth(SECRET), limit, parse_networks(proxies), clock=clock, wall_clock=clock)
+    log = StrangersLog(0, clock)
+    networks = parse_networks(proxies)
+    return AccessControl(TokenAuth(SECRET), limit, networks, log=log, clock=clock, wall_clock=clock)
 
 
 def code(error: StreamasrError | None) -> str | None:
@@ -86,7 +89,8 @@ def test_without_a_token_limit_or_address_nobody_waits() -> None:
     for _ in range(100):
         assert code(unlimited.refuse(Client("192.0.2.1"), WRONG)) == "unauthorized"
         assert code(local.refuse(local.client("/run/streamasr.sock"), WRONG)) == "unauthorized"
-    assert AccessControl(TokenAuth(None), 1, clock=clock).refuse(Client("192.0.2.1"), WRONG) is None
+    no_token = AccessControl(TokenAuth(None), 1, log=StrangersLog(0), clock=clock)
+    assert no_token.refuse(Client("192.0.2.1"), WRONG) is None
 
 
 def test_a_network_of_ipv6_addresses_counts_as_one() -> None:
