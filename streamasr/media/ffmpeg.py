@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -31,6 +32,8 @@ READ_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 2.0
 """Seconds that ffmpeg has to end before it is killed."""
 _LOG_TAIL_BYTES = 20_000
+MAX_LOG_BYTES = 4_000_000
+"""Most bytes of ffmpeg's messages on the disk: a damaged file causes some for each of its packets."""
 _LOG_LINE = re.compile(r"^(?:\[[^\]]* @ [^\]]*\] )*\[(?:error|fatal|panic)\] (?P<message>.+)$", re.MULTILINE)
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _CUT = re.compile(r"partial file|ended prematurely|[Tt]runcat|Input buffer exhausted")
@@ -47,6 +50,14 @@ def shown_url(url: str) -> str:
     """Return the URL without the user's name and password."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _limit_files(pid: int) -> None:
+    """Limit what a process may write into a file, which for ffmpeg is its log only."""
+    with contextlib.suppress(OSError):  # it has ended already
+        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        most = MAX_LOG_BYTES if hard == resource.RLIM_INFINITY else min(MAX_LOG_BYTES, hard)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
 
 
 class FfmpegDecoder:
@@ -87,7 +98,9 @@ class FfmpegDecoder:
             stdout=subprocess.PIPE,
             stderr=self._log,
             start_new_session=True,
+            restore_signals=False,  # so that a write beyond the limit fails, but does not end ffmpeg
         )
+        _limit_files(self._process.pid)
         assert self._process.stdout is not None
         self._pipe = Pipe(self._process.stdout, name, read_timeout_s)
         try:
