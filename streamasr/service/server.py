@@ -203,15 +203,10 @@ class CaptionServer:
             request.path = path + mark + query
             return self._process_request(connection, request)
 
-        # asyncio's own limits are longer, and unknown to the operator.
-        tls_limits = (
-            {}
-            if tls is None
-            else {
-                "ssl_handshake_timeout": self._config.start_timeout_s,
-                "ssl_shutdown_timeout": self._config.close_timeout_s,
-            }
-        )
+        tls_limits: dict[str, Any] = {}
+        if tls is not None:  # asyncio's own limits are longer, and unknown to the operator
+            tls_limits["ssl_handshake_timeout"] = self._config.start_timeout_s
+            tls_limits["ssl_shutdown_timeout"] = self._config.close_timeout_s
         return await serve(
             self._handle,
             sock=listener,

@@ -12,7 +12,7 @@ from streamasr.errors import NoHeadroomError
 from streamasr.protocol.limits import Limits
 from streamasr.protocol.messages import Done, Error, Final, Finalize, Finalized, Partial, Resume, Start, Stop
 from tests.service.conftest import Client, Harness, Launch
-from tests.service.fake import FakeEngine, FakeSession
+from tests.service.fake import FakeEngine, FakeSession, Sink
 
 
 def final(number: int) -> Final:
@@ -236,10 +236,12 @@ class BusyEngine(FakeEngine):
 
     late = False
 
-    def open(self, start: Start, *rest: Any, **options: Any) -> FakeSession:
+    def open(
+        self, start: Start, sink: Sink, resume: Callable[[], None] = lambda: None, *, bulk: bool = False
+    ) -> FakeSession:
         if any(session.is_live for session in self.open_sessions):
             raise NoHeadroomError("no time", late=self.late, retry_after_ms=1_500)
-        return super().open(start, *rest, **options)
+        return super().open(start, sink, resume, bulk=bulk)
 
 
 @pytest.mark.parametrize(
