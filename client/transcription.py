@@ -10,12 +10,19 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 
 from streamasr.protocol.messages import Done, Final, KeepAlive, Start, Warning
 from streamasr.units import MS_PER_SECOND
 from streamasr_client.audio import SoundFile
-from streamasr_client.connection import AUDIO_TOLERANCE_MS, KEEPALIVE_MS, Backoff, Session, open_session
+from streamasr_client.connection import (
+    AUDIO_TOLERANCE_MS,
+    KEEPALIVE_MS,
+    Backoff,
+    Session,
+    open_session,
+    resume_session,
+)
 from streamasr_client.errors import ConnectionFailed, DaemonError
 from streamasr_client.hotwords import describe_readings
 
@@ -43,7 +50,8 @@ async def transcribe_file(
         url: the daemon's stream.
         start: the ``start`` message. The file's format replaces its audio fields.
         file: the audio.
-        tries: attempts in all. Each one sends the whole file; only temporary failures are retried.
+        tries: attempts in all; only temporary failures are retried. After a lost connection the session is resumed,
+            if the daemon still has it; otherwise the whole file is sent again.
         backoff: the waiting times between attempts.
         on_progress: called with the milliseconds of audio sent so far.
         on_notice: called with sentences for the user: the daemon's warnings, and how hotwords were read.
@@ -61,9 +69,10 @@ async def transcribe_file(
         encoding=file.format.encoding,
         partials=False,
     )
+    transfer = _Transfer(url, start, file, on_progress, on_notice)
     for tries_left in reversed(range(tries)):
         try:
-            return await _attempt(url, start, file, on_progress, on_notice)
+            return await transfer.attempt()
         except DaemonError as error:
             if not tries_left or not error.may_retry:
                 raise
@@ -76,52 +85,104 @@ async def transcribe_file(
     raise ValueError(f"tries must be positive, got {tries}")
 
 
-async def _attempt(
-    url: str,
-    start: Start,
-    file: SoundFile,
-    on_progress: Callable[[int], None] | None,
-    on_notice: Callable[[str], None],
-) -> list[Final]:
-    async with open_session(url, start, ping_timeout_s=None) as session:
-        if text := describe_readings(session.ready.hotwords):
-            on_notice(text)
-        sender = asyncio.create_task(_send(session, file, on_progress))
-        receiver = asyncio.create_task(_receive(session, on_notice))
-        try:
-            await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
-            sent_ms = sender.result() if sender.done() else math.inf
-            finals, recognised_ms = await receiver
+class _Transfer:
+    """A file on its way to the daemon, over one connection or several."""
+
+    def __init__(
+        self,
+        url: str,
+        start: Start,
+        file: SoundFile,
+        on_progress: Callable[[int], None] | None,
+        on_notice: Callable[[str], None],
+    ) -> None:
+        self._url = url
+        self._start = start
+        self._file = file
+        self._on_progress = on_progress
+        self._on_notice = on_notice
+        self._finals: list[Final] = []
+        """Those of the session so far."""
+        self._broken: Session | None = None
+        """The session whose connection was lost, if it may be resumed."""
+
+    async def attempt(self) -> list[Final]:
+        """Send the file, or what the daemon lacks of it, and return the finals."""
+        async with AsyncExitStack() as stack:
+            session = await self._connect(stack)
+            self._broken = None
+            if session.resumed is None:
+                self._finals.clear()
+                if text := describe_readings(session.ready.hotwords):
+                    self._on_notice(text)
+            sender = asyncio.create_task(self._send(session))
+            receiver = asyncio.create_task(self._receive(session))
+            try:
+                await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
+                sent_ms = sender.result() if sender.done() else math.inf
+                recognised_ms = await receiver
+            except ConnectionFailed:
+                self._broken = session if session.ready.resume is not None else None
+                raise
+            except BaseException:
+                session.abort()  # a closing handshake would wait behind the audio in the buffers
+                raise
+            finally:
+                sender.cancel()
+                receiver.cancel()
+                await asyncio.gather(sender, receiver, return_exceptions=True)
             if recognised_ms + AUDIO_TOLERANCE_MS < sent_ms:
+                session.abort()
                 raise ConnectionFailed("the daemon is shutting down; it stopped in the middle of the file")
-        except BaseException:
-            session.abort()  # a closing handshake would wait behind the audio in the buffers
-            raise
+        return self._finals
+
+    async def _connect(self, stack: AsyncExitStack) -> Session:
+        if self._broken is not None:
+            try:
+                return await stack.enter_async_context(
+                    resume_session(self._url, self._broken, ping_timeout_s=None)
+                )
+            except DaemonError as error:
+                if error.code != "unknown_session":
+                    raise
+        return await stack.enter_async_context(open_session(self._url, self._start, ping_timeout_s=None))
+
+    async def _send(self, session: Session) -> float:
+        """Send what the daemon lacks and ``stop``; return the duration of the file, in milliseconds."""
+        format_, position, sent = self._file.format, 0, 0
+        if session.resumed is not None:
+            sent = session.resumed.audio_samples * format_.frame_bytes
+            if session.resumed.requests:  # it has `stop`, so it has the whole file
+                return format_.bytes_to_ms(sent)
+        keeping_alive = asyncio.create_task(_keep_alive(session))  # a pipe or a URL may pause
+        try:
+            async with aclosing(self._file.blocks_from_thread(BLOCK_MS)) as blocks:
+                async for block in blocks:
+                    begin, position = position, position + len(block)
+                    if position <= sent:
+                        continue
+                    await session.send_audio(block[max(0, sent - begin) :])
+                    sent = position
+                    if self._on_progress is not None:
+                        self._on_progress(format_.bytes_to_ms(sent))
+            keeping_alive.cancel()
+            await session.stop()
+        except ConnectionFailed:
+            return math.inf  # the receiver fails, too, and knows the reason
         finally:
-            sender.cancel()
-            receiver.cancel()
-            await asyncio.gather(sender, receiver, return_exceptions=True)
-    return finals
+            keeping_alive.cancel()
+        return format_.bytes_to_ms(position)
 
-
-async def _send(session: Session, file: SoundFile, on_progress: Callable[[int], None] | None) -> float:
-    """Send the file and ``stop``; return the duration of what was sent, in milliseconds."""
-    sent = 0
-    keeping_alive = asyncio.create_task(_keep_alive(session))  # a pipe or a URL may pause
-    try:
-        async with aclosing(file.blocks_from_thread(BLOCK_MS)) as blocks:
-            async for block in blocks:
-                await session.send_audio(block)
-                sent += len(block)
-                if on_progress is not None:
-                    on_progress(file.format.bytes_to_ms(sent))
-        keeping_alive.cancel()
-        await session.stop()
-    except ConnectionFailed:
-        return math.inf  # the receiver fails, too, and knows the reason
-    finally:
-        keeping_alive.cancel()
-    return file.format.bytes_to_ms(sent)
+    async def _receive(self, session: Session) -> int:
+        """Collect the finals; return ``done.audio_ms``."""
+        async for message in session.messages():
+            if isinstance(message, Final):
+                self._finals.append(message)
+            elif isinstance(message, Warning) and message.code != _SHUTTING_DOWN:
+                self._on_notice(message.message)
+            elif isinstance(message, Done):
+                return message.audio_ms
+        raise AssertionError("the messages end with done")
 
 
 async def _keep_alive(session: Session) -> None:
@@ -129,16 +190,3 @@ async def _keep_alive(session: Session) -> None:
         while True:
             await asyncio.sleep(KEEPALIVE_MS / MS_PER_SECOND)
             await session.send(KeepAlive())
-
-
-async def _receive(session: Session, on_notice: Callable[[str], None]) -> tuple[list[Final], int]:
-    """Return the finals and ``done.audio_ms``."""
-    finals, recognised_ms = [], 0
-    async for message in session.messages():
-        if isinstance(message, Final):
-            finals.append(message)
-        elif isinstance(message, Warning) and message.code != _SHUTTING_DOWN:
-            on_notice(message.message)
-        elif isinstance(message, Done):
-            recognised_ms = message.audio_ms
-    return finals, recognised_ms

@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.connection import Connection
 
 from streamasr.errors import DataError
-from streamasr.protocol.messages import Done, Error, Start
+from streamasr.protocol.messages import Done, Error, Final, Resumed, Start
 from streamasr_client import transcription
 from streamasr_client.audio import SoundFile
 from streamasr_client.connection import Backoff
@@ -107,6 +107,89 @@ async def test_a_busy_daemon_is_retried_with_the_whole_file(
     daemon.scripts = [full, disconnects, accepts]
     finals = await transcribe_file(daemon.url, Start(), file, backoff=quick())
     assert [each.text for each in finals] == ["whole"]
+    assert daemon.connections[2].received_ms == 3_000
+
+
+async def broken_off(connection: ScriptedConnection, *messages: Final) -> None:
+    """Take a second of audio, send messages with their numbers, and break the connection."""
+    await connection.open(resume="the-token", resume_for_ms=30_000)
+    await connection.receive_audio(16_000)
+    for message in messages:
+        await connection.send(message)
+    await asyncio.sleep(0.05)  # the client receives them before the end
+    connection.socket.transport.abort()
+
+
+async def resuming(
+    connection: ScriptedConnection, daemon: ScriptedDaemon, samples: int, requests: int
+) -> object:
+    request: object = json.loads(await connection.socket.recv())
+    connection.start = daemon.connections[0].start
+    await connection.send(Resumed(session="s", audio_samples=samples, requests=requests))
+    return request
+
+
+@pytest.mark.parametrize("samples", [4_000, 7_777, 12_000])
+async def test_after_a_lost_connection_the_daemon_gets_what_it_lacks(
+    daemon: ScriptedDaemon, tmp_path: Path, final: MakeFinal, samples: int
+) -> None:
+    audio = np.arange(24_000, dtype=np.int16)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, audio, 8_000)
+    requests = []
+
+    async def first(connection: ScriptedConnection) -> None:
+        await broken_off(connection, final("one"))
+
+    async def second(connection: ScriptedConnection) -> None:
+        requests.append(await resuming(connection, daemon, samples, 0))
+        connection.audio = audio[:samples].tobytes()
+        await connection.finish(final("two", utterance=1))
+
+    daemon.scripts = [first, second]
+    finals = await transcribe_file(daemon.url, Start(), SoundFile(path), backoff=quick())
+    assert [each.text for each in finals] == ["one", "two"]
+    assert requests == [{"type": "resume", "token": "the-token", "seq": 2}]
+    assert daemon.connections[1].audio == audio.tobytes()
+
+
+async def test_stop_is_not_sent_twice(daemon: ScriptedDaemon, file: SoundFile, final: MakeFinal) -> None:
+    rest: list[object] = []
+
+    async def first(connection: ScriptedConnection) -> None:
+        await connection.open(resume="the-token", resume_for_ms=30_000)
+        while isinstance(await connection.socket.recv(), bytes):
+            pass
+        connection.socket.transport.abort()
+
+    async def second(connection: ScriptedConnection) -> None:
+        await resuming(connection, daemon, 24_000, 1)
+        await connection.send(final("one"), Done(audio_ms=3_000))
+        rest.extend([message async for message in connection.socket])
+
+    daemon.scripts = [first, second]
+    finals = await transcribe_file(daemon.url, Start(), file, backoff=quick())
+    assert [each.text for each in finals] == ["one"]
+    assert rest == []
+
+
+async def test_a_session_that_is_gone_begins_anew(
+    daemon: ScriptedDaemon, file: SoundFile, final: MakeFinal
+) -> None:
+    async def first(connection: ScriptedConnection) -> None:
+        await broken_off(connection, final("one"))
+
+    async def unknown(connection: ScriptedConnection) -> None:
+        await connection.socket.recv()
+        await connection.send(Error(code="unknown_session", message="none", fault="client"))
+
+    async def whole(connection: ScriptedConnection) -> None:
+        await connection.open()
+        await connection.finish(final("one"), final("two", utterance=1))
+
+    daemon.scripts = [first, unknown, whole]
+    finals = await transcribe_file(daemon.url, Start(), file, backoff=quick())
+    assert [each.text for each in finals] == ["one", "two"]
     assert daemon.connections[2].received_ms == 3_000
 
 
