@@ -155,7 +155,7 @@ class ServerConfig:
     log_level: str = field(default="info", metadata=_help("debug, info, warning or error"))
     max_log_per_minute: int = field(
         default=60,
-        metadata=_help("records in a minute of each event that anybody can cause; 0: no limit"),
+        metadata=_help("records a minute of each event that anybody can cause; 0: no limit"),
     )
     engine: EngineConfig = field(default_factory=EngineConfig)
     """The engine's own limits (table ``[engine]``)."""
