@@ -45,8 +45,8 @@ test: check ## the checks, and every test but the slow ones, WORKERS (default 2)
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 test-all: check ## the checks and all tests, slow ones included: hours on two cores
-	@echo "all tests, one after the other: hours on two cores; the 30 slowest are listed at the end"
-	$(BIN)/python -m pytest --durations 30 $(ARGS)
+	@echo "all tests, one after the other: hours on two cores; the slowest are listed at the end"
+	$(BIN)/python -m pytest --durations=60 --durations-min=5 $(ARGS)
 
 check: install ## style, types and the direction of imports
 	$(BIN)/ruff check .

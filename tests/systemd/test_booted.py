@@ -1,6 +1,7 @@
 """Run the units under a living systemd: a Debian that is booted in a container.
 
-The tests share one container and run in their order. ``tests/systemd/container.py`` says what they need.
+The tests share one container and run in their order: about three minutes on two cores. ``tests/systemd/container.py``
+says what they need.
 """
 
 import ctypes
