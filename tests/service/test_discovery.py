@@ -9,10 +9,11 @@ import sys
 from collections.abc import AsyncIterator
 
 import pytest
-from zeroconf import ServiceStateChange, Zeroconf
+from zeroconf import ServiceInfo, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from streamasr.errors import ConfigError
+from streamasr.service import discovery
 from streamasr.service.config import ServerConfig
 from streamasr.service.discovery import SERVICE_TYPE, Announcement, check_available
 
@@ -115,6 +116,47 @@ async def test_a_network_that_refuses_is_logged(
         await announcement.close()
     assert "announcement_failed" in caplog.text
     assert "Traceback" not in caplog.text
+
+
+async def test_a_network_that_comes_later_or_changes_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A daemon may start before the network, and get another address after months."""
+    addresses: list[str] = []
+    registered: asyncio.Queue[list[str]] = asyncio.Queue()
+    open_now = 0
+
+    class Network:
+        def __init__(self) -> None:
+            nonlocal open_now
+            open_now += 1
+
+        async def async_register_service(self, info: ServiceInfo, allow_name_change: bool) -> None:
+            assert allow_name_change
+            registered.put_nowait(info.parsed_addresses())
+
+        async def async_unregister_all_services(self) -> None:
+            pass
+
+        async def async_close(self) -> None:
+            nonlocal open_now
+            open_now -= 1
+
+    monkeypatch.setattr("zeroconf.asyncio.AsyncZeroconf", Network)
+    monkeypatch.setattr(discovery, "CHECK_S", 0.01)
+    monkeypatch.setattr(discovery, "_own_addresses", lambda: list(addresses))
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        announcement = Announcement("Hall", listener)
+        await announcement.start()
+        await asyncio.sleep(0.1)  # several checks without a network
+        async with asyncio.timeout(60):
+            for now in (["192.0.2.1"], ["192.0.2.2", "198.51.100.7"]):
+                addresses[:] = now
+                assert await registered.get() == now
+        assert open_now == 1
+        await announcement.close()
+    assert open_now == 0
+    assert caplog.text.count("announcement_failed") == 1
 
 
 async def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
