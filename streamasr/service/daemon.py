@@ -180,8 +180,9 @@ def _on_thread(function: Callable[[], _T]) -> asyncio.Future[_T]:
 async def _unless_stopped(working: asyncio.Future[_T], stop: asyncio.Event) -> _T | None:
     """Return the result of ``working``; ``None`` if the signal to stop comes first."""
     stopping = asyncio.create_task(stop.wait())
+    either: list[asyncio.Future[Any]] = [working, stopping]
     try:
-        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
     return working.result() if working.done() else None

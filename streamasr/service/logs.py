@@ -65,11 +65,9 @@ def configure_logging(level: str, environment: Mapping[str, str] = os.environ) -
     logging.getLogger("uvicorn").setLevel(max(logging.ERROR, logging.getLogger().level))
 
 
-def log_event(
-    name: str, *, level: int = logging.INFO, exc_info: bool = False, stacklevel: int = 2, **fields: object
-) -> None:
+def log_event(name: str, *, level: int = logging.INFO, exc_info: bool = False, **fields: object) -> None:
     """Log the event ``name`` with ``fields`` as ``key=value`` pairs."""
-    logger.log(level, name, exc_info=exc_info, extra={"fields": fields}, stacklevel=stacklevel)
+    logger.log(level, name, exc_info=exc_info, extra={"fields": fields}, stacklevel=2)
 
 
 class StrangersLog:
@@ -100,7 +98,7 @@ class StrangersLog:
         minute.records += 1
         if minute.left_out:
             fields["left_out"], minute.left_out = minute.left_out, 0
-        log_event(name, level=level, stacklevel=3, **fields)
+        logger.log(level, name, extra={"fields": fields}, stacklevel=2)
 
 
 @dataclass(slots=True)

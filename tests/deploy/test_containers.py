@@ -117,8 +117,9 @@ def test_no_log_of_compose_fills_the_disk() -> None:
 def test_uploads_fit_into_tmp() -> None:
     service = COMPOSE["services"]["streamasr"]
     (tmp,) = service["tmpfs"]
-    size = int(re.fullmatch(r"/tmp:size=(\d+)m", tmp)[1]) * 1024**2
-    assert size > uploads(service["environment"])
+    size = re.fullmatch(r"/tmp:size=(\d+)m", tmp)
+    assert size
+    assert int(size[1]) * 1024**2 > uploads(service["environment"])
 
 
 def uploads(environment: dict[str, str]) -> int:

@@ -107,7 +107,7 @@ def make_certificate(folder: Path, days: int = 30) -> Path:
     key, chain = folder / "key.pem", folder / "cert.pem"
     request = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    words = [*request, *names, "-days", str(days), "-keyout", key, "-out", chain]
+    words: list[str | Path] = [*request, *names, "-days", str(days), "-keyout", key, "-out", chain]
     subprocess.run(words, check=True, capture_output=True)
     both = folder / "both.pem"
     both.write_text(key.read_text() + chain.read_text())

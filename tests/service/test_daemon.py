@@ -140,7 +140,7 @@ async def test_an_engine_that_was_silent_for_a_moment_goes_on(monkeypatch: pytes
     class Engine(FakeEngine):
         checks = 0
 
-        @property  # type: ignore[override]
+        @property
         def last_heartbeat(self) -> float:
             self.checks += 1
             if self.checks == 40:
