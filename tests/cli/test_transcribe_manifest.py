@@ -115,6 +115,7 @@ def test_failures_are_recorded_and_tried_again_by_the_next_run(
     ],
 )
 def test_an_interrupted_run_goes_on(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """About 10 s for each signal."""
     out = tmp_path / "out.jsonl"
     rows = [{"audio_filepath": str(folder / "0.wav")}] * 9_000
     write_rows(tmp_path / "in.jsonl", rows)
