@@ -163,11 +163,18 @@ async def open_session(
             that fills all buffers: a ping may then wait behind minutes of audio.
 
     Raises:
-        ConfigError: ``url`` is not a websocket address.
+        ConfigError: ``url`` is not a websocket address, or ``start`` has half of a surrogate pair, as a terminal of
+            another encoding gives it.
         ConnectionFailed: the daemon does not answer, or not in time.
         DaemonError: the daemon refused the connection or the session.
         ProtocolError: the server answered with something other than ``ready``.
     """
+    try:
+        encode(start).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            "a hotword or the token has bytes that are no characters; check the terminal's encoding"
+        ) from None
     async with _connected(url, open_timeout_s, ping_timeout_s) as socket:
         ready = await _first_answer(socket, url, start, Ready, open_timeout_s)
         yield Session(socket, ready, cookies=_cookies(socket))
@@ -278,7 +285,7 @@ def _refused(url: str, error: InvalidStatus) -> DaemonError:
     status = error.response.status_code
     body = (error.response.body or b"").decode("utf-8", "replace").strip().partition("\n")[0][:200]
     retry_after = error.response.headers.get("Retry-After", "")
-    retry_after_ms = int(retry_after) * MS_PER_SECOND if retry_after.isdigit() else None
+    retry_after_ms = int(retry_after) * MS_PER_SECOND if retry_after.isdecimal() else None
     code, hint = {
         401: ("unauthorized", "; give the daemon's token with --token"),
         403: ("unauthorized", "; the daemon, or a proxy in front of it, does not allow this client"),

@@ -81,11 +81,11 @@ def choose_device(devices: list[Device], wanted: str | None) -> Device:
     text = wanted.strip().casefold()
     if not text:
         found = []
-    elif text.isdecimal():
-        found = [device for device in devices if device.index == int(text)]
     else:
-        found = [device for device in devices if device.name.strip().casefold() == text]
-        found = found or [device for device in devices if text in device.name.casefold()]
+        found = [device for device in devices if text.isdecimal() and device.index == int(text)]
+        found = found or [device for device in devices if device.name.strip().casefold() == text]
+        if not found and not text.isdecimal():  # a number may be that of a device which has left
+            found = [device for device in devices if text in device.name.casefold()]
     if len(found) == 1:
         return found[0]
     listing = "\n".join(map(str, found or devices))

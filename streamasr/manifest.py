@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from streamasr.errors import DataError
+from streamasr.filename import check_file_name
+from streamasr.jsonlines import parse_object
 from streamasr.textfile import read_lines
+
+MAX_DURATION_S = 1e9
+"""No recording lasts so long, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ def read_manifest(path: Path) -> list[Utterance]:
         lines = read_lines(path)
     except (FileNotFoundError, IsADirectoryError):
         raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8: {error}") from None
     utterances = [
@@ -54,17 +60,16 @@ def parse_utterance(line: str, path: Path, number: int) -> Utterance:
         DataError: the line cannot be used; the message names file, line and field.
     """
     where = f"{path}:{number}"
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not valid JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: expected a JSON object, got {type(row).__name__}")
+    row = parse_object(line, where)
     audio = _field(row, "audio_filepath", str, where)
     duration = _field(row, "duration", (int, float), where)
     text = _field(row, "text", str, where)
-    if not duration >= 0:
-        raise DataError(f"{where}: duration must be 0 seconds or more, got {duration}")
+    if not 0 <= duration < MAX_DURATION_S:
+        raise DataError(f"{where}: duration must be 0 to {MAX_DURATION_S:g} seconds, got {duration!r:.20}")
+    try:
+        check_file_name(audio)
+    except DataError as error:
+        raise DataError(f"{where}: 'audio_filepath' is {error.message}") from None
     speaker = _field(row, "speaker", str, where) if "speaker" in row else ""
     return Utterance(path.parent / audio, float(duration), text, speaker)
 

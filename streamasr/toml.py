@@ -143,10 +143,12 @@ def load_toml(cls: type[T], path: Path) -> T:
         raise ConfigError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}") from None
+    except (ValueError, RecursionError) as error:  # also a number with too many digits for Python
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def to_toml(config: object) -> str:

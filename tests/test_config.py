@@ -133,6 +133,9 @@ def test_an_integer_serves_as_a_float() -> None:
 def test_a_file_that_is_missing_or_not_toml_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml: no such file"):
         load_toml(ModelConfig, tmp_path / "none.toml")
-    (tmp_path / "bad.toml").write_text("name = ")
-    with pytest.raises(ConfigError, match=r"bad\.toml: not valid TOML"):
-        load_toml(ModelConfig, tmp_path / "bad.toml")
+    for content in ("name = ", "name = " + "9" * 5_000, "name = " + "[" * 50_000):
+        (tmp_path / "bad.toml").write_text(content)
+        with pytest.raises(ConfigError, match=r"bad\.toml: not valid TOML"):
+            load_toml(ModelConfig, tmp_path / "bad.toml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_toml(ModelConfig, tmp_path)

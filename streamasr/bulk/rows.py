@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from array import array
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from streamasr.errors import DataError
+from streamasr.jsonlines import parse_object
+from streamasr.manifest import MAX_DURATION_S
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -103,17 +104,18 @@ class Rows:
     def _parse(self, line: bytes, number: int) -> Row:
         where = f"{self.path}:{number}"
         try:
-            fields = json.loads(line.decode())
+            text = line.decode()
         except UnicodeDecodeError as error:
             raise DataError(f"{where}: not UTF-8: {error}") from None
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise DataError(f"{where}: not valid JSON: {error}") from None
-        if not isinstance(fields, dict):
-            raise DataError(f"{where}: expected a JSON object, got {type(fields).__name__}")
+        fields = parse_object(text, where)
         audio = fields.get("audio_filepath")
         if not isinstance(audio, str) or not audio:
             raise DataError(f"{where}: 'audio_filepath' must be the path of an audio file, got {audio!r}")
         duration = fields.get("duration") or 0.0
-        if isinstance(duration, bool) or not isinstance(duration, (int, float)) or not 0 <= duration < 1e9:
+        if (
+            isinstance(duration, bool)
+            or not isinstance(duration, (int, float))
+            or not 0 <= duration < MAX_DURATION_S
+        ):
             raise DataError(f"{where}: 'duration' must be a number of seconds, got {duration!r}")
         return Row(number, audio, float(duration), fields)

@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
             opened.enter_context(source.file)
         save = None
         if args.save:
+            _check_save(args)
             save = SavedCaptions(args.save, limits, channels_apart=args.channels == "each")
             opened.enter_context(save)
         if isinstance(source, SplitFile):
@@ -97,6 +98,13 @@ def run(args: argparse.Namespace) -> int:
         if save and (problem := save.finish()):
             _print_warnings([problem], err)
     return 0 if complete and not (save and save.failed) else 1
+
+
+def _check_save(args: argparse.Namespace) -> None:
+    """Refuse to write captions over the input."""
+    path = audio_input(args, args.file).path if args.file is not None else None
+    if path is not None and args.save.resolve() == path.resolve():
+        raise ConfigError(f"--save {args.save}: would overwrite the input")
 
 
 def _show(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import functools
+import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -79,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="PATH",
-        help="output file, or folder for several FILEs (default: standard output)",
+        help="output file, or a folder; several FILEs need a folder (default: standard output)",
     )
     parser.add_argument(
         "--latency-ms",
@@ -197,12 +199,15 @@ def _check(args: argparse.Namespace, sources: Sequence[AudioInput]) -> None:
 
 
 def _check_targets(args: argparse.Namespace, sources: Sequence[AudioInput]) -> None:
-    """Refuse to write two results into one file, or a result over an input."""
+    """Refuse, before any work, to write two results into one file, one over an input, or one that would fail."""
     inputs = {path.resolve(): path for source in sources if (path := source.path) is not None}
     first_of: dict[Path, AudioInput] = {}
     for source in sources:
         target = _target(args, source, len(sources) > 1)
         resolved = target.resolve()
+        if target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
+            reason = errno.EISDIR if target.is_dir() else errno.EACCES
+            raise ConfigError(f"{target}: cannot be written: {os.strerror(reason)}")
         if resolved in inputs:
             raise ConfigError(f"--output {args.output}: would overwrite the input {inputs[resolved]}")
         if resolved in first_of:
@@ -215,7 +220,7 @@ def _check_targets(args: argparse.Namespace, sources: Sequence[AudioInput]) -> N
 
 def _target(args: argparse.Namespace, source: AudioInput, several: bool) -> Path:
     output: Path = args.output
-    return output / (source.stem + SUFFIXES[args.format]) if several else output
+    return output / (source.stem + SUFFIXES[args.format]) if several or output.is_dir() else output
 
 
 def _progress() -> Progress:

@@ -365,7 +365,7 @@ def _wave_start(head: bytes, start: Start) -> tuple[Start, bytes] | None:
         return None
     stream = io.BytesIO(head)
     try:
-        raw = read_wave_header(stream, "audio")
+        raw, _ = read_wave_header(stream, "audio")
     except DataError as error:
         if len(head) < _HEADER_BYTES and "ended before" in error.message:
             return None

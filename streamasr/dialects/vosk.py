@@ -274,7 +274,7 @@ def _without_header(data: bytes, start: Start) -> tuple[Start, bytes]:
         return start, data
     stream = io.BytesIO(data)
     try:
-        raw = read_wave_header(stream, "audio")
+        raw, _ = read_wave_header(stream, "audio")
     except DataError as error:
         raise AudioError(error.message) from None
     if raw.encoding not in _ENCODINGS:

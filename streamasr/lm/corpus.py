@@ -85,7 +85,7 @@ def _manifest_texts(path: Path, lines: Iterable[str]) -> Iterator[str]:
             continue
         try:
             text = json.loads(line)["text"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, RecursionError, KeyError, TypeError):
             text = None
         if not isinstance(text, str):
             raise DataError(f"{path}:{number}: expected a JSON object with a string field 'text'")

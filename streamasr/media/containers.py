@@ -1,26 +1,37 @@
 """Find out from a file's headers how long it should be, and repair headers that were never filled in.
 
 libsndfile decodes the audio; it silently shortens a file that ends too early, and takes a WAV file whose length was
-never written for an empty one. Formats: RIFF/WAVE and RF64 (EBU Tech 3306), Sony Wave64, AIFF, Sun AU, CAF, Ogg
-(RFC 3533), MP3.
+never written for an empty one. Formats: RIFF/WAVE and RF64 (EBU Tech 3306), Sony Wave64, AIFF, Sun AU, CAF, NIST
+SPHERE, FLAC, Ogg (RFC 3533), MP3.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import mmap
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
+from streamasr.media.flac import (
+    COUNT_AT,
+    FLAC_HEADER_BYTES,
+    FLAC_TAIL_BYTES,
+    stated_samples,
+    uncounted_samples,
+)
 from streamasr.media.mpeg import FrameCount, count_frames, stated_bytes, xing_frame
 
+_ByteOrder = Literal["little", "big"]
 _UNKNOWN_32 = (range(0x7FFFF000, 0x80000001), range(0xFFFFF000, 0x100000000))
 """Lengths that programs write before they know the true one."""
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 _W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
+_SPHERE_HEADER_BYTES = 1_024
 _SMALL_REST = 1_024
 """Fewer bytes than this after the audio of a WAV file are no audio."""
 _MOST_CHUNKS = 10_000
@@ -55,6 +66,18 @@ class Layout:
     """Offsets at which the streams of a chained Ogg file begin; empty if there is only one."""
 
 
+def is_unknown_length(length: int) -> bool:
+    """Whether a program that could not know the length of a WAV stream wrote this one."""
+    return not length or any(length in unknown for unknown in _UNKNOWN_32)
+
+
+def looks_like_audio(rest: bytes) -> bool:
+    """Whether bytes behind the audio of a WAV stream may be more audio, such as another file, and no chunk."""
+    rest = rest.lstrip(b"\0")
+    is_chunk = rest[:4].isascii() and rest[:4].decode("ascii").isprintable()
+    return len(rest) >= _SMALL_REST and (not is_chunk or rest[:4] in (b"RIFF", b"data"))
+
+
 def inspect(file: BinaryIO, *, count_mpeg: bool = False) -> Layout:
     """Read the headers of a file, and the end of an Ogg file.
 
@@ -68,8 +91,8 @@ def inspect(file: BinaryIO, *, count_mpeg: bool = False) -> Layout:
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     magic = file.read(16)
-    if magic[:4] in (b"RIFF", b"RF64", b"BW64") and magic[8:12] == b"WAVE":
-        return _wave(file, size)
+    if magic[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and magic[8:12] == b"WAVE":
+        return _wave(file, size, "big" if magic[:4] == b"RIFX" else "little")
     if magic == _W64_RIFF:
         return _wave64(file, size)
     if magic[:4] == b"FORM" and magic[8:12] in (b"AIFF", b"AIFC"):
@@ -78,6 +101,10 @@ def inspect(file: BinaryIO, *, count_mpeg: bool = False) -> Layout:
         return _au(file, size)
     if magic[:4] == b"caff":
         return _caf(file, size)
+    if magic[:8] == b"NIST_1A\n":
+        return _sphere(file, size)
+    if magic[:4] == b"fLaC":
+        return _flac(file, size)
     if magic[:4] == b"OggS":
         return _ogg(file, size)
     if size and (magic[:3] == b"ID3" or (magic[0] == 0xFF and magic[1:2] >= b"\xe0")):
@@ -85,7 +112,7 @@ def inspect(file: BinaryIO, *, count_mpeg: bool = False) -> Layout:
     return Layout()
 
 
-def _wave(file: BinaryIO, size: int) -> Layout:
+def _wave(file: BinaryIO, size: int, order: _ByteOrder) -> Layout:
     """Walk over the chunks up to ``data``. RF64 keeps the long sizes in the chunk ``ds64``."""
     position, long_size, long_offset = 12, 0, 0
     for _ in range(_MOST_CHUNKS):
@@ -93,7 +120,7 @@ def _wave(file: BinaryIO, size: int) -> Layout:
             break
         file.seek(position)
         chunk = file.read(16)
-        name, length = chunk[:4], int.from_bytes(chunk[4:8], "little")
+        name, length = chunk[:4], int.from_bytes(chunk[4:8], order)
         if name == b"ds64":
             file.seek(position + 16)
             long_offset, long_size = position + 16, int.from_bytes(file.read(8), "little")
@@ -109,31 +136,32 @@ def _wave(file: BinaryIO, size: int) -> Layout:
                 return _compare(size - start, long_size)
             if any(length in unknown for unknown in _UNKNOWN_32):
                 return Layout(warning=NEVER_FILLED_IN) if size > start else Layout()
-            if length == 0 and size > start and not _only_chunks(file, start, size):
+            if length == 0 and size > start and not _only_chunks(file, start, size, order):
                 return Layout(warning=NEVER_FILLED_IN, patches={position + 4: b"\xff\xff\xff\xff"})
             end = start + length + (length & 1)
-            unread = _unread(file, end, size)
+            unread = _unread(file, end, size, order)
             return Layout(cut=size - start < length, warning=unread, end=end if unread else None)
         position += 8 + length + (length & 1)
     return Layout()
 
 
-def _unread(file: BinaryIO, end: int, size: int) -> str:
+def _unread(file: BinaryIO, end: int, size: int, order: _ByteOrder) -> str:
     """A sentence about bytes after the audio that may be audio, too: another file, or a length that is too small."""
     file.seek(end)
-    if size - end < _SMALL_REST or (file.read(4) != b"RIFF" and _only_chunks(file, end, size)):
+    is_file = file.read(4) in (b"RIFF", b"RIFX", b"data")
+    if size - end < _SMALL_REST or (not is_file and _only_chunks(file, end, size, order)):
         return ""
     return f"{size - end} bytes after the length that its header gives are not read"
 
 
-def _only_chunks(file: BinaryIO, position: int, size: int) -> bool:
+def _only_chunks(file: BinaryIO, position: int, size: int, order: _ByteOrder) -> bool:
     """Whether the rest of a RIFF file consists of whole chunks, as after a ``data`` chunk that is truly empty."""
     while position + 8 <= size:
         file.seek(position)
         chunk = file.read(8)
         if not chunk[:4].isascii() or not chunk[:4].decode("ascii").isprintable():
             return False
-        length = int.from_bytes(chunk[4:8], "little")
+        length = int.from_bytes(chunk[4:8], order)
         position += 8 + length + (length & 1)
     return position in (size, size + 1)
 
@@ -199,6 +227,31 @@ def _caf(file: BinaryIO, size: int) -> Layout:
             return Layout(cut=available < length, patches=patches)
         position += 12 + max(0, length)
     return Layout()
+
+
+def _sphere(file: BinaryIO, size: int) -> Layout:
+    """Compare the size with the fields of a NIST SPHERE header; compressed audio has no stated size."""
+    file.seek(0)
+    header = file.read(_SPHERE_HEADER_BYTES)
+    start = int(header[8:16]) if header[8:16].strip().isdigit() else 0
+    fields = dict(re.findall(rb"^(\w+) -i (\d+)$", header, re.MULTILINE))
+    parts = [int(fields.get(name, 0)) for name in (b"sample_count", b"channel_count", b"sample_n_bytes")]
+    if b"embedded-" in header or not all((start, *parts)):
+        return Layout()
+    return _compare(size - start, math.prod(parts))
+
+
+def _flac(file: BinaryIO, size: int) -> Layout:
+    """Compare the number of samples that the header states with the place of the last frame."""
+    file.seek(0)
+    begin = file.read(FLAC_HEADER_BYTES)
+    file.seek(max(0, size - FLAC_TAIL_BYTES))
+    if (found := uncounted_samples(begin, file.read())) is None:
+        return Layout()
+    # Without a number, libsndfile reads on to the end.
+    patches = {COUNT_AT: bytes([begin[COUNT_AT] & 0xF0, 0, 0, 0, 0])}
+    warning = f"its header states {stated_samples(begin)} samples, but it has {found}, which are read"
+    return Layout(warning=warning, patches=patches)
 
 
 def _ogg(file: BinaryIO, size: int) -> Layout:

@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 
 from streamasr.errors import DataError
-from streamasr.media.containers import Layout, PatchedFile, inspect
+from streamasr.media.containers import Layout, PatchedFile, inspect, looks_like_audio
 from streamasr.media.pcm import ByteStream, Pipe, RawFormat, Samples2D, decode_raw, read_wave_header
 
 _SIXTEEN_BITS = frozenset({"PCM_U8", "PCM_S8", "PCM_16", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM"})
@@ -24,6 +24,8 @@ _RAW_SIXTEEN_BITS = frozenset({"pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be", "mu
 _MPEG_SLACK = 1_152
 """Samples of the last MPEG frame that a decoder may hold back at the end of a complete file."""
 _UNKNOWN_FRAMES = 1 << 62
+_LOOKED_AT_BYTES = 4_096
+"""How much of what a pipe sends behind the stated end of a WAV stream is looked at."""
 
 
 class Decoder(Protocol):
@@ -56,6 +58,12 @@ class Decoder(Protocol):
     def close(self) -> None:
         """Close the input."""
         ...
+
+
+def _reason(error: soundfile.LibsndfileError) -> str:
+    """Return libsndfile's reason; for an MP3 file without a frame, it claims that there is no file."""
+    reason: str = error.error_string.rstrip(".")
+    return "no audio in it" if reason.startswith("File does not exist") else reason
 
 
 class _SequentialSoundFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -93,7 +101,7 @@ class SoundFileDecoder:
             self._sounds = self._open(source, layout)
         except soundfile.LibsndfileError as error:
             self._bytes.close()
-            raise NotAudioError(f"{name}: {error.error_string.rstrip('.')}") from None
+            raise NotAudioError(f"{name}: {_reason(error)}") from None
         except BaseException:
             self._bytes.close()
             raise
@@ -117,7 +125,11 @@ class SoundFileDecoder:
                 for begin, end in itertools.pairwise((*layout.links, None))
                 if begin is not None
             ]
-        if isinstance(source, Path) and not (layout.prefix or layout.patches or layout.end):
+        if (
+            isinstance(source, Path)
+            and not (layout.prefix or layout.patches or layout.end)
+            and not _has_telling_name(source)
+        ):
             return [_SequentialSoundFile(os.fsencode(source))]
         return [_SequentialSoundFile(PatchedFile(self._bytes, layout))]
 
@@ -147,15 +159,13 @@ class SoundFileDecoder:
             return np.zeros((0, self.channels), dtype=np.float32)
         block_SC = np.zeros((frames, self.channels), dtype=np.float32)
         try:
-            self._sound.read(out=block_SC)
+            decoded = len(self._sound.read(out=block_SC))
         except soundfile.LibsndfileError as error:
             # What was decoded before the damage is in the block.
             self._ended = self.incomplete = True
-            if not self._before and not self._sound.tell():
-                raise DataError(
-                    f"{self._name}: nothing can be decoded: {error.error_string.rstrip('.')}"
-                ) from None
-        decoded = self._sound.tell() - self._position
+            decoded = self._told_position() - self._position
+            if not self._before and not self._position and not decoded:
+                raise DataError(f"{self._name}: nothing can be decoded: {_reason(error)}") from None
         self._position += decoded
         if not decoded:
             self._ended = True
@@ -164,6 +174,13 @@ class SoundFileDecoder:
             )
             self.incomplete = self.incomplete or missing > self._slack
         return block_SC[:decoded]
+
+    def _told_position(self) -> int:
+        """Return libsndfile's position; for formats without one, such as GSM 6.10, that of the last block."""
+        try:
+            return int(self._sound.tell())
+        except soundfile.LibsndfileError:
+            return self._position
 
     def interrupt(self) -> None:
         """See :class:`Decoder`. A file is never waited for."""
@@ -175,8 +192,15 @@ class SoundFileDecoder:
         self._bytes.close()
 
 
+def _has_telling_name(path: Path) -> bool:
+    """Whether soundfile would go by the name, not the content: every ``.raw`` is audio without a header to it."""
+    return path.suffix.lower() == ".raw"
+
+
 def can_decode_end(path: Path, frames: int) -> bool:
     """Whether libsndfile can go to the last of a file's ``frames`` samples and decode it."""
+    if _has_telling_name(path):
+        return False
     try:
         with soundfile.SoundFile(os.fsencode(path)) as sound:
             sound.seek(max(0, frames - 1))
@@ -199,11 +223,16 @@ class PcmDecoder:
 
     def __init__(self, stream: ByteStream, name: str, raw: RawFormat | None = None) -> None:
         self._stream = stream
-        raw = raw or read_wave_header(stream, name)
+        self._unread_bytes: int | None = None
+        """Bytes of audio that are still to come; ``None`` if nobody has said how many."""
+        if raw is None:
+            raw, self._unread_bytes = read_wave_header(stream, name)
         self._raw, self._rest = raw, b""
         self.sample_rate, self.channels = raw.sample_rate, raw.channels
         self.sixteen_bits = raw.encoding in _RAW_SIXTEEN_BITS
-        self.frames: int | None = None
+        self.frames: int | None = (
+            None if self._unread_bytes is None else self._unread_bytes // raw.frame_bytes
+        )
         self.warnings: list[str] = []
         self.incomplete = False
 
@@ -211,7 +240,7 @@ class PcmDecoder:
         """See :class:`Decoder`."""
         size = self._raw.frame_bytes
         while True:
-            data = self._stream.read(frames * size - len(self._rest))
+            data = self._next_bytes(frames * size - len(self._rest))
             if not data and self._rest:
                 self.warnings.append(
                     f"{len(self._rest)} bytes at its end are not a whole sample and were left out"
@@ -222,6 +251,20 @@ class PcmDecoder:
             if whole or not data:
                 block, self._rest = self._rest[:whole], self._rest[whole:]
                 return decode_raw(block, self._raw)
+
+    def _next_bytes(self, wanted: int) -> bytes:
+        """Return up to ``wanted`` bytes, none of them behind the stated end, where a WAV stream may have metadata."""
+        if self._unread_bytes is None:
+            return self._stream.read(wanted)
+        if not self._unread_bytes:
+            return b""
+        data = self._stream.read(min(wanted, self._unread_bytes))
+        self._unread_bytes -= len(data)
+        pipe = self._stream if isinstance(self._stream, Pipe) else None
+        self.incomplete = not data and not (pipe and pipe.interrupted)
+        if not self._unread_bytes and pipe and looks_like_audio(pipe.read_waiting(_LOOKED_AT_BYTES)):
+            self.warnings.append("what comes behind the length that its header gives is not read")
+        return data
 
     def interrupt(self) -> None:
         """See :class:`Decoder`."""

@@ -20,6 +20,7 @@ from urllib.request import url2pathname
 import soundfile
 
 from streamasr.errors import DataError
+from streamasr.filename import check_file_name
 from streamasr.media.decoders import PcmDecoder
 from streamasr.media.ffmpeg import READ_TIMEOUT_S, URL_PROTOCOLS, FfmpegDecoder, find_ffmpeg, shown_url
 from streamasr.media.pcm import Pipe, RawFormat
@@ -94,8 +95,9 @@ def parse_input(
     """Return the input that ``text`` names: ``-``, a URL, or a path. A missing file is reported when it is opened.
 
     Raises:
-        DataError: a URL of a scheme that is not read.
+        DataError: a URL of a scheme that is not read, or a text that cannot be the name of a file.
     """
+    check_file_name(text)
     if text == STDIN:
         return AudioInput(STDIN, "standard input", raw, read_timeout_s, is_pipe=True)
     if found := _URL.match(text):

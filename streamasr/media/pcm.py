@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from streamasr.errors import DataError
 from streamasr.frontend.pcm import decode_pcm
+from streamasr.media.containers import is_unknown_length
 
 Samples2D = NDArray[np.float32]
 """Samples of all channels, of shape ``[S, C]``."""
@@ -82,6 +83,11 @@ class Pipe:
                 self.timed_out = True
                 raise DataError(f"{self._name}: sent nothing for {self._timeout_s:g} s and was given up")
         return b""
+
+    def read_waiting(self, size: int) -> bytes:
+        """Return up to ``size`` bytes that have come or come in a moment; none if there are none."""
+        ready = not self.interrupted and select.select([self._pipe], [], [], _POLL_S)[0]
+        return os.read(self._pipe.fileno(), size) if ready else b""
 
     def interrupt(self) -> None:
         """Let :meth:`read` return nothing, from now on, even if it is waiting."""
@@ -151,8 +157,11 @@ def decode_raw(data: bytes, raw: RawFormat) -> Samples2D:
     return samples.reshape(-1, raw.channels)
 
 
-def read_wave_header(stream: ByteStream, name: str) -> RawFormat:
+def read_wave_header(stream: ByteStream, name: str) -> tuple[RawFormat, int | None]:
     """Read a WAV stream up to the first sample of its ``data`` chunk, without seeking.
+
+    Returns:
+        the format, and the bytes of audio that follow; ``None`` if the program that wrote the header did not know.
 
     Raises:
         DataError: no WAV stream, or one of an encoding that is not PCM; the message begins with ``name``.
@@ -169,7 +178,7 @@ def read_wave_header(stream: ByteStream, name: str) -> RawFormat:
         if chunk[:4] == b"data":
             if raw is None:
                 raise DataError(f"{name}: a WAV stream without a format chunk before its audio")
-            return raw
+            return raw, None if is_unknown_length(length) else length
         if length > _LARGEST_CHUNK:
             raise DataError(f"{name}: a damaged WAV header: a chunk of {length} bytes before the audio")
         content = _exactly(stream, length + (length & 1), name)
@@ -181,7 +190,10 @@ def read_wave_header(stream: ByteStream, name: str) -> RawFormat:
             encoding = _WAVE_ENCODINGS.get((tag, bits))
             if encoding is None:
                 raise DataError(f"{name}: a WAV stream of format {tag} with {bits} bits; send PCM")
-            raw = RawFormat(rate, encoding, channels)
+            try:
+                raw = RawFormat(rate, encoding, channels)
+            except DataError as error:
+                raise DataError(f"{name}: a damaged WAV header: {error.message}") from None
 
 
 def _exactly(stream: ByteStream, size: int, name: str) -> bytes:

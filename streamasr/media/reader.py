@@ -14,6 +14,7 @@ from types import TracebackType
 import numpy as np
 
 from streamasr.errors import DataError
+from streamasr.filename import check_file_name
 from streamasr.frontend.pcm import MAX_FLOAT_LEVEL, Samples
 from streamasr.frontend.resample import Resampler
 from streamasr.media.channels import MonoMixer
@@ -165,6 +166,7 @@ def open_file(
         DataError: no such file, not audio, or a kind that needs ffmpeg, which is not installed.
     """
     name = name or str(path)
+    check_file_name(str(path))
     try:
         if raw is not None:
             decoder = PcmDecoder(path.open("rb"), name, raw)

@@ -34,8 +34,8 @@ SERVER_MESSAGES: dict[str, type[Any]] = {cls.type: cls for cls in typing.get_arg
 
 _ERROR_CHARS = 300
 """Longest error message; it may quote text from the other side."""
-_REQUEST_BYTES = 1_024
-"""Longest binary message that may be a request of another protocol."""
+_QUOTED_CHARS = 60
+"""How much of a wrong text a message quotes, so that what is right is not cut off."""
 _END_WORDS = (b"eof", b"eos", b"done", b"end", b"stop", b"close", b"finish")
 """By these words other protocols end the audio."""
 _HOW_TO_END = (
@@ -95,17 +95,18 @@ def refuse_text_as_audio(data: bytes) -> None:
     """Refuse a binary message that is a request of another protocol, such as ``{"eof":1}`` or ``EOF``.
 
     Raises:
-        ProtocolError: ``data`` is a short JSON object, or a word by which other protocols end the audio.
+        ProtocolError: ``data`` is a JSON object, or a word by which other protocols end the audio.
     """
     text = data.strip()
-    if len(text) > _REQUEST_BYTES or not (text.lower() in _END_WORDS or text[:1] + text[-1:] == b"{}"):
+    if not (text.lower() in _END_WORDS or text[:1] + text[-1:] == b"{}"):
         return
     try:
-        is_request = text.lower() in _END_WORDS or isinstance(json.loads(text), dict)
-    except ValueError:
+        is_request = text.lower() in _END_WORDS or isinstance(json.loads(text.decode()), dict)
+    except (ValueError, RecursionError):
         return
     if is_request:
-        _refuse(f"a binary message must be audio, this one is the text {text.decode()!r}; {_HOW_TO_END}")
+        quoted = _quoted(text.decode())
+        _refuse(f"a binary message must be audio, this one is the text {quoted}; {_HOW_TO_END}")
 
 
 def parse_server_message(text: str) -> ServerMessage:
@@ -151,7 +152,7 @@ def _parse_object(text: str) -> tuple[str, dict[str, Any]]:
 
 def _message_class(classes: Mapping[str, type[M]], name: str) -> type[M]:
     if name not in classes:
-        _refuse(f"unknown message type {name!r}; known types are {', '.join(classes)}")
+        _refuse(f"unknown message type {_quoted(name)}; known types are {', '.join(classes)}")
     return classes[name]
 
 
@@ -182,6 +183,10 @@ def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             _refuse(f"the field {name!r} appears twice in one object")
         values[name] = value
     return values
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= _QUOTED_CHARS else text[: _QUOTED_CHARS - 1] + "…")
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -58,6 +58,7 @@ def test_rows_are_found_again_by_number_and_by_line(tmp_path: Path) -> None:
         ("{", "in.jsonl:2: not valid JSON"),
         ("[" * 100_000, "in.jsonl:2: not valid JSON"),
         ("[]", "in.jsonl:2: expected a JSON object, got list"),
+        ('{"duration": 1' + "0" * 5_000 + "}", "in.jsonl:2: not valid JSON"),
         ('{"duration": 1}', "in.jsonl:2: 'audio_filepath' must be the path of an audio file, got None"),
         (
             '{"audio_filepath": "a", "duration": "1"}',

@@ -79,6 +79,18 @@ def test_a_wrong_input_leaves_the_saved_captions(calls: list[SimpleNamespace], t
     assert calls == []
 
 
+def test_captions_are_not_saved_over_the_input(
+    calls: list[SimpleNamespace], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audio = tmp_path / "pcm.txt"
+    audio.write_bytes(bytes(3_200))
+    same = tmp_path / "." / "pcm.txt"
+    assert main(["listen", "--file", str(audio), "--rate", "16000", "--save", str(same)]) == 1
+    assert f"--save {same}: would overwrite the input" in capsys.readouterr().err
+    assert audio.read_bytes() == bytes(3_200)
+    assert calls == []
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,27 @@ def test_output_is_a_file_for_one_and_a_folder_for_several(tmp_path: Path) -> No
     assert (tmp_path / "a" / "b.srt").read_text() == "1\n00:00:00,000 --> 00:00:02,000\n2136-5147-0011\n\n"
     assert main(["transcribe", str(ONE), str(TWO), "--format", "vtt", "--output", str(tmp_path / "c")]) == 0
     assert {path.name for path in (tmp_path / "c").iterdir()} == {f"{ONE.stem}.vtt", f"{TWO.stem}.vtt"}
+
+
+def test_one_file_may_go_into_a_folder(tmp_path: Path) -> None:
+    assert main(["transcribe", str(ONE), "--output", str(tmp_path)]) == 0
+    assert (tmp_path / f"{ONE.stem}.txt").read_text() == f"{ONE.stem}\n"
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    starts: list[Start],
+) -> None:
+    (tmp_path / f"{ONE.stem}.txt").mkdir()
+    assert main(["transcribe", str(ONE), "--output", str(tmp_path)]) == 1
+    assert f"{ONE.stem}.txt: cannot be written: Is a directory" in capsys.readouterr().err
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)  # root may write everywhere
+    for output in (tmp_path, tmp_path / "a.txt"):
+        assert main(["transcribe", str(TWO), "--output", str(output)]) == 1
+        assert ".txt: cannot be written: Permission denied" in capsys.readouterr().err
+    assert starts == []
 
 
 def test_subtitles_have_the_size_of_the_flags(

@@ -11,8 +11,8 @@ from websockets.datastructures import Headers
 from websockets.http11 import Response
 
 from streamasr.errors import ConfigError, ProtocolError
-from streamasr.protocol.messages import Done, Error, SpeechStarted, Start
-from streamasr_client.connection import AUDIO_MESSAGE_BYTES, Backoff, open_session
+from streamasr.protocol.messages import Done, Error, HotwordSpec, SpeechStarted, Start
+from streamasr_client.connection import AUDIO_MESSAGE_BYTES, DEFAULT_URL, Backoff, open_session
 from streamasr_client.errors import ConnectionFailed, DaemonError
 from tests.client.scripted import ScriptedConnection, ScriptedDaemon
 
@@ -81,6 +81,15 @@ async def test_no_daemon_is_running() -> None:
 async def test_an_invalid_address_is_reported() -> None:
     with pytest.raises(ConfigError, match=r"not a websocket address.*an example is ws://"):
         async with open_session("http:/nowhere", Start()):
+            pass
+
+
+@pytest.mark.parametrize(
+    "start", [Start(token="caf\udce9"), Start(hotwords=(HotwordSpec(text="caf\udce9"),))]
+)
+async def test_bytes_of_another_encoding_are_refused_before_they_are_sent(start: Start) -> None:
+    with pytest.raises(ConfigError, match="a hotword or the token has bytes that are no characters"):
+        async with open_session(DEFAULT_URL, start):
             pass
 
 

@@ -178,7 +178,10 @@ def test_an_exact_name_wins_over_a_part_of_another() -> None:
     assert choose_device(devices, "0").index == 0
     with pytest.raises(MicrophoneError, match="'cam' matches several devices"):
         choose_device(devices, "cam")
-    for nothing in ("", " ", "²"):
+    numbered = [*devices, Device(7, "808", 1, 16_000, False), Device(8, "7", 1, 16_000, False)]
+    assert choose_device(numbered, "808").index == 7
+    assert choose_device(numbered, "7").index == 7
+    for nothing in ("", " ", "²", "2"):
         with pytest.raises(MicrophoneError, match="no recording device matches"):
             choose_device(devices, nothing)
 

@@ -147,6 +147,8 @@ def test_allowed_inputs_are_client_inputs() -> None:
         '{"eof" : 1}',
         '{"config": {"sample_rate": 16000}}',
         '"EOS"',
+        b'{"config": {"phrase_list": ["' + b"word " * 3_000 + b'"]}}',
+        '{"' + "config" * 500 + '": 1}',
     ],
 )
 def test_requests_of_other_protocols_are_refused_with_the_right_ones(sent: str | bytes) -> None:
@@ -157,9 +159,12 @@ def test_requests_of_other_protocols_are_refused_with_the_right_ones(sent: str |
     assert caught.value.code == "bad_message"
     assert '{"type":"start"}' in caught.value.message
     assert '{"type":"stop"}' in caught.value.message
+    assert len(caught.value.message) <= 300
 
 
-@pytest.mark.parametrize("data", [b"{}}}", b"{\0}", b"{ab}", b'["eof"]', b'{"eof":1}' * 200, b""])
+@pytest.mark.parametrize(
+    "data", [b"{}}}", b"{\0}", b"{ab}", b'["eof"]', b'{"eof":1}' * 200, b'{"a":' * 50_000 + b"}", b""]
+)
 def test_audio_that_resembles_text_is_audio(data: bytes) -> None:
     connection = ServerConnection()
     connection.one('{"type":"start"}')

@@ -27,6 +27,7 @@ def test_plain_gzip_and_manifest_give_the_same_sentences(tmp_path: Path) -> None
     [
         ("a.txt", b"\xff\xfe\xff", "UTF-8"),
         ("a.txt.gz", b"plain", "cannot be read"),
+        ("a.jsonl", b"[" * 100_000, "a.jsonl:1: expected a JSON object with a string field 'text'"),
         ("a.jsonl", b'{"text": 3}\n', "a.jsonl:1: expected a JSON object with a string field 'text'"),
         ("a.jsonl", b'{"text": "fine"}\n[1]\n', "a.jsonl:2"),
     ],

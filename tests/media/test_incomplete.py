@@ -18,6 +18,13 @@ CLIP = Path(__file__).parents[1] / "data" / "librispeech" / "2136-5147-0011.flac
 FORMATS = {
     "wav": ("WAV", "PCM_16"),
     "float.wav": ("WAV", "FLOAT"),
+    "8.wav": ("WAV", "PCM_U8"),
+    "24.wav": ("WAV", "PCM_24"),
+    "32.wav": ("WAV", "PCM_32"),
+    "alaw.wav": ("WAV", "ALAW"),
+    "gsm.wav": ("WAV", "GSM610"),
+    "rifx": ("WAV", "PCM_16"),
+    "sph": ("NIST", "PCM_16"),
     "rf64": ("RF64", "PCM_16"),
     "w64": ("W64", "PCM_16"),
     "aiff": ("AIFF", "PCM_16"),
@@ -33,8 +40,10 @@ FORMATS = {
 def clip_as(path: Path) -> bytes:
     """Write the clip three times in the format of the name's ending, and return the bytes."""
     samples, rate = soundfile.read(CLIP, dtype="float32")
-    container, subtype = FORMATS[path.name.partition(".")[2]]
-    soundfile.write(path, np.tile(samples, 3), rate, format=container, subtype=subtype)
+    ending = path.name.partition(".")[2]
+    container, subtype = FORMATS[ending]
+    endian = "BIG" if ending == "rifx" else None
+    soundfile.write(path, np.tile(samples, 3), rate, format=container, subtype=subtype, endian=endian)
     return path.read_bytes()
 
 
@@ -85,6 +94,8 @@ def unfilled(data: bytes, kind: str) -> bytes:
     if kind.startswith("wav"):
         value = {"wav 0": 0, "wav max": 0xFFFFFFFF, "wav half": 0x7FFFFFFF}[kind]
         mended[4:8] = mended[40:44] = value.to_bytes(4, "little")
+    elif kind == "rifx":
+        mended[4:8] = mended[40:44] = bytes(4)
     elif kind == "rf64":
         at = data.index(b"ds64") + 8
         mended[at : at + 24] = bytes(24)
@@ -99,7 +110,7 @@ def unfilled(data: bytes, kind: str) -> bytes:
     return bytes(mended)
 
 
-@pytest.mark.parametrize("kind", ["wav 0", "wav max", "wav half", "rf64", "w64", "aiff", "au"])
+@pytest.mark.parametrize("kind", ["wav 0", "wav max", "wav half", "rifx", "rf64", "w64", "aiff", "au"])
 def test_a_length_that_was_never_written_is_a_warning(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"a.{kind.partition(' ')[0]}"
     data = clip_as(path)
@@ -222,7 +233,7 @@ def test_bytes_behind_the_audio_of_a_wav_file_are_a_warning(tmp_path: Path) -> N
     path.write_bytes(data + tag)
     assert decoded(path)[1:] == ([], None), "chunks that belong there"
     too_short = struct.pack("<I", len(data) // 2)
-    for content in (data + data, data[:40] + too_short + data[44:]):
+    for content in (data + data, data + data[36:], data[:40] + too_short + data[44:]):
         path.write_bytes(content)
         samples, warnings, incomplete = decoded(path)
         rest = len(content) - 44 - 2 * len(samples)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import shutil
+import struct
 import subprocess
 import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -78,6 +81,57 @@ def test_a_pipe_sends_wav_of_unknown_length(tmp_path: Path, live: bool) -> None:
             found = samples_of(copy)
     writer.join()
     assert np.array_equal(found[:, 0] * 32_768, samples)
+
+
+@contextlib.contextmanager
+def piped(folder: Path, data: bytes) -> Iterator[AudioInput]:
+    """A pipe through which ``data`` comes."""
+    fifo = folder / "pipe"
+    os.mkfifo(fifo)
+
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError):  # what nobody reads
+            fifo.write_bytes(data)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield parse_input(str(fifo))
+    finally:
+        writer.join()
+        fifo.unlink()
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000])
+def test_a_pipe_ends_where_its_header_says(tmp_path: Path, rate: int) -> None:
+    samples, _ = soundfile.read(CLIP, dtype="int16")
+    soundfile.write(tmp_path / "a.wav", samples, rate)
+    data = (tmp_path / "a.wav").read_bytes()
+    metadata = b"LIST" + (4_000).to_bytes(4, "little") + b"INFO" + b"\x7f" * 3_996
+    joined = f"{tmp_path / 'pipe'}: what comes behind the length that its header gives is not read"
+    for behind, warnings in ((metadata, []), (data, [joined])):
+        with piped(tmp_path, data + behind) as source, source.open() as reader:
+            found = np.concatenate(list(reader.blocks()))
+            assert np.array_equal(found[:, 0] * 32_768, samples)
+            assert (reader.frames, reader.incomplete_at_s) == (len(samples), None)
+            assert reader.warnings == warnings
+    with piped(tmp_path, data[:-10_001]) as source, source.open() as reader:
+        found = np.concatenate(list(reader.blocks()))
+        assert np.array_equal(found[:, 0] * 32_768, samples[:-5_001])
+        assert reader.incomplete_at_s == (len(samples) - 5_001) / rate
+        assert reader.warnings[-1].endswith(f"of {len(samples) / rate:.2f} s")
+
+
+@pytest.mark.parametrize(("channels", "rate"), [(0, 16_000), (65, 16_000), (1, 0), (1, 4_000_000_000)])
+def test_a_pipe_with_an_impossible_header_is_refused_by_name(
+    tmp_path: Path, channels: int, rate: int
+) -> None:
+    header = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0" + struct.pack("<HHIIHH", 1, channels, rate, 0, 2, 16)
+    with (
+        piped(tmp_path, header + b"data\0\0\0\0") as source,
+        pytest.raises(DataError, match=r"pipe: a damaged WAV header: (raw audio must have|the rate of raw)"),
+    ):
+        source.open()
 
 
 def test_a_live_pipe_of_another_format_is_refused(tmp_path: Path) -> None:

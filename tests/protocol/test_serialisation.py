@@ -98,6 +98,7 @@ def test_none_is_not_sent() -> None:
         ("{}", "'type' is missing or not a string"),
         ('{"type":3}', "'type' is missing or not a string"),
         ('{"type":"begin"}', "unknown message type 'begin'; known types are start, finalize"),
+        ('{"type":"' + "open" * 200 + '"}', "type '(open)+ope…'; known types are start, .*, stop, resume"),
         ('{"type":"ready"}', "unknown message type 'ready'"),
         (
             '{"type":"start","sampel_rate":8000}',
@@ -154,6 +155,13 @@ def test_invalid_input_gets_a_clear_error(text: str, error: str) -> None:
     assert (caught.value.code, caught.value.fault) == ("bad_message", "client")
     assert len(caught.value.message) <= 300
     json.dumps(caught.value.message).encode()
+
+
+@pytest.mark.parametrize("count", [1, 400])
+def test_objects_within_objects_are_refused(count: int) -> None:
+    text = '{"type":"start","hotwords":' + '{"a":' * count + "1" + "}" * count + "}"
+    with pytest.raises(ProtocolError, match="hotwords: expected a list, got dict"):
+        parse_client_message(text)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=200))
