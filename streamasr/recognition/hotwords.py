@@ -83,6 +83,8 @@ def _candidates(text: str, language: str) -> Iterator[str]:
     """Yield ways to write ``text``, from the closest one to the normalised one."""
     rules = text_rules(language)
     yield unicodedata.normalize("NFC", text.strip())
+    # Soft hyphens and zero-width characters come along when a name is copied from a page.
+    text = "".join(char for char in text if unicodedata.category(char) != "Cf")
     if rules.language in FORMATTERS:
         text = formatter_for(rules.language).read(text)
     yield normalise_letters(text, keep_case=True)

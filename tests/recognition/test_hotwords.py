@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.tokens import TokenList
@@ -13,6 +16,7 @@ from streamasr.protocol.messages import HotwordReading, HotwordSpec, Start, Warn
 from streamasr.recognition.hotwords import read_hotwords
 from streamasr.recognition.local import LocalSession
 from streamasr.recognition.model import LoadedModel
+from tests.recognition.tiny import tiny_model
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
 
@@ -28,6 +32,11 @@ def model_with(model: LoadedModel, tokens: TokenList, language: str = "en") -> L
 def english(model: LoadedModel) -> LoadedModel:
     """A model that writes lower-case English."""
     return model_with(model, TokenList.of_characters(LETTERS))
+
+
+@functools.cache
+def tiny_english() -> LoadedModel:
+    return model_with(tiny_model(hops_per_chunk=1), TokenList.of_characters(LETTERS))
 
 
 def readings(model: LoadedModel, *texts: str) -> list[str | None]:
@@ -46,6 +55,42 @@ def test_names_are_read_as_a_transcript_has_them(english: LoadedModel) -> None:
         "nineteen eighty four",
         "ada lovelace",
     ]
+
+
+def test_names_copied_from_anywhere_are_read(english: LoadedModel) -> None:
+    texts = (
+        "Schei\u00addegger",
+        "Ada\u200b\ufeff",
+        "cafe\u0301",
+        "ＮＡＳＡ",
+        "ﬁnch",
+        "Straße",
+        "AT&T",
+        "C++",
+        "١٢",
+    )
+    assert readings(english, *texts) == [
+        "scheidegger",
+        "ada",
+        "cafe",
+        "nasa",
+        "finch",
+        "strasse",
+        "a t and t",
+        "c plus plus",
+        "twelve",
+    ]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64))
+def test_any_text_has_a_reading_or_a_reason(text: str) -> None:
+    read = read_hotwords([HotwordSpec(text=text)], tiny_english())
+    (reading,) = read.readings
+    assert len(read.hotwords) + len(read.problems) == 1
+    assert (reading.read_as is None) == bool(read.problems)
+    if reading.read_as is not None:
+        assert set(reading.read_as) <= set(LETTERS + " ")
+        assert any(map(str.isalpha, reading.read_as))
 
 
 def test_text_in_the_models_own_spelling_stays(english: LoadedModel) -> None:
