@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from streamasr.config import ModelConfig
 from streamasr.decoding.tokens import TokenList
 from streamasr.errors import ConfigError
+from streamasr.evaluation.settings import write_settings
 from streamasr.lm.corpus import read_text as read_corpus
 from streamasr.manifest import read_manifest
+from streamasr.punctuation.corpus import read_lines as read_punctuated
 from streamasr.service.config import load_config
 from streamasr.synthesis.sentences import ScriptConfig, script_lines
 from streamasr.textfile import read_lines
@@ -54,6 +57,7 @@ def test_transcripts_and_corpora(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", "hello there", "again")
     assert require_lines(path, "a folder", "text") == ["hello there", "again"]
     assert [line.rstrip("\n") for line in read_corpus(path)] == ["hello there", "again"]
+    assert list(read_punctuated([path])) == ["hello there", "again"]
 
 
 def test_recipes(tmp_path: Path) -> None:
@@ -62,6 +66,17 @@ def test_recipes(tmp_path: Path) -> None:
     copy = write(tmp_path / "recipe.toml", *name.read_text(encoding="utf-8").splitlines())
     assert load_toml(TrainConfig, copy) == load_toml(TrainConfig, name)
     assert to_toml(load_toml(TrainConfig, copy)) == to_toml(load_toml(TrainConfig, name))
+
+
+def test_the_configuration_of_a_model(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "config.toml", "[decoder]", "alpha = 0.5 # tuned", "", "[endpointing]", "pause_ms = 900"
+    )
+    path.write_bytes(path.read_bytes().replace(BOM.encode(), BOM.encode() + b'name = "x"\r\n'))
+    write_settings(path, "decoder", {"alpha": 0.7})
+    config = load_toml(ModelConfig, path)
+    assert (config.decoder.alpha, config.endpointing.pause_ms) == (0.7, 900)
+    assert path.read_text(encoding="utf-8").startswith('name = "x"\n[decoder]\nalpha = 0.7 # tuned\n')
 
 
 def test_the_settings_and_the_token_of_the_daemon(tmp_path: Path) -> None:

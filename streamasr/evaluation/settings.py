@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from streamasr.config import ModelConfig
+from streamasr.textfile import read_text
 from streamasr.toml import from_mapping, load_toml
 
 
@@ -25,7 +26,7 @@ def write_settings(path: Path, table: str, values: Mapping[str, float | str]) ->
     config = load_toml(ModelConfig, path)
     part = getattr(config, table)
     wanted = from_mapping(type(part), {**_fields(part), **values}, table)
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path)
     header = rf"(?m)^(\[{re.escape(table)}\][^\n]*\n)"
     if not re.search(header, text):
         text = f"{text.rstrip()}\n\n[{table}]\n"

@@ -114,7 +114,7 @@ def inspect(file: BinaryIO, *, count_mpeg: bool = False) -> Layout:
 
 def _wave(file: BinaryIO, size: int, order: _ByteOrder) -> Layout:
     """Walk over the chunks up to ``data``. RF64 keeps the long sizes in the chunk ``ds64``."""
-    position, long_size, long_offset = 12, 0, 0
+    position, long_size, long_offset, block_bytes = 12, 0, 0, 1
     for _ in range(_MOST_CHUNKS):
         if position + 8 > size:
             break
@@ -124,6 +124,9 @@ def _wave(file: BinaryIO, size: int, order: _ByteOrder) -> Layout:
         if name == b"ds64":
             file.seek(position + 16)
             long_offset, long_size = position + 16, int.from_bytes(file.read(8), "little")
+        if name == b"fmt ":
+            file.seek(position + 20)
+            block_bytes = int.from_bytes(file.read(2), order) or 1
         if name == b"data":
             start = position + 8
             if long_offset and length == 0xFFFFFFFF:
@@ -138,9 +141,12 @@ def _wave(file: BinaryIO, size: int, order: _ByteOrder) -> Layout:
                 return Layout(warning=NEVER_FILLED_IN) if size > start else Layout()
             if length == 0 and size > start and not _only_chunks(file, start, size, order):
                 return Layout(warning=NEVER_FILLED_IN, patches={position + 4: b"\xff\xff\xff\xff"})
+            if size - start < length:
+                # Of a part of a compressed block, libsndfile makes a whole block of noise.
+                return Layout(cut=True, end=start + (size - start) // block_bytes * block_bytes)
             end = start + length + (length & 1)
             unread = _unread(file, end, size, order)
-            return Layout(cut=size - start < length, warning=unread, end=end if unread else None)
+            return Layout(warning=unread, end=end if unread else None)
         position += 8 + length + (length & 1)
     return Layout()
 

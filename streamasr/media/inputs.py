@@ -142,6 +142,11 @@ def stored(source: AudioInput) -> Iterator[AudioInput]:
             raise DataError(
                 f"{source.name}: cannot be kept in {tempfile.gettempdir()}: {error.strerror or error}"
             ) from None
+        except soundfile.LibsndfileError:
+            # libsndfile does not say why it could not write.
+            raise DataError(
+                f"{source.name}: cannot be kept in {tempfile.gettempdir()}; is its disk full?"
+            ) from None
         yield copy
 
 

@@ -17,6 +17,7 @@ from streamasr.punctuation.base import END_MARKS, MARKS, Boundary
 from streamasr.punctuation.features import MAX_NGRAMS, number_words, word_features
 from streamasr.punctuation.labels import OPEN, Casing, LabelledWord, Labeller, casing_of
 from streamasr.punctuation.sizes import PAUSE_STEPS_MS
+from streamasr.textfile import ENCODING
 
 HELD_OUT_SHARE = 50
 """One line in this many is held out for validation, chosen by a hash of the line."""
@@ -35,9 +36,9 @@ def read_lines(paths: Iterable[Path]) -> Iterator[str]:
     for path in paths:
         try:
             with (
-                gzip.open(path, "rt", encoding="utf-8")
+                gzip.open(path, "rt", encoding=ENCODING)
                 if path.suffix == ".gz"
-                else path.open(encoding="utf-8") as file
+                else path.open(encoding=ENCODING) as file
             ):
                 yield from (line.strip() for line in file)
         except UnicodeDecodeError as error:

@@ -23,6 +23,8 @@ FORMATS = {
     "32.wav": ("WAV", "PCM_32"),
     "alaw.wav": ("WAV", "ALAW"),
     "gsm.wav": ("WAV", "GSM610"),
+    "adpcm.wav": ("WAV", "IMA_ADPCM"),
+    "ms.wav": ("WAV", "MS_ADPCM"),
     "rifx": ("WAV", "PCM_16"),
     "sph": ("NIST", "PCM_16"),
     "rf64": ("RF64", "PCM_16"),
@@ -62,7 +64,7 @@ def test_a_file_that_was_cut_gives_its_beginning_and_one_warning(
     data = clip_as(path)
     whole, warnings, incomplete = decoded(path)
     assert (warnings, incomplete) == ([], None)
-    assert len(whole) == 3 * 76_800
+    assert len(whole) == pytest.approx(3 * 76_800, abs=505)  # some formats have blocks
     path.write_bytes(data[: len(data) * percent // 100])
     beginning, warnings, incomplete = decoded(path)
     assert 0 < len(beginning) < len(whole)

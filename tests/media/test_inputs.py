@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import http.server
 import os
+import re
 import shutil
 import struct
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -195,20 +197,28 @@ def test_a_url_that_breaks_off_is_incomplete(tmp_path: Path, monkeypatch: pytest
         ]
 
 
-def test_ffmpegs_messages_do_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    soundfile.write(tmp_path / "out.wav", np.zeros(8_000), 16_000, subtype="FLOAT")
-    wav = tmp_path / "out.wav"
-    lines = f"yes '[error] Invalid data' | head -c {5 * MAX_LOG_BYTES} >&2"
-    fake_ffmpeg(tmp_path, monkeypatch, f"head -c 2000 {wav}; {lines}; tail -c +2001 {wav}")
-    decoder = FfmpegDecoder("http://host/a", str(tmp_path / "bin" / "ffmpeg"), "http://host/a")
-    try:
-        frames = 0
-        while block_frames := len(decoder.read(1_000)):
-            frames += block_frames
-        assert frames == 8_000
-        assert os.fstat(decoder._log.fileno()).st_size == MAX_LOG_BYTES
-    finally:
-        decoder.close()
+@pytest.mark.parametrize("kind", ["pipe", "url"])
+def test_a_full_disk_while_a_live_input_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    soundfile.write(tmp_path / "out.wav", np.zeros(200_000), 8_000, subtype="FLOAT")
+    fake_ffmpeg(tmp_path, monkeypatch, f"cat {tmp_path}/out.wav")
+    code = (
+        "import resource, sys\n"
+        "from streamasr.errors import DataError\n"
+        "from streamasr.media.inputs import parse_input, stored\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "try:\n"
+        "    with stored(parse_input(sys.argv[1])): pass\n"
+        "except DataError as error: sys.exit(error.message)\n"
+    )
+    source = "-" if kind == "pipe" else "http://host/a"
+    done = subprocess.run(
+        [sys.executable, "-c", code, source],
+        input=bytes(1_000_000), capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert re.fullmatch(rb"(standard input|http://host/a): cannot be kept in [^\n]+\n", done.stderr)
 
 
 def test_a_url_that_sends_nothing_is_given_up_and_ffmpeg_ended(
