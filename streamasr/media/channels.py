@@ -43,6 +43,19 @@ def check_channel(name: str, channel: int | None, channels: int) -> None:
         raise DataError(f"{name}: has no {wanted}, only {channels} channel{'s' if channels > 1 else ''}")
 
 
+def correlation(stretch_SC: Samples2D) -> float | None:
+    """Return the correlation of two channels, from -1 to 1; ``None`` if one of them is quiet."""
+    left_S, right_S = stretch_SC[:, 0].astype(np.float64), stretch_SC[:, 1].astype(np.float64)
+    left, right, both = (float(np.mean(a * b)) for a, b in ((left_S,) * 2, (right_S,) * 2, (left_S, right_S)))
+    return both / float(np.sqrt(left * right)) if min(left, right) > _QUIET_POWER else None
+
+
+def are_opposite(samples_SC: Samples2D) -> bool:
+    """Whether two channels have opposite phases: their mean is next to silence, and they are not."""
+    found = correlation(samples_SC - samples_SC.mean(axis=0)) if len(samples_SC) else None
+    return found is not None and found < OPPOSITE_BELOW
+
+
 class MonoMixer:
     """Makes mono samples of the blocks of one input. Any split into blocks gives the same samples.
 
@@ -94,16 +107,11 @@ class MonoMixer:
         return self._mix(held_SC) if len(held_SC) else np.zeros(0, dtype=np.float32)
 
     def _mix(self, window_SC: Samples2D) -> Samples:
-        left_S, right_S = window_SC[:, 0].astype(np.float64), window_SC[:, 1].astype(np.float64)
-        left, right, both = (
-            float(np.mean(a * b)) for a, b in ((left_S,) * 2, (right_S,) * 2, (left_S, right_S))
-        )
-        if min(left, right) > _QUIET_POWER:
-            correlation = both / np.sqrt(left * right)
-            if correlation > ALIKE_ABOVE:
+        if (alike := correlation(window_SC)) is not None:
+            if alike > ALIKE_ABOVE:
                 self._taken = None
-            elif correlation < OPPOSITE_BELOW and self._taken is None:
-                self._taken = 0 if left >= right else 1
+            elif alike < OPPOSITE_BELOW and self._taken is None:
+                self._taken = int(np.argmax(np.square(window_SC, dtype=np.float64).sum(axis=0)))
                 if self._warn is not None:
                     at_s = self._windows * self._window / self._sample_rate
                     label = channel_label(self._taken, 2)

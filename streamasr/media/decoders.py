@@ -252,6 +252,10 @@ class PcmDecoder:
                 block, self._rest = self._rest[:whole], self._rest[whole:]
                 return decode_raw(block, self._raw)
 
+    def no_samples(self) -> Samples2D:
+        """Return a block of no samples."""
+        return np.zeros((0, self.channels), dtype=np.float32)
+
     def _next_bytes(self, wanted: int) -> bytes:
         """Return up to ``wanted`` bytes, none of them behind the stated end, where a WAV stream may have metadata."""
         if self._unread_bytes is None:

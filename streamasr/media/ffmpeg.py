@@ -126,9 +126,20 @@ class FfmpegDecoder:
 
     def read(self, frames: int) -> Samples2D:
         """See :class:`~streamasr.media.decoders.Decoder`."""
-        block_SC = self._pcm.read(frames)
+        if self._ended:
+            return self._pcm.no_samples()
+        try:
+            block_SC = self._pcm.read(frames)
+        except (
+            DataError
+        ) as error:  # it sends nothing any more: what came before is worth as much as in a cut file
+            if not self._position:
+                raise
+            self._ended = self.incomplete = True
+            self.warnings.append(error.message.removeprefix(f"{self._name}: "))
+            return self._pcm.no_samples()
         self._position += len(block_SC)
-        if not len(block_SC) and not self._ended:
+        if not len(block_SC):
             self._ended = True
             self._end()
         return block_SC

@@ -41,6 +41,7 @@ class AudioInput:
         raw: the format of raw audio; without it, the input states its format.
         read_timeout_s: seconds without any data after which a URL is given up.
         is_pipe: whether the source is a pipe, which can be read once only; :data:`STDIN` is standard input.
+        cut_off: sentences about the input of which this is a copy, without its name, if it broke off; else ``None``.
     """
 
     source: Path | str
@@ -48,6 +49,7 @@ class AudioInput:
     raw: RawFormat | None = None
     read_timeout_s: float = READ_TIMEOUT_S
     is_pipe: bool = False
+    cut_off: tuple[str, ...] | None = None
 
     @property
     def is_url(self) -> bool:
@@ -84,7 +86,10 @@ class AudioInput:
             pipe = Pipe(_open_pipe(self), self.name)
             return AudioReader(PcmDecoder(pipe, self.name, self.raw), self.name)
         if isinstance(self.source, Path):
-            return open_file(self.source, name=self.name, raw=self.raw, read_timeout_s=self.read_timeout_s)
+            reader = open_file(self.source, name=self.name, raw=self.raw, read_timeout_s=self.read_timeout_s)
+            if self.cut_off is not None:
+                reader.mark_incomplete(self.cut_off)
+            return reader
         ffmpeg = _ffmpeg_for(self.name)
         return AudioReader(FfmpegDecoder(self.source, ffmpeg, self.name, self.read_timeout_s), self.name)
 
@@ -135,8 +140,8 @@ def stored(source: AudioInput) -> Iterator[AudioInput]:
                     shutil.copyfileobj(pipe, file)
                 copy = dataclasses.replace(source, source=Path(file.name), is_pipe=False)
             else:
-                _store_url(source, Path(file.name))
-                copy = dataclasses.replace(source, source=Path(file.name))
+                cut_off = _store_url(source, Path(file.name))
+                copy = dataclasses.replace(source, source=Path(file.name), cut_off=cut_off)
             file.flush()
         except OSError as error:
             raise DataError(
@@ -150,7 +155,8 @@ def stored(source: AudioInput) -> Iterator[AudioInput]:
         yield copy
 
 
-def _store_url(source: AudioInput, path: Path) -> None:
+def _store_url(source: AudioInput, path: Path) -> tuple[str, ...] | None:
+    """Write the audio of a URL to a file; return what was said about it if it broke off."""
     with (
         source.open() as reader,
         soundfile.SoundFile(
@@ -159,8 +165,9 @@ def _store_url(source: AudioInput, path: Path) -> None:
     ):
         for block_SC in reader.blocks():
             file.write(block_SC)
-        if reader.incomplete_at_s is not None:
-            raise DataError(reader.warnings[-1])
+        if reader.incomplete_at_s is None:
+            return None
+        return tuple(warning.removeprefix(f"{source.name}: ") for warning in reader.warnings[:-1])
 
 
 def _open_pipe(source: AudioInput) -> BinaryIO:

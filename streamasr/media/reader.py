@@ -7,7 +7,7 @@ training data and the trainer use it. Shape suffixes: S samples (frames of audio
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -129,6 +129,15 @@ class AudioReader:
                 f"{self.name}: {where} has the level {abs(value):g}, full scale is 1: scale the file down first"
             )
         return block_SC.clip(-1.0, 1.0)
+
+    def mark_incomplete(self, warnings: Iterable[str]) -> None:
+        """Say that the input is a copy of one that broke off where it ends.
+
+        Args:
+            warnings: sentences about the other one, without its name.
+        """
+        self._decoder.incomplete = True
+        self._decoder.warnings += warnings
 
     def interrupt(self) -> None:
         """Let :meth:`blocks` end soon if it waits for a pipe or a URL. Any thread may call this."""

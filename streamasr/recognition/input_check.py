@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from streamasr.errors import AudioError
 from streamasr.frontend.mixups import BLOCK_BYTES, Reading, likely_encoding
+from streamasr.frontend.pcm import decode_pcm, frame_bytes
+from streamasr.media.channels import are_opposite
 from streamasr.media.signatures import HEAD_BYTES, detect_container, wave_format
 from streamasr.recognition.options import SessionOptions
 
@@ -17,8 +19,14 @@ _REMEDIES: dict[Reading, str] = {
 }
 
 
+_OPPOSITE = (
+    "the two channels have opposite phases and cancel each other out when they are mixed, as with a swapped wire; "
+    'send one of them, with "channels":1 in start'
+)
+
+
 class InputCheck:
-    """Looks at the first seconds of a session's bytes, and only at them.
+    """Looks at the first seconds of a session's bytes, and only at them: format, encoding, and phase of two channels.
 
     It keeps at most 8 KiB and one window of 64 blocks (100 KiB a channel), and nothing after the last window.
 
@@ -53,15 +61,29 @@ class InputCheck:
         """Judge the bytes collected so far. Return the text of a warning if they do not look as stated."""
         if not self._windows_left:
             return None
-        found = likely_encoding(bytes(self._window), self._options.encoding, self._options.channels)
+        window = bytes(self._window)
         self._window.clear()
-        self._windows_left = 0 if found else self._windows_left - 1
-        return f"{self._stated} but they look like {_remedy(found)}" if found else None
+        warning = None
+        if found := likely_encoding(window, self._options.encoding, self._options.channels):
+            warning = f"{self._stated} but they look like {_remedy(found)}"
+        elif self._options.channels == 2 and self._cancels_out(window):
+            warning = _OPPOSITE
+        self._windows_left = 0 if warning else self._windows_left - 1
+        return warning
 
     def explain(self, data: bytes) -> str:
         """Return what else ``data``, which cannot be decoded, may be; empty if that cannot be said."""
         found = likely_encoding(data, self._options.encoding, self._options.channels, min_votes=1)
         return f"; the bytes look like {_remedy(found)}" if found else ""
+
+    def _cancels_out(self, window: bytes) -> bool:
+        """Whether the two channels have opposite phases, so that their mean is next to silence."""
+        whole = len(window) - len(window) % frame_bytes(self._options.encoding, 2)
+        try:
+            samples_S = decode_pcm(window[:whole], self._options.encoding, 1)
+        except AudioError:  # which ends the session
+            return False
+        return are_opposite(samples_S.reshape(-1, 2))
 
     @property
     def _stated(self) -> str:

@@ -79,17 +79,20 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(
     assert starts == []
 
 
+@pytest.mark.parametrize("form", ["srt", "vtt"])
 def test_subtitles_have_the_size_of_the_flags(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     async def transcribe(url: str, start: Start, file: SoundFile, **options: Any) -> list[Final]:
         return [Final(utterance=0, text="good morning all", confidence=1.0, start_ms=0, end_ms=3_400)]
 
     monkeypatch.setattr(command, "transcribe_file", transcribe)
     flags = ["--max-line-chars", "7", "--max-lines", "2", "--max-cue-seconds", "2.5"]
-    assert main(["transcribe", str(ONE), "--format", "srt", *flags]) == 0
+    assert main(["transcribe", str(ONE), "--format", form, *flags]) == 0
     assert capsys.readouterr().out == (
         "1\n00:00:00,000 --> 00:00:01,000\ngood\n\n2\n00:00:01,000 --> 00:00:03,400\nmorning\nall\n\n"
+        if form == "srt"
+        else "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\ngood\n\n00:00:01.000 --> 00:00:03.400\nmorning\nall\n\n"
     )
 
 

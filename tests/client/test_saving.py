@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pysubs2
@@ -12,6 +14,8 @@ from streamasr.cues import CueLimits
 from streamasr.errors import ConfigError
 from streamasr.protocol.messages import Final
 from streamasr_client.saving import SavedCaptions
+
+ROOT = Path(__file__).parents[2]
 
 
 def final(number: int, text: str = "hello") -> Final:
@@ -52,6 +56,27 @@ def test_a_full_disk_is_reported_once_and_captions_go_on() -> None:
         problem = "--save /dev/full: captions are no longer saved: No space left on device"
         assert [save.add(final(number)) for number in range(3)] == [problem, None, None]
         assert save.failed
+
+
+@pytest.mark.parametrize("ending", ["srt", "vtt", "txt"])
+def test_a_file_that_cannot_grow_is_reported_once(tmp_path: Path, ending: str) -> None:
+    """As on a full disk: a limit on the size of files has the same effect, but only in a process of its own."""
+    path = tmp_path / f"a.{ending}"
+    code = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from tests.client.test_saving import SavedCaptions, final\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))\n"
+        "with SavedCaptions(Path(sys.argv[1])) as save:\n"
+        "    problems = [save.add(final(number)) for number in range(200)]\n"
+        "sys.stdout.write('\\n'.join(filter(None, problems)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout == f"--save {path}: captions are no longer saved: File too large"
+    assert done.stderr == ""
+    assert path.read_text().count("hello") >= 10, "what was saved stays"
 
 
 def test_a_reader_that_left_or_stopped_is_reported(tmp_path: Path) -> None:

@@ -188,12 +188,30 @@ def test_ffmpeg_is_run_and_its_error_reported(tmp_path: Path, monkeypatch: pytes
 def test_a_url_that_breaks_off_is_incomplete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     soundfile.write(tmp_path / "out.wav", np.zeros(4_000), 8_000, subtype="FLOAT")
     fake_ffmpeg(tmp_path, monkeypatch, f'cat {tmp_path}/out.wav; echo "[error] Broken pipe" >&2; exit 1')
-    with parse_input("http://host/a").open() as reader:
-        assert sum(len(block) for block in reader.blocks()) == 4_000
-        assert reader.incomplete_at_s == 0.5
+    source = parse_input("http://host/a")
+    with stored(source) as copy:
+        for each in (source, copy, copy):
+            with each.open() as reader:
+                assert sum(len(block) for block in reader.blocks()) == 4_000
+                assert reader.incomplete_at_s == 0.5
+                assert reader.warnings == [
+                    "http://host/a: ffmpeg: Broken pipe",
+                    "http://host/a: incomplete: the audio ends at 0.50 s",
+                ]
+
+
+def test_a_url_that_stalls_in_the_middle_is_incomplete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / "out.wav", np.zeros(4_000), 8_000, subtype="PCM_16")
+    fake_ffmpeg(tmp_path, monkeypatch, f"head -c 4044 {tmp_path}/out.wav; exec sleep 60")
+    with parse_input("http://host/a", read_timeout_s=0.5).open() as reader:
+        assert sum(len(block) for block in reader.blocks()) == 2_000
+        assert list(reader.blocks()) == []
+        assert reader.incomplete_at_s == 0.25
         assert reader.warnings == [
-            "http://host/a: ffmpeg: Broken pipe",
-            "http://host/a: incomplete: the audio ends at 0.50 s",
+            "http://host/a: sent nothing for 0.5 s and was given up",
+            "http://host/a: incomplete: the audio ends at 0.25 s",
         ]
 
 
