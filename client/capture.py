@@ -7,15 +7,19 @@ are counted.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from streamasr.frontend.pcm import Samples
 from streamasr.frontend.resample import Resampler
+from streamasr.media.channels import ALIKE_ABOVE, OPPOSITE_BELOW, WINDOW_S, correlation, louder_channel
+from streamasr.media.pcm import Samples2D
 from streamasr.protocol.audio import PREFERRED_RATE, encode_pcm
 from streamasr.protocol.limits import DEFAULT_LIMITS
-from streamasr.units import ms_to_samples
+from streamasr.units import MS_PER_SECOND, ms_to_samples
 from streamasr_client.audio import BLOCK_MS
 
 COMMON_RATES = (48_000, 44_100, 32_000, 22_050, 8_000, 96_000, 88_200, 192_000)
@@ -60,23 +64,44 @@ def supported_format(
 
 
 class Converter:
-    """Converts captured blocks to mono ``pcm_s16le`` at ``target_rate`` Hz; passes such blocks unchanged."""
+    """Converts captured blocks to mono ``pcm_s16le`` at ``target_rate`` Hz; passes such blocks unchanged.
+
+    Of two channels with opposite phases, whose mean would be silence, it takes the louder one.
+    """
 
     def __init__(self, captured: CaptureFormat, target_rate: int) -> None:
         self._channels = captured.channels
         self._unchanged = captured == CaptureFormat(target_rate, 1)
         self._resampler = Resampler(captured.sample_rate, target_rate)
+        self._recent: deque[Samples2D] = deque(maxlen=round(WINDOW_S * MS_PER_SECOND / BLOCK_MS))
+        self._taken: int | None = None
+
+    @property
+    def opposite_phases(self) -> bool:
+        """Whether the two channels have had opposite phases for half a second."""
+        return self._taken is not None and len(self._recent) == self._recent.maxlen
 
     def __call__(self, block: bytes) -> bytes:
         """Return the part of the converted audio that is ready. The rest, up to 0.1 s, comes later."""
         if self._unchanged:
             return block
         samples_SC = np.frombuffer(block, "<i2").reshape(-1, self._channels).astype(np.float32) / 32_768
-        return encode_pcm(self._resampler.feed(samples_SC.mean(axis=1)), "pcm_s16le")
+        return encode_pcm(self._resampler.feed(self._mono(samples_SC)), "pcm_s16le")
 
     def flush(self) -> bytes:
         """End the audio: return what was held back, and start afresh."""
         return encode_pcm(self._resampler.flush(), "pcm_s16le")
+
+    def _mono(self, samples_SC: Samples2D) -> Samples:
+        if self._channels == 2:
+            self._recent.append(samples_SC)
+            recent_SC = np.concatenate(self._recent)
+            alike = correlation(recent_SC)
+            if alike is not None and alike > ALIKE_ABOVE:
+                self._taken = None
+            elif alike is not None and alike < OPPOSITE_BELOW and self._taken is None:
+                self._taken = louder_channel(recent_SC)
+        return samples_SC.mean(axis=1) if self._taken is None else samples_SC[:, self._taken].copy()
 
 
 class CaptureStream:

@@ -190,7 +190,11 @@ class Microphone:
         """Report a device that records nothing but zeros; even a quiet microphone has noise."""
         if block.count(0) < len(block):
             self._zeros_ms = 0.0
-            self._report("")
+            self._report(
+                f"the channels of {self.device.name!r} have opposite phases, as with a swapped wire; only one is used"
+                if self._convert.opposite_phases
+                else ""
+            )
             return
         frames = len(block) / (2 * self._captured.channels)
         self._zeros_ms += frames * MS_PER_SECOND / self._captured.sample_rate

@@ -50,6 +50,11 @@ def correlation(stretch_SC: Samples2D) -> float | None:
     return both / float(np.sqrt(left * right)) if min(left, right) > _QUIET_POWER else None
 
 
+def louder_channel(samples_SC: Samples2D) -> int:
+    """Return the channel with the most power, counted from 0; the first of equal ones."""
+    return int(np.argmax(np.square(samples_SC, dtype=np.float64).sum(axis=0)))
+
+
 def are_opposite(samples_SC: Samples2D) -> bool:
     """Whether two channels have opposite phases: their mean is next to silence, and they are not."""
     found = correlation(samples_SC - samples_SC.mean(axis=0)) if len(samples_SC) else None
@@ -111,7 +116,7 @@ class MonoMixer:
             if alike > ALIKE_ABOVE:
                 self._taken = None
             elif alike < OPPOSITE_BELOW and self._taken is None:
-                self._taken = int(np.argmax(np.square(window_SC, dtype=np.float64).sum(axis=0)))
+                self._taken = louder_channel(window_SC)
                 if self._warn is not None:
                     at_s = self._windows * self._window / self._sample_rate
                     label = channel_label(self._taken, 2)

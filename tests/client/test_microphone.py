@@ -172,6 +172,35 @@ async def test_other_rates_and_stereo_are_converted(rate: int, channels: int) ->
     assert sent_S[500:-500] == pytest.approx(expected_S[500:-500], abs=3e-3)
 
 
+async def test_opposite_phases_do_not_cancel_each_other_out() -> None:
+    """A balanced cable in the socket of a stereo microphone gives such channels."""
+    portaudio = FakePortAudio(channels=(2,))
+    microphone = Microphone(portaudio=portaudio)
+    problems: list[str] = []
+    microphone.on_problem = problems.append
+    blocks: list[bytes] = []
+    reading = asyncio.create_task(read_into(blocks, microphone))
+    await eventually(lambda: portaudio.streams)
+    tone_S = np.random.default_rng(1).integers(-9_000, 9_000, 4 * 16_000).astype("<i2")
+    both_SC = np.stack([tone_S // 2, -tone_S], axis=1)
+    both_SC[32_000:, 0] = tone_S[32_000:]
+    both_SC[32_000:, 1] = tone_S[32_000:]
+    size = portaudio.streams[0].settings["blocksize"]
+    for begin in range(0, len(both_SC), size):
+        capture(portaudio.streams[0], both_SC[begin : begin + size].astype("<i2").tobytes())
+        if begin % (80 * size) == 0:
+            await eventually(lambda at=begin: len(blocks) == at // size + 1)
+    microphone.stop()
+    await reading
+    sent_S = np.frombuffer(b"".join(blocks), "<i2")
+    assert np.array_equal(sent_S[:32_000], -tone_S[:32_000])
+    assert np.array_equal(sent_S[40_000:], tone_S[40_000:])
+    assert problems == [
+        "the channels of 'Built-in Microphone' have opposite phases, as with a swapped wire; only one is used",
+        "",
+    ]
+
+
 def test_an_exact_name_wins_over_a_part_of_another() -> None:
     devices = [Device(number, name, 1, 16_000, False) for number, name in enumerate(["Webcam 2", "Webcam"])]
     assert choose_device(devices, "webcam").index == 1
