@@ -24,6 +24,8 @@ from streamasr.media.pcm import RAW_RATES, RawFormat, Samples2D
 
 BLOCK_FRAMES = 65_536
 """Samples of each channel read at a time, so that a file of hours needs no more memory than one of seconds."""
+_FULL_BLOCK_CHANNELS = 8
+"""Files with more channels are read in smaller blocks: there are some with a thousand."""
 FORMATS = "WAV, FLAC, Ogg, Opus or MP3"
 """The formats that are read without ffmpeg and that messages name."""
 
@@ -78,7 +80,9 @@ class AudioReader:
             DataError: the input cannot be read, or it has a sample that is no finite number or far too large.
         """
         while True:
-            block_SC = self._decoder.read(block_frames or BLOCK_FRAMES)
+            block_SC = self._decoder.read(
+                block_frames or min(BLOCK_FRAMES, BLOCK_FRAMES * _FULL_BLOCK_CHANNELS // self.channels)
+            )
             if not len(block_SC):
                 break
             yield self._checked(block_SC)

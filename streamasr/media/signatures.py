@@ -11,6 +11,10 @@ from streamasr.media.mpeg import frame_bytes
 HEAD_BYTES = 8_192
 """How many of the first bytes are worth looking at: three of the longest MPEG frames fit."""
 
+_WAVE_MAGICS = (b"RIFF", b"RF64", b"BW64")
+_TS_PACKET_BYTES, _TS_PACKETS = 188, 5
+"""Each packet of an MPEG transport stream begins with the letter G (ISO 13818-1); so many are looked at."""
+
 _WAVE_ENCODINGS: dict[tuple[int, int], Encoding] = {
     (1, 16): "pcm_s16le",
     (3, 32): "pcm_f32le",
@@ -31,7 +35,7 @@ class WaveFormat:
 
     def __str__(self) -> str:
         channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
-        samples = self.encoding or f"{self.bits} bits a sample"
+        samples = self.encoding or (f"{self.bits} bits a sample" if self.bits >= 8 else "compressed samples")
         return f"a WAV file of {samples} at {self.sample_rate} Hz with {channels}"
 
 
@@ -49,8 +53,10 @@ def detect_container(head: bytes) -> str | None:
             return name
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return "an AIFF file"
-    if head[:4] in (b"RIFF", b"RF64") and len(head) >= 12 and head[8:12] != b"WAVE":
+    if head[:4] in _WAVE_MAGICS and len(head) >= 12 and head[8:12] != b"WAVE":
         return "a RIFF file that is not WAV"
+    if head[: _TS_PACKETS * _TS_PACKET_BYTES : _TS_PACKET_BYTES] == b"G" * _TS_PACKETS:
+        return "an MPEG transport stream"
     if head[4:8] == b"ftyp":
         return "an MP4 file (m4a, mov)"
     if _is_mp3(head):
@@ -60,7 +66,7 @@ def detect_container(head: bytes) -> str | None:
 
 def wave_format(head: bytes) -> WaveFormat | None:
     """Return the format of the WAV file that ``head`` is the beginning of; ``None`` if it is none, or too short."""
-    if head[:4] not in (b"RIFF", b"RF64") or head[8:12] != b"WAVE":
+    if head[:4] not in _WAVE_MAGICS or head[8:12] != b"WAVE":
         return None
     at = 12
     while at + 8 <= len(head):
@@ -82,6 +88,16 @@ _SIGNATURES = (
     (b"ID3\x03\0", "an MP3 file (ID3)"),
     (b"ID3\x04\0", "an MP3 file (ID3)"),
     (b"caff\0\x01", "a CAF file"),
+    (b"RIFX", "a big-endian WAV file (RIFX)"),
+    (b"riff\x2e\x91\xcf\x11", "a Wave64 file"),
+    (b"NIST_1A\n", "a NIST SPHERE file"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a Windows Media file (ASF)"),
+    (b"FLV\x01", "a Flash video"),
+    (b"wvpk", "a WavPack file"),
+    (b"#EXTM3U", "a playlist (M3U, HLS)"),
+    (b"<!DOCTYPE", "a web page"),
+    (b"<!doctype", "a web page"),
+    (b"<html", "a web page"),
     (b".snd\0\0", "an AU file"),
     (b"#!AMR", "an AMR file"),
 )

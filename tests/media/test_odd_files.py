@@ -11,7 +11,7 @@ import soundfile
 
 from streamasr.errors import DataError
 from streamasr.media.inputs import parse_input
-from streamasr.media.reader import open_bytes, open_file, read_audio
+from streamasr.media.reader import BLOCK_FRAMES, open_bytes, open_file, read_audio
 from streamasr.training.data.audio.header import read_header
 
 CLIP = Path(__file__).parents[1] / "data" / "librispeech" / "2136-5147-0011.flac"
@@ -131,6 +131,14 @@ def test_six_channels_of_which_one_speaks(tmp_path: Path) -> None:
         parts = [np.concatenate(part) for part in zip(*reader.channel_blocks(rate), strict=True)]
     assert [bool(np.any(part)) for part in parts] == [False, False, True, False, False, False]
     assert np.array_equal(parts[2], samples)
+
+
+def test_a_thousand_channels_take_no_more_memory_than_eight(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.ones((1_100, 1_024), np.int16), 16_000)
+    with open_file(tmp_path / "a.wav") as reader:
+        sizes = [block.size for block in reader.blocks()]
+    assert sum(sizes) == 1_100 * 1_024
+    assert max(sizes) <= BLOCK_FRAMES * 8
 
 
 @pytest.mark.parametrize("name", ["a\0b.wav", "\ud800.wav"])

@@ -16,12 +16,12 @@ FTYP = bytes.fromhex("0000001c667479704d344120")
 ADTS = bytes.fromhex("fff15080027ffc") + bytes(12)
 
 
-def written(form: str, subtype: str | None = None) -> bytes:
+def written(form: str, subtype: str | None = None, endian: str | None = None) -> bytes:
     """The clip in a format of libsndfile."""
     if form == "MP3" and "MP3" not in soundfile.available_formats():
         pytest.skip("this libsndfile cannot write MP3")
     buffer = io.BytesIO()
-    soundfile.write(buffer, SPEECH, RATE, format=form, subtype=subtype)
+    soundfile.write(buffer, SPEECH, RATE, format=form, subtype=subtype, endian=endian)
     return buffer.getvalue()
 
 
@@ -41,6 +41,15 @@ def written(form: str, subtype: str | None = None) -> bytes:
         (lambda: ADTS * 3 + b"\xff", "an AAC"),
         (lambda: b"RIFF\0\0\0\0AVI LIST", "a RIFF file that is not WAV"),
         (lambda: b"#!AMR\n", "an AMR file"),
+        (lambda: written("WAV", endian="BIG"), "a big-endian WAV"),
+        (lambda: written("W64"), "a Wave64 file"),
+        (lambda: written("NIST"), "a NIST SPHERE file"),
+        (lambda: b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9", "a Windows Media"),
+        (lambda: b"FLV\x01\x05", "a Flash video"),
+        (lambda: b"wvpk", "a WavPack"),
+        (lambda: b"#EXTM3U\n", "a playlist"),
+        (lambda: b"<!DOCTYPE html>", "a web page"),
+        (lambda: (b"G" + bytes(187)) * 5, "an MPEG transport stream"),
     ],
 )
 def test_a_container_is_named(head, name: str) -> None:  # type: ignore[no-untyped-def]
@@ -73,6 +82,8 @@ def test_a_wav_format_is_described_in_words() -> None:
     assert (
         str(WaveFormat(None, 24, 2, 44_100)) == "a WAV file of 24 bits a sample at 44100 Hz with 2 channels"
     )
+    gsm = wave_format(written("WAV", "GSM610")[:HEAD_BYTES])
+    assert str(gsm) == "a WAV file of compressed samples at 16000 Hz with 1 channel"
 
 
 @pytest.mark.parametrize("dtype", ["<i2", ">i2", "<f4"])
