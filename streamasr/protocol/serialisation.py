@@ -32,6 +32,9 @@ CLIENT_MESSAGES: dict[str, type[Any]] = {cls.type: cls for cls in typing.get_arg
 SERVER_MESSAGES: dict[str, type[Any]] = {cls.type: cls for cls in typing.get_args(ServerMessage)}
 """The ``type`` of a message on the wire to its dataclass."""
 
+BAD_HOTWORDS = "bad_hotwords"
+"""The code of a warning: hotwords that cannot be used."""
+
 _ERROR_CHARS = 300
 """Longest error message; it may quote text from the other side."""
 _QUOTED_CHARS = 60
@@ -59,7 +62,8 @@ def parse_client_message(text: str, limits: Limits = DEFAULT_LIMITS) -> ClientMe
 
     Raises:
         ProtocolError: not JSON, an unknown message type or field, a field of the wrong type, or a value beyond
-            ``limits``. The message names the field and what is allowed.
+            ``limits``. The message names the field and what is allowed. If only values of a ``configure`` are beyond
+            a limit, which is no reason to end the session, the code is ``bad_hotwords``.
     """
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > limits.message_bytes:
@@ -69,7 +73,12 @@ def parse_client_message(text: str, limits: Limits = DEFAULT_LIMITS) -> ClientMe
         )
     name, values = _parse_object(text)
     message = typing.cast(ClientMessage, _build(_message_class(CLIENT_MESSAGES, name), name, values))
-    check_client_message(message, limits)
+    try:
+        check_client_message(message, limits)
+    except ProtocolError as error:
+        if isinstance(message, Configure):
+            error.code = BAD_HOTWORDS
+        raise
     return message
 
 

@@ -25,6 +25,7 @@ from streamasr.protocol.messages import (
     Stop,
     Warning,
 )
+from streamasr.protocol.serialisation import BAD_HOTWORDS
 from streamasr.service.interfaces import EngineInterface, SessionInterface
 from streamasr.service.outbox import Outbox
 from streamasr.service.session_metrics import SessionMetrics
@@ -127,6 +128,11 @@ class ClientSession:
             session=session.id, audio_samples=self._audio_bytes // self._frame_bytes, requests=self._requests
         )
         self.outbox.resume(seq, resumed, time.monotonic())
+
+    def refuse_hotwords(self, why: str) -> None:
+        """Answer a ``configure`` that is not passed to the engine with a warning. It counts as received."""
+        self._requests += 1
+        self.warn(BAD_HOTWORDS, f"the hotwords stay as they were; {why}")
 
     def warn(self, code: str, text: str) -> None:
         """Queue a warning."""

@@ -18,6 +18,7 @@ from streamasr.errors import NoHeadroomError, OverloadedError, ProtocolError, St
 from streamasr.protocol.codes import CLOSE_GOING_AWAY, CLOSE_POLICY
 from streamasr.protocol.connection import Audio
 from streamasr.protocol.messages import Done, Error, KeepAlive, Resume, Start
+from streamasr.protocol.serialisation import BAD_HOTWORDS
 from streamasr.protocol.states import State
 from streamasr.service.client_session import ClientSession
 from streamasr.service.config import ServerConfig
@@ -182,7 +183,12 @@ class ConnectionHandler:
             if self._taken_over:
                 raise DisconnectedError
             self._session.metrics.message_received(frame)
-            await self._act_on(self._conversation.receive(frame))
+            try:
+                await self._act_on(self._conversation.receive(frame))
+            except ProtocolError as error:
+                if error.code != BAD_HOTWORDS:
+                    raise
+                self._refuse_hotwords(error)
 
     async def _act_on(self, incoming: Iterable[Incoming]) -> None:
         for item in incoming:
@@ -226,6 +232,17 @@ class ConnectionHandler:
                 self._session.feed(self._engine_session, received.data)
             case _:
                 self._session.request(self._engine_session, received)
+
+    def _refuse_hotwords(self, error: ProtocolError) -> None:
+        """Keep the old hotwords, because the new ones are beyond a limit.
+
+        Raises:
+            ProtocolError: there is no session whose hotwords could stay.
+        """
+        if self._conversation.state is not State.STREAMING:
+            error.code = ProtocolError.code
+            raise error
+        self._session.refuse_hotwords(error.message)
 
     @property
     def _engine_session(self) -> SessionInterface:

@@ -40,13 +40,16 @@ def url(model: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A 16-bit file, a stereo file with another rate, and a file of floats."""
+    """A 16-bit file, a stereo file with another rate, a file of floats, and rates that the protocol does not take."""
     folder = tmp_path_factory.mktemp("sound")
     samples = noise(6.0, seed=5)
     soundfile.write(folder / "plain.wav", samples, 16_000, subtype="PCM_16")
     soundfile.write(folder / "stereo.flac", [[x, -x / 2] for x in samples], 22_050, subtype="PCM_16")
     soundfile.write(folder / "float.wav", samples, 48_000, subtype="FLOAT")
-    return [folder / name for name in ("plain.wav", "stereo.flac", "float.wav")]
+    for rate in (6_000, 88_200, 96_000, 192_000):
+        soundfile.write(folder / f"{rate}.wav", samples[: 3 * 16_000], rate, subtype="PCM_16")
+    names = ("plain.wav", "stereo.flac", "float.wav", "6000.wav", "88200.wav", "96000.wav", "192000.wav")
+    return [folder / name for name in names]
 
 
 async def caption(url: str, file: Path) -> list[LiveEvent]:

@@ -130,7 +130,7 @@ async def test_messages_before_an_error_are_delivered(launch: Launch) -> None:
         ("x" * 5_000, "message_too_big"),
         ('{"type":"start"}', "out_of_order"),
         ("{", "bad_message"),
-        ('{"type":"configure","hotwords":[{"text":""}]}', "bad_message"),
+        ('{"type":"configure","hotwords":[{"word":"a"}]}', "bad_message"),
         (None, "idle_timeout"),
     ],
 )
@@ -154,6 +154,56 @@ async def test_audio_before_a_clients_error_is_finished_first(
     assert error.code == code
     assert await client.close_code() == ERROR_CODES[code].close
     assert session.audio == b"abcd"
+
+
+@pytest.mark.parametrize(
+    ("hotwords", "words"),
+    [
+        ([{"text": ""}], "configure.hotwords[0].text: must not be empty"),
+        (
+            [{"text": "a"}, {"text": "x" * 65}],
+            "configure.hotwords[1].text: expected at most 64 characters, got 65",
+        ),
+        ([{"text": "a", "boost": 99}], "configure.hotwords[0].boost: expected -20 to 20, got 99.0"),
+        ([{"text": "a"}] * 300, "configure.hotwords: expected at most 256, got 300"),
+        ([{"text": "\ud800"}], "configure.hotwords[0].text: contains half of a surrogate pair"),
+    ],
+)
+async def test_hotwords_beyond_a_limit_change_nothing_and_the_session_goes_on(
+    launch: Launch, hotwords: list[dict[str, object]], words: str
+) -> None:
+    harness = await launch()
+    client = await harness.session()
+    await client.send(Configure(hotwords=(HotwordSpec(text="old"),)))
+    await client.send(b"ab")
+    await client.send(json.dumps({"type": "configure", "hotwords": hotwords}))
+    warning = await client.receive()
+    assert isinstance(warning, Warning)
+    assert warning.code == "bad_hotwords"
+    assert warning.message.startswith(f"the hotwords stay as they were; {words}")
+    await client.send(b"cd")
+    await client.send(Stop())
+    assert (await client.rest())[-1] == Done(audio_ms=0)
+    session = harness.engine.sessions[0]
+    assert (session.audio, session.hotwords) == (b"abcd", (HotwordSpec(text="old"),))
+
+
+@pytest.mark.parametrize("first", [None, Start()])
+async def test_hotwords_beyond_a_limit_are_an_error_without_a_session_that_listens(
+    launch: Launch, first: Start | None
+) -> None:
+    harness = await launch()
+    client = await harness.connect()
+    if first is not None:
+        await client.send(first)
+        assert isinstance(await client.receive(), Ready)
+        harness.engine.sessions[0].held_back = True
+        await client.send(Stop())
+    await client.send('{"type":"configure","hotwords":[{"text":""}]}')
+    if first is not None:
+        await asyncio.wait_for(await client.socket.ping(), 60)
+        harness.engine.sessions[0].emit(Done(audio_ms=0))
+    assert (await ended_with(client)).code == "bad_message"
 
 
 async def test_audio_after_stop_does_not_lose_the_last_words(launch: Launch) -> None:

@@ -101,6 +101,16 @@ async def test_messages_and_audio_continue_where_the_connection_broke(launch: La
     assert (await refused(harness, token)).code == "unknown_session"
 
 
+async def test_hotwords_that_were_refused_count_as_received(launch: Launch) -> None:
+    harness = await launch()
+    client, token = await opened(harness)
+    await client.send('{"type":"configure","hotwords":[{"text":""}]}')
+    assert (await raw(client))["code"] == "bad_hotwords"
+    await cut(harness, client)
+    _, answer = await resumed(harness, token, 1)
+    assert answer["requests"] == 1
+
+
 async def test_done_that_was_lost_is_sent_again(launch: Launch) -> None:
     harness = await launch(close_timeout_s=0.2)
     client, token = await opened(harness)
