@@ -39,12 +39,13 @@ from streamasr.errors import StreamasrError
 from streamasr.protocol.codes import ERROR_CODES
 from streamasr.protocol.limits import DEFAULT_LIMITS
 from streamasr.protocol.messages import Error, Resume, Start
-from streamasr.protocol.serialisation import encode, parse_server_message
+from streamasr.protocol.serialisation import BAD_HOTWORDS, encode, parse_server_message
 from streamasr.protocol.states import State
 
 FRAMES = 10
 """Made-up messages of one session."""
 CLOSE_CODES = {code.close for code in ERROR_CODES.values()} | {1000, 1001, 1002, 1007, 1009}
+REFUSALS = {*ERROR_CODES, BAD_HOTWORDS}
 START = encode(Start(latency_ms=160))
 SILENCE = bytes(6_400)
 STATES = ("awaiting_start", "streaming", "stopping", "resumed", "taken over", "draining")
@@ -170,7 +171,7 @@ class Fuzzer:
                     counts["accepted"] += 1
             except StreamasrError as error:
                 counts["refused"] += 1
-                if error.fault != "client" or not error.message or error.code not in ERROR_CODES:
+                if error.fault != "client" or not error.message or error.code not in REFUSALS:
                     self._report.problem(f"refused as {error!r}")
                 conversation = _conversation(state)
             if state == "draining" and conversation.state is not State.DRAINING:
