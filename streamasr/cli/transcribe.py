@@ -79,7 +79,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--output",
-        type=Path,
         metavar="PATH",
         help="output file, or a folder; several FILEs need a folder (default: standard output)",
     )
@@ -192,7 +191,8 @@ def _check(args: argparse.Namespace, sources: Sequence[AudioInput]) -> None:
     if args.output is None:
         return
     try:
-        (args.output if several else args.output.parent).mkdir(parents=True, exist_ok=True)
+        output = Path(args.output)
+        (output if _is_folder(args) else output.parent).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--output {args.output}: cannot be made a folder: {error.strerror}") from None
     _check_targets(args, sources)
@@ -203,7 +203,7 @@ def _check_targets(args: argparse.Namespace, sources: Sequence[AudioInput]) -> N
     inputs = {path.resolve(): path for source in sources if (path := source.path) is not None}
     first_of: dict[Path, AudioInput] = {}
     for source in sources:
-        target = _target(args, source, len(sources) > 1)
+        target = _target(args, source)
         resolved = target.resolve()
         if target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
             reason = errno.EISDIR if target.is_dir() else errno.EACCES
@@ -218,9 +218,14 @@ def _check_targets(args: argparse.Namespace, sources: Sequence[AudioInput]) -> N
         first_of[resolved] = source
 
 
-def _target(args: argparse.Namespace, source: AudioInput, several: bool) -> Path:
-    output: Path = args.output
-    return output / (source.stem + SUFFIXES[args.format]) if several or output.is_dir() else output
+def _is_folder(args: argparse.Namespace) -> bool:
+    """Whether ``--output`` names a folder: for several FILEs, if it is one, or by its last slash."""
+    return len(args.files) > 1 or args.output.endswith(os.sep) or Path(args.output).is_dir()
+
+
+def _target(args: argparse.Namespace, source: AudioInput) -> Path:
+    output = Path(args.output)
+    return output / (source.stem + SUFFIXES[args.format]) if _is_folder(args) else output
 
 
 def _progress() -> Progress:
@@ -313,7 +318,7 @@ def _write(
         heading = f"== {source.name} ==\n" if several and args.format == "text" else ""
         write_stdout(heading + text)
         return
-    target = _target(args, source, several)
+    target = _target(args, source)
     try:
         target.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:

@@ -61,6 +61,8 @@ def test_output_is_a_file_for_one_and_a_folder_for_several(tmp_path: Path) -> No
 def test_one_file_may_go_into_a_folder(tmp_path: Path) -> None:
     assert main(["transcribe", str(ONE), "--output", str(tmp_path)]) == 0
     assert (tmp_path / f"{ONE.stem}.txt").read_text() == f"{ONE.stem}\n"
+    assert main(["transcribe", str(ONE), "--output", f"{tmp_path}/new/"]) == 0
+    assert (tmp_path / "new" / f"{ONE.stem}.txt").read_text() == f"{ONE.stem}\n"
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(
