@@ -1,5 +1,10 @@
 // Converts microphone samples to mono pcm_s16le blocks, on the browser's audio thread.
 
+// Two channels of opposite phase, as a balanced cable in a stereo socket gives them, would cancel each other out.
+const WINDOW_S = 0.5; // of which the correlation is computed
+const OPPOSITE_BELOW = -0.9;
+const QUIET_POWER = 1e-6; // of quieter channels, the phase does not matter
+
 class Capture extends AudioWorkletProcessor {
   constructor(options) {
     super();
@@ -8,6 +13,9 @@ class Capture extends AudioWorkletProcessor {
     this.energy = 0;
     this.zeros = true;
     this.live = true;
+    this.powers = { left: 0, right: 0, both: 0 };
+    this.taken = -1; // the only channel that is used, or -1 for all
+    this.takenFrames = 0;
     this.port.onmessage = () => {
       this.live = false;
       this.flush();
@@ -16,9 +24,9 @@ class Capture extends AudioWorkletProcessor {
   }
 
   process(inputs) {
-    const channels = inputs[0];
     if (!this.live) return false;
-    if (channels.length === 0) return true;
+    if (inputs[0].length === 0) return true;
+    const channels = this.choose(inputs[0]);
     const frames = channels[0].length;
     for (let i = 0; i < frames; i++) {
       let sample = 0;
@@ -32,6 +40,27 @@ class Capture extends AudioWorkletProcessor {
     return true;
   }
 
+  /** The channels to mix: of two with opposite phases the louder one, otherwise all. */
+  choose(channels) {
+    if (channels.length !== 2) return channels;
+    const [left, right] = channels;
+    const window = WINDOW_S * sampleRate;
+    const { powers } = this;
+    for (const name in powers) powers[name] *= 1 - left.length / window;
+    for (let i = 0; i < left.length; i++) {
+      powers.left += left[i] * left[i];
+      powers.right += right[i] * right[i];
+      powers.both += left[i] * right[i];
+    }
+    if (Math.min(powers.left, powers.right) > QUIET_POWER * window) {
+      const correlation = powers.both / Math.sqrt(powers.left * powers.right);
+      if (correlation > 0) this.taken = -1;
+      else if (correlation < OPPOSITE_BELOW && this.taken < 0) this.taken = powers.left >= powers.right ? 0 : 1;
+    }
+    this.takenFrames = this.taken < 0 ? 0 : this.takenFrames + left.length;
+    return this.taken < 0 ? channels : [channels[this.taken]];
+  }
+
   flush() {
     if (this.filled === 0) return;
     const pcm = this.block.slice(0, this.filled).buffer;
@@ -41,7 +70,8 @@ class Capture extends AudioWorkletProcessor {
     this.energy = 0;
     this.zeros = true;
     // The time is taken here: messages may wait for a page that is busy or frozen.
-    this.port.postMessage({ pcm, level, zeros, at: Date.now() }, [pcm]);
+    const opposite = this.takenFrames >= WINDOW_S * sampleRate;
+    this.port.postMessage({ pcm, level, zeros, opposite, at: Date.now() }, [pcm]);
   }
 }
 

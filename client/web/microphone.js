@@ -22,6 +22,8 @@ const PAUSED = "The browser has paused the microphone. Click on this page to go 
 const DISCONNECTED = "The microphone was disconnected. Connect it to go on.";
 const STALLED = "The microphone sends no audio. Trying to open it again.";
 const MUTED = "The microphone is muted, by its own switch or by the system.";
+const OPPOSITE =
+  "The two channels of the microphone have opposite phases, as with a swapped wire. Only one of them is used.";
 const NO_SIGNAL = "No signal from the microphone: it is muted, or the system gives the browser no permission to record.";
 
 /** List the microphones. Their names are empty until the user has allowed access once. */
@@ -149,14 +151,14 @@ export class Microphone {
     if (!this.released && state !== "running" && state !== "closed") this.context.resume().catch(() => undefined);
   }
 
-  receive({ pcm, level, at, zeros }) {
+  receive({ pcm, level, at, zeros, opposite }) {
     const blockMs = (pcm.byteLength / 2 / this.context.sampleRate) * 1000;
     const gapMs = this.lastAt === undefined ? 0 : at - this.lastAt - blockMs;
     this.lastAt = at;
     this.heardAt = performance.now();
     this.zerosMs = zeros ? this.zerosMs + blockMs : 0;
     const goesOn = !zeros || this.problem === PAUSED || this.problem === STALLED;
-    if (goesOn && this.track.readyState === "live") this.report("");
+    if (goesOn && this.track.readyState === "live") this.report(opposite ? OPPOSITE : "");
     if (this.zerosMs >= NO_SIGNAL_MS && this.problem === "") this.report(NO_SIGNAL);
     this.on.onBlock(pcm, level, { gapMs: gapMs > GAP_MS ? Math.round(gapMs) : 0, zeros });
   }

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from websockets.asyncio.server import ServerConnection
 
@@ -56,6 +57,22 @@ SINE = """{
     window.makeStream = () => target.stream;
 }"""
 """A microphone whose volume a test can change; it begins with zeros."""
+
+OPPOSITE = """{
+    const context = new AudioContext();
+    window.contexts.pop();
+    const target = new MediaStreamAudioDestinationNode(context, { channelCount: 2 });
+    const both = new ChannelMergerNode(context, { numberOfInputs: 2 });
+    const sine = new OscillatorNode(context);
+    const left = new GainNode(context, { gain: 0.1 });
+    window.right = new GainNode(context, { gain: -0.1 });
+    sine.connect(left).connect(both, 0, 0);
+    sine.connect(window.right).connect(both, 0, 1);
+    both.connect(target);
+    sine.start();
+    window.makeStream = () => target.stream;
+}"""
+"""A stereo microphone whose right channel is the negative of the left one."""
 
 ALERT = "document.getElementById('alert').textContent"
 LISTENING = "document.getElementById('status').dataset.state === 'live'"
@@ -185,6 +202,29 @@ async def test_zeros_for_five_seconds_are_reported(page: Page, daemon: FakeDaemo
     await page.wait_for(f"{ALERT}.startsWith('No signal from the microphone: it is muted, or')")
     assert await page.text("#clock") >= "0:04"
     await page.evaluate("volume.gain.value = 0.1; 0")
+    await page.wait_for(f"{ALERT} === ''")
+
+
+async def test_opposite_phases_do_not_cancel_each_other_out(page: Page, daemon: FakeDaemon) -> None:
+    loud = asyncio.Event()
+
+    async def script(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(encode(READY))
+        while not loud.is_set():
+            samples = np.frombuffer(await receive_audio(socket, 20), "<i2").astype(float)
+            if np.sqrt(np.mean(samples**2)) > 0.05 * 32_768:  # a sine of 0.1, not the mean of two
+                loud.set()
+        await receive_until_stop(socket)
+        await socket.send(encode(Done(audio_ms=0)))
+
+    daemon.scripts = [script]
+    await open_with_hooks(page, daemon, OPPOSITE)
+    await page.press(" ")
+    async with asyncio.timeout(60):
+        await loud.wait()
+    await page.wait_for(f"{ALERT}.startsWith('The two channels of the microphone have opposite phases')")
+    await page.evaluate("right.gain.value = 0.1; 0")
     await page.wait_for(f"{ALERT} === ''")
 
 
