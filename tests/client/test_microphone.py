@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import functools
 import io
 import sys
 import threading
@@ -186,10 +187,9 @@ async def test_opposite_phases_do_not_cancel_each_other_out() -> None:
     both_SC[32_000:, 0] = tone_S[32_000:]
     both_SC[32_000:, 1] = tone_S[32_000:]
     size = portaudio.streams[0].settings["blocksize"]
-    for begin in range(0, len(both_SC), size):
+    for number, begin in enumerate(range(0, len(both_SC), size), start=1):
         capture(portaudio.streams[0], both_SC[begin : begin + size].astype("<i2").tobytes())
-        if begin % (80 * size) == 0:
-            await eventually(lambda at=begin: len(blocks) == at // size + 1)
+        await eventually(functools.partial(lambda count: len(blocks) == count, number))
     microphone.stop()
     await reading
     sent_S = np.frombuffer(b"".join(blocks), "<i2")
