@@ -93,6 +93,8 @@ def inspect(file: BinaryIO, *, count_mpeg: bool = False) -> Layout:
     magic = file.read(16)
     if magic[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and magic[8:12] == b"WAVE":
         return _wave(file, size, "big" if magic[:4] == b"RIFX" else "little")
+    if magic[:4] == b"RIFF":  # AVI, which ffmpeg reads
+        return _compare(size - 8, int.from_bytes(magic[4:8], "little"))
     if magic == _W64_RIFF:
         return _wave64(file, size)
     if magic[:4] == b"FORM" and magic[8:12] in (b"AIFF", b"AIFC"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import resource
@@ -37,8 +38,11 @@ MAX_LOG_BYTES = 4_000_000
 _LOG_LINE = re.compile(r"^(?:\[[^\]]* @ [^\]]*\] )*\[(?:error|fatal|panic)\] (?P<message>.+)$", re.MULTILINE)
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _CUT = re.compile(r"partial file|ended prematurely|[Tt]runcat|Input buffer exhausted")
+_NO_AUDIO = "matches no streams"
 _CUT_SLACK_S = 0.1
 """A file with errors is incomplete if it ends by more than this before the duration that it states."""
+_SILENT_CUT_SLACK_S = 0.5
+"""The same for a file of one audio track without an error; encoders state up to 0.3 s more than there is."""
 
 
 def find_ffmpeg() -> str | None:
@@ -117,7 +121,7 @@ class FfmpegDecoder:
             self._release()
             raise
         self.sample_rate, self.channels = self._pcm.sample_rate, self._pcm.channels
-        self._duration_s = self._stated_duration_s()
+        self._duration_s, self._only_audio = self._stated_duration_s(), self._has_only_audio()
         self.frames = round(self._duration_s * self.sample_rate) if self._duration_s is not None else None
         self.warnings: list[str] = []
         self.incomplete = False
@@ -160,11 +164,9 @@ class FfmpegDecoder:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP_TIMEOUT_S)
         error, log = self._last_error(), self._read_log()
-        short = (
-            self._duration_s is not None
-            and self._position / self.sample_rate < self._duration_s - _CUT_SLACK_S
-        )
-        if self._process.poll() != 0 or (error and short) or _CUT.search(log):
+        missing_s = (self._duration_s or 0.0) - self._position / self.sample_rate
+        short = missing_s > (_CUT_SLACK_S if error else _SILENT_CUT_SLACK_S if self._only_audio else math.inf)
+        if self._process.poll() != 0 or short or _CUT.search(log):
             self.incomplete = True
             if error:
                 self.warnings.append(f"ffmpeg: {error}")
@@ -189,8 +191,16 @@ class FfmpegDecoder:
         return self._log.read().decode("utf-8", "replace")
 
     def _last_error(self) -> str:
-        errors = [match["message"].strip() for match in _LOG_LINE.finditer(self._read_log())]
+        log = self._read_log()
+        if _NO_AUDIO in log:
+            return "it has no audio track"
+        errors = [match["message"].strip() for match in _LOG_LINE.finditer(log)]
         return errors[-1].rstrip(".").removeprefix(f"{self._source}: ") if errors else ""
+
+    def _has_only_audio(self) -> bool:
+        """Whether the stated duration is that of the track that is read, and no estimate."""
+        log = self._read_log().partition("Output #0")[0]
+        return log.count(": Audio:") == 1 and ": Video:" not in log and "Estimating duration" not in log
 
     def _stated_duration_s(self) -> float | None:
         found = _DURATION.search(self._read_log())

@@ -18,6 +18,7 @@ from streamasr.filename import check_file_name
 from streamasr.frontend.pcm import MAX_FLOAT_LEVEL, Samples
 from streamasr.frontend.resample import Resampler
 from streamasr.media.channels import MonoMixer
+from streamasr.media.containers import inspect
 from streamasr.media.decoders import Decoder, NotAudioError, PcmDecoder, SoundFileDecoder
 from streamasr.media.ffmpeg import READ_TIMEOUT_S, FfmpegDecoder, find_ffmpeg
 from streamasr.media.pcm import RAW_RATES, RawFormat, Samples2D
@@ -222,7 +223,10 @@ def _with_ffmpeg(path: Path, name: str, error: NotAudioError, read_timeout_s: fl
     kind = _kind(path)
     if ffmpeg is not None:
         try:
-            return FfmpegDecoder(path, ffmpeg, name, read_timeout_s)
+            decoder = FfmpegDecoder(path, ffmpeg, name, read_timeout_s)
+            with path.open("rb") as file:
+                decoder.incomplete = inspect(file).cut  # of a cut Ogg or AVI file, ffmpeg does not complain
+            return decoder
         except DataError as failure:
             if kind:
                 raise
@@ -257,9 +261,15 @@ _KINDS = (
 """Offset and first bytes of formats that ffmpeg reads, and their names."""
 
 
+_OGG_CODECS = (b"theora", b"\x7fFLAC", b"Speex   ", b"fishead", b"OVP80", b"BBCD")
+"""What the first packets of Ogg files hold that libsndfile does not read."""
+
+
 def _kind(path: Path) -> str:
     with path.open("rb") as file:
-        head = file.read(189)
-    if head[:1] == b"\x47" and head[188:] == b"\x47":
+        head = file.read(512)
+    if head[:4] == b"OggS" and any(codec in head for codec in _OGG_CODECS):
+        return "Ogg with video, FLAC or Speex"
+    if head[:1] == b"\x47" and head[188:189] == b"\x47":
         return "an MPEG transport stream"
     return next((name for at, magic, name in _KINDS if head[at : at + len(magic)] == magic), "")

@@ -249,6 +249,17 @@ def test_a_url_that_sends_nothing_is_given_up_and_ffmpeg_ended(
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
+@pytest.mark.parametrize("codec", [b"\x80theora", b"\x7fFLAC", b"Speex   "])
+def test_an_ogg_file_of_another_codec_needs_ffmpeg(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: bytes
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    path = tmp_path / "a.ogg"
+    path.write_bytes(b"OggS\0\x02" + bytes(8) + b"abcd" + bytes(8) + b"\x01\x40" + codec.ljust(64, b"\0"))
+    with pytest.raises(DataError, match=r"a\.ogg: Ogg with video, FLAC or Speex needs ffmpeg"):
+        open_file(path)
+
+
 @needs_ffmpeg
 @pytest.mark.parametrize("ending", ["m4a", "aac", "mp4", "mkv", "webm"])
 def test_video_and_aac_are_read_through_ffmpeg(tmp_path: Path, ending: str) -> None:
@@ -261,9 +272,23 @@ def test_video_and_aac_are_read_through_ffmpeg(tmp_path: Path, ending: str) -> N
 
 
 @needs_ffmpeg
-def test_a_video_that_was_cut_is_incomplete(tmp_path: Path) -> None:
+def test_a_video_without_sound_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
-    subprocess.run(["ffmpeg", "-v", "error", "-i", CLIP, path], check=True)
+    picture = ["-f", "lavfi", "-i", "testsrc=duration=1:size=64x48"]
+    subprocess.run(["ffmpeg", "-v", "error", *picture, path], check=True)
+    with pytest.raises(DataError, match=r"a\.mkv: ffmpeg cannot read it: it has no audio track"):
+        open_file(path)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("ending", ["mkv", "avi", "oga", "wv"])
+def test_a_video_that_was_cut_is_incomplete(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    codec = ["-c:a", "flac"] if ending == "oga" else []
+    subprocess.run(["ffmpeg", "-v", "error", "-i", CLIP, *codec, path], check=True)
+    with open_file(path) as reader:
+        assert sum(len(block) for block in reader.blocks()) / reader.sample_rate >= 4.8
+        assert reader.incomplete_at_s is None
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with open_file(path) as reader:
         frames = sum(len(block) for block in reader.blocks())
