@@ -25,6 +25,8 @@ from streamasr.media.pcm import RAW_RATES, RawFormat, Samples2D
 
 BLOCK_FRAMES = 65_536
 """Samples of each channel read at a time, so that a file of hours needs no more memory than one of seconds."""
+SESSION_RATES = range(8_000, 48_001)
+"""Sample rates that a session takes, in Hz; a client resamples others."""
 _FULL_BLOCK_CHANNELS = 8
 """Files with more channels are read in smaller blocks: there are some with a thousand."""
 FORMATS = "WAV, FLAC, Ogg, Opus or MP3"
@@ -100,9 +102,9 @@ class AudioReader:
         mixer = MonoMixer(self.name, self.channels, self.sample_rate, channel, self._found.append)
         resampler = Resampler(self.sample_rate, sample_rate)
         for block_SC in self.blocks():
-            yield resampler.feed(mixer.feed(block_SC))
-        yield resampler.feed(mixer.flush())
-        yield resampler.flush()
+            yield self._limited(resampler.feed(mixer.feed(block_SC)))
+        yield self._limited(resampler.feed(mixer.flush()))
+        yield self._limited(resampler.flush())
 
     def channel_blocks(self, sample_rate: int) -> Iterator[list[Samples]]:
         """Yield the samples of every channel at ``sample_rate`` Hz, one array a channel, all of one length.
@@ -113,10 +115,14 @@ class AudioReader:
         resamplers = [Resampler(self.sample_rate, sample_rate) for _ in range(self.channels)]
         for block_SC in self.blocks():
             yield [
-                resampler.feed(np.ascontiguousarray(block_SC[:, channel]))
+                self._limited(resampler.feed(np.ascontiguousarray(block_SC[:, channel])))
                 for channel, resampler in enumerate(resamplers)
             ]
-        yield [resampler.flush() for resampler in resamplers]
+        yield [self._limited(resampler.flush()) for resampler in resamplers]
+
+    def _limited(self, samples_S: Samples) -> Samples:
+        """Clip what a resampler made, if a session would get it already resampled: sessions clip what they get."""
+        return samples_S if self.sample_rate in SESSION_RATES else samples_S.clip(-1.0, 1.0)
 
     def _checked(self, block_SC: Samples2D) -> Samples2D:
         level = float(np.abs(block_SC).max())

@@ -11,8 +11,14 @@ import pytest
 import soundfile
 
 from streamasr.errors import DataError
+from streamasr.media.reader import SESSION_RATES
 from streamasr.protocol.audio import AudioFormat
+from streamasr.protocol.limits import DEFAULT_LIMITS
+from streamasr.protocol.messages import Start
+from streamasr.recognition.options import resolve_options
+from streamasr.recognition.pcm_reader import PcmReader
 from streamasr_client.audio import CATCH_UP_S, SILENCE_DBFS, PacedFile, SoundFile, level_dbfs
+from tests.recognition.tiny import tiny_model
 
 
 def write(path: Path, samples: npt.NDArray[Any], rate: int = 16_000, subtype: str = "PCM_16") -> Path:
@@ -49,6 +55,24 @@ def test_rates_outside_the_protocol_are_resampled(tmp_path: Path, rate: int) -> 
     expected = np.sin(np.arange(len(sent)) * (2 * np.pi * 440 / 16_000)) / 2
     assert sent[500:-500] == pytest.approx(expected[500:-500], abs=3e-3)
     assert np.array_equal(sent, np.concatenate(list(file.samples(16_000))))
+
+
+@pytest.mark.parametrize("rate", [6_000, 44_100, 96_000])
+def test_loud_audio_is_the_same_for_a_session_and_locally(tmp_path: Path, rate: int) -> None:
+    """A resampler overshoots full scale; a session clips what it gets, before it resamples itself."""
+    noise = np.sign(np.random.default_rng(1).normal(size=2 * rate))
+    path = write(tmp_path / "a.wav", noise, rate)
+    sent = SoundFile(path)
+    options = resolve_options(
+        Start(sample_rate=sent.format.sample_rate, encoding=sent.format.encoding), tiny_model()
+    )
+    reader = PcmReader(options, 16_000)
+    received = np.concatenate([*(reader.feed(block) for block in sent.blocks(500)), reader.flush()])
+    assert np.abs(received).max() > 0.9
+    assert np.array_equal(received, np.concatenate(list(SoundFile(path).samples(16_000))))
+    assert (
+        range(int(DEFAULT_LIMITS.sample_rate.low), int(DEFAULT_LIMITS.sample_rate.high) + 1) == SESSION_RATES
+    )
 
 
 def test_files_with_more_bits_are_sent_as_floats(tmp_path: Path) -> None:

@@ -106,7 +106,10 @@ def test_chunks_of_odd_sizes_are_passed_over(tmp_path: Path, chunks: tuple[bytes
         (b"hello\n", "not an audio file"),
     ],
 )
-def test_what_has_no_audio_is_refused_by_name(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_what_has_no_audio_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, reason: str
+) -> None:
+    monkeypatch.setenv("PATH", "")  # ffmpeg has other reasons
     path = tmp_path / "-a.mp3"
     path.write_bytes(content)
     with pytest.raises(DataError, match=rf"-a\.mp3: {reason}"):
