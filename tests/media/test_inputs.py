@@ -239,6 +239,22 @@ def test_a_full_disk_while_a_live_input_is_kept(
     assert re.fullmatch(rb"(standard input|http://host/a): cannot be kept in [^\n]+\n", done.stderr)
 
 
+def test_ffmpegs_messages_do_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    soundfile.write(tmp_path / "out.wav", np.zeros(8_000), 16_000, subtype="FLOAT")
+    wav = tmp_path / "out.wav"
+    lines = f"yes '[error] Invalid data' | head -c {5 * MAX_LOG_BYTES} >&2"
+    fake_ffmpeg(tmp_path, monkeypatch, f"head -c 2000 {wav}; {lines}; tail -c +2001 {wav}")
+    decoder = FfmpegDecoder("http://host/a", str(tmp_path / "bin" / "ffmpeg"), "http://host/a")
+    try:
+        frames = 0
+        while block_frames := len(decoder.read(1_000)):
+            frames += block_frames
+        assert frames == 8_000
+        assert os.fstat(decoder._log.fileno()).st_size == MAX_LOG_BYTES
+    finally:
+        decoder.close()
+
+
 def test_a_url_that_sends_nothing_is_given_up_and_ffmpeg_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
