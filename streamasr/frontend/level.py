@@ -18,7 +18,7 @@ from streamasr.config import FrontendConfig
 LOWEST_HZ = 150
 """Frequencies from here on count, so that hum and a constant offset do not."""
 SPEECH_OVER_NOISE_DB = 10.0
-FIRST_FALL_DB = 0.5
+FIRST_FALL_DB = 0.25
 FIRST_FRAMES = 80
 """So many frames of speech are the first ones."""
 FALL_DB = 0.1

@@ -138,7 +138,7 @@ def test_the_rule_is_the_one_that_the_module_states() -> None:
             noise_db = min(noise_db + 0.05, max(level, -80.0))
             if level > noise_db + 10.0:
                 frames += 1
-                speech_db -= 0.5 if frames <= 80 else 0.1
+                speech_db -= 0.25 if frames <= 80 else 0.1
             speech_db = max(speech_db, level)
             assert gain_BT[row, frame] == pytest.approx(min(max(-36.0 - speech_db, 0.0), 30.0), abs=1e-9)
         np.testing.assert_allclose(state_B3[row], (speech_db, noise_db, min(frames, 80)), atol=1e-9)
