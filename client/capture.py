@@ -15,7 +15,7 @@ import numpy as np
 
 from streamasr.frontend.pcm import Samples
 from streamasr.frontend.resample import Resampler
-from streamasr.media.channels import ALIKE_ABOVE, OPPOSITE_BELOW, WINDOW_S, correlation, louder_channel
+from streamasr.media.channels import WINDOW_S, next_taken
 from streamasr.media.pcm import Samples2D
 from streamasr.protocol.audio import PREFERRED_RATE, encode_pcm
 from streamasr.protocol.limits import DEFAULT_LIMITS
@@ -95,12 +95,7 @@ class Converter:
     def _mono(self, samples_SC: Samples2D) -> Samples:
         if self._channels == 2:
             self._recent.append(samples_SC)
-            recent_SC = np.concatenate(self._recent)
-            alike = correlation(recent_SC)
-            if alike is not None and alike > ALIKE_ABOVE:
-                self._taken = None
-            elif alike is not None and alike < OPPOSITE_BELOW and self._taken is None:
-                self._taken = louder_channel(recent_SC)
+            self._taken = next_taken(np.concatenate(self._recent), self._taken)
         return samples_SC.mean(axis=1) if self._taken is None else samples_SC[:, self._taken].copy()
 
 

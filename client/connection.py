@@ -11,7 +11,7 @@ import ipaddress
 import os
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import TypeVar
@@ -199,6 +199,32 @@ async def resume_session(
     async with _connected(url, open_timeout_s, ping_timeout_s, broken.cookies) as socket:
         resumed = await _first_answer(socket, url, request, Resumed, open_timeout_s)
         yield Session(socket, broken.ready, resumed, broken.next_seq, broken.cookies)
+
+
+async def try_to_resume(
+    stack: AsyncExitStack, url: str, broken: Session | None, *, ping_timeout_s: float | None = PING_TIMEOUT_S
+) -> Session | None:
+    """Enter :func:`resume_session`; return ``None`` if the daemon keeps no sessions or has this one no more.
+
+    Args:
+        stack: closes the connection.
+        url: the daemon's stream.
+        broken: the session whose connection was lost, if there is one.
+        ping_timeout_s: see :func:`open_session`.
+
+    Raises:
+        ConnectionFailed: the daemon does not answer, or not in time.
+        DaemonError: the daemon refused the connection.
+        ProtocolError: the server answered with something other than ``resumed``.
+    """
+    if broken is None or broken.ready.resume is None:
+        return None
+    try:
+        return await stack.enter_async_context(resume_session(url, broken, ping_timeout_s=ping_timeout_s))
+    except DaemonError as error:
+        if error.code != "unknown_session":
+            raise
+        return None
 
 
 @asynccontextmanager

@@ -36,7 +36,7 @@ from streamasr_client.connection import (
     Backoff,
     Session,
     open_session,
-    resume_session,
+    try_to_resume,
 )
 from streamasr_client.errors import ConnectionFailed, DaemonError
 
@@ -247,16 +247,12 @@ class LiveStream:
 
     async def _connect(self, stack: contextlib.AsyncExitStack) -> Session:
         """Resume the session whose connection was lost, if possible, or open a new one."""
-        if self._broken is not None:
-            try:
-                session = await stack.enter_async_context(resume_session(self._url, self._broken))
-                if self._resumed_position(session) >= self._buffer.start:
-                    return session
-                await stack.aclose()  # The audio that the daemon lacks is no longer in the buffer.
-            except DaemonError as error:
-                if error.code != "unknown_session":
-                    raise
-            self._broken = None
+        session = await try_to_resume(stack, self._url, self._broken)
+        if session is not None:
+            if self._resumed_position(session) >= self._buffer.start:
+                return session
+            await stack.aclose()  # The audio that the daemon lacks is no longer in the buffer.
+        self._broken = None
         return await stack.enter_async_context(open_session(self._url, self._start))
 
     def _resumed_position(self, session: Session) -> int:

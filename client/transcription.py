@@ -21,7 +21,7 @@ from streamasr_client.connection import (
     Backoff,
     Session,
     open_session,
-    resume_session,
+    try_to_resume,
 )
 from streamasr_client.errors import ConnectionFailed, DaemonError
 from streamasr_client.hotwords import describe_readings
@@ -104,7 +104,7 @@ class _Transfer:
         self._finals: list[Final] = []
         """Those of the session so far."""
         self._broken: Session | None = None
-        """The session whose connection was lost, if it may be resumed."""
+        """The session whose connection was lost."""
 
     async def attempt(self) -> list[Final]:
         """Send the file, or what the daemon lacks of it, and return the finals."""
@@ -122,7 +122,7 @@ class _Transfer:
                 sent_ms = sender.result() if sender.done() else math.inf
                 recognised_ms = await receiver
             except ConnectionFailed:
-                self._broken = session if session.ready.resume is not None else None
+                self._broken = session
                 raise
             except BaseException:
                 session.abort()  # a closing handshake would wait behind the audio in the buffers
@@ -137,14 +137,9 @@ class _Transfer:
         return self._finals
 
     async def _connect(self, stack: AsyncExitStack) -> Session:
-        if self._broken is not None:
-            try:
-                return await stack.enter_async_context(
-                    resume_session(self._url, self._broken, ping_timeout_s=None)
-                )
-            except DaemonError as error:
-                if error.code != "unknown_session":
-                    raise
+        session = await try_to_resume(stack, self._url, self._broken, ping_timeout_s=None)
+        if session is not None:
+            return session
         return await stack.enter_async_context(open_session(self._url, self._start, ping_timeout_s=None))
 
     async def _send(self, session: Session) -> float:

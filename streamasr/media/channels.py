@@ -55,6 +55,19 @@ def louder_channel(samples_SC: Samples2D) -> int:
     return int(np.argmax(np.square(samples_SC, dtype=np.float64).sum(axis=0)))
 
 
+def next_taken(stretch_SC: Samples2D, taken: int | None) -> int | None:
+    """Return which of two channels alone is used from a stretch on; ``None`` for both.
+
+    Args:
+        stretch_SC: the newest samples.
+        taken: the result for the stretch before.
+    """
+    alike = correlation(stretch_SC)
+    if alike is None or (taken is not None and alike <= ALIKE_ABOVE):
+        return taken
+    return louder_channel(stretch_SC) if alike < OPPOSITE_BELOW else None
+
+
 def are_opposite(samples_SC: Samples2D) -> bool:
     """Whether two channels have opposite phases: their mean is next to silence, and they are not."""
     found = correlation(samples_SC - samples_SC.mean(axis=0)) if len(samples_SC) else None
@@ -112,19 +125,15 @@ class MonoMixer:
         return self._mix(held_SC) if len(held_SC) else np.zeros(0, dtype=np.float32)
 
     def _mix(self, window_SC: Samples2D) -> Samples:
-        if (alike := correlation(window_SC)) is not None:
-            if alike > ALIKE_ABOVE:
-                self._taken = None
-            elif alike < OPPOSITE_BELOW and self._taken is None:
-                self._taken = louder_channel(window_SC)
-                if self._warn is not None:
-                    at_s = self._windows * self._window / self._sample_rate
-                    label = channel_label(self._taken, 2)
-                    self._warn(
-                        f"its channels have opposite phases from {at_s:.1f} s on and would cancel each other out; "
-                        f"only the {label} one is used there"
-                    )
-                    self._warn = None
+        self._taken = next_taken(window_SC, self._taken)
+        if self._taken is not None and self._warn is not None:
+            at_s = self._windows * self._window / self._sample_rate
+            label = channel_label(self._taken, 2)
+            self._warn(
+                f"its channels have opposite phases from {at_s:.1f} s on and would cancel each other out; "
+                f"only the {label} one is used there"
+            )
+            self._warn = None
         self._windows += 1
         return _mean(window_SC) if self._taken is None else np.ascontiguousarray(window_SC[:, self._taken])
 

@@ -154,36 +154,36 @@ async def test_an_engine_that_was_silent_for_a_moment_goes_on(monkeypatch: pytes
     assert await daemon._stopped_before_the_engine(stop, Engine(), lost_s=60)
 
 
+class SlowLoading:
+    """Makes an engine, but only when ``released`` is set."""
+
+    def __init__(self) -> None:
+        self.begun, self.released = threading.Event(), threading.Event()
+
+    def __call__(self) -> FakeEngine:
+        self.begun.set()
+        self.released.wait()
+        return FakeEngine()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_while_the_model_is_loaded_ends_the_daemon_at_once(number: signal.Signals) -> None:
     """Also as the first process of a container, for which the kernel has no default action."""
-    begun, released = threading.Event(), threading.Event()
-
-    def load() -> FakeEngine:
-        begun.set()
-        released.wait()
-        return FakeEngine()
-
-    run = Run(ServerConfig(port=0), FakeEngine(), {}, load)
-    await asyncio.to_thread(begun.wait)
+    loading = SlowLoading()
+    run = Run(ServerConfig(port=0), FakeEngine(), {}, loading)
+    await asyncio.to_thread(loading.begun.wait)
     os.kill(os.getpid(), number)
     async with asyncio.timeout(60):
         assert await run.task == 0
-    released.set()
+    loading.released.set()
 
 
 async def test_sighup_while_the_model_is_loaded_ends_no_service(manager: socket.socket) -> None:
-    begun, released = threading.Event(), threading.Event()
-
-    def load() -> FakeEngine:
-        begun.set()
-        released.wait()
-        return FakeEngine()
-
-    run = Run(ServerConfig(port=0), FakeEngine(), {"NOTIFY_SOCKET": str(manager.getsockname())}, load)
-    await asyncio.to_thread(begun.wait)
+    loading = SlowLoading()
+    run = Run(ServerConfig(port=0), FakeEngine(), {"NOTIFY_SOCKET": str(manager.getsockname())}, loading)
+    await asyncio.to_thread(loading.begun.wait)
     os.kill(os.getpid(), signal.SIGHUP)
-    released.set()
+    loading.released.set()
     await run.ready()
     os.kill(os.getpid(), signal.SIGTERM)
     assert await run.task == 0
