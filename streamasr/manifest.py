@@ -12,7 +12,7 @@ from streamasr.jsonlines import parse_object
 from streamasr.textfile import read_lines
 
 MAX_DURATION_S = 1e9
-"""No recording lasts so long, in seconds."""
+"""Longer than any recording, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ most. Louder speech is not changed, nor are its pauses. The front ends add the g
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,11 +22,11 @@ LOWEST_HZ = 150
 SPEECH_OVER_NOISE_DB = 10.0
 FIRST_FALL_DB = 0.25
 FIRST_FRAMES = 80
-"""So many frames of speech are the first ones."""
+"""This many frames of speech are the first ones."""
 FALL_DB = 0.1
 RISE_DB = 0.05
 LOWEST_NOISE_DB = -80.0
-"""Quieter frames count as so loud, so that the noise of a room is soon no speech behind digital silence."""
+"""Quieter frames count as this loud, so that the noise of a room after digital silence is not speech for long."""
 SILENCE_DB = -100.0
 """Level of digital silence."""
 
@@ -35,14 +37,14 @@ def lowest_bin(config: FrontendConfig) -> int:
 
 
 def level_offset_db(config: FrontendConfig) -> float:
-    """Return what makes the log power of a frame's spectrum, behind a Hann window, a level in dB of full scale."""
+    """Return what makes the log power of the spectrum of a frame with a Hann window a level in dB of full scale."""
     window_power = 0.375 * config.n_fft
     return float(10.0 * np.log10(2.0 / (config.n_fft * window_power)))
 
 
 def initial_levels(config: FrontendConfig) -> tuple[float, float, float]:
     """Return the state of a new stream: the level of speech that needs no gain, any noise, and no frame of speech."""
-    return config.quiet_level_db, -SILENCE_DB, 0.0
+    return config.quiet_level_db, math.inf, 0.0
 
 
 def step_gain(

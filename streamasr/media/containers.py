@@ -72,7 +72,7 @@ def is_unknown_length(length: int) -> bool:
 
 
 def looks_like_audio(rest: bytes) -> bool:
-    """Whether bytes behind the audio of a WAV stream may be more audio, such as another file, and no chunk."""
+    """Whether bytes after the audio of a WAV stream may be more audio, such as another file, and no chunk."""
     rest = rest.lstrip(b"\0")
     is_chunk = rest[:4].isascii() and rest[:4].decode("ascii").isprintable()
     return len(rest) >= _SMALL_REST and (not is_chunk or rest[:4] in (b"RIFF", b"data"))

@@ -25,7 +25,7 @@ _MPEG_SLACK = 1_152
 """Samples of the last MPEG frame that a decoder may hold back at the end of a complete file."""
 _UNKNOWN_FRAMES = 1 << 62
 _LOOKED_AT_BYTES = 4_096
-"""How much of what a pipe sends behind the stated end of a WAV stream is looked at."""
+"""How much of what a pipe sends after the stated end of a WAV stream is looked at."""
 
 
 class Decoder(Protocol):
@@ -257,7 +257,7 @@ class PcmDecoder:
         return np.zeros((0, self.channels), dtype=np.float32)
 
     def _next_bytes(self, wanted: int) -> bytes:
-        """Return up to ``wanted`` bytes, none of them behind the stated end, where a WAV stream may have metadata."""
+        """Return up to ``wanted`` bytes, none of them after the stated end, where a WAV stream may have metadata."""
         if self._unread_bytes is None:
             return self._stream.read(wanted)
         if not self._unread_bytes:
@@ -267,7 +267,7 @@ class PcmDecoder:
         pipe = self._stream if isinstance(self._stream, Pipe) else None
         self.incomplete = not data and not (pipe and pipe.interrupted)
         if not self._unread_bytes and pipe and looks_like_audio(pipe.read_waiting(_LOOKED_AT_BYTES)):
-            self.warnings.append("what comes behind the length that its header gives is not read")
+            self.warnings.append("what comes after the length that its header gives is not read")
         return data
 
     def interrupt(self) -> None:

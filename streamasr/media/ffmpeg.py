@@ -134,9 +134,8 @@ class FfmpegDecoder:
             return self._pcm.no_samples()
         try:
             block_SC = self._pcm.read(frames)
-        except (
-            DataError
-        ) as error:  # it sends nothing any more: what came before is worth as much as in a cut file
+        except DataError as error:
+            # It sends nothing any more: what came before is worth as much as in a cut file.
             if not self._position:
                 raise
             self._ended = self.incomplete = True

@@ -13,7 +13,7 @@ HEAD_BYTES = 8_192
 
 _WAVE_MAGICS = (b"RIFF", b"RF64", b"BW64")
 _TS_PACKET_BYTES, _TS_PACKETS = 188, 5
-"""Each packet of an MPEG transport stream begins with the letter G (ISO 13818-1); so many are looked at."""
+"""Each packet of an MPEG transport stream begins with the letter G (ISO 13818-1); this many are looked at."""
 
 _WAVE_ENCODINGS: dict[tuple[int, int], Encoding] = {
     (1, 16): "pcm_s16le",

@@ -29,7 +29,7 @@ _PINGS_PER_WATCHDOG_INTERVAL = 3
 _STATUS_INTERVAL_S = 10.0
 _ENGINE_CHECK_S = 1.0
 _SILENT_CHECKS = 5
-"""So many checks in a row must find the engine silent: if the whole process was stopped, it needs a moment."""
+"""This many checks in a row must find the engine silent: if the whole process was stopped, it needs a moment."""
 _ENGINE_STOP_S = 5.0
 """Longest wait for the engine's last step at the end; a step that hangs would keep the process for ever."""
 _ACCEPT_LOG_S = 10.0

@@ -71,7 +71,8 @@ def log_event(name: str, *, level: int = logging.INFO, exc_info: bool = False, *
 
 
 class StrangersLog:
-    """Logs events that anybody can cause who reaches the port, so many of each a minute: they must not fill the disk.
+    """Logs events that anybody can cause who reaches the port, up to a number of each in a minute: they must not fill
+    the disk.
 
     The first record after others were left out has their number as the field ``left_out``.
 

@@ -57,7 +57,7 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
             count = length - _LONG_LENGTH
             length, at = int.from_bytes(data[at : at + count], "big"), at + count
         if at + length > len(data):
-            raise ValueError("an element ends behind its container")
+            raise ValueError("an element ends after its container")
         yield tag, data[at : at + length]
         at += length
 

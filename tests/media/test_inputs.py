@@ -110,7 +110,7 @@ def test_a_pipe_ends_where_its_header_says(tmp_path: Path, rate: int) -> None:
     soundfile.write(tmp_path / "a.wav", samples, rate)
     data = (tmp_path / "a.wav").read_bytes()
     metadata = b"LIST" + (4_000).to_bytes(4, "little") + b"INFO" + b"\x7f" * 3_996
-    joined = f"{tmp_path / 'pipe'}: what comes behind the length that its header gives is not read"
+    joined = f"{tmp_path / 'pipe'}: what comes after the length that its header gives is not read"
     for behind, warnings in ((metadata, []), (data, [joined])):
         with piped(tmp_path, data + behind) as source, source.open() as reader:
             found = np.concatenate(list(reader.blocks()))
