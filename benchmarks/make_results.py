@@ -66,6 +66,9 @@ class Result:
     """Files of ``--data`` that it needs."""
     model: bool = True
     """Whether the figures depend on the packaged model."""
+    weights: bool = True
+    """Whether they depend on its weights, and must be made again for new ones. Others, such as the speed and what
+    faults do, depend on the sizes alone; their page names the weights that were measured."""
 
 
 def _evaluate(manifests: str, flags: str) -> str:
@@ -132,26 +135,6 @@ RESULTS: dict[str, Result] = {
         packages=("pocketsphinx",),
         data=("dev-librispeech", "dev-l2"),
     ),
-    "recognisers": Result(
-        title="en-small beside Moonshine, Whisper and PocketSphinx",
-        about="The first 40 recordings of dev-librispeech, one recogniser after the other on the same core. RTF is "
-        "CPU seconds for one second of audio. en-small, PocketSphinx and moonshine-live (Moonshine tiny, updated "
-        "every half second) get a stream; moonshine and Whisper in int8 (faster-whisper 1.2.1) get whole "
-        "recordings. Whisper and Moonshine were trained on far more speech than the dozen hours of en-small.",
-        commands=(
-            _evaluate(DEV, "--limit 40"),
-            f"python benchmarks/pocketsphinx_peer.py --manifest {DEV} --limit 40",
-            f"python benchmarks/recogniser_peers.py moonshine-live --manifest {DEV} --limit 40",
-            f"python benchmarks/recogniser_peers.py moonshine --manifest {DEV} --limit 40",
-            f"python benchmarks/recogniser_peers.py whisper --whisper {{data}}/whisper-tiny.en "
-            f"--manifest {DEV} --limit 40",
-            f"python benchmarks/recogniser_peers.py whisper --whisper {{data}}/whisper-base "
-            f"--manifest {DEV} --limit 40",
-        ),
-        minutes=12,
-        packages=("pocketsphinx", "moonshine_voice", "faster_whisper"),
-        files=("whisper-tiny.en/model.bin", "whisper-base/model.bin"),
-    ),
     "punctuation": Result(
         title="Capitals and punctuation",
         about="F1 of marks and capitals on 2,000 lines of books, meetings and chat from sources that are not in the "
@@ -181,32 +164,37 @@ RESULTS: dict[str, Result] = {
         minutes=8,
         packages=("truecase",),
         files=("dev-librispeech-cased.jsonl",),
+        weights=False,
     ),
     "load": Result(
-        title="Real-time streams on one daemon",
-        about="A daemon and its clients on the same cores. Lags are in milliseconds, beyond the chunk. The lag of "
-        "a final counts from the end of its last word and contains the silence that ends an utterance. The second "
-        "table counts from the ends of the words of the reference, aligned to the audio.",
-        commands=(f"{LOAD} --streams 1 8 16 24 --duration 60",),
-        minutes=4,
-        data=(),
-    ),
-    "load-24": Result(
-        title="24 real-time streams for ten minutes",
-        about="A daemon and its clients on the same two cores. Lags are in milliseconds, beyond the chunk; ends of "
-        "words are from the alignment of the transcript. The figures file has lag and memory by minute.",
-        commands=(f"{LOAD} --streams 24 --duration 600",),
-        minutes=11,
-        data=(),
-    ),
-    "load-16": Result(
-        title="16 real-time streams for an hour",
-        about="A daemon and its clients on the same two cores. Lags are in milliseconds, beyond the chunk; ends of "
-        "words are from the alignment of the transcript. The figures file has lag and memory by minute. Other "
-        "programs may have used the cores meanwhile.",
-        commands=(f"{LOAD} --streams 16 --duration 3600",),
-        minutes=62,
-        data=(),
+        title="Live streams on two cores",
+        about="A daemon and its clients on the same cores, at 640 ms: 1 to 24 streams for a minute each, 24 for ten "
+        "minutes, 8 of a FastConformer of 109 million random weights at 1,120 ms, and 16 for an hour, beside which "
+        "other programs used the rest of the cores. Lags are in milliseconds, beyond the chunk; the second table "
+        "of each load counts from the ends of the words of the reference, aligned to the audio. The end of speech "
+        "contains the silence that ends an utterance. In between, recognisers have the first 40 recordings of "
+        "dev-librispeech, one after the other on one core: en-small, PocketSphinx and moonshine-live (Moonshine "
+        "tiny, updated every half second) as streams, moonshine and Whisper in int8 (faster-whisper 1.2.1) as whole "
+        "recordings. Whisper and Moonshine were trained on far more speech than the dozen hours of en-small.",
+        commands=(
+            f"{LOAD} --streams 1 8 16 24 --duration 60",
+            f"{LOAD} --streams 24 --duration 600",
+            f"python benchmarks/server_load.py --audio {CLIP}.flac --model fastconformer-large --latency-ms 1120 "
+            "--streams 8 --duration 60",
+            _evaluate(DEV, "--limit 40"),
+            f"python benchmarks/pocketsphinx_peer.py --manifest {DEV} --limit 40",
+            f"python benchmarks/recogniser_peers.py moonshine-live --manifest {DEV} --limit 40",
+            f"python benchmarks/recogniser_peers.py moonshine --manifest {DEV} --limit 40",
+            f"python benchmarks/recogniser_peers.py whisper --whisper {{data}}/whisper-tiny.en "
+            f"--manifest {DEV} --limit 40",
+            f"python benchmarks/recogniser_peers.py whisper --whisper {{data}}/whisper-base "
+            f"--manifest {DEV} --limit 40",
+            f"{LOAD} --streams 16 --duration 3600",
+        ),
+        minutes=95,
+        packages=("pocketsphinx", "moonshine_voice", "faster_whisper"),
+        files=("whisper-tiny.en/model.bin", "whisper-base/model.bin"),
+        weights=False,
     ),
     "uploads": Result(
         title="Eight live streams beside an uploaded recording of an hour",
@@ -215,6 +203,7 @@ RESULTS: dict[str, Result] = {
         commands=(f"python benchmarks/upload_fairness.py --audio {CLIP}.flac --streams 8 --duration 40",),
         minutes=2,
         data=(),
+        weights=False,
     ),
     "failover": Result(
         title="Clients of three daemons, of which one drains and one is killed",
@@ -230,6 +219,7 @@ RESULTS: dict[str, Result] = {
         ),
         minutes=1,
         data=(),
+        weights=False,
     ),
     "long-session": Result(
         title="One hour in one session",
@@ -237,6 +227,7 @@ RESULTS: dict[str, Result] = {
         "takes them: CPU time of a chunk and memory of the process, minute by minute.",
         commands=(f"python benchmarks/long_session.py --manifest {DEV} --minutes 60",),
         minutes=10,
+        weights=False,
     ),
     "partials": Result(
         title="Stability and lag of partial results",
@@ -287,6 +278,7 @@ RESULTS: dict[str, Result] = {
         minutes=15,
         packages=("hypothesis",),
         data=(),
+        weights=False,
     ),
     "trust_faults": Result(
         title="Faults and load",
@@ -298,6 +290,7 @@ RESULTS: dict[str, Result] = {
         "not of an injected fault, memory that grows by more than 5 %, a session or file left open.",
         commands=(f"python benchmarks/trust.py --manifest {DEV} --minutes 60 --streams 16",),
         minutes=65,
+        weights=False,
     ),
     "word-times": Result(
         title="Accuracy of word times",
@@ -327,6 +320,7 @@ RESULTS: dict[str, Result] = {
         minutes=8,
         packages=("onnx", "onnxscript"),
         data=(),
+        weights=False,
     ),
     "encoder-cost": Result(
         title="Cost of an encoder step",
@@ -336,6 +330,23 @@ RESULTS: dict[str, Result] = {
         minutes=10,
         data=(),
         model=False,
+    ),
+    "learning-curve": Result(
+        title="Error rates against hours of training",
+        about="Weights from the project's history, all with today's code, language model and search settings, at "
+        "640 ms. Hours are those of audio that the training processed, about a dozen hours of speech again and "
+        "again. The first five minutes of each set; the conditions are those of conditions.md.",
+        commands=(
+            f"streamasr data degrade {DEV} --out {{tmp}}/noise-10db --noise {NOISE} --snr-db 10",
+            f"streamasr data degrade {DEV} --out {{tmp}}/rooms --rt60 0.5",
+            f"streamasr data degrade {DEV} --out {{tmp}}/gsm --codec gsm",
+            f"python benchmarks/learning_curve.py --weights 27=6a64bf7 60=8dfc23e 76=d76dd67 104=6c5600d now=now "
+            f"--manifest {DEV} {DEV_L2} {{tmp}}/noise-10db/manifest.jsonl {{tmp}}/rooms/manifest.jsonl "
+            f"{{tmp}}/gsm/manifest.jsonl --minutes 5",
+        ),
+        minutes=15,
+        packages=("pyroomacoustics",),
+        data=("dev-librispeech", "dev-l2", "noise-esc10"),
     ),
     "language-model": Result(
         title="Perplexity of en-small's language model",
@@ -431,7 +442,8 @@ def _output(stdout: str) -> dict[str, Any]:
 def render(content: dict[str, Any]) -> str:
     """The Markdown page of a result's JSON file."""
     parts = [f"# {content['title']}", textwrap.fill(content["about"], 100)]
-    rows = [f"| {key} | {content[key]} |" for key in ("commit", "model", "machine", "date")]
+    described = {**content, "model": content["model"] + _age(content["model"])}
+    rows = [f"| {key} | {described[key]} |" for key in ("commit", "model", "machine", "date")]
     parts.append("\n".join(["| | |", "|---|---|", *rows]))
     parts.append("```sh\n" + "\n".join(content["commands"]) + "\n```")
     evaluations = evaluations_of(content)
@@ -439,6 +451,14 @@ def render(content: dict[str, Any]) -> str:
         parts.append(measured_block(resolve_model(MODEL), evaluations))
     parts += [f"```\n{output['text']}\n```" for output in content["outputs"] if output["text"]]
     return "\n\n".join(parts) + "\n"
+
+
+def _age(model: str) -> str:
+    """What to add to a page's model if the packaged one has other weights now."""
+    name, _, digest = model.partition(" ")
+    if name != MODEL or digest == model_digest(resolve_model(MODEL)):
+        return ""
+    return " (earlier weights of the same size)"
 
 
 def evaluations_of(content: dict[str, Any]) -> list[Evaluation]:

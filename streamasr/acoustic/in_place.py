@@ -67,7 +67,7 @@ class NativeEncoder:
         *,
         precision: Precision = "float32",
         threads: int = 0,
-        instructions: Instructions = "avx512",
+        instructions: Instructions = "amx",
     ) -> None:
         if precision not in supported_precisions():
             known = ", ".join(supported_precisions())

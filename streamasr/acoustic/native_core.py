@@ -17,7 +17,7 @@ from streamasr.acoustic.positions import distance_sinusoids, periodic_positions
 from streamasr.config import EncoderConfig, FastConformerEncoderConfig, Precision, WhisperEncoderConfig
 from streamasr.errors import ModelError
 
-Instructions = Literal["baseline", "avx2", "avx512"]
+Instructions = Literal["baseline", "avx2", "avx512", "amx"]
 """The most that a step may use; it uses what the processor has of it."""
 
 Shape = tuple[int, ...]

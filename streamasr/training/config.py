@@ -139,8 +139,8 @@ class LossConfig:
     consistency: float = 0.2
     """CR-CTC (Yao et al. 2024): consistency between two augmented views of each row. With 0 there is one view."""
     distillation: float = 0.0
-    """Cosine distance between the hidden states of the chunked student on augmented audio and those of the pretrained
-    encoder with full context on clean audio."""
+    """Cosine distance between the hidden states of the chunked student on augmented audio and those of the teacher
+    with full context on clean audio."""
     intermediate: float = 0.0
     """CTC on the hidden states after ``intermediate_layer`` (Lee and Watanabe 2021)."""
     intermediate_layer: int = 0
@@ -222,6 +222,8 @@ class TrainConfig:
     """Seed of all random values."""
     pretrained: Path | None = None
     """Encoder weights to start from: OpenAI's Whisper weights, or the ``model.safetensors`` of a model folder."""
+    teacher: Path | None = None
+    """Encoder weights of the teacher for ``loss.distillation``; by default those of ``pretrained``."""
     temperature: float = 1.0
     """Divisor of the exported CTC head's weights (Guo et al. 2017); above 1 the log-probs are less confident."""
     chunk_weights: tuple[float, ...] = (1.0, 1.0, 2.0, 2.0)
@@ -267,6 +269,8 @@ class TrainConfig:
             raise ConfigError(
                 "data.untranscribed_manifests are used for distillation only: loss.distillation must be above 0"
             )
+        if self.teacher is not None and not self.loss.distillation:
+            raise ConfigError("teacher is used for distillation only: loss.distillation must be above 0")
         if len(self.chunk_weights) != len(self.encoder.chunk_frames):
             raise ConfigError("chunk_weights needs one weight for each of encoder.chunk_frames")
         check_compatible(self.frontend, self.encoder)
@@ -289,7 +293,8 @@ class TrainConfig:
         )
         tokens = replace(self.tokens, file=None if self.tokens.file is None else root / self.tokens.file)
         pretrained = None if self.pretrained is None else root / self.pretrained
-        return replace(self, data=data, tokens=tokens, pretrained=pretrained)
+        teacher = None if self.teacher is None else root / self.teacher
+        return replace(self, data=data, tokens=tokens, pretrained=pretrained, teacher=teacher)
 
 
 def load_recipe(recipe: str) -> TrainConfig:

@@ -39,7 +39,7 @@ class Objective(nn.Module):
         config: the recipe.
         encoder: the encoder to train.
         blank: the blank's id.
-        teacher: a frozen copy of the pretrained encoder, for distillation; ``None`` without distillation.
+        teacher: a frozen encoder of the same architecture, for distillation; ``None`` without distillation.
     """
 
     def __init__(

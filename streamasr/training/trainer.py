@@ -83,6 +83,8 @@ class Trainer:
         teacher = None
         if config.loss.distillation:
             teacher = copy.deepcopy(self.encoder).eval().requires_grad_(False)
+            if config.teacher is not None:
+                load_pretrained(teacher, config.teacher, tokens)
         self.objective = Objective(config, self.encoder, tokens.blank, teacher)
         self.optimizer = build_optimizer(self.objective, config.optim)
         self.scaler = GradScaler(group.device.type, enabled=config.precision == "float16")

@@ -64,7 +64,7 @@ def random_encoder(config: EncoderConfig, seed: int = 3) -> AnyEncoder:
 
 
 def native(
-    encoder: AnyEncoder, precision: Precision = "float32", instructions: Instructions = "avx512"
+    encoder: AnyEncoder, precision: Precision = "float32", instructions: Instructions = "amx"
 ) -> NativeEncoder:
     weights = {name: tensor.numpy() for name, tensor in encoder.state_dict().items()}
     return NativeEncoder(

@@ -9,6 +9,7 @@ from make_results import (
     FIGURES_BEGIN,
     FIGURES_END,
     MODEL,
+    MODEL_FILES,
     RESULTS,
     evaluations_of,
     model_digest,
@@ -26,6 +27,14 @@ PAGES = sorted(FOLDER.glob("*.md"))
 GENERATED = sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
+def skip_without_history() -> None:
+    shallow = subprocess.run(
+        ["git", "rev-parse", "--is-shallow-repository"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if shallow.stdout.strip() != "false":
+        pytest.skip("no complete git history here; a full clone of the repository has it")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_states_commit_model_machine_date_and_command(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
@@ -41,18 +50,33 @@ def test_a_page_shows_what_its_figures_file_holds(name: str) -> None:
     assert (FOLDER / f"{name}.md").read_text(encoding="utf-8") == render(read(name))
 
 
-@pytest.mark.parametrize("name", [name for name in GENERATED if RESULTS[name].model])
+@pytest.mark.parametrize(
+    "name", [name for name in GENERATED if RESULTS[name].model and RESULTS[name].weights]
+)
 def test_figures_are_of_the_packaged_model(name: str) -> None:
     assert read(name)["model"] == f"{MODEL} {model_digest(resolve_model(MODEL))}"
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in GENERATED if RESULTS[name].model and not RESULTS[name].weights]
+)
+def test_other_figures_are_of_a_model_of_the_same_size(name: str) -> None:
+    skip_without_history()
+    commit = read(name)["commit"]
+    for file in MODEL_FILES:
+        then = subprocess.run(
+            ["git", "cat-file", "-s", f"{commit}:models/{MODEL}/{file}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert int(then.stdout) == (resolve_model(MODEL) / file).stat().st_size, file
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_names_a_commit_of_this_repository(page: Path) -> None:
-    shallow = subprocess.run(
-        ["git", "rev-parse", "--is-shallow-repository"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if shallow.stdout.strip() != "false":
-        pytest.skip("no complete git history here; a full clone of the repository has it")
+    skip_without_history()
     row = re.search(r"^\| commit \| (.*) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert row is not None
     commits = re.findall(r"\b[0-9a-f]{7,10}\b", row[1])

@@ -90,6 +90,27 @@ def test_speech_without_transcripts_needs_distillation(beep_manifest: Path) -> N
         replace(config, data=replace(config.data, untranscribed_manifests=(beep_manifest,)))
 
 
+def test_a_teacher_has_weights_of_its_own(beep_manifest: Path, tmp_path: Path) -> None:
+    run(recipe(beep_manifest, 1), tmp_path / "teacher")
+    weights = tmp_path / "teacher" / "model" / "model.safetensors"
+    config = replace(
+        recipe(beep_manifest, 3), teacher=weights, loss=LossConfig(consistency=0.0, distillation=0.5)
+    )
+    trainer, events = run(config, tmp_path / "student")
+    teacher = trainer.objective.teacher
+    assert teacher is not None
+    stored = load_encoder(config.encoder, weights, len(trainer.tokenizer.tokens)).state_dict()
+    for name, weight in teacher.state_dict().items():
+        torch.testing.assert_close(weight, stored[name])
+    (report,) = [event for event in events if isinstance(event, StepReport)]
+    assert report.distillation > 0
+
+
+def test_a_teacher_needs_distillation(beep_manifest: Path) -> None:
+    with pytest.raises(ConfigError, match=r"teacher .* loss\.distillation must be above 0"):
+        replace(recipe(beep_manifest, 1), teacher=Path("model.safetensors"))
+
+
 def test_worker_processes_give_the_same_weights(beep_manifest: Path, tmp_path: Path) -> None:
     config = recipe(beep_manifest, 4)
     config = replace(config, augment=replace(config.augment, speeds=(0.9, 1.1), noise_probability=0.5))

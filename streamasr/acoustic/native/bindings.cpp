@@ -36,6 +36,7 @@ Instructions instructions_of(const std::string& name) {
   if (name == "baseline") return Instructions::kBaseline;
   if (name == "avx2") return Instructions::kAvx2;
   if (name == "avx512") return Instructions::kAvx512;
+  if (name == "amx") return Instructions::kAmx;
   throw std::invalid_argument("unknown instructions " + name);
 }
 
@@ -103,7 +104,7 @@ std::shared_ptr<Encoder> make_fastconformer(const nb::dict& sizes, const nb::dic
 class Product {
  public:
   Product(const std::string& precision, std::size_t rows, std::size_t inputs, std::size_t outputs)
-      : kernels_(kernels_for(best_instructions(Instructions::kAvx512))),
+      : kernels_(kernels_for(best_instructions(kMostInstructions))),
         rows_(rows),
         inputs_(inputs),
         input_(rows * inputs),
@@ -180,10 +181,10 @@ class Slots {
 
 NB_MODULE(_native, m) {
   using namespace streamasr::acoustic;
-  m.def("instructions", [] { return describe(best_instructions(Instructions::kAvx512)); });
+  m.def("instructions", [] { return describe(best_instructions(kMostInstructions)); });
   m.def("precisions", [] {
     std::vector<std::string> names{"float32"};
-    if (kernels_for(best_instructions(Instructions::kAvx512)).gemm_bf16) names.emplace_back("bfloat16");
+    if (kernels_for(best_instructions(kMostInstructions)).gemm_bf16) names.emplace_back("bfloat16");
     names.emplace_back("int8");
     return names;
   });

@@ -71,11 +71,13 @@ struct Kernels {
   float (*softmax)(float* x, std::size_t first, std::size_t offset, std::size_t second);
 };
 
-enum class Instructions { kBaseline, kAvx2, kAvx512 };
+enum class Instructions { kBaseline, kAvx2, kAvx512, kAmx };
+inline constexpr Instructions kMostInstructions = Instructions::kAmx;
 
 // The fastest instructions that both this processor and `limit` have.
 Instructions best_instructions(Instructions limit);
-// The table for them; with kAvx512 also the dot products of VNNI and BF16 where the processor has them.
+// The table for them; with kAvx512 also the dot products of VNNI and BF16 where the processor has them, with
+// kAmx tiles in their place.
 const Kernels& kernels_for(Instructions instructions);
 std::string describe(Instructions instructions);
 

@@ -7,28 +7,12 @@
 #include <cstdint>
 #include <string>
 
-#include "kernels.hpp"
+#include "kernels_finish.hpp"
 
 namespace streamasr::acoustic {
 namespace {
 
-constexpr std::size_t kWidth = 16, kRows = 8, kVectors = 2;
-static_assert(kPanel == kVectors * kWidth);
-
-__attribute__((target("avx512f"))) inline void finish(const __m512* sums, std::size_t row, std::size_t column,
-                                                      std::size_t n, const Output& out) {
-  float* c = out.c + row * out.stride + column;
-  for (std::size_t j = 0; j < kVectors; ++j) {
-    const std::size_t first = column + j * kWidth;
-    if (first >= n) return;
-    const std::size_t count = n - first < kWidth ? n - first : kWidth;
-    const auto mask = static_cast<__mmask16>((1u << count) - 1);
-    __m512 value = sums[j];
-    if (out.bias) value = _mm512_add_ps(value, _mm512_loadu_ps(out.bias + first));
-    if (out.add) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, c + j * kWidth));
-    _mm512_mask_storeu_ps(c + j * kWidth, mask, value);
-  }
-}
+constexpr std::size_t kRows = 8;
 
 inline std::int32_t word(const void* x) {
   std::int32_t value;
@@ -82,16 +66,8 @@ __attribute__((target("avx512f,avx512vnni"))) inline void tile_int8(
       for (std::size_t j = 0; j < kVectors; ++j) sums[i][j] = _mm512_dpbusd_epi32(sums[i][j], columns[j], x);
     }
   }
-  for (std::size_t i = 0; i < kM; ++i) {
-    const __m512i shift = _mm512_set1_epi32(128 * a_sums[i]);
-    __m512 products[kVectors];
-    for (std::size_t j = 0; j < kVectors; ++j) {
-      const __m512 scale =
-          _mm512_mul_ps(_mm512_set1_ps(a_scales[i]), _mm512_loadu_ps(b_scales + column + j * kWidth));
-      products[j] = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(sums[i][j], shift)), scale);
-    }
-    finish(products, row + i, column, n, out);
-  }
+  for (std::size_t i = 0; i < kM; ++i)
+    finish_int8(sums[i], a_scales[i], a_sums[i], b_scales, row + i, column, n, out);
 }
 
 template <class Tile>
