@@ -172,7 +172,7 @@ RESULTS: dict[str, Result] = {
         "minutes, 8 of a FastConformer of 109 million random weights at 1,120 ms, and 16 for an hour, beside which "
         "other programs used the rest of the cores. Lags are in milliseconds, beyond the chunk; the second table "
         "of each load counts from the ends of the words of the reference, aligned to the audio. The end of speech "
-        "contains the silence that ends an utterance. In between, recognisers have the first 40 recordings of "
+        "contains the silence that ends an utterance. In between, recognisers have the first 25 recordings of "
         "dev-librispeech, one after the other on one core: en-small, PocketSphinx and moonshine-live (Moonshine "
         "tiny, updated every half second) as streams, moonshine and Whisper in int8 (faster-whisper 1.2.1) as whole "
         "recordings. Whisper and Moonshine were trained on far more speech than the dozen hours of en-small.",
@@ -181,14 +181,14 @@ RESULTS: dict[str, Result] = {
             f"{LOAD} --streams 24 --duration 600",
             f"python benchmarks/server_load.py --audio {CLIP}.flac --model fastconformer-large --latency-ms 1120 "
             "--streams 8 --duration 60",
-            _evaluate(DEV, "--limit 40"),
-            f"python benchmarks/pocketsphinx_peer.py --manifest {DEV} --limit 40",
-            f"python benchmarks/recogniser_peers.py moonshine-live --manifest {DEV} --limit 40",
-            f"python benchmarks/recogniser_peers.py moonshine --manifest {DEV} --limit 40",
+            _evaluate(DEV, "--limit 25"),
+            f"python benchmarks/pocketsphinx_peer.py --manifest {DEV} --limit 25",
+            f"python benchmarks/recogniser_peers.py moonshine-live --manifest {DEV} --limit 25",
+            f"python benchmarks/recogniser_peers.py moonshine --manifest {DEV} --limit 25",
             f"python benchmarks/recogniser_peers.py whisper --whisper {{data}}/whisper-tiny.en "
-            f"--manifest {DEV} --limit 40",
+            f"--manifest {DEV} --limit 25",
             f"python benchmarks/recogniser_peers.py whisper --whisper {{data}}/whisper-base "
-            f"--manifest {DEV} --limit 40",
+            f"--manifest {DEV} --limit 25",
             f"{LOAD} --streams 16 --duration 3600",
         ),
         minutes=95,
