@@ -169,6 +169,10 @@ def _encoder_slots(model: LoadedModel, slots: int) -> EncoderSlots:
     """Return room for ``slots`` streams: the encoder's own, if it updates states in place."""
     if isinstance(model.encoder, InPlaceEncoder):
         return model.encoder.open_slots(slots)
+    if model.device.type == "cuda":
+        from streamasr.recognition.device_slots import DeviceSlots
+
+        return DeviceSlots(model.encoder, slots, str(model.device), record=True)
     from streamasr.recognition.slots import CopiedSlots
 
     return CopiedSlots(model.encoder, slots, str(model.device))

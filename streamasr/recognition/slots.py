@@ -21,6 +21,23 @@ S = TypeVar("S", bound=tuple[Tensor, ...])
 """A NamedTuple of tensors, batch as dim 0 of every leaf."""
 
 
+def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
+    """Return an array as a tensor on ``device``; its transfer to a GPU does not block the caller."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def to_host(tensor: Tensor) -> NDArray[Any]:
+    """Return a copy of a tensor as an array, when the device has computed it."""
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda).copy_(
+        tensor, non_blocking=True
+    )
+    if tensor.is_cuda:
+        torch.cuda.current_stream(tensor.device).synchronize()
+    result: NDArray[Any] = copy.numpy()
+    return result
+
+
 class SlotStates(Generic[S]):
     """The states of ``slots`` streams, stored together so that any of them can step in one batch.
 
@@ -44,16 +61,23 @@ class SlotStates(Generic[S]):
 
     def gather(self, slots: Sequence[int]) -> S:
         """Return a copy of the states of ``slots``, in their order."""
-        return type(self._initial)(*(leaf[self._index(slots)] for leaf in self._leaves))
+        return self.at(self._index(slots))
+
+    def at(self, slots_B: Tensor) -> S:
+        """Return a copy of the states of the slots in a tensor of integers on the device."""
+        return type(self._initial)(*(leaf.index_select(0, slots_B) for leaf in self._leaves))
 
     def write(self, slots: Sequence[int], state: S) -> None:
         """Store the new states of ``slots``, in their order."""
-        index = self._index(slots)
+        self.put(self._index(slots), state)
+
+    def put(self, slots_B: Tensor, state: S) -> None:
+        """Store the new states of the slots in a tensor of integers on the device."""
         for leaf, rows in zip(self._leaves, state, strict=True):
-            leaf[index] = rows
+            leaf.index_copy_(0, slots_B, rows)
 
     def _index(self, slots: Sequence[int]) -> Tensor:
-        return torch.tensor(slots, dtype=torch.long, device=self._leaves[0].device)
+        return to_device(np.array(slots, dtype=np.int64), self._leaves[0].device)
 
 
 class CopiedSlots:
@@ -90,7 +114,7 @@ class CopiedSlots:
             None if advance_B is None else torch.as_tensor(advance_B, device=self._device),
         )
         self._states.write(slots, state)
-        return log_probs_BTV.float().cpu().numpy(), frames_B.cpu().numpy()
+        return to_host(log_probs_BTV.float()), to_host(frames_B)
 
 
 class TorchFrontEndSlots:
@@ -120,5 +144,8 @@ class TorchFrontEndSlots:
         return mel_BTM if rest is None else torch.cat((mel_BTM, self._run(state, rest)[1]), dim=1)
 
     def _run(self, state: Any, padded: PaddedSamples) -> tuple[Any, Tensor]:
-        samples_BS = torch.from_numpy(padded.samples_BS).to(self._device)
-        return self._frontend.step(state, samples_BS, torch.as_tensor(padded.ends_B, device=self._device))
+        samples_BS, ends_B = (
+            to_device(padded.samples_BS, self._device),
+            to_device(padded.ends_B, self._device),
+        )
+        return self._frontend.step(state, samples_BS, ends_B)
