@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ class Player(threading.Thread):
             number += 1
 
 
-def trial(model: LoadedModel, pcm: bytes, latency_ms: int, streams: int, duration_s: float) -> Trial:
+def trial(model: LoadedModel, pcm: bytes, latency_ms: int, streams: int, *, duration_s: float) -> Trial:
     """Run one number of streams for ``duration_s``, after a warm-up of the same length."""
     config = EngineConfig(max_sessions=streams, max_batch=streams)
     with Engine(model, config) as engine:
@@ -214,13 +215,8 @@ def main() -> int:
         with model_of(args.model) as folder:
             model = load_model(folder, args.device)
             for latency_ms in args.latency_ms:
-                trials += find_limit(
-                    lambda streams, latency_ms=latency_ms: trial(
-                        model, pcm, latency_ms, streams, args.duration
-                    ),
-                    args.first,
-                    args.most,
-                )
+                measure = partial(trial, model, pcm, latency_ms, duration_s=args.duration)
+                trials += find_limit(measure, args.first, args.most)
     except StreamasrError as error:
         print(f"gpu_streams: {error.message}", file=sys.stderr)
         return 1
