@@ -340,7 +340,7 @@ RESULTS: dict[str, Result] = {
             f"streamasr data degrade {DEV} --out {{tmp}}/noise-10db --noise {NOISE} --snr-db 10",
             f"streamasr data degrade {DEV} --out {{tmp}}/rooms --rt60 0.5",
             f"streamasr data degrade {DEV} --out {{tmp}}/gsm --codec gsm",
-            f"python benchmarks/learning_curve.py --weights 27=6a64bf7 60=8dfc23e 76=d76dd67 104=6c5600d now=now "
+            f"python benchmarks/learning_curve.py --weights 27=6a64bf7 60=8dfc23e 76=d76dd67 104=now "
             f"--manifest {DEV} {DEV_L2} {{tmp}}/noise-10db/manifest.jsonl {{tmp}}/rooms/manifest.jsonl "
             f"{{tmp}}/gsm/manifest.jsonl --minutes 5",
         ),
