@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamasr.acoustic import AnyEncoder, build_encoder, save_encoder
+from streamasr.acoustic import AnyEncoder, build_encoder, in_place, save_encoder
 from streamasr.acoustic.fastconformer import layers
 from streamasr.acoustic.in_place import NativeEncoder, load_native_encoder, supported_precisions
 from streamasr.acoustic.native_core import Instructions
@@ -48,7 +48,11 @@ SIZES: dict[str, EncoderConfig] = {
         FASTCONFORMER, n_mels=80, subsampling=2, dim=72, left_context_frames=120, chunk_frames=(3, 40)
     ),
 }
-FAMILIES = {"whisper": SIZES["look-ahead"], "fastconformer": FASTCONFORMER}
+FAMILIES = {
+    "whisper": SIZES["look-ahead"],
+    "whisper, whole tiles": replace(CONFIG, dim=64, hops_per_chunk=2),
+    "fastconformer": FASTCONFORMER,
+}
 TOLERANCE = 1e-4
 
 
@@ -107,6 +111,21 @@ def test_int8_is_exact_in_every_instruction_set(instructions: Instructions, fami
     agreement = compare(best, other, torch.randn(700, encoder.config.n_mels))
     # A value at the edge between two integers can go to either: a step of 1/127 of its row's largest one.
     assert agreement.mean < 5e-3
+
+
+@pytest.mark.skipif("AMX" not in in_place.instructions(), reason="this processor has no AMX")
+@pytest.mark.parametrize("frames", [1, 5, 16, 19, 32, 45, 64])
+def test_tiles_give_the_same_bits_as_dot_products(frames: int) -> None:
+    """Sums of 8-bit products are exact. The layers' inputs have 64 and 256 values, which are whole tiles."""
+    config = replace(CONFIG, dim=64, chunk_frames=(frames,))
+    encoder = random_encoder(config)
+    tiles, dots = (native(encoder, "int8", most).open_slots(1) for most in ("amx", "avx512"))
+    mel_BTM, lengths_B = torch.randn(1, 2 * frames, config.n_mels), torch.tensor([2 * frames])
+    for slots in (tiles, dots):
+        slots.reset(0)
+    for _ in range(2):
+        with_tiles, with_dots = (step_slots(slots, [0], mel_BTM, lengths_B)[0] for slots in (tiles, dots))
+        assert torch.equal(with_tiles, with_dots)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
