@@ -144,6 +144,8 @@ def stored(source: AudioInput) -> Iterator[AudioInput]:
                 copy = dataclasses.replace(source, source=Path(file.name), cut_off=cut_off)
             file.flush()
         except OSError as error:
+            with contextlib.suppress(OSError):
+                file.close()  # It fails alike if samples still wait to be written.
             raise DataError(
                 f"{source.name}: cannot be kept in {tempfile.gettempdir()}: {error.strerror or error}"
             ) from None
