@@ -295,12 +295,8 @@ async def test_a_frozen_tab_goes_on_and_its_times_include_the_gap(page: Page, da
     await page.call("Page.setWebLifecycleState", state="frozen")
     await asyncio.sleep(4)
     await page.call("Page.setWebLifecycleState", state="active")
-    try:
-        async with asyncio.timeout(30):
-            await recording.opened_again.wait()
-    except TimeoutError:
-        page.problems.clear()
-        pytest.skip("the browser did not go on with the page's microphone after the page was frozen")
+    async with asyncio.timeout(60):
+        await recording.opened_again.wait()
     await page.wait_for(f"{LISTENING} && {ALERT} === ''")
     await page.wait_for("document.getElementById('clock').textContent >= '0:04'")
     passed_ms = await page.evaluate("performance.now()") - before_ms
