@@ -39,7 +39,7 @@ from streamasr.engine.stats import EngineStats, HistogramSnapshot
 from streamasr.errors import StreamasrError
 from streamasr.protocol.messages import Start
 from streamasr.recognition.model import LoadedModel, load_model
-from streamasr.service.loadtest import SAMPLE_RATE
+from streamasr.service.loadtest import SAMPLE_RATE, LimitSearch
 
 MAX_LAG_S = 0.3
 LATE_SHARE = 0.01
@@ -162,16 +162,10 @@ def _work(before: EngineStats, after: EngineStats, duration_s: float) -> dict[st
 def find_limit(measure: Callable[[int], Trial], first: int, most: int) -> list[Trial]:
     """Try numbers of streams until the highest that passes is known to a sixteenth of it; return all trials."""
     trials: list[Trial] = []
-    good, bad, streams = 0, most + 1, min(first, most)
-    while good < streams < bad:
+    search = LimitSearch(min(first, most), most, share=16)
+    while (streams := search.next()) is not None:
         trials.append(measure(streams))
-        if trials[-1].passed:
-            good = streams
-        else:
-            bad = streams
-        if bad - good <= max(1, good // 16):
-            break
-        streams = min(2 * good, most) if bad > most else (good + bad) // 2
+        search.note(streams, carried=trials[-1].passed)
     return trials
 
 

@@ -235,6 +235,37 @@ class LoadLimit:
     """All load tests, in their order."""
 
 
+class LimitSearch:
+    """Says which numbers of streams to try: doubled until one is not carried, then approached by bisection.
+
+    Args:
+        first: the first number tried.
+        most: no larger number is reached by doubling.
+        share: the limit is approached to this part of it.
+    """
+
+    def __init__(self, first: int, most: int, *, share: int) -> None:
+        self.good = 0
+        """The most streams that were carried so far."""
+        self._bad: int | None = None
+        self._first, self._most, self._share = first, most, share
+
+    def next(self) -> int | None:
+        """The next number to try; ``None`` if the limit is known."""
+        if self._bad is None:
+            doubled = 2 * self.good or self._first
+            return doubled if not self.good or doubled <= self._most else None
+        known = self._bad - self.good <= max(1, self.good // self._share)
+        return None if known else (self.good + self._bad) // 2
+
+    def note(self, streams: int, *, carried: bool) -> None:
+        """Take note of whether ``streams`` were carried."""
+        if carried:
+            self.good = streams
+        else:
+            self._bad = streams
+
+
 async def find_limit(
     plan: LoadPlan, max_lag_ms: float, observe: Callable[[LoadReport], None] = lambda _: None
 ) -> LoadLimit:
@@ -256,18 +287,10 @@ async def find_limit(
         observe(report)
         return keeps_lag(report, max_lag_ms)
 
-    good, bad, streams = 0, None, plan.streams
-    while True:
-        if await carries(streams):
-            good = streams
-        else:
-            bad = streams
-        if bad is None and 2 * good > MOST_STREAMS:
-            break
-        if bad is not None and bad - good <= max(1, good // 8):
-            break
-        streams = 2 * good if bad is None else (good + bad) // 2
-    return LoadLimit(good, max_lag_ms, tuple(reports))
+    search = LimitSearch(plan.streams, MOST_STREAMS, share=8)
+    while (streams := search.next()) is not None:
+        search.note(streams, carried=await carries(streams))
+    return LoadLimit(search.good, max_lag_ms, tuple(reports))
 
 
 def keeps_lag(report: LoadReport, max_lag_ms: float) -> bool:
