@@ -169,10 +169,10 @@ RESULTS: dict[str, Result] = {
     "load": Result(
         title="Live streams on two cores",
         about="A daemon and its clients on the same cores, at 640 ms: 1 to 24 streams for a minute each, 24 for ten "
-        "minutes, 8 of a FastConformer of 109 million random weights at 1,120 ms, and 16 for an hour, beside which "
-        "other programs used the rest of the cores. Lags are in milliseconds, beyond the chunk; the second table "
-        "of each load counts from the ends of the words of the reference, aligned to the audio. The end of speech "
-        "contains the silence that ends an utterance. In between, recognisers have the first 25 recordings of "
+        "minutes, 8 of a FastConformer of 109 million random weights at 1,120 ms, and 16 for an hour. No other "
+        "program ran. Lags are in milliseconds, beyond the chunk; the second table of each load counts from the "
+        "ends of the words of the reference, aligned to the audio. The end of speech contains the silence that "
+        "ends an utterance. Before the hour, recognisers have the first 25 recordings of "
         "dev-librispeech, one after the other on one core: en-small, PocketSphinx and moonshine-live (Moonshine "
         "tiny, updated every half second) as streams, moonshine and Whisper in int8 (faster-whisper 1.2.1) as whole "
         "recordings. Whisper and Moonshine were trained on far more speech than the dozen hours of en-small.",
