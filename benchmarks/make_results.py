@@ -441,7 +441,7 @@ def _output(stdout: str) -> dict[str, Any]:
 
 def render(content: dict[str, Any]) -> str:
     """The Markdown page of a result's JSON file."""
-    parts = [f"# {content['title']}", textwrap.fill(content["about"], 100)]
+    parts = [f"# {content['title']}", textwrap.fill(content["about"], 100, break_on_hyphens=False)]
     described = {**content, "model": content["model"] + _age(content["model"])}
     rows = [f"| {key} | {described[key]} |" for key in ("commit", "model", "machine", "date")]
     parts.append("\n".join(["| | |", "|---|---|", *rows]))
