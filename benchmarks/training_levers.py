@@ -4,9 +4,10 @@
       --dev dev-librispeech/manifest.jsonl noisy/manifest.jsonl
 
 The baseline continues training with the recipe `en-small`, its recordings only, at a constant learning rate. Every
-other run changes one thing. All runs have the same seed and the same minutes of computing, whatever a step costs; the
-exponential moving average of the weights is measured: the CTC loss, and the error rates of greedy decoding, under the
-mask of 640 ms. The loss is the figure to compare: it is far less noisy than the error rates of short trainings.
+other run changes one thing. All runs have the same minutes of computing, whatever a step costs, and all but those of
+"seed 2" the same seed. Runs with a falling rate end after ``--steps``, if these come first. The exponential moving
+average of the weights is measured: the CTC loss, and the error rates of greedy decoding, under the mask of 640 ms.
+The loss is the figure to compare: it is far less noisy than the error rates of short trainings.
 
 Prints a table for each manifest, then one JSON line last.
 """
@@ -18,7 +19,7 @@ import copy
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from training_ablation import PLAIN, recordings
 
+from streamasr.acoustic import AnyEncoder
 from streamasr.config import WhisperEncoderConfig
 from streamasr.errors import StreamasrError
 from streamasr.recognition.model import resolve_model
@@ -51,6 +53,16 @@ STRONG = AugmentConfig(
     time_masks_per_second=0.8,
     time_mask_frames=30,
 )
+
+
+MEANS = {
+    "mean of two seeds": ("strong augmentation", "strong augmentation, seed 2"),
+    "mean of two seeds, falling rate": (
+        "strong augmentation, falling rate",
+        "strong augmentation, falling rate, seed 2",
+    ),
+}
+"""Means of the weights of runs that differ in the seed alone (Wortsman et al. 2022, "Model soups")."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +92,11 @@ def _optim(**changes: object) -> Lever:
     return lambda recipe: replace(recipe, optim=replace(recipe.optim, **changes))  # type: ignore[arg-type]
 
 
+def _falling(steps: int) -> Lever:
+    """The rate falls from the first step on; the average is as long as the last tenth."""
+    return _optim(steps=steps, decay_share=1.0, ema_decay=1 - 10 / steps)
+
+
 def _augment(augment: AugmentConfig) -> Lever:
     return lambda recipe: replace(recipe, augment=augment)
 
@@ -97,12 +114,22 @@ def _rows(rows: int, learning_rate: float) -> Lever:
     )
 
 
-def levers(whisper: Path) -> dict[str, Lever]:
-    """Return the changes by name; ``whisper`` has the weights that the model was fine-tuned from."""
+def levers(whisper: Path, steps: int) -> dict[str, Lever]:
+    """Return the changes by name.
+
+    Args:
+        whisper: the weights that the model was fine-tuned from.
+        steps: length of the schedules in which the rate falls.
+    """
     return {
         "baseline": lambda recipe: recipe,
         "no augmentation": _augment(PLAIN),
         "strong augmentation": _augment(STRONG),
+        "strong augmentation, seed 2": lambda recipe: replace(_augment(STRONG)(recipe), seed=2),
+        "strong augmentation, falling rate": lambda recipe: _falling(steps)(_augment(STRONG)(recipe)),
+        "strong augmentation, falling rate, seed 2": lambda recipe: replace(
+            _falling(steps)(_augment(STRONG)(recipe)), seed=2
+        ),
         "distillation from itself": _loss(distillation=1.0),
         "distillation from Whisper": lambda recipe: replace(_loss(distillation=1.0)(recipe), teacher=whisper),
         "CR-CTC": _loss(consistency=0.2),
@@ -149,28 +176,28 @@ def recipe_of(args: argparse.Namespace, weights: Path) -> TrainConfig:
     )
 
 
-def run(
-    recipe: TrainConfig, folder: Path, minutes: float, pretrained: tuple[Path, float] | None = None
-) -> Run:
-    """Train for ``minutes`` (none for 0) and measure the averaged weights.
-
-    ``pretrained`` is a file and its share: the mean of the weights with those of the file is measured.
-    """
+def train(recipe: TrainConfig, folder: Path, minutes: float) -> Trainer:
+    """Train for ``minutes``, or until the steps of the recipe are done."""
     trainer = Trainer(recipe, folder, ProcessGroup.from_environment(), lambda _: None)
-    if minutes:
-        end = time.monotonic() + 60 * minutes
-        trainer.train(until=lambda: time.monotonic() > end)
-    encoder = trainer.averaged_encoder()
-    if pretrained is not None:
-        path, share = pretrained
-        before = copy.deepcopy(encoder)
-        load_pretrained(before, path)
-        encoder.load_state_dict(mean_weights([encoder.state_dict(), before.state_dict()], [1 - share, share]))
+    end = time.monotonic() + 60 * minutes
+    trainer.train(until=lambda: time.monotonic() > end)
+    return trainer
+
+
+def averaged(encoders: Sequence[AnyEncoder], weights: Sequence[float]) -> AnyEncoder:
+    """Return an encoder with the weighted mean of the weights."""
+    encoder = copy.deepcopy(encoders[0])
+    encoder.load_state_dict(mean_weights([each.state_dict() for each in encoders], weights))
+    return encoder
+
+
+def measure(trainer: Trainer, encoder: AnyEncoder, *, steps: int, seconds: float) -> Run:
+    """Measure an encoder on the dev manifests of the trainer; ``seconds`` of audio were processed for it."""
     dev = {}
     for dev_set in trainer.speech.dev:
-        report = dev_set.measure(encoder, CHUNK_FRAMES, trainer.step).report
+        report = dev_set.measure(encoder, CHUNK_FRAMES, steps).report
         dev[dev_set.name] = Figures(loss=report.loss, cer=report.cer, wer=report.wer)
-    return Run(steps=trainer.step, hours=trainer.seconds / 3600, dev=dev)
+    return Run(steps=steps, hours=seconds / 3600, dev=dev)
 
 
 def print_runs(runs: dict[str, Run]) -> None:
@@ -199,6 +226,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder for each run")
     parser.add_argument("--model", default="en-small", help="whose weights to start from (%(default)s)")
     parser.add_argument("--minutes", type=float, default=4.0, help="of training, for each run (%(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=150, help="length of the runs with a falling rate (%(default)s)"
+    )
     parser.add_argument("--learning-rate", type=float, default=1e-4, help="of the baseline (%(default)s)")
     parser.add_argument("--precision", default="auto", help="%(default)s")
     parser.add_argument("--threads", type=int, default=2, help="of torch (%(default)s)")
@@ -212,25 +242,40 @@ def main() -> int:
         "(WiSE-FT, Wortsman et al. 2022)",
     )
     parser.add_argument(
-        "--only", nargs="+", choices=list(levers(Path())), metavar="NAME", help="only these runs"
+        "--only", nargs="+", choices=list(levers(Path(), 1)), metavar="NAME", help="only these runs"
     )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     runs: dict[str, Run] = {}
+    trained: dict[str, AnyEncoder] = {}
     try:
         weights = resolve_model(args.model) / "model.safetensors"
         base = recipe_of(args, weights)
-        runs["start"] = run(base, args.out / "start", 0)
+        start = Trainer(base, args.out / "start", ProcessGroup.from_environment(), lambda _: None)
+        before = start.averaged_encoder()
+        runs["start"] = measure(start, before, steps=0, seconds=0)
+        pretrained = copy.deepcopy(before)
+        load_pretrained(pretrained, args.whisper)
         for share in (0.03, 0.06):
-            runs[f"mean with {share:.0%} of {args.whisper.stem}"] = run(
-                base, args.out / "start", 0, (args.whisper, share)
-            )
-        for number, (name, lever) in enumerate(levers(args.whisper).items()):
+            mean = averaged([before, pretrained], [1 - share, share])
+            runs[f"mean with {share:.0%} of {args.whisper.stem}"] = measure(start, mean, steps=0, seconds=0)
+        for number, (name, lever) in enumerate(levers(args.whisper, args.steps).items()):
             if args.only and name not in args.only:
                 continue
             print(name, file=sys.stderr, flush=True)
-            runs[name] = run(lever(base), args.out / f"run-{number}", args.minutes)
+            trainer = train(lever(base), args.out / f"run-{number}", args.minutes)
+            trained[name] = trainer.averaged_encoder()
+            runs[name] = measure(start, trained[name], steps=trainer.step, seconds=trainer.seconds)
             print(runs[name], file=sys.stderr, flush=True)
+        for name, parts in MEANS.items():
+            if all(part in trained for part in parts):
+                mean = averaged([trained[part] for part in parts], [1 / len(parts)] * len(parts))
+                runs[name] = measure(
+                    start,
+                    mean,
+                    steps=sum(runs[part].steps for part in parts),
+                    seconds=3600 * sum(runs[part].hours for part in parts),
+                )
     except StreamasrError as error:
         print(f"training_levers: {error.message}", file=sys.stderr)
         return 1

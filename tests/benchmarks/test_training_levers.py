@@ -20,7 +20,10 @@ def test_every_lever_changes_the_recipe(load_benchmark: Callable[[str], ModuleTy
     base = benchmark.recipe_of(args, Path("model.safetensors"))
     assert base.data.dev_manifests == (Path("/speech/dev.jsonl"),)
     assert base.augment.noise_probability > 0
-    recipes = {name: lever(base) for name, lever in benchmark.levers(Path("whisper.safetensors")).items()}
+    recipes = {
+        name: lever(base) for name, lever in benchmark.levers(Path("whisper.safetensors"), 100).items()
+    }
     assert recipes.pop("baseline") == base
     assert len({str(recipe) for recipe in (base, *recipes.values())}) == 1 + len(recipes)
+    assert all(part in recipes for parts in benchmark.MEANS.values() for part in parts)
     assert recipes["distillation from Whisper"].teacher == Path("whisper.safetensors")
