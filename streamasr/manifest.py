@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,13 @@ def read_manifest(path: Path) -> list[Utterance]:
     if not utterances:
         raise DataError(f"{path}: contains no utterance")
     return utterances
+
+
+def manifest_names(paths: Sequence[Path]) -> list[str]:
+    """Return a name for each manifest: by folder for ``manifest.jsonl``, else by file name, by path if two agree."""
+    names = [path.resolve().parent.name if path.stem == "manifest" else path.stem for path in paths]
+    count = Counter(names)
+    return [name if count[name] == 1 else str(path) for name, path in zip(names, paths, strict=True)]
 
 
 def parse_utterance(line: str, path: Path, number: int) -> Utterance:

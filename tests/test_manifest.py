@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from streamasr.errors import DataError
-from streamasr.manifest import Utterance, read_manifest
+from streamasr.manifest import Utterance, manifest_names, read_manifest
 
 GOOD = {"audio_filepath": "clips/a.flac", "duration": 1.5, "text": "hello there"}
 
@@ -57,3 +57,8 @@ def test_missing_and_empty_manifests_are_refused(tmp_path: Path) -> None:
         read_manifest(tmp_path / "none.jsonl")
     with pytest.raises(DataError, match="contains no utterance"):
         read_manifest(_write(tmp_path, ""))
+
+
+def test_two_manifests_have_different_names() -> None:
+    paths = [Path("a/dev.jsonl"), Path("b/dev.jsonl"), Path("a/other.jsonl"), Path("c/manifest.jsonl")]
+    assert manifest_names(paths) == ["a/dev.jsonl", "b/dev.jsonl", "other", "c"]

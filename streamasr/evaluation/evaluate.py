@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 
 from streamasr.errors import ConfigError, DataError
 from streamasr.evaluation.decoding_pass import DecodedUtterance, Mode, PassCost, decode_files, default_modes
-from streamasr.manifest import Utterance, read_manifest
+from streamasr.manifest import Utterance, manifest_names, read_manifest
 from streamasr.processor import processor_name
 from streamasr.recognition.devices import Device
 from streamasr.recognition.model import LoadedModel
@@ -99,7 +98,7 @@ def passes(model: LoadedModel, options: EvaluationOptions) -> list[int | None]:
 
 
 def read_manifests(paths: Sequence[Path], limit: int | None = None) -> dict[str, list[Utterance]]:
-    """Read manifests and name them: by folder for ``manifest.jsonl``, else by file name, by path if two agree.
+    """Read manifests and name them (see :func:`~streamasr.manifest.manifest_names`).
 
     Args:
         paths: the files.
@@ -111,12 +110,7 @@ def read_manifests(paths: Sequence[Path], limit: int | None = None) -> dict[str,
     if limit is not None and limit <= 0:
         raise ConfigError(f"--limit must be positive, got {limit}")
     paths = list(dict.fromkeys(paths))
-    names = [path.resolve().parent.name if path.stem == "manifest" else path.stem for path in paths]
-    count = Counter(names)
-    return {
-        name if count[name] == 1 else str(path): read_manifest(path)[:limit]
-        for name, path in zip(names, paths, strict=True)
-    }
+    return {name: read_manifest(path)[:limit] for name, path in zip(manifest_names(paths), paths, strict=True)}
 
 
 def describe_machine(device: Device) -> str:

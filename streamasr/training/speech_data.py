@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from streamasr.manifest import Utterance, read_manifest
+from streamasr.manifest import Utterance, manifest_names, read_manifest
 from streamasr.training.config import TrainConfig
 from streamasr.training.data.audio.corpus import AudioCorpus, load_corpus
 from streamasr.training.data.augmentation.sources import load_augmentation_sources
@@ -66,7 +66,12 @@ class SpeechData:
             # Transcripts are checked first, so that errors in them are reported before minutes of decoding.
             transcribed = training_transcripts(data.manifests, self.tokenizer, data.unusable_share)
             self.transcripts.append(("training", transcribed))
-        dev = [(_name(path), dev_transcripts(path, self.tokenizer)) for path in data.dev_manifests]
+        # Reports are kept by name, so two manifests must not share one.
+        dev_manifests = list(dict.fromkeys(data.dev_manifests))
+        dev = [
+            (name, dev_transcripts(path, self.tokenizer))
+            for name, path in zip(manifest_names(dev_manifests), dev_manifests, strict=True)
+        ]
         self.transcripts += dev
         if data.manifests:
             untranscribed = [each for path in data.untranscribed_manifests for each in read_manifest(path)]
@@ -146,8 +151,3 @@ def _plan(config: TrainConfig, corpus: AudioCorpus, untranscribed: int) -> Batch
         seed=config.seed,
         untranscribed=untranscribed,
     )
-
-
-def _name(manifest: Path) -> str:
-    """Return the name of a dev manifest in reports: ``dev-l2`` for ``dev-l2/manifest.jsonl``."""
-    return manifest.parent.name if manifest.stem == "manifest" else manifest.stem

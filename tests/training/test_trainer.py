@@ -264,3 +264,16 @@ def test_a_compiled_run_learns_the_same_weights(beep_manifest: Path, tmp_path: P
     plain, _ = run(recipe(beep_manifest, 4), tmp_path / "plain")
     compiled, _ = run(replace(recipe(beep_manifest, 4), compile=True), tmp_path / "compiled")
     same_weights(plain, compiled, atol=1e-3)
+
+
+def test_dev_manifests_of_one_file_name_are_reported_apart(beep_manifest: Path, tmp_path: Path) -> None:
+    config = recipe(beep_manifest, 1)
+    twice = []
+    for folder in ("near", "far"):
+        manifest = beep_manifest.parent / folder / "dev.jsonl"
+        manifest.parent.mkdir()
+        manifest.write_text(beep_manifest.read_text().replace('": "', '": "../', 1).splitlines()[0] + "\n")
+        twice.append(manifest)
+    config = replace(config, data=replace(config.data, dev_manifests=(*twice, twice[0])))
+    trainer = Trainer(config, tmp_path / "run", ALONE, lambda event: None)
+    assert [dev.name for dev in trainer.speech.dev] == [str(path) for path in twice]
