@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
@@ -59,13 +60,16 @@ async def receive_audio(socket: ServerConnection, count: int = 1) -> bytes:
     return audio
 
 
-async def receive_until_stop(socket: ServerConnection) -> int:
-    """Receive messages until `stop`; return the number of bytes of audio."""
+async def receive_until_stop(
+    socket: ServerConnection, heard: Callable[[int], None] = lambda size: None
+) -> int:
+    """Receive messages until `stop`; return the number of bytes of audio. `heard` gets those of each message."""
     size = 0
     while True:
         message = await socket.recv()
         if isinstance(message, bytes):
             size += len(message)
+            heard(len(message))
         elif json.loads(message)["type"] == "stop":
             return size
 

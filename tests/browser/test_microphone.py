@@ -113,29 +113,20 @@ class Recording:
         start = json.loads(await socket.recv())
         await socket.send(encode(READY))
         self.sessions += 1
-        size = await self.receive(socket, blocks=10)
+        size = len(await receive_audio(socket, 10))
+        self.hear(size)
         if self.sessions > 1:
             self.opened_again.set()
         else:
             await socket.send(encode(final(0, "before", 100)))
-        size += await self.receive(socket)
+        size += await receive_until_stop(socket, self.hear)
         self.audio_ms = round(size / 2 / start["sample_rate"] * 1_000)
         await socket.send(encode(final(1, "after", self.last_ms)))
         await socket.send(encode(Done(audio_ms=self.audio_ms)))
 
-    async def receive(self, socket: ServerConnection, blocks: int | None = None) -> int:
-        """Receive so many blocks of audio, by default all until ``stop``; return their bytes."""
-        size = 0
-        while blocks is None or blocks > 0:
-            message = await socket.recv()
-            if isinstance(message, bytes):
-                size += len(message)
-                self.received += len(message)
-                self.heard.set()
-                blocks = None if blocks is None else blocks - 1
-            elif json.loads(message)["type"] == "stop":
-                break
-        return size
+    def hear(self, size: int) -> None:
+        self.received += size
+        self.heard.set()
 
     @property
     def last_ms(self) -> int:
