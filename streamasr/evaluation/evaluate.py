@@ -110,7 +110,9 @@ def read_manifests(paths: Sequence[Path], limit: int | None = None) -> dict[str,
     if limit is not None and limit <= 0:
         raise ConfigError(f"--limit must be positive, got {limit}")
     paths = list(dict.fromkeys(paths))
-    return {name: read_manifest(path)[:limit] for name, path in zip(manifest_names(paths), paths, strict=True)}
+    return {
+        name: read_manifest(path)[:limit] for name, path in zip(manifest_names(paths), paths, strict=True)
+    }
 
 
 def describe_machine(device: Device) -> str:
