@@ -121,15 +121,18 @@ def levers(whisper: Path, steps: int) -> dict[str, Lever]:
         whisper: the weights that the model was fine-tuned from.
         steps: length of the schedules in which the rate falls.
     """
+    strong = _augment(STRONG)
+
+    def strong_falling(recipe: TrainConfig) -> TrainConfig:
+        return _falling(steps)(strong(recipe))
+
     return {
         "baseline": lambda recipe: recipe,
         "no augmentation": _augment(PLAIN),
-        "strong augmentation": _augment(STRONG),
-        "strong augmentation, seed 2": lambda recipe: replace(_augment(STRONG)(recipe), seed=2),
-        "strong augmentation, falling rate": lambda recipe: _falling(steps)(_augment(STRONG)(recipe)),
-        "strong augmentation, falling rate, seed 2": lambda recipe: replace(
-            _falling(steps)(_augment(STRONG)(recipe)), seed=2
-        ),
+        "strong augmentation": strong,
+        "strong augmentation, seed 2": lambda recipe: replace(strong(recipe), seed=2),
+        "strong augmentation, falling rate": strong_falling,
+        "strong augmentation, falling rate, seed 2": lambda recipe: replace(strong_falling(recipe), seed=2),
         "distillation from itself": _loss(distillation=1.0),
         "distillation from Whisper": lambda recipe: replace(_loss(distillation=1.0)(recipe), teacher=whisper),
         "CR-CTC": _loss(consistency=0.2),
