@@ -37,7 +37,7 @@ $(LINKED): $(INSTALLED) $(NATIVE)
 	rm -f $(VENV)/.linked-*
 	touch $@
 
-ifneq ($(words $(wildcard streamasr/decoding/_native*.so streamasr/acoustic/_native*.so)),2)
+ifneq ($(words $(wildcard streamasr/*/_native*.so)),3)
 .PHONY: $(LINKED)
 endif
 

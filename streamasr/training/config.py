@@ -136,6 +136,8 @@ class AugmentConfig:
 class LossConfig:
     """Weights of the parts of the loss; a part with weight 0 is not computed."""
 
+    crf: float = 0.0
+    """Share of CTC-CRF (Xiang and Ou 2019) in the loss; CTC has the rest. See :class:`CrfConfig`."""
     consistency: float = 0.2
     """CR-CTC (Yao et al. 2024): consistency between two augmented views of each row. With 0 there is one view."""
     distillation: float = 0.0
@@ -147,6 +149,32 @@ class LossConfig:
     """Layer of the intermediate CTC, counted from 1; 0 is the middle layer."""
     label_smoothing: float = 0.0
     """Share of the cross entropy with the uniform distribution in the loss, against overconfidence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrfConfig:
+    """CTC-CRF: CTC whose texts are weighted by an n-gram model of tokens, as in the beam search by one of words."""
+
+    text: tuple[Path, ...] = ()
+    """Texts of the n-gram model: plain, ``.gz`` or manifests; by default the transcripts of ``data.manifests``."""
+    order: int = 4
+    """Length of the n-grams."""
+    lm_weight: float = 0.7
+    """Exponent of the n-gram model's probabilities."""
+    temperature: float = 2.0
+    """Divisor of the log-probs in this part of the loss."""
+    prune: float = 1e-5
+    """Histories less probable than this share of the best one of a frame are left out of the sum over all texts."""
+
+    def __post_init__(self) -> None:
+        if self.order < 2:
+            raise ConfigError(f"crf.order must be at least 2, got {self.order}")
+        if not 0.0 <= self.lm_weight < float("inf"):
+            raise ConfigError(f"crf.lm_weight must be a number from 0, got {self.lm_weight}")
+        if not 0.0 < self.temperature < float("inf"):
+            raise ConfigError(f"crf.temperature must be a number above 0, got {self.temperature}")
+        if not 0.0 <= self.prune < 1.0:
+            raise ConfigError(f"crf.prune must be a share from 0 to below 1, got {self.prune}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +276,7 @@ class TrainConfig:
     tokens: TokensConfig = field(default_factory=TokensConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    crf: CrfConfig = field(default_factory=CrfConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     diagnosis: DiagnosisConfig = field(default_factory=DiagnosisConfig)
     frontend: AnyFrontendConfig = field(default_factory=FrontendConfig)
@@ -265,6 +294,12 @@ class TrainConfig:
                 f"loss.intermediate_layer must be below encoder.layers ({self.encoder.layers}), "
                 f"got {self.loss.intermediate_layer}"
             )
+        if not 0.0 <= self.loss.crf <= 1.0:
+            raise ConfigError(f"loss.crf must be a share from 0 to 1, got {self.loss.crf}")
+        if self.crf.text and not self.loss.crf:
+            raise ConfigError("crf.text is used for CTC-CRF only: loss.crf must be above 0")
+        if self.loss.crf and not self.crf.text and not self.data.manifests:
+            raise ConfigError("loss.crf: with shards, crf.text must name texts for the n-gram model")
         if self.data.untranscribed_manifests and not self.loss.distillation:
             raise ConfigError(
                 "data.untranscribed_manifests are used for distillation only: loss.distillation must be above 0"
@@ -291,10 +326,11 @@ class TrainConfig:
             dev_manifests=tuple(root / path for path in self.data.dev_manifests),
             cache=None if self.data.cache is None else root / self.data.cache,
         )
+        crf = replace(self.crf, text=tuple(root / path for path in self.crf.text))
         tokens = replace(self.tokens, file=None if self.tokens.file is None else root / self.tokens.file)
         pretrained = None if self.pretrained is None else root / self.pretrained
         teacher = None if self.teacher is None else root / self.teacher
-        return replace(self, data=data, tokens=tokens, pretrained=pretrained, teacher=teacher)
+        return replace(self, data=data, tokens=tokens, crf=crf, pretrained=pretrained, teacher=teacher)
 
 
 def load_recipe(recipe: str) -> TrainConfig:

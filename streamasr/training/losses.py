@@ -18,7 +18,22 @@ def ctc(
     *,
     transcribed_B: Tensor | None = None,
 ) -> Tensor:
-    """Compute the summed CTC loss (Graves et al. 2006); a row with too few frames for its tokens counts as 0.
+    """Compute the CTC loss of :func:`ctc_rows`, summed over the rows."""
+    return ctc_rows(
+        log_probs_BTV, frames_B, targets, target_lengths_B, blank, transcribed_B=transcribed_B
+    ).sum()
+
+
+def ctc_rows(
+    log_probs_BTV: Tensor,
+    frames_B: Tensor,
+    targets: Tensor,
+    target_lengths_B: Tensor,
+    blank: int,
+    *,
+    transcribed_B: Tensor | None = None,
+) -> Tensor:
+    """Compute each row's CTC loss (Graves et al. 2006); a row with too few frames for its tokens counts as 0.
 
     Args:
         log_probs_BTV: natural-log token probabilities.
@@ -54,7 +69,7 @@ def ctc(
         reduction="none",
         zero_infinity=True,
     )
-    return (loss_B if transcribed_B is None else loss_B * transcribed_B).sum()
+    return loss_B if transcribed_B is None else loss_B * transcribed_B
 
 
 def consistency(log_probs_BTV: Tensor, mask_BT: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from streamasr.acoustic import AnyEncoder
 from streamasr.training import losses
 from streamasr.training.config import TrainConfig
+from streamasr.training.crf import CrfLoss
 from streamasr.training.data.batches.prepare import FeatureBatch
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -25,6 +26,7 @@ class LossSums(NamedTuple):
 
     loss: Tensor
     ctc: Tensor
+    crf: Tensor
     intermediate: Tensor
     consistency: Tensor
     distillation: Tensor
@@ -40,16 +42,23 @@ class Objective(nn.Module):
         encoder: the encoder to train.
         blank: the blank's id.
         teacher: a frozen encoder of the same architecture, for distillation; ``None`` without distillation.
+        crf: the CTC-CRF loss; ``None`` without it.
     """
 
     def __init__(
-        self, config: TrainConfig, encoder: AnyEncoder, blank: int, teacher: AnyEncoder | None
+        self,
+        config: TrainConfig,
+        encoder: AnyEncoder,
+        blank: int,
+        teacher: AnyEncoder | None,
+        crf: CrfLoss | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.encoder = encoder
         self.blank = blank
         self.teacher = teacher
+        self.crf = crf
         self.teacher_projection: nn.Linear | None = None
         if teacher is not None:
             dim = config.encoder.dim
@@ -84,9 +93,18 @@ class Objective(nn.Module):
         log_probs_BTV = encoder.log_probs(hidden_BTD)
         mask_BT = torch.arange(hidden_BTD.shape[1], device=frames_B.device) < frames_B[:, None]
         zero = log_probs_BTV.new_zeros(())
-        intermediate = consistency = distillation = zero
+        crf = intermediate = consistency = distillation = zero
         ctc = self._ctc(log_probs_BTV, frames_B, batch)
         loss = ctc
+        if self.crf is not None:
+            crf = self.crf(
+                log_probs_BTV,
+                frames_B,
+                batch.targets,
+                batch.target_lengths_B,
+                transcribed_B=batch.transcribed_B,
+            )
+            loss = (1 - weights.crf) * loss + weights.crf * crf
         if tapped_BTD is not None:
             intermediate = self._ctc(encoder.log_probs(tapped_BTD), frames_B, batch)
             loss = (1 - weights.intermediate) * loss + weights.intermediate * intermediate
@@ -109,7 +127,13 @@ class Objective(nn.Module):
             loss = loss + weights.distillation * distillation
         blanks = ((log_probs_BTV.argmax(dim=-1) == self.blank) & mask_BT).sum()
         return LossSums(
-            loss, ctc.detach(), intermediate.detach(), consistency.detach(), distillation.detach(), blanks
+            loss=loss,
+            ctc=ctc.detach(),
+            crf=crf.detach(),
+            intermediate=intermediate.detach(),
+            consistency=consistency.detach(),
+            distillation=distillation.detach(),
+            blanks=blanks,
         )
 
     def _ctc(self, log_probs_BTV: Tensor, frames_B: Tensor, batch: FeatureBatch) -> Tensor:

@@ -74,6 +74,7 @@ class StepStatistics:
             hours=seconds / 3600,
             loss=parts["loss"],
             ctc=parts["ctc"],
+            crf=parts["crf"],
             intermediate=parts["intermediate"],
             consistency=parts["consistency"],
             distillation=parts["distillation"],

@@ -27,6 +27,7 @@ from streamasr.text import text_rules
 from streamasr.toml import to_toml
 from streamasr.training.checkpoints import Checkpoints, write_atomically
 from streamasr.training.config import TrainConfig
+from streamasr.training.crf import build_crf
 from streamasr.training.data.batches.prepare import FeatureBatch, StreamPosition
 from streamasr.training.diagnosis import TrainingDiagnostics
 from streamasr.training.distributed import ProcessGroup
@@ -85,7 +86,8 @@ class Trainer:
             teacher = copy.deepcopy(self.encoder).eval().requires_grad_(False)
             if config.teacher is not None:
                 load_pretrained(teacher, config.teacher, tokens)
-        self.objective = Objective(config, self.encoder, tokens.blank, teacher)
+        crf = build_crf(config, self.tokenizer) if config.loss.crf else None
+        self.objective = Objective(config, self.encoder, tokens.blank, teacher, crf)
         self.optimizer = build_optimizer(self.objective, config.optim)
         self.scaler = GradScaler(group.device.type, enabled=config.precision == "float16")
         average = get_ema_multi_avg_fn(config.optim.ema_decay)

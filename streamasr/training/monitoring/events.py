@@ -38,6 +38,8 @@ class StepReport:
     loss: float
     """The weighted sum of the losses, which is minimised."""
     ctc: float
+    crf: float = 0.0
+    """CTC-CRF."""
     intermediate: float
     consistency: float
     distillation: float

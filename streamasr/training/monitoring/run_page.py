@@ -21,6 +21,7 @@ Read = Callable[[StepReport], float]
 LOSS_PARTS: tuple[tuple[str, Read], ...] = (
     ("total", lambda s: s.loss),
     ("CTC", lambda s: s.ctc),
+    ("CTC-CRF", lambda s: s.crf),
     ("intermediate CTC", lambda s: s.intermediate),
     ("consistency", lambda s: s.consistency),
     ("distillation", lambda s: s.distillation),

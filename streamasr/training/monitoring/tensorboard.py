@@ -12,7 +12,7 @@ from streamasr.training.monitoring.events import DevReport, Diagnosis, Event, Ru
 TENSORBOARD_FOLDER = "tensorboard"
 """Name of the folder in a run's folder."""
 
-_LOSSES = ("loss", "ctc", "intermediate", "consistency", "distillation")
+_LOSSES = ("loss", "ctc", "crf", "intermediate", "consistency", "distillation")
 
 
 class TensorBoardWriter:

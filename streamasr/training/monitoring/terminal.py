@@ -211,8 +211,8 @@ def _clock_time(seconds: float) -> str:
 
 
 def _figures(step: StepReport) -> Text:
-    parts = [("ctc", step.ctc), ("intermediate", step.intermediate), ("consistency", step.consistency)]
-    parts.append(("distillation", step.distillation))
+    parts = [("ctc", step.ctc), ("crf", step.crf), ("intermediate", step.intermediate)]
+    parts += [("consistency", step.consistency), ("distillation", step.distillation)]
     losses = ", ".join(f"{name} {value:.3f}" for name, value in parts if value)
     warning = f" · {step.unalignable} rows with too few frames for their text" if step.unalignable else ""
     return Text(
