@@ -158,13 +158,25 @@ def build_crf(config: TrainConfig, tokenizer: Tokenizer) -> CrfLoss:
 
 def _token_ids(config: TrainConfig, tokenizer: Tokenizer) -> Iterator[list[int]]:
     """Yield the token ids of each sentence; those that the tokens cannot spell are left out."""
-    # In rows, a separator stands between two utterances.
-    end = [] if tokenizer.separator is None else [tokenizer.separator]
+    # In rows, a separator stands between two utterances, too.
+    separator = [] if tokenizer.separator is None else [tokenizer.separator]
+    spellings: dict[str, list[int] | None] = {}
     for path in config.crf.text or config.data.manifests:
         for sentence in read_sentences(path, config.language):
-            try:
-                ids = tokenizer.encode(sentence)
-            except DataError:
-                continue
-            if ids:
-                yield ids + end
+            ids: list[int] = []
+            for word in sentence.split():
+                if word not in spellings:
+                    spellings[word] = _spell(tokenizer, word)
+                spelling = spellings[word]
+                if spelling is None:
+                    break
+                ids += spelling + separator
+            else:
+                yield ids
+
+
+def _spell(tokenizer: Tokenizer, word: str) -> list[int] | None:
+    try:
+        return tokenizer.encode(word)
+    except DataError:
+        return None
