@@ -335,12 +335,13 @@ RESULTS: dict[str, Result] = {
         title="Error rates against hours of training",
         about="Weights from the project's history, all with today's code, language model and search settings, at "
         "640 ms. Hours are those of audio that the training processed, about a dozen hours of speech again and "
-        "again. The first five minutes of each set; the conditions are those of conditions.md.",
+        "again; the last 33 of them with CTC-CRF. The first five minutes of each set; the conditions are those of "
+        "conditions.md.",
         commands=(
             f"streamasr data degrade {DEV} --out {{tmp}}/noise-10db --noise {NOISE} --snr-db 10",
             f"streamasr data degrade {DEV} --out {{tmp}}/rooms --rt60 0.5",
             f"streamasr data degrade {DEV} --out {{tmp}}/gsm --codec gsm",
-            f"python benchmarks/learning_curve.py --weights 27=6a64bf7 60=8dfc23e 76=d76dd67 104=now "
+            f"python benchmarks/learning_curve.py --weights 27=6a64bf7 60=8dfc23e 76=d76dd67 104=6c5600d 137=now "
             f"--manifest {DEV} {DEV_L2} {{tmp}}/noise-10db/manifest.jsonl {{tmp}}/rooms/manifest.jsonl "
             f"{{tmp}}/gsm/manifest.jsonl --minutes 5",
         ),
