@@ -106,6 +106,9 @@ class AugmentConfig:
     """Lowest and highest signal-to-noise ratio."""
     babble_probability: float = 0.1
     """Probability of mixing in another row of the batch."""
+    noise_only_probability: float = 0.0
+    """Probability of replacing a row by noise alone, with an empty transcript, so that the model learns to output
+    nothing where nobody speaks."""
     room_probability: float = 0.3
     """Probability of reverberation."""
     room_rt60_seconds: tuple[float, ...] = (0.1, 0.7)

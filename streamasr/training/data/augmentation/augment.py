@@ -22,6 +22,7 @@ _TELEPHONE_BAND_HZ = (300.0, 3400.0)
 _SHAPED_NOISE_SHARE = 0.3
 _DIRECT_TO_REVERBERANT_DB = (-3.0, 12.0)
 _BABBLE_SNR_DB = (8.0, 25.0)
+_NOISE_BELOW_SPEECH_DB = (0.0, 40.0)
 _SIXTY_DB = math.log(1000.0)
 _SMALLEST_RMS = 1e-5
 _SPEED_STEPS = 20
@@ -67,6 +68,20 @@ class Augment:
             return pcm_BS, lengths_B
         faster_BS = torchaudio.functional.resample(pcm_BS, old, new)
         return faster_BS, (lengths_B * new // old).clamp(max=faster_BS.shape[1])
+
+    def replace_by_noise(self, pcm_BS: Tensor) -> tuple[Tensor, Tensor]:
+        """Replace random rows by noise that is as loud as their speech or quieter.
+
+        Returns:
+            The samples, and which rows [B] were replaced.
+        """
+        replaced_B = self._uniform(len(pcm_BS)) < self.config.noise_only_probability
+        if not replaced_B.any():
+            return pcm_BS, replaced_B
+        noise_BS = self._draw_noise(pcm_BS)
+        below_db_B = self._uniform_between(len(pcm_BS), *_NOISE_BELOW_SPEECH_DB)
+        level_B = _rms(pcm_BS) / _rms(noise_BS) * _from_db(-below_db_B)
+        return torch.where(replaced_B[:, None], noise_BS * level_B[:, None], pcm_BS), replaced_B
 
     def augment_audio(self, pcm_BS: Tensor) -> Tensor:
         """Apply random rooms, noise, voices, microphones, codecs and levels to each row; lengths stay the same."""

@@ -92,6 +92,9 @@ class BatchPreparer:
         config, device = self.config, batch.pcm_BS.device
         self.generator.manual_seed(config.seed * _SEED_STRIDE + number)
         pcm_BS, lengths_B = self.augment.change_speed(batch.pcm_BS, batch.lengths_B)
+        if config.augment.noise_only_probability:
+            pcm_BS, replaced_B = self.augment.replace_by_noise(pcm_BS)
+            batch = batch.without_texts(replaced_B)
         pcm_BS, samples_B = pad_batch(pcm_BS, lengths_B, config)
         lengths_B = config.framing.mel_frames(samples_B)
         views = 2 if config.loss.consistency else 1

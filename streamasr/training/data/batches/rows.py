@@ -52,6 +52,17 @@ class AudioBatch(NamedTuple):
     names: tuple[str, ...]
     """The sources of each row, for messages."""
 
+    def without_texts(self, rows_B: Tensor) -> AudioBatch:
+        """Return the batch with empty transcripts in the rows where ``rows_B`` is true."""
+        lengths_B = self.target_lengths_B
+        needed = zip(self.needed_frames, rows_B.tolist(), strict=True)
+        return self._replace(
+            targets=self.targets[~rows_B.repeat_interleave(lengths_B)],
+            target_lengths_B=lengths_B.masked_fill(rows_B, 0),
+            transcribed_B=self.transcribed_B | rows_B,
+            needed_frames=tuple(0 if empty else frames for frames, empty in needed),
+        )
+
 
 class BatchPlan(Protocol):
     """An endless, seeded sequence of batches."""

@@ -99,6 +99,20 @@ def test_babble_is_another_row_of_the_batch() -> None:
         torch.testing.assert_close(added_S, factor * other_S, atol=1e-4, rtol=0)
 
 
+def test_replaced_rows_are_noise_no_louder_than_their_speech() -> None:
+    pcm_BS, noise_N = speech_like(rows=64, seconds=0.1), torch.randn(RATE) * 0.2
+    result_BS, replaced_B = augment(replace(OFF, noise_only_probability=0.5), noise_N).replace_by_noise(
+        pcm_BS
+    )
+    assert 16 < int(replaced_B.sum()) < 48
+    assert torch.equal(result_BS[~replaced_B], pcm_BS[~replaced_B])
+    below_db = 20 * torch.log10(pcm_BS[replaced_B].norm(dim=1) / result_BS[replaced_B].norm(dim=1))
+    assert -0.01 <= below_db.min() < 10.0
+    assert 30.0 < below_db.max() <= 40.01
+    similarity_B = torch.cosine_similarity(result_BS[replaced_B], pcm_BS[replaced_B])
+    assert similarity_B.abs().max() < 0.15
+
+
 def test_each_row_gets_its_own_gain_and_is_clipped() -> None:
     pcm_BS = speech_like(rows=64, seconds=0.1)
     augmented_BS = augment(replace(OFF, level_db=(-24.0, 6.0))).augment_audio(pcm_BS)

@@ -60,6 +60,20 @@ def test_batches_report_their_duration_and_padding(beep_manifest: Path, tmp_path
         assert batch.padding_share == pytest.approx(1 - batch.seconds * 100 / (rows * frames))
 
 
+def test_rows_of_noise_alone_have_an_empty_transcript(beep_manifest: Path, tmp_path: Path) -> None:
+    config = recipe(beep_manifest, 1)
+    usual = list(islice(speech(config, tmp_path / "usual").batches(0, {}), 12))
+    some = replace(config, augment=replace(config.augment, noise_only_probability=0.3))
+    batches = list(islice(speech(some, tmp_path / "some").batches(0, {}), 12))
+    counts = torch.cat([batch.target_lengths_B for batch in batches])
+    expected = torch.cat([batch.target_lengths_B for batch in usual])
+    emptied = counts == 0
+    assert 0.1 < emptied.float().mean() < 0.5
+    assert torch.equal(counts[~emptied], expected[~emptied])
+    assert all(len(batch.targets) == int(batch.target_lengths_B.sum()) for batch in batches)
+    assert all(bool(batch.transcribed_B.all()) for batch in batches)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streams_of_shards_can_be_resumed(sharded: TrainConfig, tmp_path: Path, workers: int) -> None:
     config = replace(sharded, data=replace(sharded.data, workers=workers))

@@ -74,6 +74,19 @@ def test_a_batch_knows_which_rows_have_a_transcript() -> None:
     assert batch.needed_frames == (0, 2, 0)
 
 
+def test_texts_can_be_taken_from_some_rows() -> None:
+    samples = np.zeros(40, dtype=np.int16)
+    corpus = AudioCorpus(samples, np.array([0, 10, 20, 30, 40]), ("aa", "b", "", "?"), ("w", "x", "y", "z"))
+    builder = RowBuilder(corpus, [[2, 2], [3], [], None], 1, torch.device("cpu"))
+    batch = builder.build([(Segment(index, 0),) for index in range(4)])
+    empty = batch.without_texts(torch.tensor([True, False, False, True]))
+    assert empty.targets.tolist() == [3]
+    assert empty.target_lengths_B.tolist() == [0, 1, 0, 0]
+    assert empty.transcribed_B.tolist() == [True, True, True, True]
+    assert empty.needed_frames == (0, 1, 0, 0)
+    assert torch.equal(empty.pcm_BS, batch.pcm_BS)
+
+
 def test_a_batch_knows_how_many_frames_ctc_needs() -> None:
     samples = np.zeros(30, dtype=np.int16)
     corpus = AudioCorpus(samples, np.array([0, 10, 20, 30]), ("aab", "bb", ""), ("x", "y", "z"))
