@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fit, print, and with --svg and --write store the results."""
+    """Fit, print, and with --plot and --write store the results."""
     from streamasr.evaluation.evaluate import read_manifests
     from streamasr.evaluation.settings import write_settings
     from streamasr.evaluation.tuning import record
