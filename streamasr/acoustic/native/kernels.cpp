@@ -54,7 +54,13 @@ Kernels with_tiles() {
 
 Kernels with_dot_products() {
   Kernels kernels = avx512_kernels();
-  if (__builtin_cpu_supports("avx512vnni")) kernels.gemm_int8 = gemm_int8_dot;
+  if (__builtin_cpu_supports("avx512vnni")) {
+    kernels.gemm_int8 = gemm_int8_dot;
+  } else {
+    kernels.gemm_int8 = avx2_kernels().gemm_int8;
+    kernels.to_int8 = avx2_kernels().to_int8;
+    kernels.int8_bytes = avx2_kernels().int8_bytes;
+  }
   if (__builtin_cpu_supports("avx512bf16")) kernels.gemm_bf16 = gemm_bf16_dot;
   return kernels;
 }

@@ -43,15 +43,18 @@ struct Kernels {
   // supported.
   void (*gemm_bf16)(const std::uint16_t* a, std::size_t a_stride, const std::uint16_t* b, std::size_t m,
                     std::size_t n, std::size_t k, Output out);
-  // The same, for 8-bit integers in groups of four: a [m, k rounded up to 4] signed with a scale and a sum
-  // for each row; b panels [k / 4, kPanel, 4] of weights + 128, with a scale for each column.
+  // The same, for 8-bit integers in groups of four: a as to_int8 writes it, with a scale and a sum for each
+  // row and `a_stride` bytes between rows; b panels [k / 4, kPanel, 4] of weights + 128, with a scale for
+  // each column.
   void (*gemm_int8)(const std::int8_t* a, std::size_t a_stride, const float* a_scales,
                     const std::int32_t* a_sums, const std::uint8_t* b, const float* b_scales, std::size_t m,
                     std::size_t n, std::size_t k, Output out);
   void (*to_bf16)(const float* a, std::size_t a_stride, std::size_t m, std::size_t k, std::uint16_t* out);
-  // Quantises each row by its largest magnitude, which becomes 127.
+  // Quantises each row by its largest magnitude, which becomes 127, to k rounded up to 4 signed integers.
   void (*to_int8)(const float* a, std::size_t a_stride, std::size_t m, std::size_t k, std::int8_t* out,
                   float* scales, std::int32_t* sums);
+  // What each of them takes: a byte, or two in which gemm_int8 finds it faster.
+  std::size_t int8_bytes;
   // Normalises rows [m, n] (Ba, Kiros and Hinton 2016).
   void (*layer_norm)(const float* x, std::size_t m, std::size_t n, const float* weight, const float* bias,
                      float* out);

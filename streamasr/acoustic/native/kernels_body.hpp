@@ -55,12 +55,14 @@ inline void tile_f32(const float* a, std::size_t a_stride, const float* b, std::
   for (std::size_t at = 0; at < k; at += kBlock) {
     Floats sums[kM][kVectors] = {};
     add_products<kM>(a, a_stride, b, at, at + kBlock < k ? at + kBlock : k, sums);
+#pragma GCC unroll 16
     for (std::size_t i = 0; i < kM; ++i)
-      for (std::size_t j = 0; j < kVectors; ++j) totals[i][j] += __builtin_convertvector(sums[i][j], Total);
+#pragma GCC unroll 8
+      for (std::size_t j = 0; j < kVectors; ++j) add_to(totals[i][j], sums[i][j]);
   }
   for (std::size_t i = 0; i < kM; ++i) {
     Floats sums[kVectors];
-    for (std::size_t j = 0; j < kVectors; ++j) sums[j] = __builtin_convertvector(totals[i][j], Floats);
+    for (std::size_t j = 0; j < kVectors; ++j) sums[j] = rounded(totals[i][j]);
     finish(sums, row + i, column, n, out);
   }
 }
@@ -170,6 +172,7 @@ constexpr Kernels kKernels = {gemm<32, Floats>,
                               gemm_int8,
                               to_bf16,
                               to_int8,
+                              1,
                               layer_norm,
                               gelu,
                               silu,

@@ -5,12 +5,38 @@ namespace {
 
 typedef float Floats __attribute__((vector_size(kWidth * sizeof(float))));
 typedef std::int32_t Ints __attribute__((vector_size(kWidth * sizeof(float))));
-typedef double Doubles __attribute__((vector_size(kWidth * sizeof(double))));
+typedef float HalfFloats __attribute__((vector_size(kWidth / 2 * sizeof(float))));
+typedef double HalfDoubles __attribute__((vector_size(kWidth / 2 * sizeof(double))));
+
+// kWidth doubles, in two vectors of the size of one of floats.
+struct Doubles {
+  HalfDoubles low, high;
+};
 typedef float UnalignedFloats __attribute__((vector_size(kWidth * sizeof(float)), aligned(4)));
 
 inline Floats load(const float* x) { return *reinterpret_cast<const UnalignedFloats*>(x); }
 inline void store(float* x, Floats value) { *reinterpret_cast<UnalignedFloats*>(x) = value; }
 inline Floats splat(float x) { return x - Floats{}; }
+
+inline void add_to(Floats& total, Floats x) { total += x; }
+
+inline void add_to(Doubles& total, Floats x) {
+  HalfFloats low, high;
+  __builtin_memcpy(&low, &x, sizeof low);
+  __builtin_memcpy(&high, reinterpret_cast<const char*>(&x) + sizeof low, sizeof high);
+  total.low += __builtin_convertvector(low, HalfDoubles);
+  total.high += __builtin_convertvector(high, HalfDoubles);
+}
+
+inline Floats rounded(Floats total) { return total; }
+
+inline Floats rounded(const Doubles& total) {
+  const HalfFloats halves[] = {__builtin_convertvector(total.low, HalfFloats),
+                               __builtin_convertvector(total.high, HalfFloats)};
+  Floats result;
+  __builtin_memcpy(&result, halves, sizeof result);
+  return result;
+}
 
 inline float sum_of(Floats x) {
   float sum = 0;

@@ -132,7 +132,7 @@ class Linear {
         break;
       }
       case Precision::kInt8: {
-        const std::size_t stride = round_up(k_, 4);
+        const std::size_t stride = round_up(k_, 4) * kernels.int8_bytes;
         std::int8_t* converted = input.int8.at_least(m * stride);
         float* scales = input.scales.at_least(m);
         std::int32_t* sums = input.sums.at_least(m);
