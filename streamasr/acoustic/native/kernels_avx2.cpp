@@ -25,9 +25,9 @@ constexpr std::size_t kRows = 6, kVectors = 2;  // a tile of a product, in regis
 namespace streamasr::acoustic {
 namespace {
 
-// There is no exact product of 8-bit integers without VNNI, but one that adds pairs of 16-bit products in 32
-// bits. So a group of four inputs a b c d lies as a c b d, with 16 bits each, and a group of weights is
-// parted into the same pairs.
+// AVX2's product of 8-bit integers saturates. That of 16-bit integers adds pairs of products in 32 bits,
+// which is exact. So a group of four inputs a b c d lies as a c b d, with 16 bits each, and a group of
+// weights is parted into the same pairs.
 void to_pairs(const float* a, std::size_t a_stride, std::size_t m, std::size_t k, std::int8_t* out,
               float* scales, std::int32_t* sums) {
   const std::size_t padded = round_up(k, 4);
