@@ -53,7 +53,7 @@ struct Kernels {
   // Quantises each row by its largest magnitude, which becomes 127, to k rounded up to 4 signed integers.
   void (*to_int8)(const float* a, std::size_t a_stride, std::size_t m, std::size_t k, std::int8_t* out,
                   float* scales, std::int32_t* sums);
-  // What each of them takes: a byte, or two in which gemm_int8 finds it faster.
+  // Bytes of each of these integers: 1, or 2 where gemm_int8 multiplies 16-bit integers.
   std::size_t int8_bytes;
   // Normalises rows [m, n] (Ba, Kiros and Hinton 2016).
   void (*layer_norm)(const float* x, std::size_t m, std::size_t n, const float* weight, const float* bias,

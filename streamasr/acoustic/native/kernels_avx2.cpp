@@ -27,7 +27,7 @@ namespace {
 
 // AVX2's product of 8-bit integers saturates. That of 16-bit integers adds pairs of products in 32 bits,
 // which is exact. So a group of four inputs a b c d lies as a c b d, with 16 bits each, and a group of
-// weights is parted into the same pairs.
+// weights is split into the same pairs.
 void to_pairs(const float* a, std::size_t a_stride, std::size_t m, std::size_t k, std::int8_t* out,
               float* scales, std::int32_t* sums) {
   const std::size_t padded = round_up(k, 4);

@@ -55,6 +55,7 @@ inline void tile_f32(const float* a, std::size_t a_stride, const float* b, std::
   for (std::size_t at = 0; at < k; at += kBlock) {
     Floats sums[kM][kVectors] = {};
     add_products<kM>(a, a_stride, b, at, at + kBlock < k ? at + kBlock : k, sums);
+    // Without unrolling, the compiler keeps the sums in memory, also while it multiplies.
 #pragma GCC unroll 16
     for (std::size_t i = 0; i < kM; ++i)
 #pragma GCC unroll 8

@@ -78,10 +78,10 @@ class Augment:
         replaced_B = self._uniform(len(pcm_BS)) < self.config.noise_only_probability
         if not replaced_B.any():
             return pcm_BS, replaced_B
-        noise_BS = self._draw_noise(pcm_BS)
-        below_db_B = self._uniform_between(len(pcm_BS), *_NOISE_BELOW_SPEECH_DB)
-        level_B = _rms(pcm_BS) / _rms(noise_BS) * _from_db(-below_db_B)
-        return torch.where(replaced_B[:, None], noise_BS * level_B[:, None], pcm_BS), replaced_B
+        speech_BS = pcm_BS[replaced_B]
+        noise_BS = self._draw_noise(speech_BS)
+        gain_B = self._draw_gain(speech_BS, noise_BS, _NOISE_BELOW_SPEECH_DB)
+        return pcm_BS.index_put((replaced_B,), noise_BS * gain_B[:, None]), replaced_B
 
     def augment_audio(self, pcm_BS: Tensor) -> Tensor:
         """Apply random rooms, noise, voices, microphones, codecs and levels to each row; lengths stay the same."""
@@ -169,8 +169,12 @@ class Augment:
         self, pcm_BS: Tensor, noise_BS: Tensor, snr_db: tuple[float, float], probability: float
     ) -> Tensor:
         chosen_B = self._uniform(len(pcm_BS)) < probability
-        level_B = _rms(pcm_BS) / _rms(noise_BS) * _from_db(-self._uniform_between(len(pcm_BS), *snr_db))
-        return pcm_BS + noise_BS * (level_B * chosen_B)[:, None]
+        gain_B = self._draw_gain(pcm_BS, noise_BS, snr_db)
+        return pcm_BS + noise_BS * (gain_B * chosen_B)[:, None]
+
+    def _draw_gain(self, pcm_BS: Tensor, noise_BS: Tensor, below_db: tuple[float, float]) -> Tensor:
+        """Draw the factor for each row that makes the noise quieter than the other samples by ``below_db``."""
+        return _rms(pcm_BS) / _rms(noise_BS) * _from_db(-self._uniform_between(len(pcm_BS), *below_db))
 
     def _tilt(self, pcm_BS: Tensor) -> Tensor:
         """Raise or lower the high frequencies, as different microphones do."""
