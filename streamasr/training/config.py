@@ -166,7 +166,7 @@ class CrfConfig:
     """Exponent of the n-gram model's probabilities."""
     temperature: float = 2.0
     """Divisor of the log-probs in this part of the loss."""
-    prune: float = 1e-5
+    prune: float = 1e-4
     """Histories less probable than this share of the best one of a frame are left out of the sum over all texts."""
 
     def __post_init__(self) -> None:

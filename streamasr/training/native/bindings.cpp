@@ -39,7 +39,7 @@ std::vector<double> log_partitions(LogProbs log_probs_BTV, const std::vector<std
   for (const std::size_t length : frames_B) {
     if (length > frames) throw std::invalid_argument("a row is longer than the batch");
   }
-  const NGram ngram{weights.data(), order, tokens, blank};
+  const NGram ngram(weights.data(), order, tokens, blank);
   std::vector<double> sums(rows);
   std::atomic<std::size_t> next{0};
   const auto work = [&] {

@@ -5,15 +5,28 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 namespace streamasr::training {
 
-// Weights of a token after the `order - 1` tokens before it: weights[history * tokens + token]. A history's
-// number has its tokens as digits, the last one lowest. At the start of a text all of them are `blank`, whose
-// own weights are 0.
-struct NGram {
-  const float* weights;
-  std::size_t order, tokens, blank;
+// Weights of tokens after the `order - 1` tokens before them.
+class NGram {
+ public:
+  // `weights` is [history, token]. A history's number has its tokens as digits, the last one lowest. At the
+  // start of a text all of them are `blank`, whose own weights are 0.
+  NGram(const float* weights, std::size_t order, std::size_t tokens, std::size_t blank);
+
+  std::size_t order() const { return order_; }
+  std::size_t tokens() const { return tokens_; }
+  std::size_t blank() const { return blank_; }
+  // The floats of a row: one for each token, then zeros, so that all rows are whole vectors.
+  std::size_t stride() const { return stride_; }
+  // The row of a history's weights.
+  const float* row(std::size_t history) const { return weights_.data() + history * stride_; }
+
+ private:
+  std::size_t order_, tokens_, blank_, stride_;
+  std::vector<float> weights_;
 };
 
 // Returns the natural log of the sum; NaN if it is 0 or not a number.
