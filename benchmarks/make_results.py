@@ -94,7 +94,8 @@ RESULTS: dict[str, Result] = {
     "conditions": Result(
         title="Error rates of en-small in noise, in rooms and over the telephone",
         about="The first 59 utterances of dev-librispeech, degraded by `streamasr data degrade`: environmental "
-        "noise (ESC-10) at 10 dB, simulated rooms with a reverberation time of 0.5 s, a GSM telephone.",
+        "noise (ESC-10) at 10 dB, simulated rooms with a reverberation time of 0.5 s, a GSM telephone. The same "
+        "recordings of noise, other simulated rooms and GSM were in the training.",
         commands=(
             f"streamasr data degrade {DEV} --out {{tmp}}/noise-10db --noise {NOISE} --snr-db 10",
             f"streamasr data degrade {DEV} --out {{tmp}}/rooms --rt60 0.5",
@@ -113,7 +114,7 @@ RESULTS: dict[str, Result] = {
         about="Words per minute: of finals without the gate for noise (min_utterance_sharpness and "
         "min_partial_sharpness of the model's decoder) and with it; shown by a partial and taken back, with the "
         "gate; and utterances that began, with the gate. Levels are RMS in dBFS. The second table has the sounds "
-        "of ESC-10; a baby's cries and sneezes are among them.",
+        "of ESC-10; a baby's cries and sneezes are among them. The model was trained with these recordings as noises.",
         commands=(
             f"python benchmarks/noise_words.py --model {MODEL} --minutes 5",
             f"python benchmarks/noise_words.py --model {MODEL} --sounds {NOISE}",
