@@ -114,7 +114,8 @@ RESULTS: dict[str, Result] = {
         about="Words per minute: of finals without the gate for noise (min_utterance_sharpness and "
         "min_partial_sharpness of the model's decoder) and with it; shown by a partial and taken back, with the "
         "gate; and utterances that began, with the gate. Levels are RMS in dBFS. The second table has the sounds "
-        "of ESC-10; a baby's cries and sneezes are among them. The model was trained with these recordings as noises.",
+        "of ESC-10; a baby's cries and sneezes are among them. The model was trained with these recordings "
+        "as noises.",
         commands=(
             f"python benchmarks/noise_words.py --model {MODEL} --minutes 5",
             f"python benchmarks/noise_words.py --model {MODEL} --sounds {NOISE}",
