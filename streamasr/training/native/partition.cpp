@@ -101,6 +101,7 @@ class Lattice {
           occupancy[blank_id] += node.blank * blank[group.prefix * stride + node.last];
           occupancy[node.last] += node.token * rest[node.last];
         }
+        // All histories of the frame before need these products.
         for (std::size_t i = 0; i < stride; ++i) rest[i] *= p[i];
       }
       const float scale = 1.0f / scales_[frame];
@@ -125,8 +126,8 @@ class Lattice {
   }
 
  private:
-  // Where a group's histories lead to: the weights of the first history's children, and their prefix. Those
-  // of the next history are a row and `step` further on.
+  // Where a group's histories lead to: the weights of the tokens after its first history, and the prefix of
+  // the histories that they make. Those of the next history are a row and `step` further on.
   struct Children {
     const float* weights;
     std::size_t prefix, step;
