@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeAlias, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from streamasr.config import AnyFrontendConfig
@@ -20,6 +21,15 @@ class FrontEnd(nn.Module, ABC, Generic[M]):
     """Turns samples into frames. Any split of a stream's samples gives the same frames."""
 
     config: AnyFrontendConfig
+    filters_FM: Tensor
+    """The mel filters: the weight of each of the spectrum's F = n_fft / 2 + 1 bins in each band."""
+
+    @property
+    def band_hz_M(self) -> Tensor:
+        """The centre frequency of each mel band, ascending: the mean over its filter."""
+        bin_hz_F = torch.linspace(0, self.config.sample_rate / 2, len(self.filters_FM)).to(self.filters_FM)
+        hz_M = (bin_hz_F @ self.filters_FM) / self.filters_FM.sum(dim=0)
+        return hz_M.float()
 
     @abstractmethod
     def initial_state(self, batch: int, left_padding_samples: int = 0) -> M:

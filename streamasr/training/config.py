@@ -125,6 +125,9 @@ class AugmentConfig:
     """Largest random spectral tilt from 0 Hz to half the sample rate, as between different microphones."""
     level_db: tuple[float, ...] = (-24.0, 6.0)
     """Lowest and highest gain."""
+    frequency_warp: float = 0.0
+    """Largest share by which a row's frequencies are raised or lowered, as another vocal tract does (VTLP, Jaitly and
+    Hinton 2013)."""
     frequency_masks: int = 2
     """SpecAugment: number of frequency masks per row."""
     frequency_mask_bands: int = 20
@@ -133,6 +136,10 @@ class AugmentConfig:
     """SpecAugment: number of time masks per second of audio."""
     time_mask_frames: int = 30
     """SpecAugment: most mel frames in a time mask."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.frequency_warp <= 0.5:
+            raise ConfigError(f"frequency_warp must be a share from 0 to 0.5, got {self.frequency_warp}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,6 +304,8 @@ class TrainConfig:
                 f"loss.intermediate_layer must be below encoder.layers ({self.encoder.layers}), "
                 f"got {self.loss.intermediate_layer}"
             )
+        if self.augment.frequency_warp and isinstance(self.frontend, FrontendConfig) and self.frontend.n_mfcc:
+            raise ConfigError("augment.frequency_warp moves mel bands: frontend.n_mfcc must be 0")
         if not 0.0 <= self.loss.crf <= 1.0:
             raise ConfigError(f"loss.crf must be a share from 0 to 1, got {self.loss.crf}")
         if self.crf.text and not self.loss.crf:

@@ -40,6 +40,14 @@ DATA = {"manifests": ["a.jsonl"]}
             {"loss": {"intermediate_layer": 6}},
             "loss.intermediate_layer must be below encoder.layers (6), got 6",
         ),
+        (
+            {"augment": {"frequency_warp": 0.6}},
+            "augment.frequency_warp must be a share from 0 to 0.5, got 0.6",
+        ),
+        (
+            {"augment": {"frequency_warp": 0.1}, "frontend": {"n_mfcc": 13}, "encoder": {"n_mels": 13}},
+            "augment.frequency_warp moves mel bands: frontend.n_mfcc must be 0",
+        ),
         ({"chunk_weights": [1.0]}, "chunk_weights needs one weight for each of encoder.chunk_frames"),
     ],
 )

@@ -25,6 +25,8 @@ _BABBLE_SNR_DB = (8.0, 25.0)
 _NOISE_BELOW_SPEECH_DB = (0.0, 40.0)
 _SIXTY_DB = math.log(1000.0)
 _SMALLEST_RMS = 1e-5
+_WARP_KNEE = 0.6
+"""Share of the highest frequency from which a warp is weaker; 4800 of 8000 Hz as Jaitly and Hinton have it."""
 _SPEED_STEPS = 20
 _SEEDS = 1 << 30
 
@@ -98,6 +100,30 @@ class Augment:
         pcm_BS = self._apply_randomly(pcm_BS, config.codec_probability, self._codec)
         gain_B = _from_db(self._uniform_between(len(pcm_BS), config.level_db[0], config.level_db[1]))
         return (pcm_BS * gain_B[:, None]).clamp(-1.0, 1.0)
+
+    def warp_frequencies(self, mel_BTM: Tensor, band_hz_M: Tensor) -> Tensor:
+        """Raise or lower the frequencies of each row, as another speaker's vocal tract does (VTLP).
+
+        A band gets the value at its frequency times the row's factor. Near the highest band the factor falls to 1
+        (Jaitly and Hinton 2013, equation 1), and values between two bands are interpolated.
+
+        Args:
+            mel_BTM: log-mel frames.
+            band_hz_M: centre frequencies of the bands, ascending.
+        """
+        largest = self.config.frequency_warp
+        if not largest:
+            return mel_BTM
+        B, T, M = mel_BTM.shape
+        factor_B1 = 1.0 + self._uniform_between(B, -largest, largest)[:, None]
+        top, knee = band_hz_M[-1], _WARP_KNEE * band_hz_M[-1] * factor_B1.clamp(max=1.0)
+        upper_BM = top - (top - knee) / (top - knee / factor_B1) * (top - band_hz_M)
+        source_BM = torch.where(band_hz_M * factor_B1 <= knee, band_hz_M * factor_B1, upper_BM)
+        below_BM = (torch.searchsorted(band_hz_M, source_BM) - 1).clamp(0, M - 2)
+        low_hz_BM, high_hz_BM = band_hz_M[below_BM], band_hz_M[below_BM + 1]
+        share_BM = ((source_BM - low_hz_BM) / (high_hz_BM - low_hz_BM)).clamp(0.0, 1.0)
+        below_BTM = below_BM[:, None, :].expand(B, T, M)
+        return mel_BTM.gather(2, below_BTM).lerp(mel_BTM.gather(2, below_BTM + 1), share_BM[:, None, :])
 
     def mask(self, mel_BTM: Tensor, frames_per_second: float) -> Tensor:
         """Set frequency bands and time spans to zero (SpecAugment, Park et al. 2019)."""

@@ -76,6 +76,7 @@ class BatchPreparer:
     def __init__(self, config: TrainConfig, sources: AugmentationSources, device: torch.device) -> None:
         self.config = config
         self.frontend = build_frontend(config.frontend).to(device)
+        self.band_hz_M = self.frontend.band_hz_M
         self.generator = torch.Generator(device)
         rooms_KR = None if sources.rooms_KR is None else sources.rooms_KR.to(device)
         self.augment = Augment(
@@ -100,6 +101,7 @@ class BatchPreparer:
         views = 2 if config.loss.consistency else 1
         frames_per_second = config.frontend.sample_rate / config.frontend.hop
         mel_BTM = self.frontend(self.augment.augment_audio(pcm_BS.repeat(views, 1)), samples_B.repeat(views))
+        mel_BTM = self.augment.warp_frequencies(mel_BTM, self.band_hz_M)
         rows = len(mel_BTM)
         chunks = torch.tensor(config.encoder.chunk_frames, device=device)
         weights = torch.tensor(config.chunk_weights, dtype=torch.float32, device=device)

@@ -107,6 +107,7 @@ def _augment_batch(
     fast_BS, fast_lengths_B = augment.change_speed(clean_BS, lengths_B)
     augmented_BS = augment.augment_audio(fast_BS)
     augmented_BTM = frontend(_pad_to_hops(augmented_BS, hop))
+    augmented_BTM = augment.warp_frequencies(augmented_BTM, frontend.band_hz_M)
     masked_BTM = augment.mask(augmented_BTM, augment.sample_rate / hop)
     clean_BTM = frontend(_pad_to_hops(clean_BS, hop))
     stages = []

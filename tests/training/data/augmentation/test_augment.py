@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from streamasr.config import FrontendConfig
+from streamasr.frontend.build import build_frontend
 from streamasr.training.config import AugmentConfig
 from streamasr.training.data.augmentation.augment import Augment
 
@@ -163,3 +165,35 @@ def test_masks_cover_the_expected_share() -> None:
     assert 0.05 < whole_frames < 0.12
     assert 0.15 < whole_bands < 0.30
     assert torch.all((masked_BTM == 0) | (masked_BTM == 1))
+
+
+def test_a_warp_moves_low_frequencies_by_its_factor_and_keeps_the_highest_band() -> None:
+    band_hz_M = torch.linspace(40, 7700, 80)
+    warped_BTM = augment(replace(OFF, frequency_warp=0.1)).warp_frequencies(
+        band_hz_M.expand(32, 5, 80), band_hz_M
+    )
+    low_M = (band_hz_M > 100) & (band_hz_M < 4000)
+    ratio_BTM = warped_BTM[:, :, low_M] / band_hz_M[low_M]
+    factor_B = ratio_BTM[:, 0, 0]
+    torch.testing.assert_close(ratio_BTM, factor_B[:, None, None].expand_as(ratio_BTM), atol=1e-4, rtol=0)
+    assert 0.9 <= factor_B.min() < 0.95
+    assert 1.05 < factor_B.max() <= 1.1
+    torch.testing.assert_close(warped_BTM[:, :, -1], band_hz_M[-1].expand(32, 5))
+    assert (warped_BTM.diff(dim=2) >= 0).all()
+
+
+def test_without_a_warp_the_frames_and_the_random_values_after_it_are_the_same() -> None:
+    mel_BTM = torch.randn(2, 50, 80)
+    with_call, without_call = augment(OFF), augment(OFF)
+    assert torch.equal(with_call.warp_frequencies(mel_BTM, torch.linspace(40, 7700, 80)), mel_BTM)
+    assert torch.equal(with_call.mask(mel_BTM, 100.0), without_call.mask(mel_BTM, 100.0))
+
+
+def test_a_warped_tone_is_higher_or_lower_by_the_factor() -> None:
+    frontend = build_frontend(FrontendConfig())
+    tone_BS = torch.sin(2 * torch.pi * 1000 * torch.arange(RATE) / RATE)[None]
+    mel_BTM = frontend(tone_BS).expand(64, -1, -1)
+    warped_BTM = augment(replace(OFF, frequency_warp=0.2)).warp_frequencies(mel_BTM, frontend.band_hz_M)
+    peaks_hz_B = frontend.band_hz_M[warped_BTM[:, 50].argmax(dim=1)]
+    assert peaks_hz_B.min() == pytest.approx(1000 / 1.2, rel=0.05)
+    assert peaks_hz_B.max() == pytest.approx(1000 / 0.8, rel=0.05)
