@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--voice",
         default="piper:joe",
         metavar="VOICE",
-        help="voice: piper:joe or piper:PATH.onnx (default: %(default)s)",
+        help="piper:joe, piper:PATH.onnx, hibari:heart or flite:awb, kal16, rms, slt (default: %(default)s)",
     )
     parser.add_argument(
         "--hours", type=float, default=1.0, help="hours of audio to make (default: %(default)s)"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+import soundfile
 
 from streamasr.errors import ConfigError, DataError
 from streamasr.frontend.pcm import Samples
@@ -100,9 +101,9 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
         SynthesisConfig(voice="hum", **wrong)
 
 
-@pytest.mark.parametrize("spec", ["joe", "piper:", "espeak:en"])
+@pytest.mark.parametrize("spec", ["joe", "piper:", "espeak:en", "hibari:kore", "flite:"])
 def test_an_unknown_voice_is_named(spec: str) -> None:
-    with pytest.raises(ConfigError, match=r"use piper:joe or piper:PATH\.onnx"):
+    with pytest.raises(ConfigError, match=r"use piper:joe, hibari:heart, flite:awb, .* or piper:PATH\.onnx"):
         load_voice(spec)
 
 
@@ -121,3 +122,59 @@ def test_the_packaged_voice_speaks(tmp_path: Path) -> None:
         for speed in (0.8, 1.25)
     )
     assert 0.5 * voice.sample_rate < fast < slow < 5 * voice.sample_rate
+
+
+def test_hibari_speaks_at_the_speed_and_always_alike() -> None:
+    pytest.importorskip("hibari", reason="hibari-tts is not installed")
+    voice = load_voice("hibari:heart")
+    slow_S, fast_S, again_S = (
+        voice.synthesise("one two three four", SpeakingStyle(speed=speed, liveliness=0.6, rhythm=0.8))
+        for speed in (0.8, 1.25, 1.25)
+    )
+    assert 0.5 * voice.sample_rate < len(fast_S) < len(slow_S) < 5 * voice.sample_rate
+    assert np.array_equal(fast_S, again_S)
+
+
+@pytest.fixture
+def flite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for the command: it writes its arguments to ``arguments``, and a second of silence as WAV."""
+    soundfile.write(tmp_path / "second.wav", np.zeros(16_000, dtype=np.float32), 16_000)
+    command = tmp_path / "flite"
+    command.write_text(
+        "#!/bin/sh\n"
+        f'for argument; do echo "$argument"; done > {tmp_path}/arguments\n'
+        "for out; do :; done\n"
+        f'cp {tmp_path}/second.wav "$out"\n'
+    )
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    return command
+
+
+def test_flite_gets_the_sentence_as_one_argument(flite: Path) -> None:
+    style = SpeakingStyle(speed=1.25, liveliness=0.6, rhythm=0.8)
+    voice = load_voice("flite:slt")
+    assert len(voice.synthesise("it's $HOME; exit", style)) == voice.sample_rate
+    arguments = (flite.parent / "arguments").read_text().splitlines()
+    assert arguments[:-1] == [
+        "-voice",
+        "slt",
+        "--setf",
+        "duration_stretch=0.8000",
+        "-t",
+        "it's $HOME; exit",
+        "-o",
+    ]
+
+
+def test_an_error_of_flite_is_told(flite: Path) -> None:
+    flite.write_text("#!/bin/sh\necho no such voice >&2\nexit 3\n")
+    style = SpeakingStyle(speed=1.0, liveliness=0.6, rhythm=0.8)
+    with pytest.raises(ConfigError, match="flite failed with status 3: no such voice"):
+        load_voice("flite:slt").synthesise("one", style)
+
+
+def test_a_missing_flite_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="flite is not installed: apt install flite"):
+        load_voice("flite:slt")
