@@ -143,7 +143,8 @@ class Replay:
                 figures.cuts_in_sentences += not self.sentence_ends(passage)[
                     np.searchsorted(middles, end_ms) - 1
                 ]
-        end_ms, received_ms = next(end for end in ends if end[0] >= middles[-1])
+        # The last final of a stream ends its last recording, even if its last words were not recognised.
+        end_ms, received_ms = next((end for end in ends if end[0] >= middles[-1]), ends[-1])
         figures.final_after_ms.append(received_ms - passage.words_ms[-1][1])
         figures.joined += following is not None and end_ms > following.words_ms[0][1]
 
