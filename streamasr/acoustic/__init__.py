@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamasr.acoustic.base import AnyEncoder, Encoder, ParameterGroup
-    from streamasr.acoustic.build import build_encoder, load_encoder, save_encoder
+    from streamasr.acoustic.build import (
+        build_encoder,
+        load_encoder,
+        save_encoder,
+        translate_original_names,
+    )
     from streamasr.acoustic.interface import AnyStreamingEncoder, StepOutput
 
 __all__ = [
@@ -22,6 +27,7 @@ __all__ = [
     "build_encoder",
     "load_encoder",
     "save_encoder",
+    "translate_original_names",
 ]
 
 _MODULES = {
@@ -33,6 +39,7 @@ _MODULES = {
     "build_encoder": "build",
     "load_encoder": "build",
     "save_encoder": "build",
+    "translate_original_names": "build",
 }
 
 

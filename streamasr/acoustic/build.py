@@ -7,9 +7,11 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from streamasr.acoustic.base import AnyEncoder
 from streamasr.acoustic.fastconformer import FastConformerEncoder
+from streamasr.acoustic.openai_whisper import from_openai, is_openai_layout
 from streamasr.acoustic.whisper import WhisperEncoder
 from streamasr.config import EncoderConfig, FastConformerEncoderConfig
 from streamasr.errors import ModelError
@@ -42,6 +44,18 @@ def load_encoder(
     except RuntimeError as error:
         raise ModelError(f"{path}: the weights do not fit the configuration: {error}") from None
     return encoder.to(device).eval().requires_grad_(False)
+
+
+def translate_original_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights under this project's names, if they have those of OpenAI's release; others as they are.
+
+    Raises:
+        ModelError: OpenAI's weights are incomplete.
+    """
+    if not is_openai_layout(weights):
+        return weights
+    layers = {name.split(".")[2] for name in weights if name.startswith("encoder.blocks.")}
+    return from_openai(weights, len(layers))
 
 
 def save_encoder(encoder: torch.nn.Module, path: Path, dtype: torch.dtype = torch.float16) -> None:

@@ -22,18 +22,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="W,W,...",
         help="weight of each model, scaled to a sum of 1 (default: equal weights)",
     )
+    parser.add_argument(
+        "--pretrained",
+        type=Path,
+        metavar="FILE",
+        help="also move the mean towards these weights, from which the models were fine-tuned",
+    )
+    parser.add_argument(
+        "--pretrained-share",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="their share of the result, 0 to 1 (default: %(default)s)",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=".safetensors file to write")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the average and print a summary."""
-    from streamasr.training.averaging import average_files
+    from streamasr.training.averaging import Anchor, average_files
 
     if args.out.is_dir():
         raise ConfigError(f"{args.out}: is a folder; --out must name a .safetensors file")
     paths = [_weights_file(model) for model in args.models]
-    average_files(paths, args.out, args.weights)
-    print(f"{args.out}: mean of {len(paths)} models")
+    anchor = None if args.pretrained is None else Anchor(args.pretrained, args.pretrained_share)
+    average_files(paths, args.out, args.weights, anchor=anchor)
+    moved = "" if anchor is None else f", with {anchor.share:.0%} of {anchor.path}"
+    print(f"{args.out}: mean of {len(paths)} models{moved}")
     return 0
 
 

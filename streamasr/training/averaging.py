@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
@@ -12,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from streamasr.acoustic import translate_original_names
 from streamasr.errors import ConfigError, ModelError
 from streamasr.training.temperature import METADATA_KEY, multiply_head, read_temperature
 
@@ -19,7 +21,24 @@ _SHOWN_NAMES = 5
 """Parameter names in an error message."""
 
 
-def average_files(paths: Sequence[Path], out: Path, weights: Sequence[float] | None = None) -> None:
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Pretrained weights that a mean is moved towards (Wortsman et al. 2022, "Robust fine-tuning", WiSE-FT)."""
+
+    path: Path
+    """A safetensors file with parameters of the models, or OpenAI's Whisper weights. It may lack some, such as the
+    head; these stay as they are."""
+    share: float
+    """Its share of the result, from 0 to 1."""
+
+
+def average_files(
+    paths: Sequence[Path],
+    out: Path,
+    weights: Sequence[float] | None = None,
+    *,
+    anchor: Anchor | None = None,
+) -> None:
     """Write the weighted mean of safetensors files.
 
     Heads that were exported at different temperatures are averaged as they were trained. The result has the
@@ -30,10 +49,13 @@ def average_files(paths: Sequence[Path], out: Path, weights: Sequence[float] | N
         out: the file to write. It is replaced in one step, so it may be one of ``paths``.
         weights: one number per file, scaled to a sum of 1; ``None`` for equal weights. A negative weight
             extrapolates away from a file.
+        anchor: pretrained weights to move the mean towards.
 
     Raises:
-        ConfigError: the weights do not fit the files, or do not have a positive, finite sum.
-        ModelError: a file is missing or damaged, or its parameters differ from the first file's.
+        ConfigError: the weights do not fit the files, or do not have a positive, finite sum; or the share of the
+            anchor is not one.
+        ModelError: a file is missing or damaged, or its parameters differ from the first file's; or the anchor's do
+            not fit them.
     """
     weights = _shares([1.0] * len(paths) if weights is None else weights, len(paths))
     states = [_load(path) for path in paths]
@@ -44,7 +66,10 @@ def average_files(paths: Sequence[Path], out: Path, weights: Sequence[float] | N
         multiply_head({name: tensor.float() for name, tensor in state.items()}, temperature)
         for state, temperature in zip(states, temperatures, strict=True)
     ]
-    mean = multiply_head(mean_weights(trained, weights), 1.0 / temperatures[0])
+    mean = mean_weights(trained, weights)
+    if anchor is not None:
+        mean = _moved_towards(mean, anchor)
+    mean = multiply_head(mean, 1.0 / temperatures[0])
     stored = {name: tensor.to(states[0][name].dtype).contiguous() for name, tensor in mean.items()}
     metadata = {"format": "streamasr"}
     if temperatures[0] != 1.0:
@@ -78,6 +103,27 @@ def mean_weights(
             total += weight * state[name].float()
         mean[name] = total.to(first.dtype)
     return mean
+
+
+def _moved_towards(mean: Mapping[str, Tensor], anchor: Anchor) -> dict[str, Tensor]:
+    if not 0.0 <= anchor.share <= 1.0:
+        raise ConfigError(f"the share of pretrained weights must be from 0 to 1, got {anchor.share:g}")
+    stored = _load(anchor.path)
+    try:
+        pretrained = translate_original_names(stored)
+    except ModelError as error:
+        raise ModelError(f"{anchor.path}: {error.message}") from None
+    if not mean.keys() & pretrained.keys():
+        raise ModelError(f"{anchor.path}: has none of the parameters of the models")
+    moved = dict(mean)
+    for name in mean.keys() & pretrained.keys():
+        if pretrained[name].shape != mean[name].shape:
+            raise ModelError(
+                f"{anchor.path}: {name} has shape {list(pretrained[name].shape)}, "
+                f"in the models it has {list(mean[name].shape)}"
+            )
+        moved[name] = (1.0 - anchor.share) * mean[name] + anchor.share * pretrained[name].float()
+    return moved
 
 
 def _shares(weights: Sequence[float], files: int) -> list[float]:

@@ -19,6 +19,7 @@ from streamasr.acoustic.whisper import WhisperEncoder, WhisperState, periodic_po
 from streamasr.config import WhisperEncoderConfig
 from streamasr.errors import ModelError
 from streamasr.training.pretrained import load_pretrained
+from tests.acoustic.whisper_weights import whisper_weights
 
 CONFIG = WhisperEncoderConfig(dim=32, heads=4, layers=2, left_context_frames=24)
 VOCAB = 7
@@ -246,21 +247,6 @@ def test_whisper_weights_with_fewer_layers_are_refused_by_name(tmp_path: Path) -
     )
     with pytest.raises(ModelError, match=missing):
         load_pretrained(WhisperEncoder(CONFIG, VOCAB), path)
-
-
-def whisper_weights(dim: int, layers: int) -> dict[str, Tensor]:
-    """Random weights under OpenAI's names."""
-    shapes = {"conv1": (dim, 80, 3), "conv2": (dim, dim, 3), "ln_post": (dim,)}
-    for layer in range(layers):
-        parts = {"attn_ln": (dim,), "mlp_ln": (dim,), "mlp.0": (4 * dim, dim), "mlp.2": (dim, 4 * dim)}
-        parts |= {f"attn.{name}": (dim, dim) for name in ("query", "key", "value", "out")}
-        shapes |= {f"blocks.{layer}.{name}": shape for name, shape in parts.items()}
-    weights = {}
-    for name, shape in shapes.items():
-        weights[f"encoder.{name}.weight"] = torch.randn(shape) * 0.2
-        if not name.endswith("attn.key"):
-            weights[f"encoder.{name}.bias"] = torch.randn(shape[0]) * 0.2
-    return weights
 
 
 def whisper_encoder(

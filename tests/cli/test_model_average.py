@@ -46,6 +46,7 @@ def test_mistakes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
             [folder, folder, "--weights", "1,2,3", "--out", out],
             "expected one weight for each of 2 models, got 3",
         ),
+        ([folder, "--pretrained", "none.st", "--out", out], "none.st: no such file of weights"),
         ([folder, "--out", str(tmp_path)], "is a folder; --out must name a .safetensors file"),
     ):
         assert main(["model", "average", *arguments]) == 1

@@ -11,9 +11,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from streamasr.acoustic.openai_whisper import from_openai
+from streamasr.acoustic.whisper import WhisperEncoder
+from streamasr.config import WhisperEncoderConfig
 from streamasr.errors import ConfigError, ModelError
-from streamasr.training.averaging import average_files, mean_weights
+from streamasr.training.averaging import Anchor, average_files, mean_weights
 from streamasr.training.temperature import read_temperature
+from tests.acoustic.whisper_weights import whisper_weights
 
 BODY, HEAD = "blocks.0.out.weight", "head.weight"
 
@@ -141,3 +145,45 @@ def test_files_that_cannot_be_read_or_written_are_named(tmp_path: Path) -> None:
         average_files([whole, tmp_path / "c"], tmp_path / "out")
     with pytest.raises(ConfigError, match="out: cannot be written: No such file or directory"):
         average_files([whole], tmp_path / "nowhere" / "out")
+
+
+def test_a_share_of_pretrained_weights_leaves_the_head_as_it_is(tmp_path: Path) -> None:
+    model = save(tmp_path / "a", 1.0, 2.0, "2.5")
+    pretrained = tmp_path / "pretrained"
+    pretrained.write_bytes(safetensors.torch.save({BODY: torch.full((2, 2), 5.0)}))
+    average_files([model], tmp_path / "out", anchor=Anchor(pretrained, 0.25))
+    mean = load(tmp_path / "out")
+    torch.testing.assert_close(mean[BODY], torch.full((2, 2), 2.0, dtype=torch.float16))
+    torch.testing.assert_close(mean[HEAD], torch.full((3,), 2.0))
+    assert read_temperature(tmp_path / "out") == 2.5
+
+
+def test_openai_weights_can_be_the_pretrained_ones(tmp_path: Path) -> None:
+    config = WhisperEncoderConfig(dim=8, heads=2, layers=2)
+    encoder = WhisperEncoder(config, vocab_size=5)
+    model, openai, out = tmp_path / "a", tmp_path / "openai", tmp_path / "out"
+    safetensors.torch.save_file(encoder.state_dict(), model)
+    safetensors.torch.save_file(whisper_weights(config.dim, config.layers), openai)
+    average_files([model], out, anchor=Anchor(openai, 1.0))
+    translated = from_openai(load(openai), config.layers)
+    for name, tensor in load(out).items():
+        expected = translated.get(name, encoder.state_dict()[name])
+        torch.testing.assert_close(tensor, expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "share", "message"),
+    [
+        ({BODY: torch.zeros(2, 2)}, 1.5, "must be from 0 to 1, got 1.5"),
+        ({BODY: torch.zeros(3, 2)}, 0.1, r"out.weight has shape \[3, 2\], in the models it has \[2, 2\]"),
+        ({"other": torch.zeros(1)}, 0.1, "has none of the parameters of the models"),
+    ],
+)
+def test_pretrained_weights_that_do_not_fit_are_refused(
+    tmp_path: Path, content: dict[str, Tensor], share: float, message: str
+) -> None:
+    model, pretrained = save(tmp_path / "a", 1.0, 2.0), tmp_path / "pretrained"
+    pretrained.write_bytes(safetensors.torch.save(content))
+    with pytest.raises((ConfigError, ModelError), match=message):
+        average_files([model], tmp_path / "out", anchor=Anchor(pretrained, share))
+    assert not (tmp_path / "out").exists()
