@@ -61,19 +61,17 @@ def average_files(
     states = [_load(path) for path in paths]
     for path, state in zip(paths[1:], states[1:], strict=True):
         _check_same_parameters(paths[0], states[0], path, state)
-    temperatures = [read_temperature(path) for path in paths]
-    trained = [
-        multiply_head({name: tensor.float() for name, tensor in state.items()}, temperature)
-        for state, temperature in zip(states, temperatures, strict=True)
-    ]
-    mean = mean_weights(trained, weights)
+    temperature = read_temperature(paths[0])
+    mean = mean_weights(
+        [_as_trained(state, path) for state, path in zip(states, paths, strict=True)], weights
+    )
     if anchor is not None:
         mean = _moved_towards(mean, anchor)
-    mean = multiply_head(mean, 1.0 / temperatures[0])
+    mean = multiply_head(mean, 1.0 / temperature)
     stored = {name: tensor.to(states[0][name].dtype).contiguous() for name, tensor in mean.items()}
     metadata = {"format": "streamasr"}
-    if temperatures[0] != 1.0:
-        metadata[METADATA_KEY] = str(temperatures[0])
+    if temperature != 1.0:
+        metadata[METADATA_KEY] = str(temperature)
     unfinished = out.with_name(f"{out.name}.unfinished")
     try:
         unfinished.write_bytes(safetensors.torch.save(stored, metadata))
@@ -115,15 +113,21 @@ def _moved_towards(mean: Mapping[str, Tensor], anchor: Anchor) -> dict[str, Tens
         raise ModelError(f"{anchor.path}: {error.message}") from None
     if not mean.keys() & pretrained.keys():
         raise ModelError(f"{anchor.path}: has none of the parameters of the models")
-    moved = dict(mean)
-    for name in mean.keys() & pretrained.keys():
+    pretrained = _as_trained(pretrained, anchor.path)
+    shared = sorted(mean.keys() & pretrained.keys())
+    for name in shared:
         if pretrained[name].shape != mean[name].shape:
             raise ModelError(
                 f"{anchor.path}: {name} has shape {list(pretrained[name].shape)}, "
                 f"in the models it has {list(mean[name].shape)}"
             )
-        moved[name] = (1.0 - anchor.share) * mean[name] + anchor.share * pretrained[name].float()
-    return moved
+    both = [{name: state[name] for name in shared} for state in (mean, pretrained)]
+    return {**mean, **mean_weights(both, [1.0 - anchor.share, anchor.share])}
+
+
+def _as_trained(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Return the parameters of ``path`` in float32, with the temperature of the head undone."""
+    return multiply_head({name: tensor.float() for name, tensor in state.items()}, read_temperature(path))
 
 
 def _shares(weights: Sequence[float], files: int) -> list[float]:

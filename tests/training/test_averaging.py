@@ -187,3 +187,10 @@ def test_pretrained_weights_that_do_not_fit_are_refused(
     with pytest.raises((ConfigError, ModelError), match=message):
         average_files([model], tmp_path / "out", anchor=Anchor(pretrained, share))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_pretrained_head_is_taken_as_it_was_trained(tmp_path: Path) -> None:
+    # Trained heads of 5 and 10: half of each is 7.5, which at the model's temperature is 7.5 / 2.5.
+    model, pretrained = save(tmp_path / "a", 1.0, 2.0, "2.5"), save(tmp_path / "b", 3.0, 2.0, "5.0")
+    average_files([model], tmp_path / "out", anchor=Anchor(pretrained, 0.5))
+    torch.testing.assert_close(load(tmp_path / "out")[HEAD], torch.full((3,), 3.0))
