@@ -81,7 +81,7 @@ class PiperVoice:
 
 
 class HibariVoice:
-    """A voice of hibari, a hundred times faster than real time.
+    """A voice of hibari.
 
     Args:
         which: its name.
