@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from typing import NamedTuple
 
 from streamasr.errors import ConfigError, ModelError
 from streamasr.punctuation.base import MARKS
 from streamasr.punctuation.labels import Casing
 from streamasr.punctuation.sizes import PAUSE_STEPS_MS, NetworkConfig
+from streamasr.recurrent.weights_file import Weights, check_shapes, load_weights, save_weights
 from streamasr.toml import from_mapping
 
 PUNCTUATION_FILE = "punctuation.safetensors"
 FORMAT = "streamasr punctuation 2"
 """Identifies the layout of the file, in its metadata as ``format``."""
-_SCALE = "table.scale"
-_INT8_MAX = 127
-
-Weights = dict[str, NDArray[np.float32]]
 
 
 class StoredModel(NamedTuple):
@@ -42,20 +33,11 @@ class StoredModel(NamedTuple):
 
 
 def save_model(path: Path, model: StoredModel) -> None:
-    """Write a model, whole or not at all.
-
-    Each row of the table is rounded to 8 bits with a float16 scale of its own.
+    """Write a model, whole or not at all. The embedding table is rounded to 8 bits.
 
     Raises:
         ConfigError: the file cannot be written.
     """
-    table = model.weights["table"]
-    scale = (np.abs(table).max(axis=1, keepdims=True) / _INT8_MAX).clip(min=1e-4).astype(np.float16)
-    tensors: dict[str, NDArray[Any]] = {
-        name: value.astype(np.float16) for name, value in model.weights.items() if name != "table"
-    }
-    tensors["table"] = np.round(table / scale.astype(np.float32)).clip(-_INT8_MAX, _INT8_MAX).astype(np.int8)
-    tensors[_SCALE] = scale
     metadata = {
         "format": FORMAT,
         "language": model.language,
@@ -63,14 +45,7 @@ def save_model(path: Path, model: StoredModel) -> None:
         "mixed": json.dumps(model.mixed, ensure_ascii=False),
         "vocabulary": " ".join(model.vocabulary),
     }
-    unfinished = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, unfinished, metadata)
-        os.replace(unfinished, path)
-    except (OSError, SafetensorError) as error:
-        unfinished.unlink(missing_ok=True)
-        raise ConfigError(f"{path}: cannot be written: {error}") from None
+    save_weights(path, model.weights, metadata, int8=("table",))
 
 
 def load_stored_model(path: Path) -> StoredModel:
@@ -81,17 +56,7 @@ def load_stored_model(path: Path) -> StoredModel:
     """
     if not path.is_file():
         raise ModelError(f"{path}: missing; `streamasr punctuation train` writes one")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a safetensors file: {error}") from None
-    if metadata.get("format") != FORMAT:
-        raise ModelError(
-            f"{path}: not a punctuation model: its metadata has the format {metadata.get('format')!r}, "
-            f"expected {FORMAT!r}"
-        )
+    metadata, weights = load_weights(path, kind="punctuation model", formats=(FORMAT,))
     try:
         config = from_mapping(NetworkConfig, json.loads(metadata["config"]))
         mixed = {str(word): str(written) for word, written in json.loads(metadata["mixed"]).items()}
@@ -103,16 +68,7 @@ def load_stored_model(path: Path) -> StoredModel:
         raise ModelError(
             f"{path}: it has {len(vocabulary)} words, more than its {config.word_rows} rows hold"
         )
-    for name, shape in _shapes(config).items():
-        found = tensors[name].shape if name in tensors else None
-        if found != shape:
-            raise ModelError(f"{path}: the tensor {name} must have the shape {shape}, got {found}")
-    weights = {
-        name: value.astype(np.float32) for name, value in tensors.items() if name not in ("table", _SCALE)
-    }
-    weights["table"] = tensors["table"].astype(np.float32) * tensors[_SCALE].astype(np.float32)
-    if not all(np.isfinite(value).all() for value in weights.values()):
-        raise ModelError(f"{path}: a weight is not a finite number")
+    check_shapes(path, weights, _shapes(config))
     return StoredModel(config, language, mixed, vocabulary, weights)
 
 
@@ -120,7 +76,6 @@ def _shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
     hidden, dim = config.hidden, config.dim
     shapes: dict[str, tuple[int, ...]] = {
         "table": (config.rows, dim),
-        _SCALE: (config.rows, 1),
         "pauses": (len(PAUSE_STEPS_MS), dim),
         "window.weight": (hidden, config.window * dim),
         "window.bias": (hidden,),

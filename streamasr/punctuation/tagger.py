@@ -12,19 +12,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamasr.punctuation.base import END_MARKS, MARKS, Boundary, Punctuated
 from streamasr.punctuation.features import number_words, word_features
 from streamasr.punctuation.labels import Casing, apply_casing
 from streamasr.punctuation.model_file import StoredModel, load_stored_model
 from streamasr.punctuation.sizes import PAUSE_STEPS_MS
-
-Vector = NDArray[np.float32]
+from streamasr.recurrent.arithmetic import RecurrentWeights, Vector, gelu, layer_norm, recurrent_step
 
 CACHED_WORDS = 4_096
 """Most recent different words whose embeddings are kept."""
-_NORM_EPSILON = 1e-5
 _END_MARKS = [index for index, mark in enumerate(MARKS) if mark in END_MARKS]
 
 
@@ -61,10 +58,8 @@ class Tagger:
         self._boundary_tokens = {
             boundary: _Token(None, self._weights["table"][first + at]) for at, boundary in enumerate(Boundary)
         }
-        names = ("norm.weight", "norm.bias", "gates.weight", "gates.bias")
         self._layers = [
-            tuple(self._weights[f"layers.{layer}.{name}"] for name in names)
-            for layer in range(self._config.layers)
+            RecurrentWeights.of(self._weights, f"layers.{layer}") for layer in range(self._config.layers)
         ]
 
     @classmethod
@@ -136,17 +131,12 @@ class Tagger:
         """Return the new carries, and the scores of the marks and of the casings of the window's own word."""
         weights = self._weights
         stacked = np.concatenate([token.embedding_D for token in window])
-        h = _gelu(weights["window.weight"] @ stacked + weights["window.bias"])
+        h = gelu(weights["window.weight"] @ stacked + weights["window.bias"])
         new_carries = []
-        for (norm_weight, norm_bias, gates_weight, gates_bias), carry in zip(
-            self._layers, carries, strict=True
-        ):
-            z, f, o = (gates_weight @ _layer_norm(h, norm_weight, norm_bias) + gates_bias).reshape(3, -1)
-            f = _sigmoid(f)
-            c = f * carry + (1 - f) * z
-            new_carries.append(c)
-            h = h + _sigmoid(o) * np.tanh(c)
-        h = _layer_norm(h, weights["norm.weight"], weights["norm.bias"])
+        for layer, carry in zip(self._layers, carries, strict=True):
+            h, new_carry = recurrent_step(layer, h, carry)
+            new_carries.append(new_carry)
+        h = layer_norm(h, weights["norm.weight"], weights["norm.bias"])
         own = window[self._config.left].embedding_D
         marks = weights["marks.weight"] @ h + weights["marks.bias"]
         casings = weights["casings.weight"] @ np.concatenate((h, own)) + weights["casings.bias"]
@@ -155,22 +145,3 @@ class Tagger:
     def _decide(self, word: str, marks: Vector, casings: Vector, *, ends: bool) -> Punctuated:
         mark = max(_END_MARKS, key=lambda index: marks[index]) if ends else int(marks.argmax())
         return Punctuated(apply_casing(word, Casing(int(casings.argmax())), self._mixed), MARKS[mark])
-
-
-def _gelu(x: Vector) -> Vector:
-    """Compute the tanh approximation of Hendrycks and Gimpel 2016, "Gaussian Error Linear Units"."""
-    result: Vector = (
-        0.5 * x * (1 + np.tanh(np.float32(0.7978845608) * (x + np.float32(0.044715) * x * x * x)))
-    )
-    return result
-
-
-def _sigmoid(x: Vector) -> Vector:
-    result: Vector = 0.5 * (1 + np.tanh(0.5 * x))
-    return result
-
-
-def _layer_norm(x: Vector, weight: Vector, bias: Vector) -> Vector:
-    centred = x - x.mean()
-    result: Vector = centred / np.sqrt((centred * centred).mean() + np.float32(_NORM_EPSILON)) * weight + bias
-    return result
