@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -399,6 +400,21 @@ class ConfidenceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RescoringConfig:
+    """How a neural language model chooses among the texts of a final (see ``docs/language-models.md``)."""
+
+    weight: float = 0.3
+    """Weight of its natural-log probability, added to the search's score; 0 leaves the search's order."""
+    candidates: int = 20
+    """How many of the best texts it is asked about."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf:
+            raise ConfigError(f"weight must not be negative, got {self.weight:g}")
+        _check_positive(self, "candidates")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The content of a model folder's ``config.toml``."""
 
@@ -417,6 +433,7 @@ class ModelConfig:
     endpointing: EndpointConfig = field(default_factory=EndpointConfig)
     stability: StabilityConfig = field(default_factory=StabilityConfig)
     confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
+    rescoring: RescoringConfig = field(default_factory=RescoringConfig)
 
     def __post_init__(self) -> None:
         check_compatible(self.frontend, self.encoder)

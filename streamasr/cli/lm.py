@@ -1,4 +1,4 @@
-"""Implement ``streamasr lm``: build, measure and tune the language model of a model folder."""
+"""Implement ``streamasr lm``: build, train, measure and tune the language models of a model folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from streamasr.cli import lm_tune
+from streamasr.cli import lm_train, lm_tune
 from streamasr.config import ModelConfig
 from streamasr.lm.build import LmConfig, build_lm, perplexity
 from streamasr.lm.corpus import read_sentences
@@ -15,6 +15,7 @@ from streamasr.toml import load_toml
 EXAMPLE = """\
 streamasr lm build books.txt.gz talk.txt.gz --out models/mine --max-mb 25 --held-out dev.txt
 streamasr lm build books.txt.gz,talk.txt.gz learners.jsonl --weights 0.9 0.1 --order 4 --out models/mine
+streamasr lm train books.txt.gz talk.txt.gz --out models/mine
 streamasr lm perplexity models/mine/lm.bin dev.jsonl
 streamasr lm tune --model models/mine --manifest dev/manifest.jsonl --write"""
 
@@ -85,8 +86,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="language of the text (default: that of the model in --out, or en)",
     )
 
+    train = commands.add_parser("train", help="train neural_lm.safetensors, which chooses the text of finals")
+    lm_train.add_arguments(train, _TEXT_HELP)
+
     measure = commands.add_parser("perplexity", help="measure the perplexity of a language model on text")
-    measure.add_argument("lm", metavar="LM", type=Path, help="KenLM binary or ARPA file")
+    measure.add_argument(
+        "lm", metavar="LM", type=Path, help="KenLM binary, ARPA file or neural_lm.safetensors"
+    )
     measure.add_argument("text", metavar="TEXT", type=Path, help=_TEXT_HELP)
     measure.add_argument("--language", default="en", metavar="TAG", help="default: %(default)s")
     measure.add_argument("--json", action="store_true", help="print one JSON object")
@@ -102,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
         print(_measure(args.lm, args.text, args.language, as_json=args.json))
         return 0
     language = args.language or _language_of(args.out)
+    if args.action == "train":
+        return lm_train.run(args, language)
     config = LmConfig(
         language=language,
         order=args.order,
@@ -125,7 +133,14 @@ def _language_of(folder: Path) -> str:
 
 
 def _measure(lm: Path, text: Path, language: str, *, as_json: bool) -> str:
-    measured = perplexity(lm, read_sentences(text, language))
+    sentences = read_sentences(text, language)
+    if lm.suffix == ".safetensors":
+        from streamasr.decoding.neural_lm import NeuralLanguageModel
+        from streamasr.lm.neural_perplexity import neural_perplexity
+
+        measured = neural_perplexity(NeuralLanguageModel.load(lm), [list(sentences)])
+    else:
+        measured = perplexity(lm, sentences)
     if as_json:
         figures = {
             "perplexity": measured.perplexity,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from streamasr.config import ModelConfig
+from streamasr.config import ModelConfig, RescoringConfig
 from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.language_model import LanguageModel
 from streamasr.decoding.nbest import HypothesisBuilder
+from streamasr.decoding.neural_lm import NEURAL_LM_FILE, NeuralLanguageModel
+from streamasr.decoding.rescoring import Rescorer
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.errors import ConfigError, ModelError
@@ -23,7 +25,8 @@ def load_decoder(folder: Path, config: ModelConfig, *, frame_ms: float) -> Utter
     """Load the decoder of the model in ``folder``; without ``lm.bin`` it has no language model.
 
     Args:
-        folder: holds ``tokens.txt`` and, for a language model, ``lm.bin`` with ``unigrams.txt``.
+        folder: holds ``tokens.txt`` and, for a language model, ``lm.bin`` with ``unigrams.txt``; and perhaps a neural
+            one for finals, ``neural_lm.safetensors``.
         config: the folder's configuration.
         frame_ms: length of an encoder frame in milliseconds.
 
@@ -41,7 +44,14 @@ def load_decoder(folder: Path, config: ModelConfig, *, frame_ms: float) -> Utter
         frame_ms=frame_ms,
         endpointing=config.endpointing,
         stability=config.stability,
+        rescorer=_load_rescorer(folder / NEURAL_LM_FILE, config.rescoring),
     )
+
+
+def _load_rescorer(path: Path, config: RescoringConfig) -> Rescorer | None:
+    if not config.weight or not path.exists():
+        return None
+    return Rescorer(NeuralLanguageModel.load(path), config)
 
 
 def _check_spelling(tokens: TokenList, unigrams_path: Path) -> None:

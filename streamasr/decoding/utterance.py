@@ -32,6 +32,8 @@ from streamasr.decoding.hypothesis import (
     Word,
 )
 from streamasr.decoding.lookahead import has_silence
+from streamasr.decoding.neural_lm import TextState
+from streamasr.decoding.rescoring import Rescorer
 from streamasr.decoding.stability import words_to_show
 from streamasr.processor import usable_cores
 
@@ -90,6 +92,8 @@ class UtteranceState:
     """The text of an announced ending that was not taken back."""
     frames_ahead: int = 0
     """Frames of the next chunk that were decoded from look-ahead."""
+    context: TextState | None = None
+    """The rescorer's state after the utterances before; ``None`` without a rescorer."""
 
     @property
     def frame(self) -> int:
@@ -117,6 +121,7 @@ class UtteranceDecoder:
         frame_ms: length of an encoder frame in milliseconds.
         endpointing: the model's endpoint rules, for sessions without their own.
         stability: the model's stability settings, likewise.
+        rescorer: chooses among the search's best texts of a final; ``None`` for the best one.
     """
 
     def __init__(
@@ -126,16 +131,32 @@ class UtteranceDecoder:
         frame_ms: float,
         endpointing: EndpointConfig,
         stability: StabilityConfig = StabilityConfig(),  # noqa: B008
+        rescorer: Rescorer | None = None,
     ) -> None:
         self.beams = beams
         self.frame_ms = frame_ms
         self.endpointing = endpointing
         self.stability = stability
+        self.rescorer = rescorer
 
     def with_beam_decoder(self, beams: BeamDecoder) -> UtteranceDecoder:
         """Return the same decoder with another beam search."""
         return UtteranceDecoder(
-            beams, frame_ms=self.frame_ms, endpointing=self.endpointing, stability=self.stability
+            beams,
+            frame_ms=self.frame_ms,
+            endpointing=self.endpointing,
+            stability=self.stability,
+            rescorer=self.rescorer,
+        )
+
+    def with_rescorer(self, rescorer: Rescorer | None) -> UtteranceDecoder:
+        """Return the same decoder with another rescorer, or without one."""
+        return UtteranceDecoder(
+            self.beams,
+            frame_ms=self.frame_ms,
+            endpointing=self.endpointing,
+            stability=self.stability,
+            rescorer=rescorer,
         )
 
     def default_options(self) -> UtteranceOptions:
@@ -152,7 +173,13 @@ class UtteranceDecoder:
         rules = endpoint_rules(options.endpointing, self.frame_ms)
         beam = self.beams.initial_state(options.hotwords)
         return UtteranceState(
-            options, rules, beam, utterance=0, start_frame=0, confirmed=self._starts_confirmed
+            options,
+            rules,
+            beam,
+            utterance=0,
+            start_frame=0,
+            confirmed=self._starts_confirmed,
+            context=None if self.rescorer is None else self.rescorer.lm.initial_state(),
         )
 
     def configure(self, state: UtteranceState, hotwords: Iterable[Hotword]) -> UtteranceState:
@@ -402,16 +429,24 @@ class UtteranceDecoder:
             events.append(SpeechStarted(self._speech_start(state, best.words)))
         alternatives = tuple(other for other in others if other.words)
         events.append(Final(state.utterance, best, alternatives, end_of_sentence))
-        previous_words = () if end_of_sentence else [word.text for word in best.words]
-        return self._next_utterance(state, state.utterance + 1, previous_words)
+        words = [word.text for word in best.words]
+        context = state.context
+        if self.rescorer is not None and context is not None:
+            context = self.rescorer.lm.advance(context, words, end_of_sentence=end_of_sentence)
+        next_state = self._next_utterance(state, state.utterance + 1, () if end_of_sentence else words)
+        return replace(next_state, context=context)
 
     def _final_hypotheses(
         self, state: UtteranceState, *, count: int = 1, end_of_sentence: bool
     ) -> tuple[Hypothesis, ...]:
         """The hypotheses if the utterance ended here, with the committed words in the best one."""
-        best, *others = self.beams.hypotheses(
-            state.beam, final=True, count=count, end_of_sentence=end_of_sentence
-        )
+        rescorer, context = self.rescorer, state.context
+        candidates = count if rescorer is None else max(count, rescorer.config.candidates)
+        entries = self.beams.nbest(state.beam, final=True, count=candidates, end_of_sentence=end_of_sentence)
+        if rescorer is not None and context is not None:
+            committed = [word.text for word in state.committed]
+            entries = rescorer.order(context, entries, committed, end_of_sentence=end_of_sentence)
+        best, *others = (self.beams.hypothesis_builder.build(entry) for entry in entries[:count])
         return _with_committed(best, state), *others
 
     def _is_noise(self, state: UtteranceState, best: Hypothesis) -> bool:
@@ -437,6 +472,7 @@ class UtteranceDecoder:
             utterance,
             start_frame=state.frame,
             confirmed=self._starts_confirmed,
+            context=state.context,
         )
 
 

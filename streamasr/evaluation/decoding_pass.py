@@ -40,9 +40,10 @@ class Mode(StrEnum):
     BEAM = "beam"
     """Beam search over the model's tokens, without a language model."""
     BEAM_LM = "beam+lm"
-    """Beam search with the model's language model, as in the daemon."""
+    """Beam search with the model's language models, as in the daemon."""
     PYCTCDECODE = "pyctcdecode"
-    """pyctcdecode's beam search with the same language model and settings, as a reference; no endpoints."""
+    """pyctcdecode's beam search with the same n-gram model and settings, as a reference; no neural language model, no
+    endpoints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,10 +225,10 @@ def _decoder_factory(model: LoadedModel, mode: Mode) -> Callable[[], _ModeDecode
 
 
 def _without_lm(model: LoadedModel) -> LoadedModel:
-    """The same model with a beam search that uses no language model."""
+    """The same model with a decoder that uses no language model."""
     beams = model.decoder.beams
     without_lm = BeamDecoder(beams.tokens, None, model.config.decoder, beams.hypothesis_builder)
-    return replace(model, decoder=model.decoder.with_beam_decoder(without_lm))
+    return replace(model, decoder=model.decoder.with_beam_decoder(without_lm).with_rescorer(None))
 
 
 def _decode_whole(

@@ -77,7 +77,7 @@ def test_it_decodes_clips_of_speech_as_the_own_decoder(repository: Path, en_smal
     assert beams.lm is not None
     config = replace(model.config.decoder, beam_width=BEAM_WIDTH, charge_empty_last_word=True)
     beams = BeamDecoder(beams.tokens, beams.lm.with_weights(config), config)
-    model = replace(model, decoder=model.decoder.with_beam_decoder(beams))
+    model = replace(model, decoder=model.decoder.with_beam_decoder(beams).with_rescorer(None))
     data = repository / "tests" / "data"
     utterances = [u for name in ("librispeech", "l2") for u in read_manifest(data / name / "manifest.jsonl")]
     assert len(utterances) >= 6

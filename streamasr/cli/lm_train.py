@@ -1,0 +1,72 @@
+"""Implement ``streamasr lm train``: train the neural language model that chooses the text of finals."""
+
+from __future__ import annotations
+
+import argparse
+from itertools import chain
+from pathlib import Path
+
+from streamasr.decoding.neural_lm import NEURAL_LM_FILE, NeuralLmConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser, text_help: str) -> None:
+    """Add the command's arguments."""
+    sizes = NeuralLmConfig()
+    parser.add_argument(
+        "texts",
+        metavar="TEXT",
+        nargs="+",
+        type=Path,
+        help=f"{text_help}; sentences that follow one another help",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder to write to, usually a model folder"
+    )
+    parser.add_argument(
+        "--language", metavar="TAG", help="language of the text (default: that of the model in --out, or en)"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=60.0,
+        metavar="M",
+        help="train for M minutes (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--vocab-size",
+        type=int,
+        default=sizes.words,
+        metavar="N",
+        help="size of the table of words (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads", type=int, default=2, metavar="N", help="CPU threads (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+
+
+def run(args: argparse.Namespace, language: str) -> int:
+    """Train, with a progress bar, and print the perplexity on held-out sentences."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from streamasr.lm.corpus import read_sentences
+    from streamasr.lm.neural_training import NeuralTrainConfig, NeuralTrainingProgress, train_neural_lm
+
+    config = NeuralTrainConfig(minutes=args.minutes, threads=args.threads, seed=args.seed)
+    sizes = NeuralLmConfig(words=args.vocab_size)
+    path = args.out / NEURAL_LM_FILE
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    console = Console(stderr=True, emoji=False)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading text", total=1.0)
+
+        def report(progress: NeuralTrainingProgress) -> None:
+            speed = f"{progress.words_per_second:,.0f} words/s"
+            description = f"step {progress.step}, loss {progress.loss:.3f}, {speed}"
+            bar.update(task, completed=progress.share, description=description)
+
+        sentences = chain.from_iterable(read_sentences(text, language) for text in args.texts)
+        perplexity = train_neural_lm(sentences, path, config, sizes, report=report)
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, perplexity {perplexity:.1f} on held-out sentences")
+    return 0

@@ -1,0 +1,268 @@
+"""Score texts with a neural language model of words, in NumPy.
+
+The network reads word after word: the embeddings of the last two words, a linear layer, recurrent layers, and a
+linear layer back to the size of an embedding. Its product with the embedding table gives the scores of the next word
+(tied embeddings, Press and Wolf 2017). ``streamasr lm train`` trains it.
+
+Shape suffixes: N nodes or texts, D size of an embedding, H size of a layer, V words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamasr.errors import ConfigError, ModelError
+from streamasr.recurrent.arithmetic import RecurrentWeights, Vector, gelu, layer_norm, recurrent_step
+from streamasr.recurrent.weights_file import Weights, check_shapes, load_weights, save_weights
+from streamasr.toml import from_mapping
+
+NEURAL_LM_FILE = "neural_lm.safetensors"
+FORMAT = "streamasr neural language model 1"
+"""Identifies the layout of the file, in its metadata as ``format``."""
+UNKNOWN, END = 0, 1
+"""Rows of the table: any word without a row, and the end of a sentence."""
+FIRST_WORD = 2
+"""Row of the first word of the vocabulary."""
+NODES_AT_ONCE = 64
+"""Scores of all words are computed for so many nodes at a time, which bounds the memory."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NeuralLmConfig:
+    """Sizes of the network."""
+
+    words: int = 20_000
+    """Rows of the table: the most frequent words of the text, and two rows that are no words."""
+    dim: int = 256
+    hidden: int = 384
+    layers: int = 2
+    unknown_words: int = 1
+    """Different words of the text without a row of their own; each is as probable as the others."""
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "hidden", "layers", "unknown_words"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.words <= FIRST_WORD:
+            raise ConfigError(f"words must be more than {FIRST_WORD}, got {self.words}")
+
+
+class StoredNeuralLm(NamedTuple):
+    """The content of a file."""
+
+    config: NeuralLmConfig
+    vocabulary: tuple[str, ...]
+    """The words that have a row of their own, from row :data:`FIRST_WORD` on."""
+    weights: Weights
+    """By the parameter names of :class:`streamasr.lm.neural_network.NeuralLmNetwork`, in float32."""
+
+
+def save_neural_lm(path: Path, model: StoredNeuralLm) -> None:
+    """Write a model, whole or not at all. Its matrices are rounded to 8 bits.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(dataclasses.asdict(model.config)),
+        "vocabulary": " ".join(model.vocabulary),
+    }
+    matrices = [name for name, value in model.weights.items() if value.ndim == 2]
+    save_weights(path, model.weights, metadata, int8=matrices)
+
+
+def load_stored_neural_lm(path: Path) -> StoredNeuralLm:
+    """Read a model.
+
+    Raises:
+        ModelError: the file is damaged or of another kind; the message names it.
+    """
+    metadata, weights = load_weights(path, kind="neural language model", formats=(FORMAT,))
+    try:
+        config = from_mapping(NeuralLmConfig, json.loads(metadata["config"]))
+        vocabulary = tuple(metadata["vocabulary"].split())
+    except (KeyError, ValueError, ConfigError) as error:
+        raise ModelError(f"{path}: its metadata is damaged: {error}") from None
+    if FIRST_WORD + len(vocabulary) != config.words:
+        raise ModelError(
+            f"{path}: it has {len(vocabulary)} words; its {config.words} rows are for {config.words - FIRST_WORD}"
+        )
+    check_shapes(path, weights, _shapes(config))
+    return StoredNeuralLm(config, vocabulary, weights)
+
+
+def _shapes(config: NeuralLmConfig) -> dict[str, tuple[int, ...]]:
+    hidden, dim = config.hidden, config.dim
+    shapes: dict[str, tuple[int, ...]] = {
+        "table": (config.words, dim),
+        "table_bias": (config.words,),
+        "input.weight": (hidden, 2 * dim),
+        "input.bias": (hidden,),
+        "norm.weight": (hidden,),
+        "norm.bias": (hidden,),
+        "output.weight": (dim, hidden),
+        "output.bias": (dim,),
+    }
+    for layer in range(config.layers):
+        shapes |= {
+            f"layers.{layer}.norm.weight": (hidden,),
+            f"layers.{layer}.norm.bias": (hidden,),
+            f"layers.{layer}.gates.weight": (3 * hidden, hidden),
+            f"layers.{layer}.gates.bias": (3 * hidden,),
+        }
+    return shapes
+
+
+class TextState(NamedTuple):
+    """The state of a text: rows of its last two words, the newest last, and the carries [H] of the layers."""
+
+    rows: tuple[int, int]
+    carries: tuple[Vector, ...]
+
+
+class NeuralLanguageModel:
+    """A neural language model. Immutable; serves all sessions from any thread.
+
+    Args:
+        model: from :func:`load_stored_neural_lm`.
+    """
+
+    def __init__(self, model: StoredNeuralLm) -> None:
+        weights = model.weights
+        self.config = model.config
+        self._rows: Mapping[str, int] = {
+            word: row for row, word in enumerate(model.vocabulary, start=FIRST_WORD)
+        }
+        self._unknown_log_share = -math.log(model.config.unknown_words)
+        self._weights = weights
+        self._layers = [
+            RecurrentWeights.of(weights, f"layers.{layer}") for layer in range(model.config.layers)
+        ]
+
+    @classmethod
+    def load(cls, path: Path) -> NeuralLanguageModel:
+        """Load ``neural_lm.safetensors``.
+
+        Raises:
+            ModelError: the file is damaged or of another kind; the message names it.
+        """
+        return cls(load_stored_neural_lm(path))
+
+    def knows(self, word: str) -> bool:
+        """Whether the word has a row of its own."""
+        return word in self._rows
+
+    def initial_state(self) -> TextState:
+        """Return the state at the beginning of a text, as if a sentence had ended before it."""
+        carries = tuple(np.zeros(self.config.hidden, np.float32) for _ in self._layers)
+        return TextState((END, END), carries)
+
+    def advance(self, state: TextState, words: Sequence[str], *, end_of_sentence: bool = False) -> TextState:
+        """Return the state after ``words`` and, if it ends with them, the sentence."""
+        rows = self._rows_of(words, end_of_sentence)
+        last, carries = state.rows, [carry[None] for carry in state.carries]
+        for row in rows:
+            # The carries are those before the newest word: it is read together with the word after it.
+            _, carries = self._read(np.array([last]), carries)
+            last = (last[1], row)
+        return TextState(last, tuple(carry[0] for carry in carries))
+
+    def log_probs(
+        self, state: TextState, texts: Sequence[Sequence[str]], *, end_of_sentence: bool = False
+    ) -> NDArray[np.float64]:
+        """Return the natural-log probability [N] of each text, and of its end if ``end_of_sentence``.
+
+        Words that several texts begin with are computed once: the texts form a tree.
+
+        Args:
+            state: what comes before the texts.
+            texts: their words.
+            end_of_sentence: whether a sentence ends after each.
+        """
+        tree = _PrefixTree([self._rows_of(text, end_of_sentence) for text in texts])
+        contexts_ND = self._contexts(state, tree)
+        scores_N = np.zeros(len(tree.parents))
+        for start in range(0, len(contexts_ND), NODES_AT_ONCE):
+            part = slice(start, start + NODES_AT_ONCE)
+            logits_NV = contexts_ND[part] @ self._weights["table"].T + self._weights["table_bias"]
+            largest_N = logits_NV.max(axis=1)
+            normaliser_N = largest_N + np.log(np.exp(logits_NV - largest_N[:, None]).sum(axis=1))
+            for node in range(start, min(start + NODES_AT_ONCE, len(contexts_ND))):
+                for child in tree.children[node]:
+                    row = tree.rows[child]
+                    score = float(logits_NV[node - start, row] - normaliser_N[node - start])
+                    scores_N[child] = score + (self._unknown_log_share if row == UNKNOWN else 0.0)
+        for node in range(1, len(scores_N)):
+            scores_N[node] += scores_N[tree.parents[node]]
+        return scores_N[tree.ends]
+
+    def _rows_of(self, words: Sequence[str], end_of_sentence: bool) -> list[int]:
+        rows = [self._rows.get(word, UNKNOWN) for word in words]
+        return [*rows, END] if end_of_sentence else rows
+
+    def _contexts(self, state: TextState, tree: _PrefixTree) -> Vector:
+        """Return, for each node with children, what the network expects next [N, D]; 0 for the others."""
+        contexts_ND = np.zeros((len(tree.parents), self.config.dim), dtype=np.float32)
+        level, pairs = [0], [state.rows]
+        carries = [carry[None] for carry in state.carries]
+        while level:
+            expected, carries = self._read(np.array(pairs), carries)
+            contexts_ND[level] = expected
+            following, origins, following_pairs = [], [], []
+            for place, node in enumerate(level):
+                for child in tree.children[node]:
+                    if tree.children[child]:
+                        following.append(child)
+                        origins.append(place)
+                        following_pairs.append((pairs[place][1], tree.rows[child]))
+            carries = [carry[origins] for carry in carries]
+            level, pairs = following, following_pairs
+        return contexts_ND
+
+    def _read(self, pairs_N2: NDArray[np.int64], carries: Sequence[Vector]) -> tuple[Vector, list[Vector]]:
+        """Read the newest word of N texts; return what the network expects next [N, D], and the new carries."""
+        weights = self._weights
+        newest_ND, before_ND = weights["table"][pairs_N2[:, 1]], weights["table"][pairs_N2[:, 0]]
+        both = np.concatenate((newest_ND, before_ND), axis=1)
+        h = gelu(both @ weights["input.weight"].T + weights["input.bias"])
+        new_carries = []
+        for layer, carry in zip(self._layers, carries, strict=True):
+            h, new_carry = recurrent_step(layer, h, carry)
+            new_carries.append(new_carry)
+        normed = layer_norm(h, weights["norm.weight"], weights["norm.bias"])
+        expected: Vector = normed @ weights["output.weight"].T + weights["output.bias"]
+        return expected, new_carries
+
+
+class _PrefixTree:
+    """Texts as a tree: the path from node 0 to a node is what some texts begin with. A child follows its parent."""
+
+    def __init__(self, texts: Sequence[Sequence[int]]) -> None:
+        self.parents = [0]
+        self.rows = [UNKNOWN]
+        """The row of each node's word; of the root, none."""
+        self.children: list[list[int]] = [[]]
+        self.ends: list[int] = []
+        """The node at which each text ends."""
+        places: dict[tuple[int, int], int] = {}
+        for text in texts:
+            node = 0
+            for row in text:
+                child = places.get((node, row))
+                if child is None:
+                    child = places[node, row] = len(self.parents)
+                    self.parents.append(node)
+                    self.rows.append(row)
+                    self.children.append([])
+                    self.children[node].append(child)
+                node = child
+            self.ends.append(node)
