@@ -189,58 +189,64 @@ class NeuralLanguageModel:
             end_of_sentence: whether a sentence ends after each.
         """
         tree = _PrefixTree([self._rows_of(text, end_of_sentence) for text in texts])
-        contexts_ND = self._contexts(state, tree)
-        scores_N = np.zeros(len(tree.parents))
-        for start in range(0, len(contexts_ND), NODES_AT_ONCE):
-            part = slice(start, start + NODES_AT_ONCE)
-            logits_NV = contexts_ND[part] @ self._weights["table"].T + self._weights["table_bias"]
-            largest_N = logits_NV.max(axis=1)
-            normaliser_N = largest_N + np.log(np.exp(logits_NV - largest_N[:, None]).sum(axis=1))
-            for node in range(start, min(start + NODES_AT_ONCE, len(contexts_ND))):
+        nodes, hidden_NH = self._hidden(state, tree)
+        normed_NH = layer_norm(hidden_NH, self._weights["norm.weight"], self._weights["norm.bias"])
+        expected_ND = normed_NH @ self._weights["output.weight"].T + self._weights["output.bias"]
+        scores = [0.0] * len(tree.parents)
+        for start in range(0, len(nodes), NODES_AT_ONCE):
+            logits_NV = expected_ND[start : start + NODES_AT_ONCE] @ self._weights["table"].T
+            logits_NV += self._weights["table_bias"]
+            logits_NV -= logits_NV.max(axis=1, keepdims=True)
+            for node, logits_V in zip(nodes[start : start + NODES_AT_ONCE], logits_NV, strict=True):
                 for child in tree.children[node]:
-                    row = tree.rows[child]
-                    score = float(logits_NV[node - start, row] - normaliser_N[node - start])
-                    scores_N[child] = score + (self._unknown_log_share if row == UNKNOWN else 0.0)
-        for node in range(1, len(scores_N)):
-            scores_N[node] += scores_N[tree.parents[node]]
-        return scores_N[tree.ends]
+                    scores[child] = float(logits_V[tree.rows[child]])
+            normalisers_N = np.log(np.exp(logits_NV, out=logits_NV).sum(axis=1))
+            for node, normaliser in zip(
+                nodes[start : start + NODES_AT_ONCE], normalisers_N.tolist(), strict=True
+            ):
+                for child in tree.children[node]:
+                    unknown = self._unknown_log_share if tree.rows[child] == UNKNOWN else 0.0
+                    scores[child] += unknown - normaliser
+        for node in range(1, len(scores)):
+            scores[node] += scores[tree.parents[node]]
+        return np.array([scores[node] for node in tree.ends])
 
     def _rows_of(self, words: Sequence[str], end_of_sentence: bool) -> list[int]:
         rows = [self._rows.get(word, UNKNOWN) for word in words]
         return [*rows, END] if end_of_sentence else rows
 
-    def _contexts(self, state: TextState, tree: _PrefixTree) -> Vector:
-        """Return, for each node with children, what the network expects next [N, D]; 0 for the others."""
-        contexts_ND = np.zeros((len(tree.parents), self.config.dim), dtype=np.float32)
+    def _hidden(self, state: TextState, tree: _PrefixTree) -> tuple[list[int], Vector]:
+        """Return the nodes with children, and the output of the layers [N, H] after reading each."""
+        nodes: list[int] = []
+        outputs: list[Vector] = []
         level, pairs = [0], [state.rows]
         carries = [carry[None] for carry in state.carries]
         while level:
-            expected, carries = self._read(np.array(pairs), carries)
-            contexts_ND[level] = expected
-            following, origins, following_pairs = [], [], []
-            for place, node in enumerate(level):
-                for child in tree.children[node]:
-                    if tree.children[child]:
-                        following.append(child)
-                        origins.append(place)
-                        following_pairs.append((pairs[place][1], tree.rows[child]))
+            hidden_NH, carries = self._read(np.array(pairs), carries)
+            nodes += level
+            outputs.append(hidden_NH)
+            following = [
+                (place, child)
+                for place, node in enumerate(level)
+                for child in tree.children[node]
+                if tree.children[child]
+            ]
+            origins = [place for place, _ in following]
             carries = [carry[origins] for carry in carries]
-            level, pairs = following, following_pairs
-        return contexts_ND
+            pairs = [(pairs[place][1], tree.rows[child]) for place, child in following]
+            level = [child for _, child in following]
+        return nodes, np.concatenate(outputs)
 
     def _read(self, pairs_N2: NDArray[np.int64], carries: Sequence[Vector]) -> tuple[Vector, list[Vector]]:
-        """Read the newest word of N texts; return what the network expects next [N, D], and the new carries."""
-        weights = self._weights
-        newest_ND, before_ND = weights["table"][pairs_N2[:, 1]], weights["table"][pairs_N2[:, 0]]
-        both = np.concatenate((newest_ND, before_ND), axis=1)
-        h = gelu(both @ weights["input.weight"].T + weights["input.bias"])
+        """Read the newest word of N texts; return the output of the layers [N, H], and the new carries."""
+        table = self._weights["table"]
+        both = np.concatenate((table[pairs_N2[:, 1]], table[pairs_N2[:, 0]]), axis=1)
+        h = gelu(both @ self._weights["input.weight"].T + self._weights["input.bias"])
         new_carries = []
         for layer, carry in zip(self._layers, carries, strict=True):
             h, new_carry = recurrent_step(layer, h, carry)
             new_carries.append(new_carry)
-        normed = layer_norm(h, weights["norm.weight"], weights["norm.bias"])
-        expected: Vector = normed @ weights["output.weight"].T + weights["output.bias"]
-        return expected, new_carries
+        return h, new_carries
 
 
 class _PrefixTree:

@@ -21,7 +21,21 @@ def test_it_prefers_what_people_say() -> None:
 
 def test_it_is_small_and_fast() -> None:
     assert (FOLDER / NEURAL_LM_FILE).stat().st_size <= 7_000_000
-    words = ["we", "walked", "along", "the", "shore", "until", "the", "light", "was", "gone", "and", "went", "home"]
+    words = [
+        "we",
+        "walked",
+        "along",
+        "the",
+        "shore",
+        "until",
+        "the",
+        "light",
+        "was",
+        "gone",
+        "and",
+        "went",
+        "home",
+    ]
     texts = [[*words[:at], "again", *words[at:]] for at in range(len(words))] * 2
     times = []
     for _ in range(5):
