@@ -335,16 +335,17 @@ RESULTS: dict[str, Result] = {
     ),
     "learning-curve": Result(
         title="Error rates against hours of training",
-        about="Weights from the project's history, all with today's code, language model and search settings, at "
+        about="Weights from the project's history, all with today's code, language models and search settings, at "
         "640 ms. Hours are those of audio that the training processed, about a dozen hours of speech again and "
-        "again; the last 85 of them with CTC-CRF, the last 9 partly of synthetic speech. The first five minutes of "
-        "each set; the conditions are those of conditions.md.",
+        "again; the last 85 of them with CTC-CRF, the last 9 partly of synthetic speech. The last row has a share of "
+        "OpenAI's weights in those of the row before. The first five minutes of each set; the conditions are those "
+        "of conditions.md.",
         commands=(
             f"streamasr data degrade {DEV} --out {{tmp}}/noise-10db --noise {NOISE} --snr-db 10",
             f"streamasr data degrade {DEV} --out {{tmp}}/rooms --rt60 0.5",
             f"streamasr data degrade {DEV} --out {{tmp}}/gsm --codec gsm",
-            f"python benchmarks/learning_curve.py --weights 27=6a64bf7 60=8dfc23e 76=d76dd67 104=6c5600d 137=c28da0e "
-            f"175=b604f31 200=now --manifest {DEV} {DEV_L2} {{tmp}}/noise-10db/manifest.jsonl "
+            f"python benchmarks/learning_curve.py --weights 27=6a64bf7 60=8dfc23e 104=6c5600d 137=c28da0e "
+            f"175=b604f31 200=9da4d2a 200=now --manifest {DEV} {DEV_L2} {{tmp}}/noise-10db/manifest.jsonl "
             f"{{tmp}}/rooms/manifest.jsonl {{tmp}}/gsm/manifest.jsonl --minutes 5",
         ),
         minutes=15,
