@@ -467,7 +467,7 @@ def _output(stdout: str) -> dict[str, Any]:
 def render(content: dict[str, Any]) -> str:
     """The Markdown page of a result's JSON file."""
     parts = [f"# {content['title']}", textwrap.fill(content["about"], 100, break_on_hyphens=False)]
-    described = {**content, "model": content["model"] + _age(content["model"])}
+    described = {**content, "model": content["model"] + _age(content)}
     rows = [f"| {key} | {described[key]} |" for key in ("commit", "model", "machine", "date")]
     parts.append("\n".join(["| | |", "|---|---|", *rows]))
     parts.append("```sh\n" + "\n".join(content["commands"]) + "\n```")
@@ -478,12 +478,16 @@ def render(content: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _age(model: str) -> str:
-    """What to add to a page's model if the packaged one has other weights now."""
-    name, _, digest = model.partition(" ")
+def _age(content: dict[str, Any]) -> str:
+    """What to add to a page's model if the packaged one has other weights now.
+
+    ``lacks`` in the figures file names files of the packaged model that the measured one had not.
+    """
+    name, _, digest = content["model"].partition(" ")
     if name != MODEL or digest == model_digest(resolve_model(MODEL)):
         return ""
-    return " (earlier weights of the same size)"
+    without = "".join(f", without {file}" for file in content.get("lacks", ()))
+    return f" (earlier weights of the same size{without})"
 
 
 def evaluations_of(content: dict[str, Any]) -> list[Evaluation]:
