@@ -32,6 +32,7 @@ CHECKS: dict[str, Callable[[str], bool]] = {
     "its worklet": "streamasr_client/web/audio-worklet.js".__eq__,
     "the default model's language model": "streamasr_models/en-small/lm.bin".__eq__,
     "its words": "streamasr_models/en-small/unigrams.txt".__eq__,
+    "its neural language model": "streamasr_models/en-small/neural_lm.safetensors".__eq__,
     "the systemd unit": "streamasr_systemd/streamasr.service".__eq__,
     "the unit of a user": "streamasr_systemd/user/streamasr.service".__eq__,
     "the licence": lambda name: name.endswith(".dist-info/licenses/LICENSE"),

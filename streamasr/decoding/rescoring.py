@@ -63,7 +63,7 @@ class Rescorer:
             for at, log_prob in zip(allowed, log_probs, strict=True)
         ]
         best_first = [allowed[place] for place in np.argsort(-np.array(scores), kind="stable")]
-        others = [at for at in range(len(entries)) if at not in set(allowed)]
+        others = sorted(set(range(len(entries))) - set(allowed))
         return [entries[at] for at in (*best_first, *others)]
 
 
