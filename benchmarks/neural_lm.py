@@ -21,12 +21,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from streamasr.decoding.hypothesis import Final
 from streamasr.decoding.rescoring import Rescorer
 from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.errors import ConfigError, StreamasrError
 from streamasr.evaluation.evaluate import read_manifests
-from streamasr.evaluation.tuning import Recording, record
+from streamasr.evaluation.tuning import Recording, decode_finals, record
 from streamasr.recognition.model import LoadedModel, load_model
 from streamasr.scoring import Edits, word_edits
 from streamasr.text import join_words, text_rules
@@ -47,13 +46,10 @@ class Measured(NamedTuple):
 def decode(model: LoadedModel, decoder: UtteranceDecoder, recordings: Sequence[Recording]) -> Measured:
     """Decode every recording and count its word errors."""
     rules = text_rules(model.config.language)
-    options = replace(decoder.default_options(), partials=False)
     edits, count = Edits(), 0
     started = time.process_time()
     for recording in recordings:
-        state, events = decoder.step(decoder.initial_state(options), recording.log_probs_TV)
-        _, last = decoder.flush(state)
-        texts = [event.hypothesis.text for event in (*events, *last) if isinstance(event, Final)]
+        texts = decode_finals(decoder, recording)
         edits += word_edits(recording.reference, rules.normalise(join_words(texts)))
         count += len(texts)
     return Measured(edits, count, time.process_time() - started)

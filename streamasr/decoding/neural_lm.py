@@ -112,14 +112,7 @@ def _shapes(config: NeuralLmConfig) -> dict[str, tuple[int, ...]]:
         "output.weight": (dim, hidden),
         "output.bias": (dim,),
     }
-    for layer in range(config.layers):
-        shapes |= {
-            f"layers.{layer}.norm.weight": (hidden,),
-            f"layers.{layer}.norm.bias": (hidden,),
-            f"layers.{layer}.gates.weight": (3 * hidden, hidden),
-            f"layers.{layer}.gates.bias": (3 * hidden,),
-        }
-    return shapes
+    return shapes | RecurrentWeights.shapes(config.layers, hidden)
 
 
 class TextState(NamedTuple):

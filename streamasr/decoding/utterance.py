@@ -141,18 +141,15 @@ class UtteranceDecoder:
 
     def with_beam_decoder(self, beams: BeamDecoder) -> UtteranceDecoder:
         """Return the same decoder with another beam search."""
-        return UtteranceDecoder(
-            beams,
-            frame_ms=self.frame_ms,
-            endpointing=self.endpointing,
-            stability=self.stability,
-            rescorer=self.rescorer,
-        )
+        return self._with(beams, self.rescorer)
 
     def with_rescorer(self, rescorer: Rescorer | None) -> UtteranceDecoder:
         """Return the same decoder with another rescorer, or without one."""
+        return self._with(self.beams, rescorer)
+
+    def _with(self, beams: BeamDecoder, rescorer: Rescorer | None) -> UtteranceDecoder:
         return UtteranceDecoder(
-            self.beams,
+            beams,
             frame_ms=self.frame_ms,
             endpointing=self.endpointing,
             stability=self.stability,

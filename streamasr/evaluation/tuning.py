@@ -124,6 +124,14 @@ def record(
         yield Recording(np.concatenate(stream.sink.pieces), rules.normalise(utterance.text))
 
 
+def decode_finals(decoder: UtteranceDecoder, recording: Recording) -> list[str]:
+    """Decode a recording, and return the texts of its finals."""
+    options = replace(decoder.default_options(), partials=False)
+    state, events = decoder.step(decoder.initial_state(options), recording.log_probs_TV)
+    _, last = decoder.flush(state)
+    return [event.hypothesis.text for event in (*events, *last) if isinstance(event, Final)]
+
+
 class Tuner:
     """Decodes recorded log-probs with different weights, each combination once.
 
@@ -201,13 +209,9 @@ class Tuner:
     def _decode(self, weights: Weights) -> Trial:
         config = replace(self._config, **weights._asdict())
         decoder = self._decoder_of(config)
-        options = replace(decoder.default_options(), partials=False)
         words, characters = Edits(), Edits()
         for recording in self._recordings:
-            state, events = decoder.step(decoder.initial_state(options), recording.log_probs_TV)
-            _, last = decoder.flush(state)
-            finals = (event.hypothesis.text for event in (*events, *last) if isinstance(event, Final))
-            text = self._rules.normalise(join_words(finals))
+            text = self._rules.normalise(join_words(decode_finals(decoder, recording)))
             words += word_edits(recording.reference, text)
             characters += character_edits(recording.reference, text)
         return Trial(weights, words if self._rules.unit == "word" else characters, characters)

@@ -11,6 +11,7 @@ from streamasr.errors import ConfigError, ModelError
 from streamasr.punctuation.base import MARKS
 from streamasr.punctuation.labels import Casing
 from streamasr.punctuation.sizes import PAUSE_STEPS_MS, NetworkConfig
+from streamasr.recurrent.arithmetic import RecurrentWeights
 from streamasr.recurrent.weights_file import Weights, check_shapes, load_weights, save_weights
 from streamasr.toml import from_mapping
 
@@ -86,11 +87,4 @@ def _shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
         "casings.weight": (len(Casing), hidden + dim),
         "casings.bias": (len(Casing),),
     }
-    for layer in range(config.layers):
-        shapes |= {
-            f"layers.{layer}.norm.weight": (hidden,),
-            f"layers.{layer}.norm.bias": (hidden,),
-            f"layers.{layer}.gates.weight": (3 * hidden, hidden),
-            f"layers.{layer}.gates.bias": (3 * hidden,),
-        }
-    return shapes
+    return shapes | RecurrentWeights.shapes(config.layers, hidden)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float32]
 
 _NORM_EPSILON = 1e-5
+_NAMES = ("norm.weight", "norm.bias", "gates.weight", "gates.bias")
 
 
 class RecurrentWeights(NamedTuple):
@@ -27,16 +28,25 @@ class RecurrentWeights(NamedTuple):
     @classmethod
     def of(cls, weights: Mapping[str, Vector], layer: str) -> RecurrentWeights:
         """Return those of the layer of that name."""
-        names = ("norm.weight", "norm.bias", "gates.weight", "gates.bias")
-        return cls(*(weights[f"{layer}.{name}"] for name in names))
+        return cls(*(weights[f"{layer}.{name}"] for name in _NAMES))
+
+    @staticmethod
+    def shapes(layers: int, hidden: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the weights of ``layers`` layers, whose names are ``layers.0`` and so on."""
+        shapes = ((hidden,), (hidden,), (3 * hidden, hidden), (3 * hidden,))
+        return {
+            f"layers.{layer}.{name}": shape
+            for layer in range(layers)
+            for name, shape in zip(_NAMES, shapes, strict=True)
+        }
 
 
 def recurrent_step(weights: RecurrentWeights, x_H: Vector, carry_H: Vector) -> tuple[Vector, Vector]:
     """Return the layer's output and its new carry."""
     normed = layer_norm(x_H, weights.norm_weight, weights.norm_bias)
     gates = normed @ weights.gates_weight.T + weights.gates_bias
-    z, f, o = np.split(gates, 3, axis=-1)
-    f = sigmoid(f)
+    hidden = x_H.shape[-1]
+    z, f, o = gates[..., :hidden], sigmoid(gates[..., hidden : 2 * hidden]), gates[..., 2 * hidden :]
     carry = f * carry_H + (1 - f) * z
     return x_H + sigmoid(o) * np.tanh(carry), carry
 
