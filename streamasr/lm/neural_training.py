@@ -35,6 +35,7 @@ from streamasr.decoding.neural_lm import (
 from streamasr.errors import ConfigError, DataError
 from streamasr.lm.neural_network import NeuralLmNetwork
 from streamasr.lm.neural_perplexity import neural_perplexity
+from streamasr.recurrent.weights_file import make_folder
 
 Rows = NDArray[np.int64]
 
@@ -47,6 +48,8 @@ HELD_OUT_BLOCKS = 20
 _DRAWN_POWER = 0.75
 _WARM_UP_STEPS = 200
 _LAST_RATE = 0.01
+SAVE_MINUTES = 5.0
+"""The model is written so often, and at the end: a run that is stopped leaves its last state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,12 +153,14 @@ def train_neural_lm(
 ) -> float:
     """Train on normalised sentences in their order, write the model to ``out``, and return its perplexity.
 
+    The model is also written every :data:`SAVE_MINUTES`.
     The perplexity is that of the written model on held-out sentences, their ends included.
 
     Raises:
         ConfigError: a setting is out of range, or the file cannot be written.
         DataError: the text is too short.
     """
+    make_folder(out.parent)
     corpus = build_neural_corpus(sentences, network_config.words)
     network_config = replace(
         network_config, words=FIRST_WORD + len(corpus.vocabulary), unknown_words=corpus.unknown_words
@@ -176,7 +181,10 @@ def train_neural_lm(
         betas=(0.9, 0.98),
         fused=True,
     )
+    averaged = average.module
+    assert isinstance(averaged, NeuralLmNetwork)
     began, words, loss = clock(), 0, math.nan
+    saved = began
     carries = network.initial_carries(config.streams)
     network.train()
     for step, rows_BW in enumerate(_batches(corpus.blocks, config)):
@@ -192,13 +200,15 @@ def train_neural_lm(
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         average.update_parameters(network)
+        if clock() - saved >= 60 * SAVE_MINUTES:
+            save_neural_lm(out, stored_from(averaged, corpus.vocabulary))
+            saved = clock()
         words += config.streams * config.words
         newest = float(step_loss.detach())
         loss = newest if math.isnan(loss) else 0.98 * loss + 0.02 * newest
         if step % 20 == 0:
             report(NeuralTrainingProgress(share, step, words / max(1e-9, clock() - began), loss))
-    network.load_state_dict(average.module.state_dict())
-    save_neural_lm(out, stored_from(network, corpus.vocabulary))
+    save_neural_lm(out, stored_from(averaged, corpus.vocabulary))
     return neural_perplexity(NeuralLanguageModel.load(out), corpus.held_out).perplexity
 
 

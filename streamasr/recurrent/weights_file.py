@@ -52,14 +52,28 @@ def save_weights(
             tensors[name + _SCALE] = scale
         else:
             tensors[name] = value.astype(np.float16)
+    make_folder(path.parent)
     unfinished = path.with_name(f".{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, unfinished, dict(metadata))
         os.replace(unfinished, path)
     except (OSError, SafetensorError) as error:
         unfinished.unlink(missing_ok=True)
         raise ConfigError(f"{path}: cannot be written: {error}") from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a file, so that a run learns before its work whether it can be written.
+
+    Raises:
+        ConfigError: the folder cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written: {error}") from None
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"{folder}: cannot be written: no permission")
 
 
 def load_weights(path: Path, *, kind: str, formats: Collection[str]) -> tuple[dict[str, str], Weights]:

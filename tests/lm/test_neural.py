@@ -78,6 +78,33 @@ def test_training_teaches_which_word_follows(trained: Path) -> None:
     assert in_order < unigram_perplexity / 2
 
 
+def test_a_run_that_is_stopped_leaves_its_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamasr.lm.neural_training.SAVE_MINUTES", 0.1)
+    out = tmp_path / "neural_lm.safetensors"
+    ticks = iter(range(0, 10_000))
+
+    def stop(progress: NeuralTrainingProgress) -> None:
+        if progress.step >= 60:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_neural_lm(
+            generated_sentences(0, 1_000), out, QUICK, SMALL, report=stop, clock=lambda: next(ticks) / 8
+        )
+    assert load_stored_neural_lm(out).config.dim == SMALL.dim
+    assert [each.name for each in tmp_path.iterdir()] == [out.name]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    def never() -> float:
+        raise AssertionError("trained for nothing")
+
+    with pytest.raises(ConfigError, match="file: cannot be written"):
+        train_neural_lm(generated_sentences(0, 1_000), tmp_path / "file" / "x", QUICK, SMALL, clock=never)
+
+
 def test_the_numpy_model_is_the_network(tmp_path: Path) -> None:
     torch.manual_seed(1)
     config = NeuralLmConfig(words=6, dim=12, hidden=16, layers=2, unknown_words=10)
