@@ -6,7 +6,7 @@ import argparse
 from itertools import chain
 from pathlib import Path
 
-from streamasr.decoding.neural_lm import NEURAL_LM_FILE, NeuralLmConfig
+from streamasr.decoding.neural_lm import NEURAL_LM_FILE, NeuralLmConfig, load_stored_neural_lm
 
 
 def add_arguments(parser: argparse.ArgumentParser, text_help: str) -> None:
@@ -40,6 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser, text_help: str) -> None:
         help="size of the table of words (default: %(default)s)",
     )
     parser.add_argument(
+        "--start",
+        type=Path,
+        metavar="FILE",
+        help=f"begin with this {NEURAL_LM_FILE} and its table of words, as to fit it to other text",
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        default=3e-3,
+        metavar="R",
+        help="highest learning rate; it falls to zero (default: %(default)g)",
+    )
+    parser.add_argument(
         "--threads", type=int, default=2, metavar="N", help="CPU threads (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
@@ -53,8 +66,11 @@ def run(args: argparse.Namespace, language: str) -> int:
     from streamasr.lm.corpus import read_sentences
     from streamasr.lm.neural_training import NeuralTrainConfig, NeuralTrainingProgress, train_neural_lm
 
-    config = NeuralTrainConfig(minutes=args.minutes, threads=args.threads, seed=args.seed)
+    config = NeuralTrainConfig(
+        minutes=args.minutes, learning_rate=args.learning_rate, threads=args.threads, seed=args.seed
+    )
     sizes = NeuralLmConfig(words=args.vocab_size)
+    start = load_stored_neural_lm(args.start) if args.start is not None else None
     path = args.out / NEURAL_LM_FILE
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(stderr=True, emoji=False)
@@ -67,6 +83,6 @@ def run(args: argparse.Namespace, language: str) -> int:
             bar.update(task, completed=progress.share, description=description)
 
         sentences = chain.from_iterable(read_sentences(text, language) for text in args.texts)
-        perplexity = train_neural_lm(sentences, path, config, sizes, report=report)
+        perplexity = train_neural_lm(sentences, path, config, sizes, start=start, report=report)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, perplexity {perplexity:.1f} on held-out sentences")
     return 0

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from streamasr.decoding.neural_lm import (
     END,
@@ -35,6 +34,7 @@ from streamasr.decoding.neural_lm import (
 from streamasr.errors import ConfigError, DataError
 from streamasr.lm.neural_network import NeuralLmNetwork
 from streamasr.lm.neural_perplexity import neural_perplexity
+from streamasr.recurrent.average import moving_average
 from streamasr.recurrent.weights_file import make_folder
 
 Rows = NDArray[np.int64]
@@ -102,8 +102,15 @@ class NeuralCorpus(NamedTuple):
     """Different words that are not in the vocabulary."""
 
 
-def build_neural_corpus(sentences: Iterable[str], words: int) -> NeuralCorpus:
-    """Return the text as rows; ``words`` counts the rows of the table.
+def build_neural_corpus(
+    sentences: Iterable[str], words: int, vocabulary: tuple[str, ...] | None = None
+) -> NeuralCorpus:
+    """Return the text as rows.
+
+    Args:
+        sentences: the text, normalised.
+        words: rows of the table, at most.
+        vocabulary: the words with rows of their own; the most frequent ones of the text if ``None``.
 
     Raises:
         DataError: the text is too short.
@@ -115,7 +122,8 @@ def build_neural_corpus(sentences: Iterable[str], words: int) -> NeuralCorpus:
     kept = [block for block in blocks if block not in held_out]
     counts = Counter(word for block in kept for sentence in block for word in sentence.split())
     ordered = sorted(counts, key=lambda word: (-counts[word], word))
-    vocabulary = tuple(ordered[: words - FIRST_WORD])
+    if vocabulary is None:
+        vocabulary = tuple(ordered[: words - FIRST_WORD])
     row_of = {word: row for row, word in enumerate(vocabulary, start=FIRST_WORD)}
     rows = tuple(
         np.array(
@@ -128,7 +136,8 @@ def build_neural_corpus(sentences: Iterable[str], words: int) -> NeuralCorpus:
         )
         for block in kept
     )
-    return NeuralCorpus(vocabulary, rows, held_out, max(1, len(ordered) - len(vocabulary)))
+    unknown_words = sum(word not in row_of for word in ordered)
+    return NeuralCorpus(vocabulary, rows, held_out, max(1, unknown_words))
 
 
 def _blocks(sentences: Iterable[str]) -> Iterator[tuple[str, ...]]:
@@ -148,6 +157,7 @@ def train_neural_lm(
     config: NeuralTrainConfig = NeuralTrainConfig(),
     network_config: NeuralLmConfig = NeuralLmConfig(),  # noqa: B008
     *,
+    start: StoredNeuralLm | None = None,
     report: Callable[[NeuralTrainingProgress], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> float:
@@ -156,22 +166,38 @@ def train_neural_lm(
     The model is also written every :data:`SAVE_MINUTES`.
     The perplexity is that of the written model on held-out sentences, their ends included.
 
+    Args:
+        sentences: the text.
+        out: the file to write.
+        config: settings of the run.
+        network_config: sizes of the network; those of ``start`` count if it is given.
+        start: a model to begin with. Its vocabulary stays; words that are not in it stay unknown.
+        report: called every few steps.
+        clock: seconds.
+
     Raises:
         ConfigError: a setting is out of range, or the file cannot be written.
         DataError: the text is too short.
     """
     make_folder(out.parent)
-    corpus = build_neural_corpus(sentences, network_config.words)
-    network_config = replace(
-        network_config, words=FIRST_WORD + len(corpus.vocabulary), unknown_words=corpus.unknown_words
-    )
+    if start is None:
+        corpus = build_neural_corpus(sentences, network_config.words)
+        network_config = replace(
+            network_config, words=FIRST_WORD + len(corpus.vocabulary), unknown_words=corpus.unknown_words
+        )
+    else:
+        network_config = start.config
+        corpus = build_neural_corpus(sentences, network_config.words, start.vocabulary)
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     network = NeuralLmNetwork(network_config, config.dropout)
     sampler = _WordSampler(corpus.blocks, network_config.words, config)
-    with torch.no_grad():
-        network.table_bias.copy_(sampler.log_frequencies)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay))
+    if start is None:
+        with torch.no_grad():
+            network.table_bias.copy_(sampler.log_frequencies)
+    else:
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in start.weights.items()})
+    average = moving_average(network, config.average_decay)
     matrices = [each for each in network.parameters() if each.ndim == 2]
     vectors = [each for each in network.parameters() if each.ndim != 2]
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]

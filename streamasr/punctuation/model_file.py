@@ -1,4 +1,4 @@
-"""Write and read ``punctuation.safetensors``: the embedding table in 8 bits, the other weights in float16."""
+"""Write and read ``punctuation.safetensors``: the large matrices in 8 bits, the other weights in float16."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ PUNCTUATION_FILE = "punctuation.safetensors"
 FORMAT = "streamasr punctuation 2"
 """Identifies the layout of the file, in its metadata as ``format``."""
 
+_SMALL = 10_000
+"""Matrices of so many weights keep 16 bits: those of the outputs and of the pauses."""
+
 
 class StoredModel(NamedTuple):
     """The content of a file."""
@@ -34,7 +37,7 @@ class StoredModel(NamedTuple):
 
 
 def save_model(path: Path, model: StoredModel) -> None:
-    """Write a model, whole or not at all. The embedding table is rounded to 8 bits.
+    """Write a model, whole or not at all. Its matrices are rounded to 8 bits, but for small ones.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -46,7 +49,8 @@ def save_model(path: Path, model: StoredModel) -> None:
         "mixed": json.dumps(model.mixed, ensure_ascii=False),
         "vocabulary": " ".join(model.vocabulary),
     }
-    save_weights(path, model.weights, metadata, int8=("table",))
+    large = [name for name, value in model.weights.items() if value.ndim == 2 and value.size > _SMALL]
+    save_weights(path, model.weights, metadata, int8=large)
 
 
 def load_stored_model(path: Path) -> StoredModel:

@@ -19,7 +19,7 @@ from streamasr.recurrent.layers import SimpleRecurrentLayer
 class PunctuationNetwork(nn.Module):
     """Embeddings of words, a window with look-ahead, recurrent layers, and one output for marks and one for cases."""
 
-    def __init__(self, config: NetworkConfig, dropout: float = 0.05) -> None:
+    def __init__(self, config: NetworkConfig, dropout: float) -> None:
         super().__init__()
         self.config = config
         self.table = nn.Parameter(torch.randn(config.rows, config.dim) * 0.1)

@@ -16,12 +16,12 @@ PAUSE_STEPS_MS = (0, 150, 300, 600)
 class NetworkConfig:
     """Sizes of the network."""
 
-    word_rows: int = 20_480
+    word_rows: int = 18_432
     """Rows for words: the most frequent ones of the training text, and one for all others."""
-    ngram_rows: int = 10_240
+    ngram_rows: int = 8_192
     dim: int = 80
-    hidden: int = 256
-    layers: int = 2
+    hidden: int = 384
+    layers: int = 3
     left: int = 2
     """Words before a word in its window."""
     look_ahead: int = 3

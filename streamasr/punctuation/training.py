@@ -33,6 +33,7 @@ from streamasr.punctuation.labels import OPEN, Casing
 from streamasr.punctuation.model_file import StoredModel, save_model
 from streamasr.punctuation.network import PunctuationNetwork
 from streamasr.punctuation.sizes import NetworkConfig
+from streamasr.recurrent.average import moving_average
 
 Array = NDArray[Any]
 
@@ -49,10 +50,13 @@ class TrainConfig:
     minutes: float = 60.0
     """The run ends after this long, or after ``epochs``. The learning rate falls to zero by then."""
     learning_rate: float = 4e-3
-    streams: int = 48
+    streams: int = 64
     """Streams side by side."""
     tokens: int = 64
     """Tokens of each stream in a step; gradients go no further back."""
+    dropout: float = 0.15
+    average_decay: float = 0.999
+    """Of the moving average of the weights, a step; the average is the result."""
     unknown_share: float = 0.15
     """Share of the rarer words that a step treats as unknown, so that names in no training text are learnt."""
     seed: int = 0
@@ -62,8 +66,9 @@ class TrainConfig:
         for name in ("epochs", "minutes", "learning_rate", "streams", "tokens", "threads"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
-        if not 0 <= self.unknown_share < 1:
-            raise ConfigError(f"unknown_share must be at least 0 and below 1, got {self.unknown_share}")
+        for name in ("unknown_share", "dropout", "average_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
 
 
 class TrainingProgress(NamedTuple):
@@ -126,7 +131,10 @@ def train_on(
     features = torch.from_numpy(
         feature_table(corpus.words, vocabulary, network_config.word_rows, network_config.ngram_rows)
     )
-    network = PunctuationNetwork(network_config)
+    network = PunctuationNetwork(network_config, config.dropout)
+    average = moving_average(network, config.average_decay)
+    averaged = average.module
+    assert isinstance(averaged, PunctuationNetwork)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
@@ -152,13 +160,14 @@ def train_on(
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
+            average.update_parameters(network)
             step += 1
             words += batch.marks_BT.numel()
             losses = 0.98 * losses + 0.02 * float(loss.detach()) if step > 1 else float(loss.detach())
             if step % 20 == 0:
                 report(TrainingProgress(share, step, words / (clock() - began), losses, None))
-        offsets, scores = validate(network, features, held_out, network_config)
-        weights = weights_of(network, offsets)
+        offsets, scores = validate(averaged, features, held_out, network_config)
+        weights = weights_of(averaged, offsets)
         save_model(out, StoredModel(network_config, config.language, mixed, vocabulary, weights))
         report(TrainingProgress(share, step, words / (clock() - began), losses, scores))
         if share >= 1:

@@ -85,8 +85,10 @@ def load_weights(path: Path, *, kind: str, formats: Collection[str]) -> tuple[di
         formats: the values of ``format`` in its metadata that the caller can read.
 
     Raises:
-        ModelError: it is not a safetensors file or of another format, or a weight is not a finite number.
+        ModelError: it is missing, not a safetensors file or of another format, or a weight is not a finite number.
     """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,22 @@ def test_training_teaches_which_word_follows(trained: Path) -> None:
     assert in_order < 0.6 * neural_perplexity(lm, [shuffled]).perplexity
     unigram_perplexity = 400
     assert in_order < unigram_perplexity / 2
+
+
+def test_a_run_can_begin_with_a_model(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "neural_lm.safetensors"
+    start = load_stored_neural_lm(trained)
+    ticks = iter(range(0, 10_000))
+    config = replace(QUICK, learning_rate=1e-4, minutes=0.2)
+    other = [f"{sentence} neverseen" for sentence in generated_sentences(2, 1_000)]
+    train_neural_lm(other, out, config, start=start, clock=lambda: next(ticks) / 8)
+    result = load_stored_neural_lm(out)
+    assert (result.config, result.vocabulary) == (start.config, start.vocabulary)
+    sentences = generated_sentences(1, 60)
+    before = neural_perplexity(NeuralLanguageModel(start), [sentences]).perplexity
+    after = neural_perplexity(NeuralLanguageModel(result), [sentences]).perplexity
+    assert after != before
+    assert after < 1.2 * before
 
 
 def test_a_run_that_is_stopped_leaves_its_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,6 +255,9 @@ def test_the_commands_train_and_measure(tmp_path: Path, capsys: pytest.CaptureFi
     measured = json.loads(capsys.readouterr().out)
     assert 1 < measured["perplexity"] < math.inf
     assert measured["oov_words"] >= 1
+    again = [*train, "--start", str(out / "neural_lm.safetensors"), "--learning-rate", "1e-3"]
+    assert main(again) == 0
+    assert load_stored_neural_lm(out / "neural_lm.safetensors").config.words == 300
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,3 +267,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "text").write_text("a b\n")
     assert main([*train, "--minutes", "-1"]) == 1
     assert "minutes must be positive, got -1" in capsys.readouterr().err
+    assert main([*train, "--learning-rate", "0"]) == 1
+    assert "learning_rate must be positive, got 0" in capsys.readouterr().err
+    assert main([*train, "--start", str(tmp_path / "none")]) == 1
+    assert "none: no such file" in capsys.readouterr().err

@@ -81,7 +81,7 @@ def test_a_stored_model_is_the_model_within_its_rounding(tmp_path: Path) -> None
     assert (after.config, after.language, after.mixed) == (CONFIG, "en", mixed)
     assert after.vocabulary == VOCABULARY
     for name, value in before._weights.items():
-        step = np.abs(value).max() / 127 if name == "table" else np.abs(value).max() / 1_024
+        step = np.abs(value).max() / (127 if value.size > 10_000 else 1_024)
         assert np.abs(value - after.weights[name]).max() <= step, name
 
 
@@ -211,3 +211,5 @@ def test_a_share_of_the_rarer_words_is_unknown_in_a_step() -> None:
     assert forgotten[:, 1:].equal(features_UF[:, 1:])
     with pytest.raises(ConfigError, match=r"unknown_share must be at least 0 and below 1, got 1\.0"):
         TrainConfig(unknown_share=1.0)
+    with pytest.raises(ConfigError, match=r"dropout must be at least 0 and below 1, got -0\.1"):
+        TrainConfig(dropout=-0.1)

@@ -25,7 +25,7 @@ SENTENCES = (
 def network(seed: int = 0) -> PunctuationNetwork:
     """Return a network whose scores vary from word to word."""
     torch.manual_seed(seed)
-    result = PunctuationNetwork(CONFIG)
+    result = PunctuationNetwork(CONFIG, dropout=0.05)
     with torch.no_grad():
         result.table.mul_(20)
         result.pauses.normal_()
