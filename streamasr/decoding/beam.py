@@ -28,6 +28,7 @@ from streamasr.decoding.tokens import TokenList
 
 LogProbs = NDArray[np.floating[Any]]
 BeamState = _native.State
+CommitRules = _native.CommitRules
 """The state of a search between two frames: an immutable value of ``bytes`` bytes.
 
 Its size is bounded by its text and by ``max_path_tokens``.
@@ -52,8 +53,8 @@ class BatchResult(NamedTuple):
     """The first row of the log-probs that has not been decoded."""
     decision: EndpointDecision
     """Not ``CONTINUE`` if the utterance ends after row ``next_frame - 1``."""
-    committed: bool
-    """Whether words were committed after that row."""
+    stable: bool
+    """Whether there were new stable words after that row."""
 
 
 class BeamDecoder:
@@ -198,9 +199,10 @@ class BeamDecoder:
         commit_margins: Sequence[float],
         *,
         commit_interval: int,
+        commits: bool = True,
         threads: int,
     ) -> list[BatchResult]:
-        """Decode chunks of many streams, each until its utterance ends, words are committed or no row is left.
+        """Decode chunks of many streams, each until its utterance ends, words are stable or no row is left.
 
         Args:
             states: one per stream.
@@ -208,13 +210,48 @@ class BeamDecoder:
             next_frames: the first row of each to decode.
             rules: the endpoint rules of each.
             commit_margins: the margin of each; see :meth:`stable_text`.
-            commit_interval: :meth:`stable_text` is committed every time an utterance has this many frames more.
+            commit_interval: :meth:`stable_text` is looked for every time an utterance has this many frames more.
+            commits: whether it is then committed; otherwise that is left to :meth:`commit_rescored`.
             threads: at most; results do not depend on it.
         """
         results = self._search.step_batch(
-            states, log_probs, next_frames, rules, commit_margins, commit_interval, threads
+            states, log_probs, next_frames, rules, commit_margins, commit_interval, commits, threads
         )
         return [BatchResult(*result) for result in results]
+
+    def rivals(self, state: BeamState, rules: CommitRules) -> list[list[str]]:
+        """Return the texts among which rescoring has to choose before words are committed, best first.
+
+        Two beams that agree in all that the search still looks at gain the same from every future frame. The search
+        alone would choose the better one; rescoring may prefer the other. Without such beams the list is empty.
+
+        Args:
+            state: a search.
+            rules: which beams are close enough.
+
+        Returns:
+            The finished words of each text after the committed ones.
+        """
+        return self._search.rivals(state, rules)
+
+    def commit_rescored(
+        self, state: BeamState, rules: CommitRules, gains: Sequence[float]
+    ) -> tuple[BeamState, NBestEntry] | None:
+        """Commit the words that are stable after rescoring.
+
+        Args:
+            state: a search.
+            rules: as for :meth:`rivals`.
+            gains: what rescoring adds to the score (natural log) of each of the rivals.
+
+        Returns:
+            The search from now on, and the best text with the committed words, with posteriors among all texts that
+            there were; ``None`` if there are no new stable words.
+
+        Raises:
+            ValueError: there are not as many gains as rivals.
+        """
+        return self._search.commit_rescored(state, rules, gains)
 
     def nbest(
         self, state: BeamState, *, final: bool, count: int, end_of_sentence: bool = True

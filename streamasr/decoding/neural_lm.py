@@ -170,7 +170,12 @@ class NeuralLanguageModel:
         return TextState(last, tuple(carry[0] for carry in carries))
 
     def log_probs(
-        self, state: TextState, texts: Sequence[Sequence[str]], *, end_of_sentence: bool = False
+        self,
+        state: TextState,
+        texts: Sequence[Sequence[str]],
+        *,
+        end_of_sentence: bool = False,
+        frequent_words: int | None = None,
     ) -> NDArray[np.float64]:
         """Return the natural-log probability [N] of each text, and of its end if ``end_of_sentence``.
 
@@ -180,29 +185,40 @@ class NeuralLanguageModel:
             state: what comes before the texts.
             texts: their words.
             end_of_sentence: whether a sentence ends after each.
+            frequent_words: the probabilities of this many of the most frequent words sum to one, instead of those of
+                all words. That takes less time, and makes every word somewhat more probable.
         """
         tree = _PrefixTree([self._rows_of(text, end_of_sentence) for text in texts])
+        if len(tree.parents) == 1:
+            return np.zeros(len(texts))
         nodes, hidden_NH = self._hidden(state, tree)
         normed_NH = layer_norm(hidden_NH, self._weights["norm.weight"], self._weights["norm.bias"])
         expected_ND = normed_NH @ self._weights["output.weight"].T + self._weights["output.bias"]
-        scores = [0.0] * len(tree.parents)
-        for start in range(0, len(nodes), NODES_AT_ONCE):
-            logits_NV = expected_ND[start : start + NODES_AT_ONCE] @ self._weights["table"].T
-            logits_NV += self._weights["table_bias"]
-            logits_NV -= logits_NV.max(axis=1, keepdims=True)
-            for node, logits_V in zip(nodes[start : start + NODES_AT_ONCE], logits_NV, strict=True):
-                for child in tree.children[node]:
-                    scores[child] = float(logits_V[tree.rows[child]])
-            normalisers_N = np.log(np.exp(logits_NV, out=logits_NV).sum(axis=1))
-            for node, normaliser in zip(
-                nodes[start : start + NODES_AT_ONCE], normalisers_N.tolist(), strict=True
-            ):
-                for child in tree.children[node]:
-                    unknown = self._unknown_log_share if tree.rows[child] == UNKNOWN else 0.0
-                    scores[child] += unknown - normaliser
-        for node in range(1, len(scores)):
-            scores[node] += scores[tree.parents[node]]
+        rows = None if frequent_words is None else FIRST_WORD + frequent_words
+        normalisers_N = self._normalisers(expected_ND, rows)
+        place_of = {node: place for place, node in enumerate(nodes)}
+        places = [place_of[parent] for parent in tree.parents[1:]]
+        rows_C = np.array(tree.rows[1:])
+        table, bias = self._weights["table"], self._weights["table_bias"]
+        logits_C = (expected_ND[places] * table[rows_C]).sum(axis=1) + bias[rows_C]
+        log_probs_C = (logits_C - normalisers_N[places]).astype(np.float64)
+        log_probs_C[rows_C == UNKNOWN] += self._unknown_log_share
+        scores = [0.0]
+        for parent, log_prob in zip(tree.parents[1:], log_probs_C.tolist(), strict=True):
+            scores.append(scores[parent] + log_prob)
         return np.array([scores[node] for node in tree.ends])
+
+    def _normalisers(self, expected_ND: Vector, rows: int | None) -> Vector:
+        """Return the log of the sum of the exponentials [N] of the first ``rows`` words' scores, or of all."""
+        table, bias = self._weights["table"][:rows], self._weights["table_bias"][:rows]
+        normalisers = []
+        for start in range(0, len(expected_ND), NODES_AT_ONCE):
+            logits_NV = expected_ND[start : start + NODES_AT_ONCE] @ table.T
+            logits_NV += bias
+            highest_N1 = logits_NV.max(axis=1, keepdims=True)
+            logits_NV -= highest_N1
+            normalisers.append(np.log(np.exp(logits_NV, out=logits_NV).sum(axis=1)) + highest_N1[:, 0])
+        return np.concatenate(normalisers)
 
     def _rows_of(self, words: Sequence[str], end_of_sentence: bool) -> list[int]:
         rows = [self._rows.get(word, UNKNOWN) for word in words]

@@ -1,8 +1,8 @@
-"""Choose the text of a final with a neural language model, among the best texts of the beam search.
+"""Choose the words of finals with a neural language model, among the best texts of the beam search.
 
 The search decides with an n-gram model, which sees two or three words. The network sees the whole utterance, and the
 ones before it. It is asked about a few dozen texts instead of every beam at every frame ("n-best rescoring", Mikolov
-et al. 2010).
+et al. 2010): when the utterance ends, and before that whenever words could be committed.
 """
 
 from __future__ import annotations
@@ -14,16 +14,43 @@ from itertools import takewhile
 import numpy as np
 
 from streamasr.config import RescoringConfig
+from streamasr.decoding.beam import CommitRules
 from streamasr.decoding.nbest import NBestEntry
 from streamasr.decoding.neural_lm import NeuralLanguageModel, TextState
+
+COMMIT_WORDS = 4_000
+"""Before a commit, log-probs are relative to this many of the most frequent words: it takes a fifth of the time."""
+RIVAL_MARGIN = 4.0
+"""A text further behind than this (natural log) in the search is not asked about before a commit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rescorer:
-    """Orders the n-best lists of one model's finals. Immutable; serves all sessions from any thread."""
+    """Scores texts of one model's sessions. Immutable; serves all sessions from any thread.
+
+    A context is the state after the utterances before and the committed words of this one.
+    """
 
     lm: NeuralLanguageModel
     config: RescoringConfig
+
+    def commit_rules(self, margin: float) -> CommitRules:
+        """Return which beams count when words are committed.
+
+        Args:
+            margin: beams further below the best one than this (natural log) do not.
+        """
+        return CommitRules(margin, RIVAL_MARGIN, self.config.candidates)
+
+    def gains(self, context: TextState, texts: Sequence[Sequence[str]]) -> list[float]:
+        """Return the weighted log-prob of each text after the context."""
+        if not texts:
+            return []
+        shared = _shared_words(texts)
+        after = self.lm.advance(context, texts[0][:shared])
+        rests = [text[shared:] for text in texts]
+        log_probs = self.lm.log_probs(after, rests, frequent_words=COMMIT_WORDS)
+        return [self.config.weight * float(log_prob) for log_prob in log_probs]
 
     def order(
         self,
@@ -40,7 +67,7 @@ class Rescorer:
         decide.
 
         Args:
-            context: the state after the utterances before.
+            context: the state after the committed words.
             entries: from :meth:`streamasr.decoding.beam.BeamDecoder.nbest`, best first.
             committed: the committed words, with which the first entry is taken to begin.
             end_of_sentence: whether the sentence ends with the utterance.
@@ -53,10 +80,11 @@ class Rescorer:
             for at, text in enumerate(texts)
             if at == 0 or (text and text[: len(committed)] == [*committed])
         ]
-        shared = _shared_words([texts[at] for at in allowed])
-        after = self.lm.advance(context, texts[0][:shared])
+        rests = [texts[at][len(committed) :] for at in allowed]
+        shared = _shared_words(rests)
+        after = self.lm.advance(context, rests[0][:shared])
         log_probs = self.lm.log_probs(
-            after, [texts[at][shared:] for at in allowed], end_of_sentence=end_of_sentence
+            after, [rest[shared:] for rest in rests], end_of_sentence=end_of_sentence
         )
         scores = [
             entries[at].score + self.config.weight * log_prob

@@ -93,7 +93,7 @@ class UtteranceState:
     frames_ahead: int = 0
     """Frames of the next chunk that were decoded from look-ahead."""
     context: TextState | None = None
-    """The rescorer's state after the utterances before; ``None`` without a rescorer."""
+    """The rescorer's state after the utterances before and the committed words; ``None`` without a rescorer."""
 
     @property
     def frame(self) -> int:
@@ -247,6 +247,7 @@ class UtteranceDecoder:
                 [sessions[at].state.rules for at in unfinished],
                 [_commit_margin(sessions[at].state.options.stability) for at in unfinished],
                 commit_interval=COMMIT_INTERVAL_FRAMES,
+                commits=self.rescorer is None,
                 threads=threads,
             )
             for at, result in zip(unfinished, results, strict=True):
@@ -313,10 +314,26 @@ class UtteranceDecoder:
             case EndpointDecision.RESET:
                 state = self._discard(state, session.events)
             case _:
+                if state.confirmed and result.stable and self.rescorer is not None:
+                    state = self._commit_rescored(state, self.rescorer)
                 if state.confirmed and result.state.committed_words > len(state.committed):
                     words = self._best_hypothesis(state).words[: result.state.committed_words]
                     state = replace(state, committed=words)
         session.state = state
+
+    def _commit_rescored(self, state: UtteranceState, rescorer: Rescorer) -> UtteranceState:
+        """Commit the words that are stable once the rescorer has been asked."""
+        assert state.context is not None
+        rules = rescorer.commit_rules(_commit_margin(state.options.stability))
+        gains = rescorer.gains(state.context, self.beams.rivals(state.beam, rules))
+        committed = self.beams.commit_rescored(state.beam, rules, gains)
+        if committed is None:
+            return state
+        beam, entry = committed
+        hypothesis = _with_committed(self.beams.hypothesis_builder.build(entry), state)
+        words = hypothesis.words[: beam.committed_words]
+        newest = [word.text for word in words[len(state.committed) :]]
+        return replace(state, beam=beam, committed=words, context=rescorer.lm.advance(state.context, newest))
 
     def _may_end(self, state: UtteranceState, log_probs_TV: LogProbs, lookahead_TV: LogProbs) -> bool:
         """Whether the utterance may end in the look-ahead, or its ending be announced or taken back."""
@@ -429,7 +446,8 @@ class UtteranceDecoder:
         words = [word.text for word in best.words]
         context = state.context
         if self.rescorer is not None and context is not None:
-            context = self.rescorer.lm.advance(context, words, end_of_sentence=end_of_sentence)
+            rest = words[len(state.committed) :]
+            context = self.rescorer.lm.advance(context, rest, end_of_sentence=end_of_sentence)
         next_state = self._next_utterance(state, state.utterance + 1, () if end_of_sentence else words)
         return replace(next_state, context=context)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamasr.config import DecoderConfig, EndpointConfig
-from streamasr.decoding.beam import BeamState, LogProbs
+from streamasr.decoding.beam import BeamState, CommitRules, LogProbs
 from streamasr.decoding.hypothesis import (
     Final,
     Hotword,
@@ -25,7 +26,7 @@ from streamasr.decoding.utterance import UtteranceOptions
 from tests.decoding.oracle.builders import oracle_beams, oracle_utterances
 from tests.decoding.oracle.protocol import AnyUtteranceDecoder, S
 from tests.decoding.oracle.state import BeamState as OracleState
-from tests.decoding.oracle.state import divergent_tokens
+from tests.decoding.oracle.state import divergent_tokens, rivals, stable_text
 from tests.decoding.synthetic import (
     CHARACTERS,
     PIECES,
@@ -148,6 +149,40 @@ def test_beams_and_nbest_lists_equal_the_oracles(
             native.nbest(state, final=final, count=30, end_of_sentence=end),
             oracle.hypotheses(expected, final=final, count=30, end_of_sentence=end),
         )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), tokens_of_any_kind, configs, st.sampled_from([0.0, 1.0, 5.0]), st.integers(1, 30))
+def test_rescored_commits_equal_the_oracles(
+    data: st.DataObject, tokens: TokenList, config: DecoderConfig, margin: float, most: int
+) -> None:
+    native, oracle = beam_decoder(config, tokens=tokens), oracle_beams(config, tokens=tokens)
+    state, expected = native.initial_state(), oracle.initial_state()
+    rules = CommitRules(math.inf, margin, most)
+    for piece in np.array_split(data.draw(log_probs_of(tokens)), 4):
+        state, expected = native.step(state, piece), oracle.step(expected, piece)
+        texts = rivals(expected, margin)[:most]
+        committed = len(expected.committed.split())
+        assert native.rivals(state, rules) == [text.split()[committed:] for text in texts]
+        gains = [data.draw(st.floats(-5, 5)) for _ in texts]
+        text = stable_text(expected, margin, dict(zip(texts, gains, strict=True)))
+        result = native.commit_rescored(state, rules, gains)
+        if len(text.split()) <= committed:
+            assert result is None
+            continue
+        assert result is not None
+        state, best = result
+        assert state.committed == text
+        assert [word.text for word in best.words][: len(text.split())] == text.split()
+        kept = [beam for beam in expected.beams if f"{beam.history.text} ".startswith(f"{text} ")]
+        expected = replace(expected, beams=tuple(kept), committed=text)
+        assert_same_beams(state, expected)
+
+
+def test_every_rival_needs_a_gain() -> None:
+    native = beam_decoder()
+    with pytest.raises(ValueError, match="expected 0 gains, got 1"):
+        native.commit_rescored(native.initial_state(), CommitRules(math.inf, 4.0, 20), [1.0])
 
 
 @settings(max_examples=25, deadline=None)

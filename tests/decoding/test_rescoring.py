@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from streamasr.config import DecoderConfig, ModelConfig, RescoringConfig
+from streamasr.decoding.beam import CommitRules
 from streamasr.decoding.hypothesis import Final, Partial, UtteranceEnding, UtteranceEvent
 from streamasr.decoding.loading import load_decoder
 from streamasr.decoding.nbest import NBestEntry
@@ -22,7 +24,7 @@ from streamasr.decoding.utterance import UtteranceDecoder, UtteranceOptions
 from streamasr.errors import ConfigError, ModelError
 from streamasr.lm.neural_network import NeuralLmNetwork
 from streamasr.lm.neural_training import stored_from
-from tests.decoding.synthetic import TOKENS, beam_decoder, silence, speech
+from tests.decoding.synthetic import TOKENS, beam_decoder, log_normalised, silence, speech
 
 NOWHERE = TextState((0, 0), ())
 
@@ -56,7 +58,12 @@ class _Taste:
         return TextState((state.rows[0] + len(words), state.rows[1] + end_of_sentence), ())
 
     def log_probs(
-        self, state: TextState, texts: Sequence[Sequence[str]], *, end_of_sentence: bool = False
+        self,
+        state: TextState,
+        texts: Sequence[Sequence[str]],
+        *,
+        end_of_sentence: bool = False,
+        frequent_words: int | None = None,
     ) -> NDArray[np.float64]:
         self.asked.append((state, [list(text) for text in texts]))
         return np.array([-100.0 * sum(word in self.disliked for word in text) for text in texts])
@@ -146,16 +153,13 @@ def test_finals_have_the_chosen_text_and_the_rest_as_alternatives() -> None:
     assert len(chosen[-1].alternatives) == 3
     assert chosen[-1].hypothesis.text not in [each.text for each in chosen[-1].alternatives]
     unchanged = finals(run(decoder(rescorer()), options))
-    assert [final.hypothesis for final in unchanged] == [final.hypothesis for final in plain]
+    assert [final.hypothesis.text for final in unchanged] == [final.hypothesis.text for final in plain]
 
 
-def test_partials_and_committed_words_are_those_of_the_search() -> None:
-    plain, chosen = run(decoder(None)), run(decoder(rescorer("lost", "left")))
-    assert [each for each in plain if isinstance(each, Partial)] == [
-        each for each in chosen if isinstance(each, Partial)
-    ]
+@pytest.mark.parametrize("disliked", [(), ("lost", "left"), ("the", "old", "was")])
+def test_committed_words_stay_until_the_final(disliked: tuple[str, ...]) -> None:
     committed: dict[int, list[str]] = {}
-    for event in chosen:
+    for event in run(decoder(rescorer(*disliked))):
         if isinstance(event, Partial):
             words = event.hypothesis.text.split()[: event.committed_words]
             assert words[: len(committed.get(event.utterance, []))] == committed.get(event.utterance, [])
@@ -164,6 +168,55 @@ def test_partials_and_committed_words_are_those_of_the_search() -> None:
             words = committed.get(event.utterance, [])
             assert event.hypothesis.text.split()[: len(words)] == words
     assert any(committed.values())
+
+
+def sat_or_sit() -> NDArray[np.float32]:
+    """Return log-probs of *we sat in the house* in which *sit* is a little more probable than *sat*."""
+    weights = np.exp(
+        speech("we sat in the house", np.random.default_rng(8), confusion=0.0).astype(np.float64)
+    )
+    vowel = np.flatnonzero(weights.argmax(axis=1) == TOKENS.encode("a")[0])
+    weights[vowel, TOKENS.encode("a")] = 0.45
+    weights[vowel, TOKENS.encode("i")] = 0.55
+    return log_normalised(weights)
+
+
+def committed_texts(chooser: Rescorer | None) -> list[str]:
+    """Decode without a language model, which cannot tell *sat* from *sit*; return what is committed step by step."""
+    beams = beam_decoder(DecoderConfig(beam_width=64), lm=False)
+    model = ModelConfig(name="tiny")
+    chosen = UtteranceDecoder(beams, frame_ms=20, endpointing=model.endpointing, rescorer=chooser)
+    state, texts = chosen.initial_state(), []
+    for row in sat_or_sit():
+        state, _ = chosen.step(state, row[None])
+        words = " ".join(word.text for word in state.committed)
+        if words not in texts:
+            texts.append(words)
+    return texts
+
+
+def test_the_model_chooses_before_words_are_committed() -> None:
+    assert committed_texts(None)[-1].startswith("we sit in")
+    assert committed_texts(rescorer())[-1].startswith("we sit in")
+    assert committed_texts(rescorer("sit"))[-1].startswith("we sat in")
+    assert committed_texts(rescorer("sit", weight=0.0))[-1].startswith("we sit in")
+    assert len(committed_texts(rescorer("sit"))) == len(committed_texts(None))
+
+
+def test_chosen_words_keep_the_probability_that_they_had() -> None:
+    beams = beam_decoder(DecoderConfig(beam_width=64), lm=False)
+    state = beams.step(beams.initial_state(), sat_or_sit())
+    rules = CommitRules(math.inf, 4.0, 20)
+    texts = beams.rivals(state, rules)
+    assert ["we", "sat", "in", "the"] in texts
+    committed = beams.commit_rescored(state, rules, [100.0 * ("sat" in text) for text in texts])
+    assert committed is not None
+    after, best = committed
+    assert after.committed == "we sat in"
+    assert [word.text for word in best.words] == ["we", "sat", "in", "the", "house"]
+    we, sat = best.words[:2]
+    assert sat.posterior == pytest.approx(0.45, abs=0.05)
+    assert we.posterior > 0.9
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 400])

@@ -133,6 +133,41 @@ std::optional<State> commit(const Search& search, State state, const std::string
   return std::nullopt;
 }
 
+// The words of each rival after the committed ones.
+std::vector<std::vector<std::string>> rivals(const Search& search, const State& state,
+                                             const CommitRules& rules) {
+  std::vector<std::vector<std::string>> texts;
+  for (NodeId history : search.rivals(state, rules)) {
+    std::vector<std::string> words;
+    for (; state.histories[history].num_words > state.histories[state.committed].num_words;
+         history = state.histories[history].parent) {
+      words.push_back(state.word_text(state.histories[history].edge));
+    }
+    std::reverse(words.begin(), words.end());
+    texts.push_back(std::move(words));
+  }
+  return texts;
+}
+
+// Commits the words that are stable after rescoring, and returns the best text before others are dropped;
+// none if there are no new stable words.
+std::optional<std::pair<State, NBestEntry>> commit_rescored(const Search& search, State state,
+                                                            const CommitRules& rules,
+                                                            const std::vector<double>& gains) {
+  const nb::gil_scoped_release no_gil;
+  Rescored rescored{search.rivals(state, rules), gains};
+  if (rescored.histories.size() != gains.size()) {
+    throw std::invalid_argument("expected " + std::to_string(rescored.histories.size()) + " gains, got " +
+                                std::to_string(gains.size()));
+  }
+  const NodeId stable = search.stable_history(state, rules, rescored);
+  if (state.histories[stable].num_words <= state.histories[state.committed].num_words) return std::nullopt;
+  search.set_committed(state, stable);
+  NBestEntry best = std::move(partial_nbest(state, 1)[0]);
+  search.drop_uncommitted(state);
+  return std::pair(std::move(state), std::move(best));
+}
+
 State step(const Search& search, State state, const Matrix& log_probs_TV) {
   ScratchBuffers scratch;
   for (std::size_t frame = 0; frame < log_probs_TV.shape(0); ++frame) {
@@ -148,7 +183,7 @@ State step(const Search& search, State state, const Matrix& log_probs_TV) {
   return state;
 }
 
-// State, next frame, endpoint decision, whether words were committed.
+// State, next frame, endpoint decision, whether there are new stable words.
 using BatchResult = std::tuple<State, std::size_t, EndpointDecision, bool>;
 
 std::vector<BatchResult> step_batch(const Search& search, const std::vector<const State*>& states,
@@ -156,9 +191,9 @@ std::vector<BatchResult> step_batch(const Search& search, const std::vector<cons
                                     const std::vector<std::size_t>& next_frames,
                                     const std::vector<EndpointRules>& rules,
                                     const std::vector<double>& commit_margins, std::int32_t commit_interval,
-                                    std::size_t threads) {
+                                    bool commits, std::size_t threads) {
   const nb::gil_scoped_release no_gil;
-  StreamBatch batch(search, commit_interval);
+  StreamBatch batch(search, commit_interval, commits);
   for (std::size_t i = 0; i < states.size(); ++i) {
     batch.jobs.push_back({*states[i], log_probs[i].data(), log_probs[i].dtype() == nb::dtype<double>(),
                           log_probs[i].shape(0), next_frames[i], rules[i], commit_margins[i]});
@@ -167,7 +202,7 @@ std::vector<BatchResult> step_batch(const Search& search, const std::vector<cons
   std::vector<BatchResult> results;
   for (DecodeJob& job : batch.jobs) {
     job.state.shrink_to_fit();
-    results.emplace_back(std::move(job.state), job.next_frame, job.decision, job.committed);
+    results.emplace_back(std::move(job.state), job.next_frame, job.decision, job.stable);
   }
   return results;
 }
@@ -291,6 +326,8 @@ NB_MODULE(_native, m) {
       .def(nb::init<std::size_t, double, double, bool, bool, std::size_t, LmWeights>(), "beam_width"_a,
            "beam_prune_log_prob"_a, "token_min_log_prob"_a, "prune_history"_a, "charge_empty_last_word"_a,
            "max_path_tokens"_a, "weights"_a);
+  nb::class_<CommitRules>(m, "CommitRules")
+      .def(nb::init<double, double, std::size_t>(), "margin"_a, "rival_margin"_a, "max_rivals"_a);
   nb::class_<Search>(m, "Search")
       .def(nb::new_(&make_search), "pieces"_a, "starts_word"_a, "blank"_a, "separator"_a.none(),
            "lm"_a.none(), "config"_a)
@@ -312,7 +349,9 @@ NB_MODULE(_native, m) {
       .def("sentence_end_log_prob", &Search::sentence_end_log_prob, "state"_a, ReleasesGil())
       .def("step", &step, "state"_a, "log_probs_TV"_a, ReleasesGil())
       .def("step_batch", &step_batch, "states"_a, "log_probs"_a, "next_frames"_a, "rules"_a,
-           "commit_margins"_a, "commit_interval"_a, "threads"_a)
+           "commit_margins"_a, "commit_interval"_a, "commits"_a, "threads"_a)
+      .def("rivals", &rivals, "state"_a, "rules"_a, ReleasesGil())
+      .def("commit_rescored", &commit_rescored, "state"_a, "rules"_a, "gains"_a)
       .def(
           "partial_nbest",
           [](const Search&, const State& state, std::size_t count) { return partial_nbest(state, count); },

@@ -1,6 +1,10 @@
 // Find the words on which all competitive beams agree, commit to them, and bound the paths of beams that
 // never agree.
 
+#include <algorithm>
+#include <limits>
+#include <utility>
+
 #include "search.hpp"
 
 namespace streamasr {
@@ -39,46 +43,106 @@ std::uint64_t Search::recombination_hash(const State& state, const Beam& beam) c
   return hash;
 }
 
-// Indices of the beams that are left after recombination, best first: of those that can be recombined, the
-// best.
-std::vector<std::uint32_t> Search::recombined_beams(const State& state) const {
-  std::vector<std::uint32_t> kept;
+// All beams in their order, each with the best one that it can be recombined with.
+std::vector<Recombined> Search::recombine(const State& state) const {
+  std::vector<Recombined> recombined;
+  std::vector<std::uint32_t> best;  // of those that can be recombined
   std::vector<std::uint64_t> hashes;
   for (std::uint32_t i = 0; i < state.beams.size(); ++i) {
     const std::uint64_t hash = recombination_hash(state, state.beams[i]);
-    bool is_worse = false;
-    for (std::size_t j = 0; j < kept.size() && !is_worse; ++j) {
-      is_worse = hashes[j] == hash && can_recombine(state, state.beams[kept[j]], state.beams[i]);
+    std::size_t j = 0;
+    while (j < best.size() &&
+           !(hashes[j] == hash && can_recombine(state, state.beams[best[j]], state.beams[i]))) {
+      ++j;
     }
-    if (is_worse) continue;
-    kept.push_back(i);
-    hashes.push_back(hash);
+    if (j == best.size()) {
+      best.push_back(i);
+      hashes.push_back(hash);
+    }
+    recombined.push_back({i, best[j]});
   }
-  return kept;
+  return recombined;
+}
+
+std::vector<NodeId> Search::rivals(const State& state, const CommitRules& rules) const {
+  const std::vector<Recombined> recombined = recombine(state);
+  const auto is_rival = [&](const Recombined& each) {
+    const double best = state.beams[each.best].total;
+    return best >= state.beams[0].total - rules.margin &&
+           best - state.beams[each.beam].total < rules.rival_margin;
+  };
+  std::vector<bool> contested(state.beams.size(), false);
+  for (const Recombined& each : recombined) {
+    if (each.beam != each.best && is_rival(each)) contested[each.best] = true;
+  }
+  std::vector<NodeId> histories;
+  for (const Recombined& each : recombined) {
+    if (histories.size() == rules.max_rivals) break;
+    const NodeId history = state.beams[each.beam].history;
+    if (contested[each.best] && is_rival(each) &&
+        std::find(histories.begin(), histories.end(), history) == histories.end()) {
+      histories.push_back(history);
+    }
+  }
+  return histories;
+}
+
+// The words that two histories have in common at their beginning.
+NodeId Search::shared_words(const State& state, NodeId left, NodeId right) const {
+  while (left != right) {
+    NodeId& longer = state.histories[left].num_words > state.histories[right].num_words ? left : right;
+    longer = state.histories[longer].parent;
+  }
+  return left;
 }
 
 NodeId Search::stable_history(const State& state, double margin) const {
-  NodeId shared = kNoNode;
-  for (const std::uint32_t i : recombined_beams(state)) {
-    if (state.beams[i].total < state.beams[0].total - margin) break;
-    NodeId history = state.beams[i].history;
-    if (shared == kNoNode) shared = history;
-    while (shared != history) {
-      NodeId& longer =
-          state.histories[shared].num_words > state.histories[history].num_words ? shared : history;
-      longer = state.histories[longer].parent;
+  return stable_history(state, {margin, 0.0, 0}, {});
+}
+
+NodeId Search::stable_history(const State& state, const CommitRules& rules, const Rescored& rescored) const {
+  constexpr double kUnknown = -std::numeric_limits<double>::infinity();
+  const auto rescored_total = [&](const Beam& beam) {
+    const auto known = std::find(rescored.histories.begin(), rescored.histories.end(), beam.history);
+    if (known == rescored.histories.end()) return kUnknown;
+    return beam.total + rescored.gains[known - rescored.histories.begin()];
+  };
+  // At each best beam: the history of the best after rescoring among those that can be recombined, and its
+  // score.
+  std::vector<NodeId> winners(state.beams.size(), kNoNode);
+  std::vector<double> totals(state.beams.size());
+  for (const auto& [at, best_at] : recombine(state)) {
+    const Beam &beam = state.beams[at], &best = state.beams[best_at];
+    if (best.total < state.beams[0].total - rules.margin) continue;
+    const double total = rescored_total(beam);
+    const bool is_rival = totals[best_at] != kUnknown && best.total - beam.total < rules.rival_margin;
+    if (at == best_at || (is_rival && total > totals[best_at])) {
+      winners[best_at] = beam.history;
+      totals[best_at] = total;
     }
+  }
+  NodeId shared = kNoNode;
+  for (const NodeId history : winners) {
+    if (history == kNoNode) continue;
+    shared = shared == kNoNode ? history : shared_words(state, shared, history);
     if (shared == kNoWords) break;
   }
   return shared;
 }
 
-void Search::commit(State& state, NodeId history) const {
+void Search::drop_uncommitted(State& state) const {
+  keep_if(state, [&](const Beam& beam) { return state.starts_with(beam.history, state.committed); });
+}
+
+void Search::set_committed(State& state, NodeId history) const {
   state.histories.retain(history);
   state.release_history(state.committed);
   state.committed = history;
-  if (state.starts_with(state.beams[0].history, history)) return;
-  keep_if(state, [&](const Beam& beam) { return state.starts_with(beam.history, history); });
+}
+
+void Search::commit(State& state, NodeId history) const {
+  set_committed(state, history);
+  if (!state.starts_with(state.beams[0].history, history)) drop_uncommitted(state);
 }
 
 // The last token that the best paths of all beams share.

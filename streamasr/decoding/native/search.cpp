@@ -257,14 +257,12 @@ void Search::replace_beams(State& state, ScratchBuffers& scratch) const {
   for (const NodeId history : scratch.finished_histories) state.release_history(history);
   state.beams.swap(scratch.beams);
   if (!config.prune_history) return;
-  const std::vector<std::uint32_t> recombined = recombined_beams(state);
   std::vector<Beam> beams;
-  for (std::uint32_t i = 0, next = 0; i < state.beams.size(); ++i) {
-    if (next < recombined.size() && recombined[next] == i) {
-      beams.push_back(state.beams[i]);
-      ++next;
+  for (const auto& [beam, best] : recombine(state)) {
+    if (beam == best) {
+      beams.push_back(state.beams[beam]);
     } else {
-      state.release(state.beams[i]);
+      state.release(state.beams[beam]);
     }
   }
   state.beams = std::move(beams);

@@ -51,6 +51,25 @@ struct Candidate {
   double total;
 };
 
+// A beam and the best of those that it can be recombined with, which may be itself; indices of beams.
+struct Recombined {
+  std::uint32_t beam;
+  std::uint32_t best;
+};
+
+// What rescoring adds to the scores of histories; see Search::rivals.
+struct Rescored {
+  std::vector<NodeId> histories;
+  std::vector<double> gains;  // natural log, one per history
+};
+
+// Which beams count when words are committed.
+struct CommitRules {
+  double margin;           // beams further below the best one do not (natural log, positive)
+  double rival_margin;     // rescoring chooses among recombinable beams this close to the best of them
+  std::size_t max_rivals;  // and among this many histories
+};
+
 // Memory that one thread reuses from frame to frame. It carries no information between frames.
 struct ScratchBuffers {
   PrunedFrame frame;
@@ -87,8 +106,20 @@ class Search {
   // (natural log, positive) below the best one are left out.
   NodeId stable_history(const State& state, double margin) const;
 
+  // The histories among which rescoring has to choose before words are committed: those of competitive beams
+  // that can be recombined, so that the search alone could drop all but the best.
+  std::vector<NodeId> rivals(const State& state, const CommitRules& rules) const;
+
+  // stable_history, if the gains of the `rivals` are added to their scores: of beams that can be recombined,
+  // the best one then counts. Rivals beyond the limit are beaten.
+  NodeId stable_history(const State& state, const CommitRules& rules, const Rescored& rescored) const;
+
   // From now on every best hypothesis begins with the words of `history`. Some beam must begin with them.
   void commit(State& state, NodeId history) const;
+
+  // The two steps of a commit: between them, the search still knows what else there was.
+  void set_committed(State& state, NodeId history) const;
+  void drop_uncommitted(State& state) const;
 
   // Appends a finished word to a history. Hotwords are scored at once, the language model by `score_with_lm`.
   NodeId extend(State& state, NodeId history, NodeId word) const;
@@ -124,7 +155,8 @@ class Search {
   // commit.cpp
   bool can_recombine(const State& state, const Beam& left, const Beam& right) const;
   std::uint64_t recombination_hash(const State& state, const Beam& beam) const;
-  std::vector<std::uint32_t> recombined_beams(const State& state) const;
+  std::vector<Recombined> recombine(const State& state) const;
+  NodeId shared_words(const State& state, NodeId left, NodeId right) const;
   NodeId common_path(const State& state) const;
   void limit_divergence(State& state) const;
   template <class Predicate>

@@ -1,5 +1,5 @@
 // Decode chunks of many streams on several threads, each until the caller has something to do for it: its
-// utterance ends, words are committed, or the chunk is used up.
+// utterance ends, words are stable, or the chunk is used up.
 #pragma once
 
 #include <algorithm>
@@ -26,14 +26,14 @@ struct DecodeJob {
   EndpointRules rules;
   double commit_margin;  // see Search::stable_history
   EndpointDecision decision = EndpointDecision::kContinue;
-  bool committed = false;  // whether words were committed after the last decoded row
+  bool stable = false;  // whether there were new stable words after the last decoded row
 };
 
 class StreamBatch {
  public:
-  // Words are committed at every `commit_interval`-th frame of an utterance.
-  StreamBatch(const Search& search, std::int32_t commit_interval)
-      : search_(search), commit_interval_(commit_interval) {}
+  // At every `commit_interval`-th frame of an utterance, stable words are committed, or left to the caller.
+  StreamBatch(const Search& search, std::int32_t commit_interval, bool commits)
+      : search_(search), commit_interval_(commit_interval), commits_(commits) {}
 
   std::vector<DecodeJob> jobs;
 
@@ -86,9 +86,11 @@ class StreamBatch {
       if (job.decision == EndpointDecision::kContinue && is_too_long(state))
         job.decision = EndpointDecision::kSplit;
       if (job.decision != EndpointDecision::kContinue) return;
-      if (state.num_frames % commit_interval_ == 0 && commit_stable_words(state, job.commit_margin)) {
-        job.committed = true;
-        return;
+      if (state.num_frames % commit_interval_ == 0) {
+        const NodeId stable = search_.stable_history(state, job.commit_margin);
+        job.stable = state.histories[stable].num_words > state.histories[state.committed].num_words;
+        if (job.stable && commits_) search_.commit(state, stable);
+        if (job.stable) return;
       }
     }
   }
@@ -108,16 +110,9 @@ class StreamBatch {
            search_.config.max_path_tokens;
   }
 
-  // Returns false if there are no new stable words.
-  bool commit_stable_words(State& state, double margin) const {
-    const NodeId stable = search_.stable_history(state, margin);
-    if (state.histories[stable].num_words <= state.histories[state.committed].num_words) return false;
-    search_.commit(state, stable);
-    return true;
-  }
-
   const Search& search_;
   const std::int32_t commit_interval_;
+  const bool commits_;
 };
 
 }  // namespace streamasr

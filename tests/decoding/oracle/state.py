@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import NamedTuple
@@ -63,12 +63,27 @@ def recombined(beams: Iterable[Beam]) -> tuple[Beam, ...]:
     Args:
         beams: best first.
     """
-    first: dict[object, Beam] = {}
+    return tuple(group[0] for group in recombinable(beams))
+
+
+def recombinable(beams: Iterable[Beam]) -> list[list[Beam]]:
+    """Group the beams that can be recombined with each other; see :func:`recombined`."""
+    groups: dict[object, list[Beam]] = {}
     for beam in beams:
         recent, hotwords = beam.history.recent, beam.history.hotword_state
         key = (recent, hotwords.open, hotwords.covered_words, beam.partial_word, beam.last_token)
-        first.setdefault(key, beam)
-    return tuple(first.values())
+        groups.setdefault(key, []).append(beam)
+    return list(groups.values())
+
+
+def rivals(state: BeamState, margin: float) -> list[str]:
+    """Return the texts of recombinable beams less than ``margin`` below the best of them, best first."""
+    close = [
+        [beam for beam in group if group[0].total - beam.total < margin]
+        for group in recombinable(state.beams)
+    ]
+    found = {id(beam) for group in close if len(group) > 1 for beam in group}
+    return list(dict.fromkeys(beam.history.text for beam in state.beams if id(beam) in found))
 
 
 def shared_tokens(beams: Sequence[Beam]) -> int:
@@ -100,9 +115,22 @@ def limit_divergence(beams: tuple[Beam, ...], max_tokens: int) -> tuple[Beam, ..
     return beams
 
 
-def stable_text(state: BeamState) -> str:
-    """Return the longest sequence of finished words with which all beams begin that can still become the best."""
-    texts = {beam.history.text for beam in recombined(state.beams)}
+def stable_text(state: BeamState, margin: float = 0.0, gains: Mapping[str, float] | None = None) -> str:
+    """Return the longest sequence of finished words with which all beams begin that can still become the best.
+
+    Args:
+        state: a search.
+        margin: of the :func:`rivals`.
+        gains: what rescoring adds to the scores of the rivals' texts.
+    """
+    gains, texts = gains or {}, set()
+    for group in recombinable(state.beams):
+        close = [beam for beam in group if group[0].total - beam.total < margin]
+        known = [beam for beam in close if beam.history.text in gains]
+        if group[0] not in known:
+            texts.add(group[0].history.text)
+        else:
+            texts.add(max(known, key=lambda beam: beam.total + gains[beam.history.text]).history.text)
     shared = texts.pop().split()
     for text in texts:
         words = text.split()
