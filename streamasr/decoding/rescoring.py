@@ -7,7 +7,7 @@ et al. 2010): when the utterance ends, and before that whenever words could be c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -20,8 +20,10 @@ from streamasr.decoding.neural_lm import NeuralLanguageModel, TextState
 
 COMMIT_WORDS = 4_000
 """Before a commit, log-probs are relative to this many of the most frequent words: it takes a fifth of the time."""
-RIVAL_MARGIN = 4.0
+RIVAL_MARGIN = 3.0
 """A text further behind than this (natural log) in the search is not asked about before a commit."""
+
+Text = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +44,25 @@ class Rescorer:
         """
         return CommitRules(margin, RIVAL_MARGIN, self.config.candidates)
 
-    def gains(self, context: TextState, texts: Sequence[Sequence[str]]) -> list[float]:
-        """Return the weighted log-prob of each text after the context."""
-        if not texts:
-            return []
-        shared = _shared_words(texts)
-        after = self.lm.advance(context, texts[0][:shared])
-        rests = [text[shared:] for text in texts]
-        log_probs = self.lm.log_probs(after, rests, frequent_words=COMMIT_WORDS)
-        return [self.config.weight * float(log_prob) for log_prob in log_probs]
+    def gains(
+        self, context: TextState, texts: Sequence[Text], known: Mapping[Text, float]
+    ) -> dict[Text, float]:
+        """Return the weighted log-prob of each text after the context.
+
+        Args:
+            context: the state after the committed words.
+            texts: different texts.
+            known: gains of some texts after the same context.
+        """
+        unknown = [text for text in texts if text not in known]
+        gains = {text: known[text] for text in texts if text in known}
+        if unknown:
+            shared = _shared_words(unknown)
+            after = self.lm.advance(context, unknown[0][:shared])
+            rests = [text[shared:] for text in unknown]
+            log_probs = self.config.weight * self.lm.log_probs(after, rests, frequent_words=COMMIT_WORDS)
+            gains |= zip(unknown, log_probs.tolist(), strict=True)
+        return gains
 
     def order(
         self,

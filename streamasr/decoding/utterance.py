@@ -14,7 +14,7 @@ Shape suffixes: T encoder frames, V tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from streamasr.config import EndpointConfig, StabilityConfig
@@ -33,7 +33,7 @@ from streamasr.decoding.hypothesis import (
 )
 from streamasr.decoding.lookahead import has_silence
 from streamasr.decoding.neural_lm import TextState
-from streamasr.decoding.rescoring import Rescorer
+from streamasr.decoding.rescoring import Rescorer, Text
 from streamasr.decoding.stability import words_to_show
 from streamasr.processor import usable_cores
 
@@ -42,6 +42,8 @@ UtteranceOutcome = tuple["UtteranceState", tuple[UtteranceEvent, ...]]
 COMMIT_INTERVAL_FRAMES = 8
 """Stable words are committed, and the evidence of speech is checked, at every eighth frame of an utterance, wherever
 its chunks end."""
+RESCORED_COMMIT_INTERVAL_FRAMES = 16
+"""With a rescorer, words are committed half as often: each time costs some milliseconds."""
 _NO_COMMITS = 1 << 30
 """The commit interval for look-ahead, in which nothing is committed."""
 _ENDING_SILENCE_FRAMES = 8
@@ -94,6 +96,8 @@ class UtteranceState:
     """Frames of the next chunk that were decoded from look-ahead."""
     context: TextState | None = None
     """The rescorer's state after the utterances before and the committed words; ``None`` without a rescorer."""
+    gains: Mapping[Text, float] = field(default_factory=dict)
+    """What the rescorer last said, after this context."""
 
     @property
     def frame(self) -> int:
@@ -246,7 +250,7 @@ class UtteranceDecoder:
                 [sessions[at].next_frame for at in unfinished],
                 [sessions[at].state.rules for at in unfinished],
                 [_commit_margin(sessions[at].state.options.stability) for at in unfinished],
-                commit_interval=COMMIT_INTERVAL_FRAMES,
+                commit_interval=RESCORED_COMMIT_INTERVAL_FRAMES if self.rescorer else COMMIT_INTERVAL_FRAMES,
                 commits=self.rescorer is None,
                 threads=threads,
             )
@@ -325,15 +329,17 @@ class UtteranceDecoder:
         """Commit the words that are stable once the rescorer has been asked."""
         assert state.context is not None
         rules = rescorer.commit_rules(_commit_margin(state.options.stability))
-        gains = rescorer.gains(state.context, self.beams.rivals(state.beam, rules))
-        committed = self.beams.commit_rescored(state.beam, rules, gains)
+        rivals = [tuple(words) for words in self.beams.rivals(state.beam, rules)]
+        gains = rescorer.gains(state.context, rivals, state.gains)
+        committed = self.beams.commit_rescored(state.beam, rules, [gains[text] for text in rivals])
         if committed is None:
-            return state
+            return replace(state, gains=gains)
         beam, entry = committed
         hypothesis = _with_committed(self.beams.hypothesis_builder.build(entry), state)
         words = hypothesis.words[: beam.committed_words]
         newest = [word.text for word in words[len(state.committed) :]]
-        return replace(state, beam=beam, committed=words, context=rescorer.lm.advance(state.context, newest))
+        context = rescorer.lm.advance(state.context, newest)
+        return replace(state, beam=beam, committed=words, context=context, gains={})
 
     def _may_end(self, state: UtteranceState, log_probs_TV: LogProbs, lookahead_TV: LogProbs) -> bool:
         """Whether the utterance may end in the look-ahead, or its ending be announced or taken back."""
