@@ -185,8 +185,8 @@ class NeuralLanguageModel:
             state: what comes before the texts.
             texts: their words.
             end_of_sentence: whether a sentence ends after each.
-            frequent_words: the probabilities of this many of the most frequent words sum to one, instead of those of
-                all words. That takes less time, and makes every word somewhat more probable.
+            frequent_words: only this many of the most frequent words, unknown words and ends share the probability,
+                instead of all words. That takes less time, and makes every word somewhat more probable.
         """
         tree = _PrefixTree([self._rows_of(text, end_of_sentence) for text in texts])
         if len(tree.parents) == 1:

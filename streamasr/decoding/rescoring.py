@@ -57,11 +57,8 @@ class Rescorer:
         unknown = [text for text in texts if text not in known]
         gains = {text: known[text] for text in texts if text in known}
         if unknown:
-            shared = _shared_words(unknown)
-            after = self.lm.advance(context, unknown[0][:shared])
-            rests = [text[shared:] for text in unknown]
-            log_probs = self.config.weight * self.lm.log_probs(after, rests, frequent_words=COMMIT_WORDS)
-            gains |= zip(unknown, log_probs.tolist(), strict=True)
+            log_probs = self.lm.log_probs(context, unknown, frequent_words=COMMIT_WORDS)
+            gains |= zip(unknown, (self.config.weight * log_probs).tolist(), strict=True)
         return gains
 
     def order(

@@ -203,6 +203,17 @@ def test_the_model_chooses_before_words_are_committed() -> None:
     assert len(committed_texts(rescorer("sit"))) == len(committed_texts(None))
 
 
+def test_known_texts_are_not_asked_about_again() -> None:
+    chooser = rescorer("sit", weight=0.5)
+    first = chooser.gains(NOWHERE, [("we", "sat"), ("we", "sit")], {})
+    assert first == {("we", "sat"): 0.0, ("we", "sit"): -50.0}
+    second = chooser.gains(NOWHERE, [("we", "sit"), ("we", "sit", "sit")], first)
+    assert second == {("we", "sit"): -50.0, ("we", "sit", "sit"): -100.0}
+    assert chooser.gains(NOWHERE, [("we", "sat")], first) == {("we", "sat"): 0.0}
+    asked = cast("_Taste", chooser.lm).asked
+    assert asked == [(NOWHERE, [["we", "sat"], ["we", "sit"]]), (NOWHERE, [["we", "sit", "sit"]])]
+
+
 def test_chosen_words_keep_the_probability_that_they_had() -> None:
     beams = beam_decoder(DecoderConfig(beam_width=64), lm=False)
     state = beams.step(beams.initial_state(), sat_or_sit())

@@ -171,6 +171,24 @@ def test_the_next_word_has_a_distribution() -> None:
     assert np.exp(words).sum() + 10 * np.exp(unknown) + np.exp(end) == pytest.approx(1, abs=1e-5)
 
 
+def test_the_frequent_words_can_share_the_probability() -> None:
+    lm = NeuralLanguageModel(random_model())
+    state = lm.advance(lm.initial_state(), ["bad"])
+    frequent = lm.log_probs(state, [[word] for word in VOCABULARY[:2]], frequent_words=2)
+    unknown = lm.log_probs(state, [["zebra"]], frequent_words=2)[0]
+    end = lm.log_probs(state, [()], end_of_sentence=True, frequent_words=2)[0]
+    assert np.exp(frequent).sum() + 10 * np.exp(unknown) + np.exp(end) == pytest.approx(1, abs=1e-5)
+    others = [lm.log_probs(state, [["sat"]], frequent_words=count)[0] for count in (2, 4)]
+    assert others[0] > others[1]
+    assert others[1] == pytest.approx(lm.log_probs(state, [["sat"]])[0], abs=1e-6)
+
+
+def test_texts_without_words_are_certain() -> None:
+    lm = NeuralLanguageModel(random_model())
+    assert lm.log_probs(lm.initial_state(), [(), ()]).tolist() == [0.0, 0.0]
+    assert len(lm.log_probs(lm.initial_state(), [])) == 0
+
+
 def test_long_lists_are_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = NeuralLanguageModel(random_model())
     rng = np.random.default_rng(0)
