@@ -30,6 +30,8 @@ _FILES = (
     ("model.safetensors", "weights"),
     ("lm.bin", "language model"),
     ("unigrams.txt", "word list"),
+    ("neural_lm.safetensors", "neural language model"),
+    ("punctuation.safetensors", "punctuation model"),
 )
 
 
