@@ -60,11 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser, text_help: str) -> None:
 
 def run(args: argparse.Namespace, language: str) -> int:
     """Train, with a progress bar, and print the perplexity on held-out sentences."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
+    from streamasr.cli.training_bar import training_bar
     from streamasr.lm.corpus import read_sentences
-    from streamasr.lm.neural_training import NeuralTrainConfig, NeuralTrainingProgress, train_neural_lm
+    from streamasr.lm.neural_training import NeuralTrainConfig, train_neural_lm
 
     config = NeuralTrainConfig(
         minutes=args.minutes, learning_rate=args.learning_rate, threads=args.threads, seed=args.seed
@@ -72,17 +70,8 @@ def run(args: argparse.Namespace, language: str) -> int:
     sizes = NeuralLmConfig(words=args.vocab_size)
     start = load_stored_neural_lm(args.start) if args.start is not None else None
     path = args.out / NEURAL_LM_FILE
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    console = Console(stderr=True, emoji=False)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("reading text", total=1.0)
-
-        def report(progress: NeuralTrainingProgress) -> None:
-            speed = f"{progress.words_per_second:,.0f} words/s"
-            description = f"step {progress.step}, loss {progress.loss:.3f}, {speed}"
-            bar.update(task, completed=progress.share, description=description)
-
+    with training_bar() as bar:
         sentences = chain.from_iterable(read_sentences(text, language) for text in args.texts)
-        perplexity = train_neural_lm(sentences, path, config, sizes, start=start, report=report)
+        perplexity = train_neural_lm(sentences, path, config, sizes, start=start, report=bar.update)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, perplexity {perplexity:.1f} on held-out sentences")
     return 0

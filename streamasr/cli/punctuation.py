@@ -54,9 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
+    from streamasr.cli.training_bar import training_bar
     from streamasr.punctuation.model_file import PUNCTUATION_FILE
     from streamasr.punctuation.training import TrainConfig, TrainingProgress, train
 
@@ -67,19 +65,14 @@ def _train(args: argparse.Namespace) -> int:
         threads=args.threads,
         seed=args.seed,
     )
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    console = Console(stderr=True, emoji=False)
     path = args.out / PUNCTUATION_FILE
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("reading text", total=1.0)
+    with training_bar() as bar:
 
         def report(progress: TrainingProgress) -> None:
-            speed = f"{progress.words_per_second:,.0f} words/s"
-            description = f"step {progress.step}, loss {progress.loss:.3f}, {speed}"
-            bar.update(task, completed=progress.share, description=description)
+            bar.update(progress)
             if progress.validation is not None:
                 scores = ", ".join(f"{name} {value:.3f}" for name, value in progress.validation.items())
-                console.print(
+                bar.console.print(
                     f"step {progress.step}: loss {progress.loss:.3f}; F1 on held-out lines: {scores}"
                 )
 
