@@ -21,7 +21,9 @@ from streamasr.decoding.neural_lm import NeuralLanguageModel, TextState
 COMMIT_WORDS = 4_000
 """Before a commit, log-probs are relative to this many of the most frequent words: it takes a fifth of the time."""
 RIVAL_MARGIN = 3.0
-"""A text further behind than this (natural log) in the search is not asked about before a commit."""
+"""A text further behind than this (natural log) in the search is not asked about before the utterance ends."""
+PARTIAL_CANDIDATES = 8
+"""How many texts it is asked about for a partial."""
 
 Text = tuple[str, ...]
 
@@ -60,6 +62,38 @@ class Rescorer:
             log_probs = self.lm.log_probs(context, unknown, frequent_words=COMMIT_WORDS)
             gains |= zip(unknown, (self.config.weight * log_probs).tolist(), strict=True)
         return gains
+
+    def best_partial(
+        self,
+        context: TextState,
+        entries: Sequence[NBestEntry],
+        committed: Sequence[str],
+        known: Mapping[Text, float],
+    ) -> NBestEntry:
+        """Return the best entry of a search that goes on.
+
+        Only entries with as many words as the first one are compared. The last word does not count: it may be open.
+
+        Args:
+            context: the state after the committed words.
+            entries: from :meth:`streamasr.decoding.beam.BeamDecoder.nbest`, best first.
+            committed: the committed words, with which the first entry begins.
+            known: gains of some texts after the same context.
+        """
+        first = entries[0]
+        texts = [tuple(word.text for word in entry.words) for entry in entries]
+        rivals = [
+            (entry, text[len(committed) : -1])
+            for entry, text in zip(entries, texts, strict=True)
+            if len(text) == len(texts[0])
+            and text[: len(committed)] == tuple(committed)
+            and entry.score > first.score - RIVAL_MARGIN
+        ]
+        different = list(dict.fromkeys(text for _, text in rivals))
+        if len(different) < 2:
+            return first
+        gains = self.gains(context, different, known)
+        return max(rivals, key=lambda rival: rival[0].score + gains[rival[1]])[0]
 
     def order(
         self,

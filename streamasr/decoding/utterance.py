@@ -33,7 +33,7 @@ from streamasr.decoding.hypothesis import (
 )
 from streamasr.decoding.lookahead import has_silence
 from streamasr.decoding.neural_lm import TextState
-from streamasr.decoding.rescoring import Rescorer, Text
+from streamasr.decoding.rescoring import PARTIAL_CANDIDATES, Rescorer, Text
 from streamasr.decoding.stability import words_to_show
 from streamasr.processor import usable_cores
 
@@ -423,10 +423,19 @@ class UtteranceDecoder:
         (hypothesis,) = self.beams.hypotheses(state.beam, final=False, count=1)
         return _with_committed(hypothesis, state)
 
+    def _partial_hypothesis(self, state: UtteranceState) -> Hypothesis:
+        """The best hypothesis so far, after rescoring, so that few of its words change when they are committed."""
+        if self.rescorer is None or state.context is None:
+            return self._best_hypothesis(state)
+        entries = self.beams.nbest(state.beam, final=False, count=PARTIAL_CANDIDATES)
+        committed = [word.text for word in state.committed]
+        entry = self.rescorer.best_partial(state.context, entries, committed, state.gains)
+        return _with_committed(self.beams.hypothesis_builder.build(entry), state)
+
     def _emit_partial(self, state: UtteranceState, events: list[UtteranceEvent]) -> UtteranceState:
         if not state.confirmed:
             return state
-        hypothesis = self._best_hypothesis(state)
+        hypothesis = self._partial_hypothesis(state)
         count = words_to_show(len(hypothesis.words), len(state.committed), state.options.stability)
         hypothesis = replace(hypothesis, words=hypothesis.words[:count])
         partial = (hypothesis.text, len(state.committed))

@@ -19,7 +19,7 @@ from streamasr.decoding.hypothesis import Final, Partial, UtteranceEnding, Utter
 from streamasr.decoding.loading import load_decoder
 from streamasr.decoding.nbest import NBestEntry
 from streamasr.decoding.neural_lm import NeuralLanguageModel, NeuralLmConfig, TextState, save_neural_lm
-from streamasr.decoding.rescoring import Rescorer
+from streamasr.decoding.rescoring import Rescorer, Text
 from streamasr.decoding.utterance import UtteranceDecoder, UtteranceOptions
 from streamasr.errors import ConfigError, ModelError
 from streamasr.lm.neural_network import NeuralLmNetwork
@@ -201,6 +201,32 @@ def test_the_model_chooses_before_words_are_committed() -> None:
     assert committed_texts(rescorer("sit"))[-1].startswith("we sat in")
     assert committed_texts(rescorer("sit", weight=0.0))[-1].startswith("we sit in")
     assert len(committed_texts(rescorer("sit"))) == len(committed_texts(None))
+
+
+def best_partial(
+    chooser: Rescorer,
+    listed: list[NBestEntry],
+    committed: Sequence[str] = (),
+    known: dict[Text, float] | None = None,
+) -> str:
+    entry = chooser.best_partial(NOWHERE, listed, committed, known or {})
+    return " ".join(word.text for word in entry.words)
+
+
+def test_a_partial_has_the_chosen_words_before_its_last_one() -> None:
+    listed = entries(we_sit_i=-1.0, we_sat_i=-2.0, we_set_i=-9.0)
+    assert best_partial(rescorer("sit"), listed) == "we sat i"
+    assert best_partial(rescorer("sit", "sat"), listed) == "we sit i"
+    assert best_partial(rescorer("i"), listed) == "we sit i"
+    assert best_partial(rescorer(), listed, known={("we", "sat"): 0.0, ("we", "sit"): -2.0}) == "we sat i"
+
+
+def test_partials_of_other_lengths_or_other_committed_words_are_not_compared() -> None:
+    assert best_partial(rescorer("sit"), entries(we_sit_i=-1.0, we_sat=-1.5)) == "we sit i"
+    listed = entries(we_sit_i=-1.0, he_sat_i=-1.5)
+    assert best_partial(rescorer("sit"), listed) == "he sat i"
+    assert best_partial(rescorer("sit"), listed, ["we"]) == "we sit i"
+    assert best_partial(rescorer("sit"), entries(_=-1.0)) == ""
 
 
 def test_known_texts_are_not_asked_about_again() -> None:
