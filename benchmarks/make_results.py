@@ -473,7 +473,7 @@ def render(content: dict[str, Any]) -> str:
     parts.append("```sh\n" + "\n".join(content["commands"]) + "\n```")
     evaluations = evaluations_of(content)
     if evaluations:
-        parts.append(measured_block(resolve_model(MODEL), evaluations))
+        parts.append(measured_block(resolve_model(MODEL), evaluations, content.get("lacks", ())))
     parts += [f"```\n{output['text']}\n```" for output in content["outputs"] if output["text"]]
     return "\n\n".join(parts) + "\n"
 

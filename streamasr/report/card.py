@@ -6,7 +6,7 @@ Text outside the markers is not changed.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from streamasr.errors import DataError
@@ -31,7 +31,6 @@ _FILES = (
     ("lm.bin", "language model"),
     ("unigrams.txt", "word list"),
     ("neural_lm.safetensors", "neural language model"),
-    ("punctuation.safetensors", "punctuation model"),
 )
 
 
@@ -66,8 +65,14 @@ def write_card(folder: Path, evaluations: Sequence[Evaluation], name: str) -> Pa
     return path
 
 
-def measured_block(folder: Path, evaluations: Sequence[Evaluation]) -> str:
-    """Return the tables as Markdown: error rates by chunk size and manifest, cost and sizes, and the machines."""
+def measured_block(folder: Path, evaluations: Sequence[Evaluation], lacks: Collection[str] = ()) -> str:
+    """Return the tables as Markdown: error rates by chunk size and manifest, cost and sizes, and the machines.
+
+    Args:
+        folder: the model folder, for the sizes of its files.
+        evaluations: at least one.
+        lacks: files of the folder that the measured model had not.
+    """
     latest: dict[tuple[str, int | None, str], Measurement] = {}
     for evaluation in evaluations:
         for m in evaluation.measurements:
@@ -94,7 +99,7 @@ def measured_block(folder: Path, evaluations: Sequence[Evaluation]) -> str:
         [_chunk(chunk_ms), *(_cost(found, chunk_ms, mode) for mode in modes)] for chunk_ms in _chunks(found)
     ]
     parts.append(_table(["CPU seconds per second of audio", *modes], cost))
-    parts.append(_sizes(folder, evaluations[-1].parameters))
+    parts.append(_sizes(folder, evaluations[-1].parameters, lacks))
     places = dict.fromkeys(f"{e.date}: {e.machine}" for e in evaluations)
     parts.append(textwrap.fill("Measured " + "; ".join(places) + ".", _COLUMNS))
     return "\n\n".join(parts)
@@ -128,11 +133,11 @@ def _cost(measurements: Sequence[Measurement], chunk_ms: int | None, mode: str) 
     return f"{sum(m.cpu * m.audio_s for m in those) / sum(m.audio_s for m in those):.3f}"
 
 
-def _sizes(folder: Path, parameters: int) -> str:
+def _sizes(folder: Path, parameters: int, lacks: Collection[str]) -> str:
     count = f"{parameters / 1e6:.1f} M" if parameters >= 1_000_000 else f"{parameters:,}"
     rows = [["encoder", f"{count} parameters"]]
     for file, what in _FILES:
-        if (folder / file).is_file():
+        if file not in lacks and (folder / file).is_file():
             rows.append([what, f"{(folder / file).stat().st_size / 1e6:.1f} MB"])
     return _table(["size", ""], rows)
 
