@@ -401,7 +401,7 @@ class ConfidenceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RescoringConfig:
-    """How a neural language model chooses among the texts of a final (see ``docs/language-models.md``)."""
+    """How a neural language model chooses among the texts of the search (see ``docs/language-models.md``)."""
 
     weight: float = 0.3
     """Weight of its natural-log probability, added to the search's score; 0 leaves the search's order."""
