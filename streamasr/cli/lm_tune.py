@@ -11,15 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from streamasr.errors import ConfigError
-from streamasr.evaluation.tuning import (
-    Trial,
-    Tuner,
-    TuningOptions,
-    Weights,
-    record,
-    weights_of,
-    write_weights,
-)
+from streamasr.evaluation.tuning import Tuner, TuningOptions, Weights, record, write_weights
 
 _SHOWN = 12
 """Number of trials in the table."""
@@ -106,32 +98,33 @@ def run(args: argparse.Namespace) -> int:
         tuning = progress.add_task("tuning", total=None)
         tuner = Tuner(model, recordings, lambda _: progress.advance(tuning), beam_width=args.beam)
         best = tuner.search(options)
-    current = weights_of(model.config.decoder)
     if args.json:
         trials = [{**t.weights._asdict(), "error_rate": t.errors.rate} for t in tuner.trials]
         print(json.dumps({**best.weights._asdict(), "trials": trials}))
     else:
-        _print(
-            tuner.trials, current, "CER" if text_rules(model.config.language).unit == "character" else "WER"
-        )
+        _print(tuner, "CER" if text_rules(model.config.language).unit == "character" else "WER")
     if args.write:
         write_weights(folder / CONFIG_FILE, best.weights)
     return 0
 
 
-def _print(trials: list[Trial], current: Weights, rate: str) -> None:
+def _print(tuner: Tuner, rate: str) -> None:
+    trials = tuner.trials
     table = Table(
         caption=f"best of {len(trials)} trials; *: the model's current weights", caption_justify="left"
     )
-    for name in ("alpha", "beta", "blank penalty", f"{rate} %", "errors"):
-        table.add_column(name, justify="right")
-    best, current_trials = trials[0], [trial for trial in trials if trial.weights == current]
-    for trial in dict.fromkeys([*trials[:_SHOWN], *current_trials]):
-        mark = "*" if trial in current_trials else ""
+    for name in (*_known(tuner.current), f"{rate} %", "errors"):
+        table.add_column(name.replace("_", " "), justify="right")
+    best, current = trials[0], [trial for trial in trials if trial.weights == tuner.current]
+    for trial in dict.fromkeys([*trials[:_SHOWN], *current]):
+        mark = "*" if trial in current else ""
         errors = f"{trial.errors.errors} of {trial.errors.length}"
-        rates = f"{100 * trial.errors.rate:.2f}"
-        alpha, beta, penalty = (f"{weight:.4g}" for weight in trial.weights)
-        table.add_row(f"{mark}{alpha}", beta, penalty, rates, errors)
+        alpha, *others = (f"{weight:.4g}" for weight in _known(trial.weights).values())
+        table.add_row(f"{mark}{alpha}", *others, f"{100 * trial.errors.rate:.2f}", errors)
     Console(emoji=False).print(table)
-    chosen = ", ".join(f"{name} = {weight:.4g}" for name, weight in best.weights._asdict().items())
+    chosen = ", ".join(f"{name} = {weight:.4g}" for name, weight in _known(best.weights).items())
     print(f"best: {chosen}: {rate} {100 * best.errors.rate:.2f} %")
+
+
+def _known(weights: Weights) -> dict[str, float]:
+    return {name: weight for name, weight in weights._asdict().items() if weight is not None}

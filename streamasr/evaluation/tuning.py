@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamasr.config import DecoderConfig
 from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.hypothesis import Final
 from streamasr.decoding.utterance import UtteranceDecoder
@@ -30,15 +29,15 @@ from streamasr.recognition.streaming import stream_many
 from streamasr.scoring import Edits, character_edits, word_edits
 from streamasr.text import join_words, text_rules
 
-DIRECTIONS = ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
-
 
 class Weights(NamedTuple):
-    """The tuned weights, with the names of :class:`~streamasr.config.DecoderConfig`."""
+    """The tuned weights: three of :class:`~streamasr.config.DecoderConfig`, and the neural language model's."""
 
     alpha: float
     beta: float
     blank_penalty: float = 0.0
+    rescoring: float | None = None
+    """``RescoringConfig.weight``; ``None`` without a neural language model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +56,8 @@ class TuningOptions:
     """First step of ``beta``."""
     blank_penalty_step: float = 0.5
     """First step of ``blank_penalty``."""
+    rescoring_step: float = 0.1
+    """First step of the neural language model's weight."""
     halvings: int = 2
     """How often the steps halve before the search ends; 0 searches the grid only."""
 
@@ -65,8 +66,13 @@ class TuningOptions:
             raise ConfigError("the grid needs at least one alpha, one beta and one blank penalty")
         if min(self.alphas) < 0:
             raise ConfigError(f"alpha must not be negative, got {min(self.alphas)}")
-        if min(self.alpha_step, self.beta_step, self.blank_penalty_step) <= 0 or self.halvings < 0:
+        if min(self.first_steps) <= 0 or self.halvings < 0:
             raise ConfigError("steps must be positive, and halvings not negative")
+
+    @property
+    def first_steps(self) -> tuple[float, ...]:
+        """The first step of each weight."""
+        return self.alpha_step, self.beta_step, self.blank_penalty_step, self.rescoring_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +168,14 @@ class Tuner:
         self._lm = lm
         self._decoder = model.decoder
         self._config = self._decoder.beams.config
+        rescorer = self._decoder.rescorer
+        self.current = Weights(
+            self._config.alpha,
+            self._config.beta,
+            self._config.blank_penalty,
+            None if rescorer is None else rescorer.config.weight,
+        )
+        """The model's own weights."""
         if beam_width is not None:
             self._config = replace(self._config, beam_width=beam_width)
         self._recordings = list(recordings)
@@ -178,17 +192,16 @@ class Tuner:
 
     def search(self, options: TuningOptions) -> Trial:
         """Try the model's own weights, the grid, then the neighbours of the best; return the best trial."""
-        self.attempt(weights_of(self._config))
+        self.attempt(self.current)
         for weights in itertools.product(options.alphas, options.betas, options.blank_penalties):
-            self.attempt(Weights(*weights))
-        steps = options.alpha_step, options.beta_step, options.blank_penalty_step
+            self.attempt(Weights(*weights, self.current.rescoring))
+        steps = options.first_steps[: 3 if self.current.rescoring is None else 4]
         best, scale, halvings = self.trials[0], 1.0, options.halvings
         while halvings:
             around = [
-                self.attempt(
-                    _moved(best.weights, [way * scale * step for way, step in zip(ways, steps, strict=True)])
-                )
-                for ways in DIRECTIONS
+                self.attempt(_moved(best.weights, at, way * scale * step))
+                for at, step in enumerate(steps)
+                for way in (1, -1)
             ]
             nearest = min(around, key=lambda trial: trial.cost)
             if nearest.cost < best.cost:
@@ -199,7 +212,7 @@ class Tuner:
 
     def attempt(self, weights: Weights) -> Trial:
         """Decode with these weights, unless that was done before."""
-        weights = Weights(*(round(weight, 4) for weight in weights))
+        weights = Weights._make(None if weight is None else round(weight, 4) for weight in weights)
         if weights not in self._trials:
             trial = self._decode(weights)
             self._trials[weights] = trial
@@ -207,8 +220,7 @@ class Tuner:
         return self._trials[weights]
 
     def _decode(self, weights: Weights) -> Trial:
-        config = replace(self._config, **weights._asdict())
-        decoder = self._decoder_of(config)
+        decoder = self._decoder_of(weights)
         words, characters = Edits(), Edits()
         for recording in self._recordings:
             text = self._rules.normalise(join_words(decode_finals(decoder, recording)))
@@ -216,27 +228,34 @@ class Tuner:
             characters += character_edits(recording.reference, text)
         return Trial(weights, words if self._rules.unit == "word" else characters, characters)
 
-    def _decoder_of(self, config: DecoderConfig) -> UtteranceDecoder:
-        beams = self._decoder.beams
-        return self._decoder.with_beam_decoder(
+    def _decoder_of(self, weights: Weights) -> UtteranceDecoder:
+        beams, rescorer = self._decoder.beams, self._decoder.rescorer
+        config = replace(
+            self._config, alpha=weights.alpha, beta=weights.beta, blank_penalty=weights.blank_penalty
+        )
+        decoder = self._decoder.with_beam_decoder(
             BeamDecoder(beams.tokens, self._lm.with_weights(config), config, beams.hypothesis_builder)
         )
+        if rescorer is None or weights.rescoring is None:
+            return decoder
+        rescoring = replace(rescorer.config, weight=weights.rescoring)
+        return decoder.with_rescorer(replace(rescorer, config=rescoring))
 
 
-def weights_of(config: DecoderConfig) -> Weights:
-    """The weights in a decoder's configuration."""
-    return Weights(config.alpha, config.beta, config.blank_penalty)
-
-
-def _moved(weights: Weights, by: Sequence[float]) -> Weights:
-    alpha, beta, blank_penalty = (weight + step for weight, step in zip(weights, by, strict=True))
-    return Weights(max(0.0, alpha), beta, max(0.0, blank_penalty))
+def _moved(weights: Weights, at: int, by: float) -> Weights:
+    """Move one weight; only ``beta`` may be negative."""
+    name = Weights._fields[at]
+    moved = getattr(weights, name) + by
+    return weights._replace(**{name: moved if name == "beta" else max(0.0, moved)})
 
 
 def write_weights(path: Path, weights: Weights) -> None:
-    """Set the weights under ``[decoder]`` in a model folder's ``config.toml``; leave the rest unchanged.
+    """Set the weights in a model folder's ``config.toml``; leave the rest unchanged.
 
     Raises:
         ConfigError: the file is not a model's configuration.
     """
-    write_settings(path, "decoder", weights._asdict())
+    decoder = {"alpha": weights.alpha, "beta": weights.beta, "blank_penalty": weights.blank_penalty}
+    write_settings(path, "decoder", decoder)
+    if weights.rescoring is not None:
+        write_settings(path, "rescoring", {"weight": weights.rescoring})

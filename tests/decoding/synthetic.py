@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import kenlm
 import numpy as np
 from numpy.typing import NDArray
 
-from streamasr.config import DecoderConfig, EndpointConfig
+from streamasr.config import DecoderConfig, EndpointConfig, RescoringConfig
 from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.language_model import LanguageModel
+from streamasr.decoding.neural_lm import NeuralLanguageModel, TextState
+from streamasr.decoding.rescoring import Rescorer
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
 from streamasr.lm.build import LmConfig, build_lm
@@ -125,6 +129,41 @@ def utterance_decoder(
     """An utterance decoder over ``tokens``, frames of 20 ms."""
     beams = beam_decoder(config, lm=lm, tokens=tokens)
     return UtteranceDecoder(beams, frame_ms=FRAME_MS, endpointing=EndpointConfig())
+
+
+NOWHERE = TextState((0, 0), ())
+
+
+class Taste:
+    """Stands for a model that dislikes some words. Its state counts the words and sentences before."""
+
+    def __init__(self, *disliked: str) -> None:
+        self.disliked = disliked
+        self.asked: list[tuple[TextState, list[list[str]]]] = []
+
+    def initial_state(self) -> TextState:
+        return NOWHERE
+
+    def advance(self, state: TextState, words: Sequence[str], *, end_of_sentence: bool = False) -> TextState:
+        return TextState((state.rows[0] + len(words), state.rows[1] + end_of_sentence), ())
+
+    def log_probs(
+        self,
+        state: TextState,
+        texts: Sequence[Sequence[str]],
+        *,
+        end_of_sentence: bool = False,
+        frequent_words: int | None = None,
+    ) -> NDArray[np.float64]:
+        self.asked.append((state, [list(text) for text in texts]))
+        return np.array([-100.0 * sum(word in self.disliked for word in text) for text in texts])
+
+
+def rescorer(*disliked: str, weight: float = 0.5, candidates: int = 50) -> Rescorer:
+    """A rescorer that dislikes some words."""
+    return Rescorer(
+        cast("NeuralLanguageModel", Taste(*disliked)), RescoringConfig(weight=weight, candidates=candidates)
+    )
 
 
 def speech(

@@ -18,15 +18,22 @@ from streamasr.decoding.beam import CommitRules
 from streamasr.decoding.hypothesis import Final, Partial, UtteranceEnding, UtteranceEvent
 from streamasr.decoding.loading import load_decoder
 from streamasr.decoding.nbest import NBestEntry
-from streamasr.decoding.neural_lm import NeuralLanguageModel, NeuralLmConfig, TextState, save_neural_lm
+from streamasr.decoding.neural_lm import NeuralLmConfig, TextState, save_neural_lm
 from streamasr.decoding.rescoring import Rescorer, Text
 from streamasr.decoding.utterance import UtteranceDecoder, UtteranceOptions
 from streamasr.errors import ConfigError, ModelError
 from streamasr.lm.neural_network import NeuralLmNetwork
 from streamasr.lm.neural_training import stored_from
-from tests.decoding.synthetic import TOKENS, beam_decoder, log_normalised, silence, speech
-
-NOWHERE = TextState((0, 0), ())
+from tests.decoding.synthetic import (
+    NOWHERE,
+    TOKENS,
+    Taste,
+    beam_decoder,
+    log_normalised,
+    rescorer,
+    silence,
+    speech,
+)
 
 
 class _Word(NamedTuple):
@@ -42,37 +49,6 @@ def entries(**scores: float) -> list[NBestEntry]:
     texts = {name.replace("_", " ").strip(): score for name, score in scores.items()}
     listed = [_Entry(tuple(map(_Word, text.split())), score) for text, score in texts.items()]
     return cast("list[NBestEntry]", listed)
-
-
-class _Taste:
-    """Stands for a model that dislikes some words. Its state counts the words and sentences before."""
-
-    def __init__(self, *disliked: str) -> None:
-        self.disliked = disliked
-        self.asked: list[tuple[TextState, list[list[str]]]] = []
-
-    def initial_state(self) -> TextState:
-        return NOWHERE
-
-    def advance(self, state: TextState, words: Sequence[str], *, end_of_sentence: bool = False) -> TextState:
-        return TextState((state.rows[0] + len(words), state.rows[1] + end_of_sentence), ())
-
-    def log_probs(
-        self,
-        state: TextState,
-        texts: Sequence[Sequence[str]],
-        *,
-        end_of_sentence: bool = False,
-        frequent_words: int | None = None,
-    ) -> NDArray[np.float64]:
-        self.asked.append((state, [list(text) for text in texts]))
-        return np.array([-100.0 * sum(word in self.disliked for word in text) for text in texts])
-
-
-def rescorer(*disliked: str, weight: float = 0.5, candidates: int = 50) -> Rescorer:
-    return Rescorer(
-        cast("NeuralLanguageModel", _Taste(*disliked)), RescoringConfig(weight=weight, candidates=candidates)
-    )
 
 
 def order(
@@ -92,7 +68,7 @@ def test_the_weighted_log_prob_is_added_to_the_score() -> None:
 def test_only_what_differs_is_scored() -> None:
     chooser = rescorer()
     order(chooser, entries(the_old_sea=-1.0, the_old_see=-2.0, the_old=-3.0))
-    assert cast("_Taste", chooser.lm).asked == [(TextState((2, 0), ()), [["sea"], ["see"], []])]
+    assert cast("Taste", chooser.lm).asked == [(TextState((2, 0), ()), [["sea"], ["see"], []])]
 
 
 def test_committed_words_stay() -> None:
@@ -236,7 +212,7 @@ def test_known_texts_are_not_asked_about_again() -> None:
     second = chooser.gains(NOWHERE, [("we", "sit"), ("we", "sit", "sit")], first)
     assert second == {("we", "sit"): -50.0, ("we", "sit", "sit"): -100.0}
     assert chooser.gains(NOWHERE, [("we", "sat")], first) == {("we", "sat"): 0.0}
-    asked = cast("_Taste", chooser.lm).asked
+    asked = cast("Taste", chooser.lm).asked
     assert asked == [(NOWHERE, [["we", "sat"], ["we", "sit"]]), (NOWHERE, [["we", "sit", "sit"]])]
 
 
@@ -266,7 +242,7 @@ def test_the_model_knows_the_utterances_before() -> None:
     chooser = rescorer()
     first, second = final_texts(run(decoder(chooser)))
     assert second
-    asked = cast("_Taste", chooser.lm).asked
+    asked = cast("Taste", chooser.lm).asked
     contexts = {state.rows[1] for state, _ in asked}
     assert contexts == {0, 1}
     assert min(state.rows[0] for state, _ in asked if state.rows[1]) >= len(first.split())

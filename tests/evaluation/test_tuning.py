@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from streamasr.config import DecoderConfig, ModelConfig
+from streamasr.config import DecoderConfig, ModelConfig, RescoringConfig
 from streamasr.decoding.tokens import TokenList
 from streamasr.errors import ConfigError, DataError
 from streamasr.evaluation.tuning import Recording, Trial, Tuner, TuningOptions, Weights, record, write_weights
 from streamasr.manifest import Utterance
 from streamasr.recognition.model import LoadedModel
 from streamasr.toml import load_toml, to_toml
-from tests.decoding.synthetic import CHARACTERS, TOKENS, sentences_of, speech, utterance_decoder
+from tests.decoding.synthetic import CHARACTERS, TOKENS, rescorer, sentences_of, speech, utterance_decoder
 from tests.recognition.tiny import noise, tiny_model
 
 POOR = DecoderConfig(beam_width=8, alpha=3.0, beta=-4.0)
@@ -24,10 +24,10 @@ POOR = DecoderConfig(beam_width=8, alpha=3.0, beta=-4.0)
 SMALL = TuningOptions(alphas=(0.2, 0.8), betas=(0.0, 2.0), blank_penalties=(0.0,), halvings=1)
 
 
-def model_of(tokens: TokenList, language: str) -> LoadedModel:
+def model_of(tokens: TokenList, language: str, decoder: DecoderConfig = POOR) -> LoadedModel:
     model = tiny_model()
-    config = replace(model.config, language=language, decoder=POOR)
-    return replace(model, config=config, decoder=utterance_decoder(POOR, tokens=tokens))
+    config = replace(model.config, language=language, decoder=decoder)
+    return replace(model, config=config, decoder=utterance_decoder(decoder, tokens=tokens))
 
 
 def recordings(tokens: TokenList, count: int = 4) -> list[Recording]:
@@ -40,16 +40,32 @@ def test_better_weights_are_found_and_none_are_tried_twice() -> None:
     reported: list[Trial] = []
     tuner = Tuner(model_of(TOKENS, "en"), recordings(TOKENS), reported.append)
     best = tuner.search(SMALL)
-    assert reported[0].weights == (3.0, -4.0, 0.0)
+    assert reported[0].weights == tuner.current == (3.0, -4.0, 0.0, None)
     assert best.cost < reported[0].cost
     assert best == tuner.trials[0]
     assert len({trial.weights for trial in reported}) == len(reported) == len(tuner.trials)
     assert best.cost == min(trial.cost for trial in reported)
     steps = {
-        tuple(round(abs(tried - found), 4) for tried, found in zip(t.weights, best.weights, strict=True))
+        tuple(
+            round(abs(tried - found), 4) for tried, found in zip(t.weights[:3], best.weights[:3], strict=True)
+        )
         for t in reported
     }
     assert {(0.15, 0.0, 0.0), (0.0, 0.75, 0.0), (0.0, 0.0, 0.5)} <= steps
+
+
+def test_the_weight_of_a_neural_language_model_is_tuned_too() -> None:
+    recorded = recordings(TOKENS)
+    spoken = {word for recording in recorded for word in recording.reference.split()}
+    many_texts = replace(POOR, beam_width=50, beam_prune_log_prob=-100.0)
+    model = model_of(TOKENS, "en", many_texts)
+    model = replace(model, decoder=model.decoder.with_rescorer(rescorer(*spoken, weight=0.3)))
+    tuner = Tuner(model, recorded)
+    best = tuner.search(SMALL)
+    assert tuner.current == (3.0, -4.0, 0.0, 0.3)
+    assert best.cost < min(trial.cost for trial in tuner.trials if trial.weights.rescoring == 0.3)
+    assert best.weights.rescoring is not None
+    assert best.weights.rescoring < 0.3, "it dislikes what was said"
 
 
 def test_more_halvings_never_end_worse_than_the_grid() -> None:
@@ -123,4 +139,6 @@ def test_weights_are_written_and_all_else_stays(tmp_path: Path, text: str) -> No
     kept = [line for line in text.splitlines() if not line.startswith(("alpha", "beta", "blank_penalty"))]
     assert [line for line in kept if line not in path.read_text().splitlines()] == []
     assert list(tmp_path.iterdir()) == [path]
+    write_weights(path, Weights(0.65, -1.0, 1.5, rescoring=0.2))
+    assert load_toml(ModelConfig, path) == replace(after, rescoring=RescoringConfig(weight=0.2))
     assert ("# by ear" in text) == ("# by ear" in path.read_text())
