@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -35,6 +36,8 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 failed, 2 usage error, 130 interrupted."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    # NumPy reads it when it is imported. It works on small matrices only: more threads would wait more than work.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     replace_unencodable()
     parser = argparse.ArgumentParser(
         prog="streamasr", description="Streaming speech recognition for live captions."

@@ -19,6 +19,9 @@ from streamasr.service.server import CaptionServer
 EXAMPLE = """streamasr serve
 streamasr serve --port 0 --device cpu
 streamasr serve --host 0.0.0.0 --token-file token.txt --tls-cert cert.pem --tls-key key.pem"""
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread keeps the interpreter while another one waits for it. The engine's thread gives it up in every
+operation of NumPy, and with Python's own 5 ms would wait that long for the thread of the connections."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     config = load_config({name: getattr(args, name) for name in settings()}, os.environ, args.config)
     config.check_exposure(config.host)
     configure_logging(config.log_level)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
     def announce(server: CaptionServer) -> None:
         print(f"ready {server.stream_url}", flush=True)

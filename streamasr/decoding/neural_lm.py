@@ -10,8 +10,10 @@ Shape suffixes: N nodes or texts, D size of an embedding, H size of a layer, V w
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +35,8 @@ FIRST_WORD = 2
 """Row of the first word of the vocabulary."""
 NODES_AT_ONCE = 64
 """Scores of all words are computed for so many nodes at a time, which bounds the memory."""
+MAX_OUTPUTS = 256
+"""A context with more outputs than this forgets those that were not used last."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,6 +126,33 @@ class TextState(NamedTuple):
     carries: tuple[Vector, ...]
 
 
+Rows = tuple[int, ...]
+"""The rows of a text's words."""
+
+
+class Output(NamedTuple):
+    """What the network gives after a text."""
+
+    expected_D: Vector
+    """Its product with a word's row of the table is the word's score."""
+    normaliser: float
+    """The log of the sum of the exponentials of the words' scores."""
+    carries: tuple[Vector, ...]
+    """The carries [H] of the layers."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """A state, and the outputs after it that are known, so that no word is read twice. Immutable."""
+
+    state: TextState
+    frequent_words: int | None = None
+    """Only this many of the most frequent words, unknown words and ends share the probability, instead of all words.
+    That takes less time, and makes every word somewhat more probable."""
+    outputs: Mapping[Rows, Output] = dataclasses.field(default_factory=dict)
+    """By the rows of the words after ``state``."""
+
+
 class NeuralLanguageModel:
     """A neural language model. Immutable; serves all sessions from any thread.
 
@@ -169,6 +200,22 @@ class NeuralLanguageModel:
             last = (last[1], row)
         return TextState(last, tuple(carry[0] for carry in carries))
 
+    def advance_context(self, context: Context, words: Sequence[str]) -> Context:
+        """Return the context after ``words``, with the outputs that are known after them."""
+        rows = tuple(self._rows_of(words, end_of_sentence=False))
+        if not rows:
+            return context
+        before = context.outputs.get(rows[:-1])
+        if before is None:
+            state = self.advance(context.state, words)
+        else:
+            older, newest = (context.state.rows + rows)[-2:]
+            state = TextState((older, newest), before.carries)
+        outputs = {
+            text[len(rows) :]: output for text, output in context.outputs.items() if text[: len(rows)] == rows
+        }
+        return dataclasses.replace(context, state=state, outputs=outputs)
+
     def log_probs(
         self,
         state: TextState,
@@ -179,34 +226,65 @@ class NeuralLanguageModel:
     ) -> NDArray[np.float64]:
         """Return the natural-log probability [N] of each text, and of its end if ``end_of_sentence``.
 
-        Words that several texts begin with are computed once: the texts form a tree.
-
         Args:
             state: what comes before the texts.
             texts: their words.
             end_of_sentence: whether a sentence ends after each.
-            frequent_words: only this many of the most frequent words, unknown words and ends share the probability,
-                instead of all words. That takes less time, and makes every word somewhat more probable.
+            frequent_words: see :attr:`Context.frequent_words`.
         """
-        tree = _PrefixTree([self._rows_of(text, end_of_sentence) for text in texts])
-        if len(tree.parents) == 1:
-            return np.zeros(len(texts))
-        nodes, hidden_NH = self._hidden(state, tree)
-        normed_NH = layer_norm(hidden_NH, self._weights["norm.weight"], self._weights["norm.bias"])
-        expected_ND = normed_NH @ self._weights["output.weight"].T + self._weights["output.bias"]
-        rows = None if frequent_words is None else FIRST_WORD + frequent_words
-        normalisers_N = self._normalisers(expected_ND, rows)
-        place_of = {node: place for place, node in enumerate(nodes)}
-        places = [place_of[parent] for parent in tree.parents[1:]]
-        rows_C = np.array(tree.rows[1:])
-        table, bias = self._weights["table"], self._weights["table_bias"]
-        logits_C = (expected_ND[places] * table[rows_C]).sum(axis=1) + bias[rows_C]
-        log_probs_C = (logits_C - normalisers_N[places]).astype(np.float64)
+        work = [(Context(state, frequent_words), texts)]
+        ((log_probs, _),) = self.read(work, end_of_sentence=end_of_sentence)
+        return log_probs
+
+    def read(
+        self, work: Sequence[tuple[Context, Sequence[Sequence[str]]]], *, end_of_sentence: bool = False
+    ) -> list[tuple[NDArray[np.float64], Context]]:
+        """Do :meth:`log_probs` for the texts of several contexts at once, which takes less time.
+
+        Words that several texts of a context begin with are computed once: the texts form a tree.
+
+        Args:
+            work: contexts that agree in ``frequent_words``, each with its texts.
+            end_of_sentence: whether a sentence ends after each text.
+
+        Returns:
+            for each context the log-probs [N], and the context with the outputs that were computed for them.
+        """
+        contexts = [context for context, _ in work]
+        trees = [_PrefixTree([self._rows_of(text, end_of_sentence) for text in texts]) for _, texts in work]
+        outputs = self._outputs(contexts, trees)
+        log_probs = iter(self._log_probs_of_nodes(trees, outputs))
+        results = []
+        for context, tree, known in zip(contexts, trees, outputs, strict=True):
+            scores = [0.0]
+            for parent in tree.parents[1:]:
+                scores.append(scores[parent] + next(log_probs))
+            if len(known) > MAX_OUTPUTS:
+                known = {tree.texts[node]: known[tree.texts[node]] for node in tree.inner_nodes()}  # noqa: PLW2901
+            results.append(
+                (np.array([scores[node] for node in tree.ends]), dataclasses.replace(context, outputs=known))
+            )
+        return results
+
+    def _log_probs_of_nodes(
+        self, trees: Sequence[_PrefixTree], outputs: Sequence[Mapping[Rows, Output]]
+    ) -> list[float]:
+        """Return the log-prob of each node's word after its parent; of all trees in turn, without their roots."""
+        parents = [
+            known[tree.texts[parent]]
+            for tree, known in zip(trees, outputs, strict=True)
+            for parent in tree.parents[1:]
+        ]
+        if not parents:
+            return []
+        rows_C = np.array([row for tree in trees for row in tree.rows[1:]])
+        expected_CD = np.stack([parent.expected_D for parent in parents])
+        logits_C = (expected_CD * self._weights["table"][rows_C]).sum(axis=1)
+        logits_C += self._weights["table_bias"][rows_C]
+        log_probs_C = logits_C.astype(np.float64) - [parent.normaliser for parent in parents]
         log_probs_C[rows_C == UNKNOWN] += self._unknown_log_share
-        scores = [0.0]
-        for parent, log_prob in zip(tree.parents[1:], log_probs_C.tolist(), strict=True):
-            scores.append(scores[parent] + log_prob)
-        return np.array([scores[node] for node in tree.ends])
+        result: list[float] = log_probs_C.tolist()
+        return result
 
     def _normalisers(self, expected_ND: Vector, rows: int | None) -> Vector:
         """Return the log of the sum of the exponentials [N] of the first ``rows`` words' scores, or of all."""
@@ -224,27 +302,47 @@ class NeuralLanguageModel:
         rows = [self._rows.get(word, UNKNOWN) for word in words]
         return [*rows, END] if end_of_sentence else rows
 
-    def _hidden(self, state: TextState, tree: _PrefixTree) -> tuple[list[int], Vector]:
-        """Return the nodes with children, and the output of the layers [N, H] after reading each."""
-        nodes: list[int] = []
-        outputs: list[Vector] = []
-        level, pairs = [0], [state.rows]
-        carries = [carry[None] for carry in state.carries]
-        while level:
-            hidden_NH, carries = self._read(np.array(pairs), carries)
-            nodes += level
-            outputs.append(hidden_NH)
-            following = [
-                (place, child)
-                for place, node in enumerate(level)
-                for child in tree.children[node]
-                if tree.children[child]
-            ]
-            origins = [place for place, _ in following]
-            carries = [carry[origins] for carry in carries]
-            pairs = [(pairs[place][1], tree.rows[child]) for place, child in following]
-            level = [child for _, child in following]
-        return nodes, np.concatenate(outputs)
+    def _outputs(self, contexts: Sequence[Context], trees: Sequence[_PrefixTree]) -> list[dict[Rows, Output]]:
+        """Return the outputs that each context knows, and those after its tree's inner nodes.
+
+        Words of one depth are read together.
+        """
+        outputs = [dict(context.outputs) for context in contexts]
+        unread = [
+            (len(text), at, text)
+            for at, tree in enumerate(trees)
+            for text in map(tree.texts.__getitem__, tree.inner_nodes())
+            if text not in outputs[at]
+        ]
+        if not unread:
+            return outputs
+        carries: dict[tuple[int, Rows], tuple[Vector, ...]] = {}
+        hidden: list[Vector] = []
+        unread.sort(key=operator.itemgetter(0))
+        for _, level in itertools.groupby(unread, key=operator.itemgetter(0)):
+            places = [(at, text) for _, at, text in level]
+            before = []
+            for at, text in places:
+                known = outputs[at].get(text[:-1]) if text else None
+                if known is not None:
+                    before.append(known.carries)
+                else:
+                    before.append(carries[at, text[:-1]] if text else contexts[at].state.carries)
+            pairs = np.array([(contexts[at].state.rows + text)[-2:] for at, text in places])
+            hidden_NH, after = self._read(pairs, [np.stack(layer) for layer in zip(*before, strict=True)])
+            rows_of_layers = [[carry.copy() for carry in layer] for layer in after]
+            carries |= zip(places, zip(*rows_of_layers, strict=True), strict=True)
+            hidden.append(hidden_NH)
+        normed_NH = layer_norm(
+            np.concatenate(hidden), self._weights["norm.weight"], self._weights["norm.bias"]
+        )
+        expected_ND = normed_NH @ self._weights["output.weight"].T + self._weights["output.bias"]
+        frequent_words = contexts[0].frequent_words
+        rows = None if frequent_words is None else FIRST_WORD + frequent_words
+        normalisers = self._normalisers(expected_ND, rows).tolist()
+        for (_, at, text), expected_D, normaliser in zip(unread, expected_ND, normalisers, strict=True):
+            outputs[at][text] = Output(expected_D.copy(), normaliser, carries[at, text])
+        return outputs
 
     def _read(self, pairs_N2: NDArray[np.int64], carries: Sequence[Vector]) -> tuple[Vector, list[Vector]]:
         """Read the newest word of N texts; return the output of the layers [N, H], and the new carries."""
@@ -265,19 +363,24 @@ class _PrefixTree:
         self.parents = [0]
         self.rows = [UNKNOWN]
         """The row of each node's word; of the root, none."""
-        self.children: list[list[int]] = [[]]
+        self.texts: list[Rows] = [()]
+        """The rows on the path to each node."""
         self.ends: list[int] = []
         """The node at which each text ends."""
-        places: dict[tuple[int, int], int] = {}
+        places: dict[Rows, int] = {(): 0}
         for text in texts:
             node = 0
-            for row in text:
-                child = places.get((node, row))
+            for length, row in enumerate(text, start=1):
+                path = tuple(text[:length])
+                child = places.get(path)
                 if child is None:
-                    child = places[node, row] = len(self.parents)
+                    child = places[path] = len(self.parents)
                     self.parents.append(node)
                     self.rows.append(row)
-                    self.children.append([])
-                    self.children[node].append(child)
+                    self.texts.append(path)
                 node = child
             self.ends.append(node)
+
+    def inner_nodes(self) -> list[int]:
+        """Return the nodes that have children, in order."""
+        return sorted(set(self.parents[1:]))

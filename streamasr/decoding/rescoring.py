@@ -7,16 +7,17 @@ et al. 2010): when the utterance ends, and before that whenever words could be c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import NamedTuple
 
 import numpy as np
 
 from streamasr.config import RescoringConfig
 from streamasr.decoding.beam import CommitRules
 from streamasr.decoding.nbest import NBestEntry
-from streamasr.decoding.neural_lm import NeuralLanguageModel, TextState
+from streamasr.decoding.neural_lm import Context, NeuralLanguageModel, TextState
 
 COMMIT_WORDS = 4_000
 """Before a commit, log-probs are relative to this many of the most frequent words: it takes a fifth of the time."""
@@ -32,7 +33,7 @@ Text = tuple[str, ...]
 class Rescorer:
     """Scores texts of one model's sessions. Immutable; serves all sessions from any thread.
 
-    A context is the state after the utterances before and the committed words of this one.
+    A context is what comes after the utterances before and the committed words of this one.
     """
 
     lm: NeuralLanguageModel
@@ -46,58 +47,51 @@ class Rescorer:
         """
         return CommitRules(margin, RIVAL_MARGIN, self.config.candidates)
 
+    def initial_context(self) -> Context:
+        """Return the context of a new session."""
+        return self._context(self.lm.initial_state())
+
+    def end_utterance(self, context: Context, words: Sequence[str], *, end_of_sentence: bool) -> Context:
+        """Return the context of the next utterance.
+
+        Args:
+            context: that of the utterance.
+            words: those of the final after the committed ones.
+            end_of_sentence: whether the sentence ends with the utterance.
+        """
+        return self._context(self.lm.advance(context.state, words, end_of_sentence=end_of_sentence))
+
+    def _context(self, state: TextState) -> Context:
+        return Context(state, frequent_words=COMMIT_WORDS)
+
     def gains(
-        self, context: TextState, texts: Sequence[Text], known: Mapping[Text, float]
-    ) -> dict[Text, float]:
-        """Return the weighted log-prob of each text after the context.
+        self, work: Sequence[tuple[Context, Sequence[Text]]]
+    ) -> list[tuple[dict[Text, float], Context]]:
+        """Return the weighted log-probs of the texts after each context, and the context with what was read for them.
 
         Args:
-            context: the state after the committed words.
-            texts: different texts.
-            known: gains of some texts after the same context.
+            work: the contexts of several sessions, each with its texts.
         """
-        unknown = [text for text in texts if text not in known]
-        gains = {text: known[text] for text in texts if text in known}
-        if unknown:
-            log_probs = self.lm.log_probs(context, unknown, frequent_words=COMMIT_WORDS)
-            gains |= zip(unknown, (self.config.weight * log_probs).tolist(), strict=True)
-        return gains
-
-    def best_partial(
-        self,
-        context: TextState,
-        entries: Sequence[NBestEntry],
-        committed: Sequence[str],
-        known: Mapping[Text, float],
-    ) -> NBestEntry:
-        """Return the best entry of a search that goes on.
-
-        Only entries with as many words as the first one are compared. The last word does not count: it may be open.
-
-        Args:
-            context: the state after the committed words.
-            entries: from :meth:`streamasr.decoding.beam.BeamDecoder.nbest`, best first.
-            committed: the committed words, with which the first entry begins.
-            known: gains of some texts after the same context.
-        """
-        first = entries[0]
-        texts = [tuple(word.text for word in entry.words) for entry in entries]
-        rivals = [
-            (entry, text[len(committed) : -1])
-            for entry, text in zip(entries, texts, strict=True)
-            if len(text) == len(texts[0])
-            and text[: len(committed)] == tuple(committed)
-            and entry.score > first.score - RIVAL_MARGIN
+        return [
+            (dict(zip(texts, (self.config.weight * log_probs).tolist(), strict=True)), context)
+            for (_, texts), (log_probs, context) in zip(work, self.lm.read(work), strict=True)
         ]
-        different = list(dict.fromkeys(text for _, text in rivals))
-        if len(different) < 2:
-            return first
-        gains = self.gains(context, different, known)
-        return max(rivals, key=lambda rival: rival[0].score + gains[rival[1]])[0]
+
+    def best_partials(self, work: Sequence[Unfinished]) -> list[tuple[NBestEntry, Context]]:
+        """Return the best entry of each search that goes on, and the context with what was read to find it."""
+        rivals = [search.rivals() for search in work]
+        texts = [list(dict.fromkeys(text for _, text in some)) for some in rivals]
+        different = [some if len(some) > 1 else [] for some in texts]
+        gains = self.gains([(search.context, some) for search, some in zip(work, different, strict=True)])
+        best = []
+        for some, (found, context) in zip(rivals, gains, strict=True):
+            scores = [entry.score + found.get(text, 0.0) for entry, text in some]
+            best.append((some[scores.index(max(scores))][0], context))
+        return best
 
     def order(
         self,
-        context: TextState,
+        context: Context,
         entries: Sequence[NBestEntry],
         committed: Sequence[str],
         *,
@@ -110,7 +104,7 @@ class Rescorer:
         decide.
 
         Args:
-            context: the state after the committed words.
+            context: that after the committed words.
             entries: from :meth:`streamasr.decoding.beam.BeamDecoder.nbest`, best first.
             committed: the committed words, with which the first entry is taken to begin.
             end_of_sentence: whether the sentence ends with the utterance.
@@ -125,7 +119,7 @@ class Rescorer:
         ]
         rests = [texts[at][len(committed) :] for at in allowed]
         shared = _shared_words(rests)
-        after = self.lm.advance(context, rests[0][:shared])
+        after = self.lm.advance(context.state, rests[0][:shared])
         log_probs = self.lm.log_probs(
             after, [rest[shared:] for rest in rests], end_of_sentence=end_of_sentence
         )
@@ -136,6 +130,36 @@ class Rescorer:
         best_first = [allowed[place] for place in np.argsort(-np.array(scores), kind="stable")]
         others = sorted(set(range(len(entries))) - set(allowed))
         return [entries[at] for at in (*best_first, *others)]
+
+
+class Unfinished(NamedTuple):
+    """A search that goes on."""
+
+    context: Context
+    """That after the committed words."""
+    entries: Sequence[NBestEntry]
+    """From :meth:`streamasr.decoding.beam.BeamDecoder.nbest`, best first."""
+    committed: Sequence[str]
+    """The committed words, with which the first entry begins."""
+
+    def rivals(self) -> list[tuple[NBestEntry, Text]]:
+        """Return the entries to compare for a partial, each with the words that count.
+
+        They have as many words as the first one, and are not far behind. The last word does not count: it may be
+        open.
+        """
+        first, committed = self.entries[0], tuple(self.committed)
+        texts = [tuple(word.text for word in entry.words) for entry in self.entries]
+        return [
+            (entry, text[len(committed) : -1])
+            for entry, text in zip(self.entries, texts, strict=True)
+            if entry is first
+            or (
+                len(text) == len(texts[0])
+                and text[: len(committed)] == committed
+                and entry.score > first.score - RIVAL_MARGIN
+            )
+        ]
 
 
 def _shared_words(texts: Sequence[Sequence[str]]) -> int:

@@ -14,7 +14,7 @@ Shape suffixes: T encoder frames, V tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from streamasr.config import EndpointConfig, StabilityConfig
@@ -32,8 +32,8 @@ from streamasr.decoding.hypothesis import (
     Word,
 )
 from streamasr.decoding.lookahead import has_silence
-from streamasr.decoding.neural_lm import TextState
-from streamasr.decoding.rescoring import PARTIAL_CANDIDATES, Rescorer, Text
+from streamasr.decoding.neural_lm import Context
+from streamasr.decoding.rescoring import PARTIAL_CANDIDATES, Rescorer, Unfinished
 from streamasr.decoding.stability import words_to_show
 from streamasr.processor import usable_cores
 
@@ -94,10 +94,8 @@ class UtteranceState:
     """The text of an announced ending that was not taken back."""
     frames_ahead: int = 0
     """Frames of the next chunk that were decoded from look-ahead."""
-    context: TextState | None = None
-    """The rescorer's state after the utterances before and the committed words; ``None`` without a rescorer."""
-    gains: Mapping[Text, float] = field(default_factory=dict)
-    """What the rescorer last said, after this context."""
+    context: Context | None = None
+    """The rescorer's, after the utterances before and the committed words; ``None`` without a rescorer."""
 
     @property
     def frame(self) -> int:
@@ -180,7 +178,7 @@ class UtteranceDecoder:
             utterance=0,
             start_frame=0,
             confirmed=self._starts_confirmed,
-            context=None if self.rescorer is None else self.rescorer.lm.initial_state(),
+            context=None if self.rescorer is None else self.rescorer.initial_context(),
         )
 
     def configure(self, state: UtteranceState, hotwords: Iterable[Hotword]) -> UtteranceState:
@@ -256,13 +254,29 @@ class UtteranceDecoder:
             )
             for at, result in zip(unfinished, results, strict=True):
                 self._apply(sessions[at], result)
+            if self.rescorer is not None:
+                stable = [
+                    sessions[at] for at, result in zip(unfinished, results, strict=True) if result.stable
+                ]
+                self._commit_rescored([each for each in stable if each.state.confirmed], self.rescorer)
             unfinished = [at for at in unfinished if sessions[at].next_frame < len(log_probs[at])]
         if previews:
             self._look_ahead(sessions, log_probs, previews, threads)
-        return [
-            self._outcome(session, len(log_probs_TV) > 0)
-            for session, log_probs_TV in zip(sessions, log_probs, strict=True)
+        stepped = [
+            session for session, log_probs_TV in zip(sessions, log_probs, strict=True) if len(log_probs_TV)
         ]
+        for session in stepped:
+            if session.state.options.ending_threshold is not None:
+                newest = session.preview or session.state
+                session.state = self._update_ending(session.state, newest, session.events)
+        self._emit_partials(
+            [
+                session
+                for session in stepped
+                if session.state.options.partials and session.state.ending is None and session.state.confirmed
+            ]
+        )
+        return [(session.state, tuple(session.events)) for session in sessions]
 
     def _look_ahead(
         self,
@@ -318,28 +332,33 @@ class UtteranceDecoder:
             case EndpointDecision.RESET:
                 state = self._discard(state, session.events)
             case _:
-                if state.confirmed and result.stable and self.rescorer is not None:
-                    state = self._commit_rescored(state, self.rescorer)
                 if state.confirmed and result.state.committed_words > len(state.committed):
                     words = self._best_hypothesis(state).words[: result.state.committed_words]
                     state = replace(state, committed=words)
         session.state = state
 
-    def _commit_rescored(self, state: UtteranceState, rescorer: Rescorer) -> UtteranceState:
+    def _commit_rescored(self, sessions: Sequence[_SessionStep], rescorer: Rescorer) -> None:
         """Commit the words that are stable once the rescorer has been asked."""
-        assert state.context is not None
-        rules = rescorer.commit_rules(_commit_margin(state.options.stability))
-        rivals = [tuple(words) for words in self.beams.rivals(state.beam, rules)]
-        gains = rescorer.gains(state.context, rivals, state.gains)
-        committed = self.beams.commit_rescored(state.beam, rules, [gains[text] for text in rivals])
-        if committed is None:
-            return replace(state, gains=gains)
-        beam, entry = committed
-        hypothesis = _with_committed(self.beams.hypothesis_builder.build(entry), state)
-        words = hypothesis.words[: beam.committed_words]
-        newest = [word.text for word in words[len(state.committed) :]]
-        context = rescorer.lm.advance(state.context, newest)
-        return replace(state, beam=beam, committed=words, context=context, gains={})
+        work, rules = [], []
+        for session in sessions:
+            state = session.state
+            assert state.context is not None
+            rules.append(rescorer.commit_rules(_commit_margin(state.options.stability)))
+            rivals = [tuple(words) for words in self.beams.rivals(state.beam, rules[-1])]
+            work.append((state.context, rivals))
+        for session, rule, (_, rivals), (gains, context) in zip(
+            sessions, rules, work, rescorer.gains(work), strict=True
+        ):
+            state = replace(session.state, context=context)
+            committed = self.beams.commit_rescored(state.beam, rule, [gains[text] for text in rivals])
+            if committed is not None:
+                beam, entry = committed
+                hypothesis = _with_committed(self.beams.hypothesis_builder.build(entry), state)
+                words = hypothesis.words[: beam.committed_words]
+                newest = [word.text for word in words[len(state.committed) :]]
+                after = rescorer.lm.advance_context(context, newest)
+                state = replace(state, beam=beam, committed=words, context=after)
+            session.state = state
 
     def _may_end(self, state: UtteranceState, log_probs_TV: LogProbs, lookahead_TV: LogProbs) -> bool:
         """Whether the utterance may end in the look-ahead, or its ending be announced or taken back."""
@@ -353,14 +372,6 @@ class UtteranceDecoder:
         if state.options.ending_threshold is not None:
             frames = min(frames, _ENDING_SILENCE_FRAMES)
         return has_silence(log_probs_TV, lookahead_TV, frames, self.beams.tokens)
-
-    def _outcome(self, session: _SessionStep, has_frames: bool) -> UtteranceOutcome:
-        state = session.state
-        if has_frames and state.options.ending_threshold is not None:
-            state = self._update_ending(state, session.preview or state, session.events)
-        if has_frames and state.options.partials and state.ending is None:
-            state = self._emit_partial(state, session.events)
-        return state, tuple(session.events)
 
     def _update_ending(
         self, state: UtteranceState, newest: UtteranceState, events: list[UtteranceEvent]
@@ -391,7 +402,9 @@ class UtteranceDecoder:
     def _take_back_ending(self, state: UtteranceState, events: list[UtteranceEvent]) -> UtteranceState:
         state = replace(state, ending=None, last_partial=_UNSHOWN)
         if state.confirmed:
-            return self._emit_partial(state, events)
+            session = _SessionStep(state, next_frame=0, events=events)
+            self._emit_partials([session])
+            return session.state
         events.append(Partial(state.utterance, Hypothesis((), 0.0), 0))
         return replace(state, last_partial=("", 0))
 
@@ -423,26 +436,25 @@ class UtteranceDecoder:
         (hypothesis,) = self.beams.hypotheses(state.beam, final=False, count=1)
         return _with_committed(hypothesis, state)
 
-    def _partial_hypothesis(self, state: UtteranceState) -> Hypothesis:
-        """The best hypothesis so far, after rescoring, so that few of its words change when they are committed."""
-        if self.rescorer is None or state.context is None:
-            return self._best_hypothesis(state)
-        entries = self.beams.nbest(state.beam, final=False, count=PARTIAL_CANDIDATES)
-        committed = [word.text for word in state.committed]
-        entry = self.rescorer.best_partial(state.context, entries, committed, state.gains)
-        return _with_committed(self.beams.hypothesis_builder.build(entry), state)
+    def _emit_partials(self, sessions: Sequence[_SessionStep]) -> None:
+        """Emit the partials that have changed.
 
-    def _emit_partial(self, state: UtteranceState, events: list[UtteranceEvent]) -> UtteranceState:
-        if not state.confirmed:
-            return state
-        hypothesis = self._partial_hypothesis(state)
-        count = words_to_show(len(hypothesis.words), len(state.committed), state.options.stability)
-        hypothesis = replace(hypothesis, words=hypothesis.words[:count])
-        partial = (hypothesis.text, len(state.committed))
-        if partial == state.last_partial:
-            return state
-        events.append(Partial(state.utterance, hypothesis, len(state.committed)))
-        return replace(state, last_partial=partial)
+        The rescorer is asked about them, too, so that few of their words change when they are committed.
+        """
+        hypotheses = [self._best_hypothesis(session.state) for session in sessions if self.rescorer is None]
+        if self.rescorer is not None:
+            work = [self._unfinished(session.state) for session in sessions]
+            for session, (entry, context) in zip(sessions, self.rescorer.best_partials(work), strict=True):
+                session.state = replace(session.state, context=context)
+                hypothesis = self.beams.hypothesis_builder.build(entry)
+                hypotheses.append(_with_committed(hypothesis, session.state))
+        for session, hypothesis in zip(sessions, hypotheses, strict=True):
+            session.state = _show(session.state, hypothesis, session.events)
+
+    def _unfinished(self, state: UtteranceState) -> Unfinished:
+        assert state.context is not None
+        entries = self.beams.nbest(state.beam, final=False, count=PARTIAL_CANDIDATES)
+        return Unfinished(state.context, entries, [word.text for word in state.committed])
 
     def _finish(
         self, state: UtteranceState, events: list[UtteranceEvent], *, end_of_sentence: bool
@@ -462,7 +474,7 @@ class UtteranceDecoder:
         context = state.context
         if self.rescorer is not None and context is not None:
             rest = words[len(state.committed) :]
-            context = self.rescorer.lm.advance(context, rest, end_of_sentence=end_of_sentence)
+            context = self.rescorer.end_utterance(context, rest, end_of_sentence=end_of_sentence)
         next_state = self._next_utterance(state, state.utterance + 1, () if end_of_sentence else words)
         return replace(next_state, context=context)
 
@@ -504,6 +516,17 @@ class UtteranceDecoder:
             confirmed=self._starts_confirmed,
             context=state.context,
         )
+
+
+def _show(state: UtteranceState, hypothesis: Hypothesis, events: list[UtteranceEvent]) -> UtteranceState:
+    """Emit a partial with the words to show of a hypothesis, if it differs from the last one."""
+    count = words_to_show(len(hypothesis.words), len(state.committed), state.options.stability)
+    hypothesis = replace(hypothesis, words=hypothesis.words[:count])
+    partial = (hypothesis.text, len(state.committed))
+    if partial == state.last_partial:
+        return state
+    events.append(Partial(state.utterance, hypothesis, len(state.committed)))
+    return replace(state, last_partial=partial)
 
 
 def _begin_step(state: UtteranceState, frames: int) -> _SessionStep:

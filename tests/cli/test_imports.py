@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -30,6 +31,25 @@ def test_the_list_of_commands_imports_none_of_them() -> None:
     modules = imported("from streamasr.cli import main; main(['--help'])")
     assert not modules & (MODEL_PACKAGES | SERVICE_PACKAGES | {"numpy", "rich", "asyncio", "sounddevice"})
     assert not {name for name in modules if name.startswith("streamasr.cli.")} - {"streamasr.cli.output"}
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [("", "1"), ("4", "4")])
+def test_numpy_works_with_one_thread_unless_told_otherwise(chosen: str, expected: str) -> None:
+    program = (
+        "import os; from streamasr.cli import main\n"
+        "main(['data', 'check', 'none.jsonl'])\n"
+        "print(os.environ['OPENBLAS_NUM_THREADS'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment | ({"OPENBLAS_NUM_THREADS": chosen} if chosen else {}),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.split()[-1] == expected
 
 
 @pytest.mark.parametrize("command", ["listen", "transcribe", "serve", "doctor", "bench"])

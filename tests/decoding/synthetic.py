@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from streamasr.config import DecoderConfig, EndpointConfig, RescoringConfig
 from streamasr.decoding.beam import BeamDecoder
 from streamasr.decoding.language_model import LanguageModel
-from streamasr.decoding.neural_lm import NeuralLanguageModel, TextState
+from streamasr.decoding.neural_lm import Context, NeuralLanguageModel, TextState
 from streamasr.decoding.rescoring import Rescorer
 from streamasr.decoding.tokens import TokenList
 from streamasr.decoding.utterance import UtteranceDecoder
@@ -147,15 +148,19 @@ class Taste:
     def advance(self, state: TextState, words: Sequence[str], *, end_of_sentence: bool = False) -> TextState:
         return TextState((state.rows[0] + len(words), state.rows[1] + end_of_sentence), ())
 
+    def advance_context(self, context: Context, words: Sequence[str]) -> Context:
+        return replace(context, state=self.advance(context.state, words))
+
+    def read(
+        self, work: Sequence[tuple[Context, Sequence[Sequence[str]]]]
+    ) -> list[tuple[NDArray[np.float64], Context]]:
+        return [(self.log_probs(context.state, texts), context) for context, texts in work]
+
     def log_probs(
-        self,
-        state: TextState,
-        texts: Sequence[Sequence[str]],
-        *,
-        end_of_sentence: bool = False,
-        frequent_words: int | None = None,
+        self, state: TextState, texts: Sequence[Sequence[str]], *, end_of_sentence: bool = False
     ) -> NDArray[np.float64]:
-        self.asked.append((state, [list(text) for text in texts]))
+        if texts:
+            self.asked.append((state, [list(text) for text in texts]))
         return np.array([-100.0 * sum(word in self.disliked for word in text) for text in texts])
 
 

@@ -18,8 +18,8 @@ from streamasr.decoding.beam import CommitRules
 from streamasr.decoding.hypothesis import Final, Partial, UtteranceEnding, UtteranceEvent
 from streamasr.decoding.loading import load_decoder
 from streamasr.decoding.nbest import NBestEntry
-from streamasr.decoding.neural_lm import NeuralLmConfig, TextState, save_neural_lm
-from streamasr.decoding.rescoring import Rescorer, Text
+from streamasr.decoding.neural_lm import Context, NeuralLmConfig, TextState, save_neural_lm
+from streamasr.decoding.rescoring import Rescorer, Unfinished
 from streamasr.decoding.utterance import UtteranceDecoder, UtteranceOptions
 from streamasr.errors import ConfigError, ModelError
 from streamasr.lm.neural_network import NeuralLmNetwork
@@ -54,7 +54,7 @@ def entries(**scores: float) -> list[NBestEntry]:
 def order(
     rescorer: Rescorer, listed: list[NBestEntry], committed: Sequence[str] = (), *, ends: bool = True
 ) -> list[str]:
-    ordered = rescorer.order(NOWHERE, listed, committed, end_of_sentence=ends)
+    ordered = rescorer.order(Context(NOWHERE), listed, committed, end_of_sentence=ends)
     return [" ".join(word.text for word in entry.words) for entry in ordered]
 
 
@@ -179,13 +179,8 @@ def test_the_model_chooses_before_words_are_committed() -> None:
     assert len(committed_texts(rescorer("sit"))) == len(committed_texts(None))
 
 
-def best_partial(
-    chooser: Rescorer,
-    listed: list[NBestEntry],
-    committed: Sequence[str] = (),
-    known: dict[Text, float] | None = None,
-) -> str:
-    entry = chooser.best_partial(NOWHERE, listed, committed, known or {})
+def best_partial(chooser: Rescorer, listed: list[NBestEntry], committed: Sequence[str] = ()) -> str:
+    ((entry, _),) = chooser.best_partials([Unfinished(Context(NOWHERE), listed, committed)])
     return " ".join(word.text for word in entry.words)
 
 
@@ -194,7 +189,6 @@ def test_a_partial_has_the_chosen_words_before_its_last_one() -> None:
     assert best_partial(rescorer("sit"), listed) == "we sat i"
     assert best_partial(rescorer("sit", "sat"), listed) == "we sit i"
     assert best_partial(rescorer("i"), listed) == "we sit i"
-    assert best_partial(rescorer(), listed, known={("we", "sat"): 0.0, ("we", "sit"): -2.0}) == "we sat i"
 
 
 def test_partials_of_other_lengths_or_other_committed_words_are_not_compared() -> None:
@@ -205,15 +199,9 @@ def test_partials_of_other_lengths_or_other_committed_words_are_not_compared() -
     assert best_partial(rescorer("sit"), entries(_=-1.0)) == ""
 
 
-def test_known_texts_are_not_asked_about_again() -> None:
-    chooser = rescorer("sit", weight=0.5)
-    first = chooser.gains(NOWHERE, [("we", "sat"), ("we", "sit")], {})
-    assert first == {("we", "sat"): 0.0, ("we", "sit"): -50.0}
-    second = chooser.gains(NOWHERE, [("we", "sit"), ("we", "sit", "sit")], first)
-    assert second == {("we", "sit"): -50.0, ("we", "sit", "sit"): -100.0}
-    assert chooser.gains(NOWHERE, [("we", "sat")], first) == {("we", "sat"): 0.0}
-    asked = cast("Taste", chooser.lm).asked
-    assert asked == [(NOWHERE, [["we", "sat"], ["we", "sit"]]), (NOWHERE, [["we", "sit", "sit"]])]
+def test_gains_are_weighted_log_probs() -> None:
+    ((gains, _),) = rescorer("sit", weight=0.5).gains([(Context(NOWHERE), [("we", "sat"), ("we", "sit")])])
+    assert gains == {("we", "sat"): 0.0, ("we", "sit"): -50.0}
 
 
 def test_chosen_words_keep_the_probability_that_they_had() -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from streamasr.cli import main
 from streamasr.decoding.neural_lm import (
     END,
+    Context,
     NeuralLanguageModel,
     NeuralLmConfig,
     StoredNeuralLm,
@@ -32,6 +35,7 @@ from streamasr.lm.neural_training import (
     stored_from,
     train_neural_lm,
 )
+from streamasr.recurrent.arithmetic import Vector
 from tests.lm.test_files import generated_sentences
 
 SMALL = NeuralLmConfig(words=400, dim=24, hidden=32, layers=2)
@@ -181,6 +185,69 @@ def test_the_frequent_words_can_share_the_probability() -> None:
     others = [lm.log_probs(state, [["sat"]], frequent_words=count)[0] for count in (2, 4)]
     assert others[0] > others[1]
     assert others[1] == pytest.approx(lm.log_probs(state, [["sat"]])[0], abs=1e-6)
+
+
+class _CountingLm(NeuralLanguageModel):
+    """Counts the words that it reads."""
+
+    words_read = 0
+
+    def _read(self, pairs_N2: NDArray[np.int64], carries: Sequence[Vector]) -> tuple[Vector, list[Vector]]:
+        self.words_read += len(pairs_N2)
+        return super()._read(pairs_N2, carries)
+
+
+def test_a_context_keeps_what_was_read() -> None:
+    lm = _CountingLm(random_model())
+    state = lm.advance(lm.initial_state(), ["bad"])
+    texts = [("the", "cat", "sat"), ("the", "bad", "sat")]
+    longer = [(*text, "cat") for text in texts]
+    lm.words_read = 0
+    ((_, context),) = lm.read([(Context(state), texts)])
+    assert lm.words_read == 4, "nothing, 'the', 'the cat' and 'the bad'"
+    ((log_probs, context),) = lm.read([(context, longer)])
+    assert lm.words_read == 6, "the two whole texts"
+    assert log_probs == pytest.approx(lm.log_probs(state, longer), abs=1e-5)
+    lm.words_read = 0
+    after = lm.advance_context(context, ["the", "cat"])
+    ((rest, _),) = lm.read([(after, [("sat", "cat")])])
+    assert lm.words_read == 0
+    assert rest == pytest.approx(lm.log_probs(lm.advance(state, ["the", "cat"]), [("sat", "cat")]), abs=1e-5)
+
+
+@pytest.mark.parametrize("words", [(), ("sat",), ("the", "cat"), ("the", "cat", "sat", "zebra")])
+def test_a_context_advances_like_a_state(words: tuple[str, ...]) -> None:
+    lm = NeuralLanguageModel(random_model())
+    ((_, context),) = lm.read([(Context(lm.initial_state(), 3), [("the", "cat", "sat"), ("sat", "sat")])])
+    advanced, state = lm.advance_context(context, words), lm.advance(lm.initial_state(), words)
+    assert advanced.state.rows == state.rows
+    assert advanced.frequent_words == 3
+    for carry, expected in zip(advanced.state.carries, state.carries, strict=True):
+        assert carry == pytest.approx(expected, abs=1e-6)
+
+
+def test_several_contexts_are_read_as_each_alone() -> None:
+    lm = NeuralLanguageModel(random_model())
+    states = [lm.advance(lm.initial_state(), words) for words in ([], ["bad"], ["the", "zebra"])]
+    texts: list[list[tuple[str, ...]]] = [[WORDS, WORDS[:2]], [()], [("sat", "sat"), ("cat",), WORDS]]
+    work = [(Context(state), some) for state, some in zip(states, texts, strict=True)]
+    ((_, known),) = lm.read(work[:1])
+    for together in (work, [(known, texts[0]), *work[1:]]):
+        for (log_probs, context), (alone, some) in zip(lm.read(together), work, strict=True):
+            assert log_probs == pytest.approx(lm.log_probs(alone.state, some), abs=1e-5)
+            ((again, _),) = lm.read([(context, some)])
+            assert again == pytest.approx(log_probs, abs=1e-12)
+    assert lm.read([]) == []
+
+
+def test_a_context_forgets_what_was_not_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamasr.decoding.neural_lm.MAX_OUTPUTS", 4)
+    lm = NeuralLanguageModel(random_model())
+    ((_, first),) = lm.read([(Context(lm.initial_state()), [("the", "cat", "sat")])])
+    ((log_probs, second),) = lm.read([(first, [("bad", "cat", "sat")])])
+    assert len(first.outputs) == 3
+    assert len(second.outputs) == 3
+    assert log_probs == pytest.approx(lm.log_probs(lm.initial_state(), [("bad", "cat", "sat")]), abs=1e-5)
 
 
 def test_texts_without_words_are_certain() -> None:
