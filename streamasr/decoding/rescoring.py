@@ -23,8 +23,10 @@ COMMIT_WORDS = 4_000
 """Before a commit, log-probs are relative to this many of the most frequent words: it takes a fifth of the time."""
 RIVAL_MARGIN = 3.0
 """A text further behind than this (natural log) in the search is not asked about before the utterance ends."""
-PARTIAL_CANDIDATES = 8
-"""How many texts it is asked about for a partial."""
+PARTIAL_CANDIDATES = 24
+"""How many texts it is asked about for a partial, at most."""
+PARTIAL_MARGIN = 6.0
+"""A text further behind than this is not asked about for a partial. With fewer texts, more shown words change."""
 
 Text = tuple[str, ...]
 
@@ -157,7 +159,7 @@ class Unfinished(NamedTuple):
             or (
                 len(text) == len(texts[0])
                 and text[: len(committed)] == committed
-                and entry.score > first.score - RIVAL_MARGIN
+                and entry.score > first.score - PARTIAL_MARGIN
             )
         ]
 
