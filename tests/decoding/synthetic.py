@@ -141,6 +141,7 @@ class Taste:
     def __init__(self, *disliked: str) -> None:
         self.disliked = disliked
         self.asked: list[tuple[TextState, list[list[str]]]] = []
+        self.contexts_together: list[int] = []
 
     def initial_state(self) -> TextState:
         return NOWHERE
@@ -154,6 +155,7 @@ class Taste:
     def read(
         self, work: Sequence[tuple[Context, Sequence[Sequence[str]]]]
     ) -> list[tuple[NDArray[np.float64], Context]]:
+        self.contexts_together.append(len(work))
         return [(self.log_probs(context.state, texts), context) for context, texts in work]
 
     def log_probs(

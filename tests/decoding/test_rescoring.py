@@ -220,6 +220,23 @@ def test_chosen_words_keep_the_probability_that_they_had() -> None:
     assert we.posterior > 0.9
 
 
+def test_sessions_of_a_step_are_read_together_and_decoded_as_alone() -> None:
+    chooser = rescorer("lost", "left")
+    chosen = decoder(chooser)
+    alone = run(chosen)
+    states, events = [chosen.initial_state() for _ in range(3)], [list[UtteranceEvent]() for _ in range(3)]
+    together = cast("Taste", chooser.lm).contexts_together
+    together.clear()
+    for start in range(0, len(LOG_PROBS), 16):
+        chunk = LOG_PROBS[start : start + 16]
+        for at, (state, new) in enumerate(chosen.step_all([(state, chunk) for state in states])):
+            states[at] = state
+            events[at].extend(new)
+    assert set(together) <= {0, 3}
+    for state, found in zip(states, events, strict=True):
+        assert [*found, *chosen.flush(state)[1]] == alone
+
+
 @pytest.mark.parametrize("chunk", [1, 7, 400])
 def test_finals_do_not_depend_on_how_frames_are_split(chunk: int) -> None:
     taste = rescorer("lost", "left")
