@@ -42,7 +42,7 @@ from streamasr.recognition.streaming import stream_many
 from streamasr.scoring import Edits, word_edits
 from streamasr.text import text_rules
 
-MARGINS: tuple[float | None, ...] = (None, 10.0, 7.0, 5.0, 3.0)
+MARGINS: tuple[float | None, ...] = (None, 7.0, 5.0, 4.0, 3.0)
 DISPLAY_SETTINGS = (
     ("", StabilityConfig()),
     ("hold_words 1", StabilityConfig(hold_words=1)),
